@@ -1,0 +1,116 @@
+"""Every exception that inshape raises on purpose.
+
+    InshapeError
+    ├── RequestError            the request cannot be met as it stands (exit code 2)
+    │   ├── ShapeError          an input shape that cannot be read, or that no map survives
+    │   │   ├── VanishingMap    a feature map would have no pixels left
+    │   │   ├── MapMismatch     two maps that meet have different sizes
+    │   │   └── FixedShape      a layer is tied to one input shape
+    │   ├── UnknownName         a backbone, strategy, rule or option that does not exist
+    │   ├── StrategyError       the strategy does not apply to this network
+    │   │   └── AmbiguousStem   not exactly one convolution reads the picture
+    │   ├── GraphError          a model that cannot be read or rebuilt
+    │   ├── WeightsError        weights that are missing or do not fit
+    │   ├── DataError           pictures, labels or folders that cannot be used
+    │   └── OutputExists        the output is there already and was not to be replaced
+    └── RunError                a run that began and could not be finished (exit code 1)
+
+Each message says what came, what was expected and what to do, in one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InshapeError(Exception):
+    """The base of every error that inshape raises on purpose."""
+
+    exit_code = 1
+
+
+class RequestError(InshapeError):
+    """The request cannot be met as it stands."""
+
+    exit_code = 2
+
+
+class ShapeError(RequestError):
+    """An input shape that cannot be read, or that the network cannot take."""
+
+
+class VanishingMap(ShapeError):
+    """A feature map would have no pixels left at this input shape."""
+
+
+class MapMismatch(ShapeError):
+    """Two feature maps that meet (in an addition, say) have different sizes."""
+
+
+class FixedShape(ShapeError):
+    """A layer is tied to the input shape at which the model was built."""
+
+
+class UnknownName(RequestError):
+    """A backbone, strategy, rule or option that does not exist."""
+
+    def __init__(self, kind: str, received: object, choices: Iterable[str]) -> None:
+        """Say which names exist, and the closest one first.
+
+        Args:
+            kind: what was being named, such as ``"strategy"``.
+            received: what the caller wrote.
+            choices: the names that exist.
+        """
+        self.choices = tuple(choices)
+        close = difflib.get_close_matches(
+            str(received).lower(), [c.lower() for c in self.choices], n=1, cutoff=0.6
+        )
+        match = next((c for c in self.choices if close and c.lower() == close[0]), None)
+        hint = f"did you mean {match}? " if match else ""
+        super().__init__(
+            f"unknown {kind} {str(received)!r}; {hint}choose from: {', '.join(self.choices)}"
+        )
+
+
+class StrategyError(RequestError):
+    """The strategy does not apply to this network at this shape."""
+
+
+class AmbiguousStem(StrategyError):
+    """Not exactly one convolution reads the picture."""
+
+    def __init__(self, stems: Iterable[str]) -> None:
+        """Name the candidates.
+
+        Args:
+            stems: names of the convolutions that read the picture, possibly none.
+        """
+        names = tuple(stems)
+        found = f"{len(names)} convolutions read the picture ({', '.join(names)})"
+        super().__init__(
+            (found if names else "no convolution reads the picture")
+            + "; expected exactly one stem; use strategy='resize' or channels='project', "
+            "which leave the stem alone"
+        )
+
+
+class GraphError(RequestError):
+    """A model that cannot be read or rebuilt."""
+
+
+class WeightsError(RequestError):
+    """Weights that are missing or do not fit."""
+
+
+class DataError(RequestError):
+    """Pictures, labels or folders that cannot be used."""
+
+
+class OutputExists(RequestError):
+    """The output is there already and was not to be replaced."""
+
+
+class RunError(InshapeError):
+    """A run that began and could not be finished."""

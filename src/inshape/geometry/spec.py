@@ -1,0 +1,169 @@
+"""Plain records of a network's graph: what the arithmetic and the strategies work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from ..shapes import InputShape
+
+OpKind: TypeAlias = Literal[
+    "input",
+    "conv",  # any Conv2D, grouped or not
+    "depthwise",
+    "separable",  # depthwise, then 1x1
+    "dense",  # on the last axis, whatever stands before it
+    "max_pool",
+    "avg_pool",
+    "global_pool",
+    "adaptive_pool",  # to a fixed grid, `target_hw`
+    "pad",
+    "crop",
+    "resize",  # to `target_hw`
+    "upsample",  # by `stride_hw`
+    "norm",
+    "rescale",
+    "activation",
+    "elementwise",  # several maps (or a map and a constant) into one of the same size
+    "concat",  # along the channels
+    "flatten",
+    "reshape",  # to `target_shape`
+    "identity",  # nothing at inference: dropout, random augmentation, a removed layer
+    "opaque",  # something the arithmetic does not know
+]
+
+Pads: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+"""Pixels added (or cut off) ``((top, bottom), (left, right))``."""
+
+NO_PADS: Pads = ((0, 0), (0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """One call of one layer.
+
+    Attributes:
+        index: its position in ``GraphSpec.layers``, which is the key that edits use.
+        name: the path for display, such as ``"backbone/conv_1"``.
+        op: what it computes.
+        inputs: indices of the calls whose outputs it reads.
+        layer: index of the first call of the same layer (differs from ``index`` where a layer is
+            shared).
+        kernel_hw: window in pixels.
+        stride_hw: step in pixels (for ``upsample``, the factor).
+        dilation_hw: distance between taps in pixels.
+        padding: ``"same"`` as TensorFlow computes it from the size, or ``"valid"``.
+        pads: explicit zeros in front of the layer, ``((top, bottom), (left, right))``; for ``pad``
+            and ``crop``, the layer's own amounts.
+        groups: channel groups of a convolution.
+        multiplier: output channels per input channel of a depthwise convolution.
+        out_channels: channels that it puts out, where the layer itself fixes them.
+        use_bias: whether a convolution or dense layer adds a bias.
+        params: parameters of the layer as read; 0 for the later calls of a shared layer.
+        target_hw: the grid of ``adaptive_pool`` and ``resize``.
+        target_shape: the shape of ``reshape``, without the batch axis.
+        keepdims: whether ``global_pool`` keeps a 1x1 map.
+        grid_first: a grid to which the map is pooled adaptively before the layer reads it.
+        parity_pads: whether the pads were computed from the parity of the input size
+            (``keras.applications``' ``correct_pad``), and so hold at that parity only.
+        constants: per-channel constants of the layer, name and values.
+        native_shape: its output's shape as read, without the batch axis.
+    """
+
+    index: int
+    name: str
+    op: OpKind
+    inputs: tuple[int, ...]
+    layer: int
+    kernel_hw: tuple[int, int] = (1, 1)
+    stride_hw: tuple[int, int] = (1, 1)
+    dilation_hw: tuple[int, int] = (1, 1)
+    padding: Literal["same", "valid"] = "valid"
+    pads: Pads = NO_PADS
+    groups: int = 1
+    multiplier: int = 1
+    out_channels: int | None = None
+    use_bias: bool = False
+    params: int = 0
+    target_hw: tuple[int, int] | None = None
+    target_shape: tuple[int, ...] | None = None
+    keepdims: bool = False
+    grid_first: tuple[int, int] | None = None
+    parity_pads: bool = False
+    constants: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    native_shape: tuple[int | None, ...] = ()
+
+    def but(self, **changes: Any) -> LayerSpec:
+        """The same record with some fields changed."""
+        return replace(self, **changes)
+
+    @property
+    def is_window(self) -> bool:
+        """Whether it slides a window over a map."""
+        return self.op in ("conv", "depthwise", "separable", "max_pool", "avg_pool")
+
+    @property
+    def is_conv(self) -> bool:
+        """Whether it is a convolution."""
+        return self.op in ("conv", "depthwise", "separable")
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What stands between the input and the network's own first layer.
+
+    Attributes:
+        resize_hw: the working size that pictures are resized to, or ``None``.
+        fit: how a picture fills the working size.
+        interpolation: how it is resampled.
+        channels: ``"repeat"`` copies one channel, ``"project"`` is a learned 1x1 convolution, to the
+            network's own channel count; ``None`` hands the channels on.
+        network_channels: the channels that the network's own first layer reads.
+    """
+
+    resize_hw: tuple[int, int] | None = None
+    fit: Literal["stretch", "letterbox", "crop"] = "stretch"
+    interpolation: str = "bilinear"
+    channels: Literal["repeat", "project"] | None = None
+    network_channels: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSpec:
+    """A network as plain data: layers in an order in which inputs come first.
+
+    Attributes:
+        name: the model's name, for display.
+        layers: every call, so that ``layers[i].index == i``. Exactly one is the picture's input.
+        outputs: indices of the calls that the model returns.
+        input_shape: the shape the network was read at (its native shape).
+        front: what was put before the network's first layer, if anything.
+    """
+
+    name: str
+    layers: tuple[LayerSpec, ...]
+    outputs: tuple[int, ...]
+    input_shape: InputShape
+    front: Front | None = None
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[LayerSpec]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int) -> LayerSpec:
+        return self.layers[index]
+
+    def but(self, **changes: Any) -> GraphSpec:
+        """The same graph with some fields changed."""
+        return replace(self, **changes)
+
+    def consumers(self) -> tuple[tuple[int, ...], ...]:
+        """For each call, the indices of the calls that read its output."""
+        readers: list[list[int]] = [[] for _ in self.layers]
+        for layer in self.layers:
+            for source in layer.inputs:
+                readers[source].append(layer.index)
+        return tuple(tuple(r) for r in readers)
