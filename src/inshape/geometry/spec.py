@@ -117,8 +117,8 @@ class Front:
         resize_hw: the working size that pictures are resized to, or ``None``.
         fit: how a picture fills the working size.
         interpolation: how it is resampled.
-        channels: ``"repeat"`` copies one channel, ``"project"`` is a learned 1x1 convolution, to the
-            network's own channel count; ``None`` hands the channels on.
+        channels: ``"repeat"`` copies one channel, ``"project"`` is a learned 1x1 convolution, to
+            the network's own channel count; ``None`` hands the channels on.
         network_channels: the channels that the network's own first layer reads.
     """
 

@@ -1,0 +1,196 @@
+"""The shape of every map of a network at an input shape, and the least shape that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..errors import FixedShape, GraphError, MapMismatch, ShapeError, VanishingMap
+from ..shapes import InputShape, Size
+from .lengths import output_length, same_padding, window_padding
+from .rules import Map, output_shape
+from .spec import GraphSpec
+
+_LARGEST_SEARCHED_PX = 4096
+_MISMATCH_SEARCHED_PX = 64
+
+
+def network_shape(spec: GraphSpec, shape: InputShape) -> InputShape:
+    """The shape that the network's own first layer reads: after ``spec.front``, if there is one.
+
+    Args:
+        spec: the graph.
+        shape: the picture's shape.
+
+    Returns:
+        The working size, and the channels after a repetition or projection.
+
+    Example:
+        >>> from inshape.geometry.spec import Front
+        >>> spec = GraphSpec("none", (), (), InputShape.of("224x224x3"),
+        ...                  Front(resize_hw=(192, 256), channels="repeat", network_channels=3))
+        >>> print(network_shape(spec, InputShape.of("97x64x1")))
+        192x256x3
+    """
+    front = spec.front
+    if front is None:
+        return shape
+    height, width = shape.hw if front.resize_hw is None else front.resize_hw
+    channels = shape.channels if front.channels is None else front.network_channels
+    return InputShape(height, width, channels)
+
+
+def map_shapes(spec: GraphSpec, shape: InputShape) -> tuple[Map, ...]:
+    """The output shape of every call at an input shape.
+
+    Args:
+        spec: the graph.
+        shape: the picture's shape; unknown axes stay unknown through the network.
+
+    Returns:
+        For each call its shape without the batch axis, such as ``(49, 32, 16)`` or ``(1000,)``;
+        ``None`` is an axis that is unknown until run time. The input's own is what the network
+        reads, after ``spec.front``.
+
+    Raises:
+        VanishingMap: if a map would have no pixels left.
+        MapMismatch: if two maps that meet have different sizes.
+        FixedShape: if a reshape's target does not fit, or cannot be known to fit.
+        GraphError: if not exactly one call is the picture's input, or a record is incomplete.
+
+    Example:
+        >>> from inshape.geometry.spec import LayerSpec
+        >>> picture = LayerSpec(index=0, name="image", op="input", inputs=(), layer=0)
+        >>> stem = LayerSpec(index=1, name="stem", op="conv", inputs=(0,), layer=1,
+        ...                  kernel_hw=(3, 3), stride_hw=(2, 2), padding="same", out_channels=16)
+        >>> spec = GraphSpec("tiny", (picture, stem), (1,), InputShape.of("224x224x3"))
+        >>> map_shapes(spec, InputShape.of("97x64x1")), map_shapes(spec, InputShape.of("?x64x1"))
+        (((97, 64, 1), (49, 32, 16)), ((None, 64, 1), (None, 32, 16)))
+    """
+    pictures = [layer.name for layer in spec if layer.op == "input"]
+    if len(pictures) != 1:
+        raise GraphError(
+            f"model {spec.name!r} has {len(pictures)} inputs ({', '.join(pictures) or 'none'}), "
+            "expected exactly one, the picture"
+        )
+    working = network_shape(spec, shape)
+    try:
+        return _trace(spec, working)
+    except VanishingMap as problem:
+        raise VanishingMap(f"{_who(spec, shape)}: {problem}; {_least(spec)}") from None
+    except MapMismatch as problem:
+        raise MapMismatch(f"{_who(spec, shape)}: {problem}; {_fitting(spec, working)}") from None
+    except FixedShape as problem:
+        fix = f"use {spec.input_shape.size} (as the network was read), or strategy='resize'"
+        if not working.is_static:
+            fix = f"use a fixed height and width, {fix.removeprefix('use ')}"
+        raise FixedShape(f"{_who(spec, shape)}: {problem}; {fix}") from None
+
+
+def least_size(spec: GraphSpec) -> Size:
+    """The smallest height and the smallest width at which no map vanishes.
+
+    Args:
+        spec: the graph; ``spec.front`` is left out, so this is a working size.
+
+    Returns:
+        Each axis by itself; ``None`` where no size up to 4096 pixels serves.
+
+    Example:
+        >>> from inshape.geometry.spec import LayerSpec
+        >>> picture = LayerSpec(index=0, name="image", op="input", inputs=(), layer=0)
+        >>> pool = LayerSpec(index=1, name="pool", op="max_pool", inputs=(0,), layer=1,
+        ...                  kernel_hw=(2, 5), stride_hw=(2, 2))
+        >>> print(least_size(GraphSpec("tiny", (picture, pool), (1,), InputShape.of("8x8x1"))))
+        2x5
+    """
+    lengths: list[int | None] = []
+    for axis in (0, 1):
+        survives = _axis_test(spec, axis, VanishingMap)
+        if not survives(_LARGEST_SEARCHED_PX):
+            lengths.append(None)
+            continue
+        low, high = 1, _LARGEST_SEARCHED_PX
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if survives(middle) else (middle + 1, high)
+        lengths.append(low)
+    return Size(*lengths)
+
+
+def _trace(
+    spec: GraphSpec, working: InputShape, ignored: tuple[type[ShapeError], ...] = ()
+) -> tuple[Map, ...]:
+    """`map_shapes` on the network itself; where an ignored problem is met, the map is unknown."""
+    shapes: list[Map] = []
+    for layer in spec:
+        if layer.op == "input":
+            shapes.append(working.as_tuple())
+            continue
+        sources = [spec[i] for i in layer.inputs]
+        try:
+            shapes.append(output_shape(layer, [shapes[i] for i in layer.inputs], sources))
+        except ignored:
+            native = layer.native_shape or shapes[layer.inputs[0]]
+            shapes.append((*(None,) * (len(native) - 1), native[-1]))
+    return tuple(shapes)
+
+
+def _axis_test(spec: GraphSpec, axis: int, *sought: type[ShapeError]) -> Callable[[int], bool]:
+    """Whether the network takes a length along one axis, the other one being unknown."""
+    problems: tuple[type[ShapeError], ...] = (VanishingMap, MapMismatch, FixedShape)
+    ignored = tuple(p for p in problems if p not in sought)
+    channels = network_shape(spec, spec.input_shape).channels
+
+    def survives(length: int) -> bool:
+        hw = (length, None) if axis == 0 else (None, length)
+        try:
+            _trace(spec, InputShape(*hw, channels), ignored)
+        except sought:
+            return False
+        return True
+
+    return survives
+
+
+def _who(spec: GraphSpec, shape: InputShape) -> str:
+    if spec.front is None or spec.front.resize_hw is None:
+        return f"input {shape}"
+    return f"input {shape} at working size {Size(*spec.front.resize_hw)}"
+
+
+def _least(spec: GraphSpec) -> str:
+    least = least_size(spec)
+    if not least.is_static:
+        return "no input size avoids it; check the model"
+    if spec.front is not None and spec.front.resize_hw is not None:
+        return f"use a working size of at least {least}"
+    return f"use at least {least}, or strategy='resize'"
+
+
+def _fitting(spec: GraphSpec, working: InputShape) -> str:
+    """Name the nearest lengths at which the maps that meet have one size."""
+    words: list[str] = []
+    for axis, name in enumerate(("height", "width")):
+        length = working.hw[axis]
+        fits = _axis_test(spec, axis, VanishingMap, MapMismatch)
+        if length is None or fits(length):
+            continue
+        below = range(length - 1, max(0, length - _MISMATCH_SEARCHED_PX), -1)
+        above = range(length + 1, length + _MISMATCH_SEARCHED_PX)
+        near = [str(n) for side in (below, above) if (n := next(filter(fits, side), None))]
+        if near:
+            words.append(f"a {name} of {' or '.join(near)}")
+    if not words:
+        return f"use {spec.input_shape.size} (as the network was read), or strategy='resize'"
+    return f"use {' and '.join(words)}, or strategy='resize'"
+
+
+__all__ = [
+    "Map",
+    "least_size",
+    "map_shapes",
+    "network_shape",
+    "output_length",
+    "same_padding",
+    "window_padding",
+]
