@@ -1,0 +1,79 @@
+# Everything runs in .venv, which is made on first use and made anew when requirements.lock or
+# pyproject.toml change. Needed beforehand: Python 3.11 or newer, make, git and a package index.
+#
+#     make test                    the whole suite
+#     make PYTHON=python3.12 test  with another Python (for a new .venv)
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.inshape-stamp
+TORCH ?= torch==2.13.0
+PYTEST := $(BIN)/python -m pytest
+
+# The demo: WEIGHTS is "imagenet" or a .weights.h5/.keras file, PHOTOS a folder per class.
+BACKBONE ?= MobileNetV3Large-minimalistic
+INPUT ?= 96x96x3
+OUT ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test lint format test-backends test-jax test-torch demo demo-request lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##  */\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-15s %s\n", $$1, $$2}'
+
+venv: $(STAMP)  ## make or refresh .venv from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: this is Python %d.%d, inshape needs 3.11 or newer; say make PYTHON=python3.12" % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+test: $(STAMP)  ## the whole suite, doctests included
+	$(PYTEST)
+
+lint: $(STAMP)  ## ruff format, ruff check, pyright
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --warnings
+
+format: $(STAMP)  ## let ruff lay the code out and mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-backends: test-jax test-torch  ## the tests marked "backends" on JAX and PyTorch
+
+test-jax: $(STAMP)  ## the tests marked "backends" on JAX
+	KERAS_BACKEND=jax $(PYTEST) tests -m backends
+
+# PyTorch is not in the lock: its builds differ by index. A build with CUDA (gigabytes) is refused.
+test-torch: $(STAMP)  ## the tests marked "backends" on PyTorch (installs a CPU build when missing)
+	@if $(BIN)/python -c 'import torch' 2>/dev/null \
+	  || { ! $(BIN)/python -m pip install --quiet --dry-run --report - '$(TORCH)' 2>/dev/null | grep -q '"name": "nvidia' \
+	       && $(BIN)/python -m pip install --quiet '$(TORCH)'; }; \
+	then KERAS_BACKEND=torch $(PYTEST) tests -m backends; \
+	else echo "test-torch: skipped, no CPU build of $(TORCH) could be installed here; install one into .venv by hand and run make test-torch again"; \
+	fi
+
+demo: demo-request $(STAMP)  ## train on photos: make demo WEIGHTS=file PHOTOS=folder
+	$(BIN)/inshape train "$(PHOTOS)" --input $(INPUT) --backbone $(BACKBONE) --weights "$(WEIGHTS)" --out $(OUT)
+
+demo-request:
+	@test -n "$(WEIGHTS)" || { echo 'make demo: no weights given; say make demo WEIGHTS=FILE PHOTOS=FOLDER, with a .weights.h5 or .keras file of $(BACKBONE) (or WEIGHTS=imagenet to download them)' >&2; exit 2; }
+	@test -n "$(PHOTOS)" || { echo 'make demo: no photos given; say make demo WEIGHTS=FILE PHOTOS=FOLDER, with one folder of pictures per class inside FOLDER' >&2; exit 2; }
+	@test "$(WEIGHTS)" = imagenet -o -f "$(WEIGHTS)" || { echo 'make demo: no file $(WEIGHTS); say make demo WEIGHTS=FILE PHOTOS=FOLDER, with a .weights.h5 or .keras file of $(BACKBONE)' >&2; exit 2; }
+
+# Universal: one file for every platform and Python from 3.11 on. It names no index, so that the
+# reader's own is used.
+lock:  ## pin the newest versions in requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra cpu --extra dev \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	  -o requirements.lock pyproject.toml
+
+clean:  ## remove .venv and every cache
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

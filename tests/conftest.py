@@ -1,0 +1,117 @@
+"""Fixtures and helpers for all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Read by the frameworks when they are imported, so they stand before any such import.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    import keras
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def randomise(model: keras.Model, seed: int = 0) -> keras.Model:
+    """Give a model seeded weights under which its output is finite and tells inputs apart.
+
+    Batch-norm gets a gamma around 1, a beta, a moving mean and a positive moving variance that all
+    differ from channel to channel, so that a mix-up of any two shows. Kernels keep the variance of
+    what passes through.
+
+    Args:
+        model: changed in place, nested models included.
+        seed: the same seed gives the same weights to models with the same weights in the same order.
+
+    Returns:
+        The model.
+    """
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(_random_values(weight.path.rsplit("/", 1)[-1], tuple(weight.shape), rng))
+    return model
+
+
+def _random_values(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    if kind in ("moving_variance", "variance"):
+        return rng.uniform(0.5, 1.5, shape)
+    if kind in ("moving_mean", "mean"):
+        return rng.normal(0.0, 0.3, shape)
+    if kind in ("gamma", "scale"):
+        return rng.uniform(0.6, 1.3, shape)
+    if "kernel" in kind:
+        depthwise = kind == "depthwise_kernel" or (len(shape) == 4 and shape[-1] == 1 < shape[-2])
+        seen = shape[:2] if depthwise else shape[:-1]
+        gain = 1.0 if kind == "depthwise_kernel" else 2.0  # no activation follows inside separable
+        return rng.normal(0.0, np.sqrt(gain / max(1, int(np.prod(seen)))), shape)
+    if kind in ("seed_generator_state", "count"):
+        return np.zeros(shape)
+    return rng.normal(0.0, 0.1, shape)
+
+
+@pytest.fixture(name="randomise", scope="session")
+def _randomise() -> Callable[..., keras.Model]:
+    """The helper `randomise(model, seed)`."""
+    return randomise
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator with the same seed in every test."""
+    return np.random.default_rng(20240607)
+
+
+@pytest.fixture(scope="session")
+def repo_dir() -> Path:
+    """The root of the repository."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Test pictures and weights that are not part of the project."""
+    folder = Path(os.environ.get("INSHAPE_SHARED", REPO.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip("no folder of test data: set INSHAPE_SHARED to one with data/ and weights/")
+    return folder
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"the folder of test data has no {path.parent.name}/{path.name}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def imagenet_weights(shared_dir: Path) -> Path:
+    """Real ImageNet weights of MobileNetV3Large-minimalistic with its top (logits)."""
+    return _existing(
+        shared_dir / "weights" / "mobilenet_v3_large_minimalistic_imagenet.weights.h5"
+    )
+
+
+@pytest.fixture(scope="session")
+def imagenet_model(shared_dir: Path) -> Path:
+    """The same as a whole `.keras` model."""
+    return _existing(shared_dir / "weights" / "mobilenet_v3_large_minimalistic_imagenet.keras")
+
+
+@pytest.fixture(scope="session")
+def imagenet500(shared_dir: Path) -> Path:
+    """500 ImageNet pictures, named `IIII_wnid_name.jpg` by class index."""
+    return _existing(shared_dir / "data" / "imagenet500")
+
+
+@pytest.fixture(scope="session")
+def clothing(shared_dir: Path) -> Path:
+    """Photos of clothes: `train/` and `validation/`, a folder per class."""
+    return _existing(shared_dir / "data" / "clothing")
