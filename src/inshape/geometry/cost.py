@@ -1,0 +1,245 @@
+"""What a network costs at an input shape: multiplications, parameters, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+from ..shapes import InputShape
+from .rules import Map, read_map, spatial
+from .sizes import map_shapes
+from .spec import NO_PADS, GraphSpec, LayerSpec
+
+FLOAT32_BYTES = 4
+INT8_BYTES = 1
+_ALIASES = ("identity", "reshape", "flatten")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call costs; ``None`` is unknown.
+
+    Attributes:
+        macs: multiply-accumulate operations of convolutions and dense layers for one picture;
+            everything else counts as 0.
+        params: parameters, all of them on the first call of a shared layer.
+    """
+
+    macs: int | None
+    params: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Activations that are alive together when the calls run one after the other.
+
+    Attributes:
+        live_values: for each call, the values alive while it runs; ``None`` is unknown.
+        peak_values: the most of them.
+        peak_at: the call that runs at the peak.
+    """
+
+    live_values: tuple[int | None, ...]
+    peak_values: int | None
+    peak_at: int | None
+
+    @property
+    def float32_bytes(self) -> int | None:
+        """The peak in bytes when every value is a float32."""
+        return None if self.peak_values is None else self.peak_values * FLOAT32_BYTES
+
+    @property
+    def int8_bytes(self) -> int | None:
+        """The peak in bytes when every value is an int8."""
+        return None if self.peak_values is None else self.peak_values * INT8_BYTES
+
+
+def costs(spec: GraphSpec, shape: InputShape) -> tuple[Cost, ...]:
+    """Multiplications and parameters of every call at an input shape.
+
+    Parameters of convolutions and dense layers follow from the shape, since their input channels
+    may have changed; those of other layers are as read. The input's own cost is that of a 1x1
+    convolution in ``spec.front``.
+
+    Args:
+        spec: the graph.
+        shape: the picture's shape.
+
+    Returns:
+        One value for each call.
+
+    Raises:
+        ShapeError: as `map_shapes`.
+
+    Example:
+        >>> picture = LayerSpec(index=0, name="image", op="input", inputs=(), layer=0)
+        >>> stem = LayerSpec(index=1, name="stem", op="conv", inputs=(0,), layer=1,
+        ...                  kernel_hw=(3, 3), stride_hw=(2, 2), padding="same", out_channels=16)
+        >>> spec = GraphSpec("tiny", (picture, stem), (1,), InputShape.of("224x224x3"))
+        >>> costs(spec, InputShape.of("97x64x1"))[1]        # 49 * 32 * 9 * 16 and 9 * 16
+        Cost(macs=225792, params=144)
+    """
+    shapes = map_shapes(spec, shape)
+    found: list[Cost] = []
+    for layer in spec:
+        if layer.op == "input":
+            found.append(_front_cost(spec, shape, shapes[layer.index]))
+            continue
+        if not (layer.is_conv or layer.op == "dense"):
+            found.append(Cost(0, layer.params))
+            continue
+        read = read_map(layer, shapes[layer.inputs[0]])
+        weights = _kernel_sizes(layer, read)
+        bias = shapes[layer.index][-1] if layer.use_bias else 0
+        params = total_of([*weights, bias]) if layer.layer == layer.index else 0
+        places = _product(shapes[layer.index][:-1])
+        found.append(Cost(_times(places, total_of(weights)), params))
+    return tuple(found)
+
+
+def total_of(amounts: Iterable[int | None]) -> int | None:
+    """A sum that is unknown as soon as one of its parts is.
+
+    Example:
+        >>> total_of([1, 2]), total_of([1, None])
+        (3, None)
+    """
+    known = list(amounts)
+    return None if None in known else sum(n for n in known if n is not None)
+
+
+def activation_memory(spec: GraphSpec, shape: InputShape) -> Memory:
+    """Activation memory of a sequential schedule in the graph's own order.
+
+    A map lives from the call that puts it out until its last reader; the model's outputs live to
+    the end. Identities, reshapes and flattens share their input's memory; nothing else works in
+    place. A padded or pooled copy in front of a layer (``pads``, ``grid_first``) lives while that
+    layer runs, and the picture until ``spec.front`` has resized it.
+
+    Args:
+        spec: the graph.
+        shape: the picture's shape.
+
+    Returns:
+        Values alive at each call, and the peak; unknown unless all sizes are known.
+
+    Raises:
+        ShapeError: as `map_shapes`.
+
+    Example:
+        >>> picture = LayerSpec(index=0, name="image", op="input", inputs=(), layer=0)
+        >>> stem = LayerSpec(index=1, name="stem", op="conv", inputs=(0,), layer=1,
+        ...                  kernel_hw=(3, 3), stride_hw=(2, 2), padding="same", out_channels=16)
+        >>> spec = GraphSpec("tiny", (picture, stem), (1,), InputShape.of("224x224x3"))
+        >>> activation_memory(spec, InputShape.of("97x64x1")).float32_bytes
+        125184
+    """
+    shapes = map_shapes(spec, shape)
+    values = [_product(s) for s in shapes]
+    if None in values:
+        return Memory((None,) * len(values), None, None)
+    buffers = _buffers(spec)
+    last_read = _last_reads(spec, buffers)
+    alive: dict[int, int] = {}
+    live: list[int] = []
+    for layer, owner, size in zip(spec, buffers, values, strict=True):
+        held = dict(alive)
+        if owner == layer.index:
+            alive[owner] = size or 0
+        now = sum(alive.values())
+        if layer.op == "input":
+            now = _front_values(spec, shape, shapes[layer.index])
+        copy = _copied_values(layer, shapes)
+        if copy:
+            # First the copy is made of the input, then the layer reads the copy alone.
+            dying = [
+                held[b] for b in {buffers[i] for i in layer.inputs} if last_read[b] <= layer.index
+            ]
+            now = max(sum(held.values()) + copy, now - sum(dying) + copy)
+        live.append(now)
+        alive = {b: n for b, n in alive.items() if last_read[b] > layer.index}
+    peak = max(range(len(live)), key=live.__getitem__)
+    return Memory(tuple(live), live[peak], peak)
+
+
+def _front_cost(spec: GraphSpec, shape: InputShape, working: Map) -> Cost:
+    """A 1x1 convolution without a bias behind the resizing layer, where channels are projected."""
+    if spec.front is None or spec.front.channels != "project":
+        return Cost(0, 0)
+    kernel = shape.channels * spec.front.network_channels
+    places = _product(working[:2])
+    return Cost(_times(places, kernel), kernel)
+
+
+def _kernel_sizes(layer: LayerSpec, read: Map) -> list[int | None]:
+    """Weights per kernel of one layer, which is what each output place multiplies by."""
+    taps = prod(layer.kernel_hw)
+    out = layer.out_channels
+    if layer.op == "dense":
+        return [_times(read[-1], out)]
+    channels = spatial(layer, read)[2]
+    match layer.op:
+        case "depthwise":
+            return [_times(channels, taps * layer.multiplier)]
+        case "separable":
+            deep = _times(channels, layer.multiplier)
+            return [_times(deep, taps), _times(deep, out)]
+        case _:
+            per_group = None if channels is None else channels // layer.groups
+            return [_times(per_group, taps * out if out is not None else None)]
+
+
+def _front_values(spec: GraphSpec, shape: InputShape, working: Map) -> int:
+    """The most values alive while the picture is resized and its channels are changed."""
+    steps: list[Map] = [shape.as_tuple()]
+    if spec.front is not None and spec.front.resize_hw is not None:
+        steps.append((*spec.front.resize_hw, shape.channels))
+    if spec.front is not None and spec.front.channels is not None:
+        steps.append(working)
+    sizes = [_product(step) or 0 for step in steps]
+    return max(map(sum, pairwise(sizes)), default=sizes[0])
+
+
+def _copied_values(layer: LayerSpec, shapes: Sequence[Map]) -> int:
+    """Values of the padded or pooled copy that a layer reads instead of its input."""
+    if not layer.inputs or (layer.grid_first is None and layer.pads == NO_PADS):
+        return 0
+    read = read_map(layer, shapes[layer.inputs[0]])
+    if layer.is_window and layer.pads != NO_PADS:
+        height, width, channels = spatial(layer, read)
+        (top, bottom), (left, right) = layer.pads
+        read = (height or 0) + top + bottom, (width or 0) + left + right, channels
+    elif layer.grid_first is None:
+        return 0
+    return _product(read) or 0
+
+
+def _buffers(spec: GraphSpec) -> tuple[int, ...]:
+    """For each call, the call whose memory holds its output."""
+    owners: list[int] = []
+    for layer in spec:
+        alias = layer.op in _ALIASES and layer.inputs and layer.grid_first is None
+        owners.append(owners[layer.inputs[0]] if alias else layer.index)
+    return tuple(owners)
+
+
+def _last_reads(spec: GraphSpec, buffers: Sequence[int]) -> tuple[int, ...]:
+    """For each buffer, the last call that reads it; beyond the end for the model's outputs."""
+    last = list(range(len(spec)))
+    for layer in spec:
+        for source in layer.inputs:
+            last[buffers[source]] = max(last[buffers[source]], layer.index)
+    for output in spec.outputs:
+        last[buffers[output]] = len(spec)
+    return tuple(last)
+
+
+def _product(shape: Map) -> int | None:
+    known = [n for n in shape if n is not None]
+    return prod(known) if len(known) == len(shape) else None
+
+
+def _times(length: int | None, factor: int | None) -> int | None:
+    return None if length is None or factor is None else length * factor
