@@ -30,7 +30,7 @@ def randomise(model: keras.Model, seed: int = 0) -> keras.Model:
 
     Args:
         model: changed in place, nested models included.
-        seed: the same seed gives the same weights to models with the same weights in the same order.
+        seed: the same seed gives the same values to models whose weights stand in the same order.
 
     Returns:
         The model.
@@ -94,9 +94,7 @@ def _existing(path: Path) -> Path:
 @pytest.fixture(scope="session")
 def imagenet_weights(shared_dir: Path) -> Path:
     """Real ImageNet weights of MobileNetV3Large-minimalistic with its top (logits)."""
-    return _existing(
-        shared_dir / "weights" / "mobilenet_v3_large_minimalistic_imagenet.weights.h5"
-    )
+    return _existing(shared_dir / "weights" / "mobilenet_v3_large_minimalistic_imagenet.weights.h5")
 
 
 @pytest.fixture(scope="session")
