@@ -12,6 +12,7 @@
     │   ├── GraphError          a model that cannot be read or rebuilt
     │   ├── WeightsError        weights that are missing or do not fit
     │   ├── DataError           pictures, labels or folders that cannot be used
+    │   │   └── UnreadablePicture   a file that holds no whole picture
     │   └── OutputExists        the output is there already and was not to be replaced
     └── RunError                a run that began and could not be finished (exit code 1)
 
@@ -106,6 +107,10 @@ class WeightsError(RequestError):
 
 class DataError(RequestError):
     """Pictures, labels or folders that cannot be used."""
+
+
+class UnreadablePicture(DataError):
+    """A file that holds no whole picture: damaged, cut short or of another kind."""
 
 
 class OutputExists(RequestError):

@@ -1,0 +1,1 @@
+"""Pictures from folders, tables and arrays to batches that the model takes."""

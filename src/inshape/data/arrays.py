@@ -1,0 +1,216 @@
+"""Pictures that are arrays already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .catalogue import Catalogue, Progress, catalogued
+from .tables import SPLIT_WORDS
+
+DATASET_BYTES = 2 * 2**30
+"""The most bytes of pictures that are taken out of a ``tf.data.Dataset``."""
+
+
+def array_catalogue(
+    x: Any,
+    y: Any,
+    *,
+    splits: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Catalogue:
+    """List pictures that lie in an array.
+
+    Args:
+        x: ``(pictures, height, width)`` or ``(pictures, height, width, channels)``; or a list of
+            pictures of any sizes. uint8, uint16, or floats in [0, 255].
+        y: one class per picture: whole numbers from 0, words, or one-hot rows.
+        splits: the split of each, if they are assigned.
+        class_names: the names of the numbers, or the words to number by.
+        progress: told how far the hashing is.
+
+    Returns:
+        The catalogue; it refers to ``x``.
+
+    Raises:
+        DataError: if the shapes do not fit each other or a label is none.
+    """
+    if not isinstance(x, list):
+        x = np.asarray(x)
+        if x.ndim not in (3, 4):
+            raise DataError(
+                f"pictures of shape {x.shape}; expected (pictures, height, width[, channels]); "
+                "add the missing axis"
+            )
+    classes, names = _classes(np.asarray(y), class_names)
+    if len(x) != len(classes):
+        raise DataError(
+            f"{len(x)} pictures and {len(classes)} labels; expected one label per picture; "
+            "check that both come from the same set"
+        )
+    return catalogued(
+        [f"[{i}]" for i in range(len(x))],
+        classes,
+        [""] * len(x) if splits is None else splits,
+        arrays=x,
+        class_names=names,
+        progress=progress,
+    )
+
+
+def npz_catalogue(
+    path: Path, *, class_names: Sequence[str] | None = None, progress: Progress | None = None
+) -> Catalogue:
+    """List the pictures of an ``.npz`` file, which is loaded into memory.
+
+    Args:
+        path: holds ``x`` and ``y``, or ``x_train`` and ``y_train`` and the like for other splits.
+        class_names: as for `array_catalogue`.
+        progress: told how far the hashing is.
+
+    Returns:
+        The catalogue.
+
+    Raises:
+        DataError: if the arrays have other names or cannot be read.
+    """
+    held = _numpy(path)
+    keys = [k for k in held if k == "x" or (k.startswith("x_") and k[2:].lower() in SPLIT_WORDS)]
+    if not keys or any(f"y{k[1:]}" not in held for k in keys):
+        raise DataError(
+            f"{path}: arrays {', '.join(held)}; expected x and y, or x_train, y_train, x_val, "
+            "y_val, ...; name them so"
+        )
+    xs = [held[k] for k in keys]
+    ys = [held[f"y{k[1:]}"] for k in keys]
+    words = [SPLIT_WORDS.get(k[2:].lower(), "") for k in keys]
+    if len({(x.shape[1:], x.dtype) for x in xs}) == 1:
+        pictures: Any = np.concatenate(xs)
+    else:
+        pictures = [picture for x in xs for picture in x]
+    return array_catalogue(
+        pictures,
+        np.concatenate(ys),
+        splits=[word for word, x in zip(words, xs, strict=True) for _ in range(len(x))],
+        class_names=class_names,
+        progress=progress,
+    )
+
+
+def npy_catalogue(
+    path: Path, *, class_names: Sequence[str] | None = None, progress: Progress | None = None
+) -> Catalogue:
+    """List the pictures of an ``.npy`` file, which is mapped and not loaded.
+
+    Args:
+        path: the pictures; the labels lie beside it (``x.npy`` and ``y.npy``, ``x_val.npy`` and
+            ``y_val.npy``, or ``images.npy`` and ``labels.npy``).
+        class_names: as for `array_catalogue`.
+        progress: told how far the hashing is.
+
+    Returns:
+        The catalogue.
+
+    Raises:
+        DataError: if there are no labels beside it.
+    """
+    for pictures, labels in (("x", "y"), ("images", "labels"), ("X", "y")):
+        beside = path.with_name(labels + path.name.removeprefix(pictures))
+        if path.name.startswith(pictures) and beside.exists():
+            x = np.load(path, mmap_mode="r", allow_pickle=False)
+            y = np.load(beside, allow_pickle=False)
+            return array_catalogue(x, y, class_names=class_names, progress=progress)
+    raise DataError(
+        f"{path}: no labels beside it; expected x.npy with y.npy or images.npy with labels.npy; "
+        "save the labels so"
+    )
+
+
+def dataset_catalogue(
+    dataset: Any, *, class_names: Sequence[str] | None = None, progress: Progress | None = None
+) -> Catalogue:
+    """Read a ``tf.data.Dataset`` into memory and list its pictures.
+
+    Args:
+        dataset: of (picture, label) or of batches of them.
+        class_names: as for `array_catalogue`; by default the dataset's own ``class_names``.
+        progress: told how far the hashing is.
+
+    Returns:
+        The catalogue, in the dataset's order.
+
+    Raises:
+        DataError: if it is endless, too large for memory or of other elements.
+    """
+    if int(dataset.cardinality()) == -1:
+        raise DataError("an endless tf.data.Dataset; expected a finite one; remove its repeat()")
+    spec: Any = dataset.element_spec
+    if type(spec) is not tuple or len(spec) != 2 or spec[0].shape.rank not in (3, 4):
+        raise DataError(
+            f"a tf.data.Dataset of {spec}; expected (picture, label) with pictures of (height, "
+            "width, channels), batched or not; map it so"
+        )
+    pictures: list[NDArray[Any]] = []
+    labels: list[Any] = []
+    taken = 0
+    for x, y in dataset.as_numpy_iterator():
+        batch = x if x.ndim == 4 else x[None]
+        pictures += list(batch)
+        labels += list(y if x.ndim == 4 else [y])
+        taken += batch.nbytes
+        if taken > DATASET_BYTES:
+            raise DataError(
+                f"a tf.data.Dataset of more than {DATASET_BYTES / 2**30:.3g} GiB; expected one "
+                "that fits in memory; give the folder or table that it was made from"
+            )
+    names = getattr(dataset, "class_names", None) if class_names is None else class_names
+    return array_catalogue(pictures, labels, class_names=names, progress=progress)
+
+
+def _numpy(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError) as problem:
+        reason = " ".join(str(problem).split())
+        raise DataError(f"{path}: {reason}; expected an .npz file; write it again") from None
+
+
+def _classes(
+    y: NDArray[Any], class_names: Sequence[str] | None
+) -> tuple[list[str | None], Sequence[str] | None]:
+    """Each picture's class name, and the order of the classes if it is known."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        if not ((y == 0) | (y == 1)).all() or not (y.sum(axis=1) == 1).all():
+            raise DataError(
+                "labels with several columns that are not one-hot; expected one class per picture; "
+                "give one column of class numbers"
+            )
+        count = y.shape[1]
+        y = y.argmax(axis=1)
+        class_names = class_names or [str(i) for i in range(count)]
+    y = y.reshape(len(y)) if y.size == len(y) else y
+    if y.ndim != 1:
+        raise DataError(
+            f"labels of shape {y.shape}; expected one class per picture; give one column"
+        )
+    if y.dtype.kind in "SUO":
+        return [v.decode() if isinstance(v, bytes) else str(v) for v in y.tolist()], class_names
+    if y.dtype.kind not in "iub" and not (y.dtype.kind == "f" and (y == np.rint(y)).all()):
+        raise DataError(
+            f"labels of type {y.dtype}; expected whole numbers from 0 or words; convert them first"
+        )
+    numbers = y.astype(np.int64)
+    highest = int(numbers.max(initial=-1))
+    if numbers.min(initial=0) < 0 or (class_names is not None and highest >= len(class_names)):
+        most = "0 up" if class_names is None else f"0 to {len(class_names) - 1}"
+        wrong = int(numbers.min()) if numbers.min() < 0 else highest
+        raise DataError(f"label {wrong}; expected {most}; number the classes from 0")
+    names = list(class_names or [str(i) for i in range(highest + 1)])
+    return [names[i] for i in numbers], names

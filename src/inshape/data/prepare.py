@@ -1,0 +1,326 @@
+"""How a picture becomes the array that the model takes: one specification for every use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, UnknownName
+from ..shapes import InputShape, ShapeLike
+from .resize import Interpolation, resampled
+
+Fit: TypeAlias = Literal["stretch", "letterbox", "crop"]
+Colour: TypeAlias = Literal["grey", "rgb", "bands"]
+
+_TOP = 255.0
+_SLACK = 0.5  # a float picture that was itself resampled may overshoot by a rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What is done to a picture between its file and the model.
+
+    Training, prediction and export share one value of this class, so that a model never meets a
+    picture prepared in another way than those it was trained on. The result is float32 in
+    ``[0, 255]``; the model's own preprocessing takes it from there.
+
+    Args:
+        shape: height, width and channels of the result. An unknown axis stays as the picture has
+            it, or follows the known one in proportion.
+        fit: ``"stretch"`` fills the size whatever the aspect ratio (no pixel is lost, which is
+            best for classification when objects touch the border); ``"letterbox"`` keeps the
+            aspect ratio and fills the rest; ``"crop"`` keeps it and cuts the centre out.
+        interpolation: how pixels are resampled; ``"area"`` averages what a pixel covers.
+        antialias: whether reduction averages over all the pixels it covers. Without it, four
+            (bilinear) or sixteen (bicubic) pixels are read, as ``tf.image.resize`` does.
+        colour: what the channels mean: ``"grey"``, ``"rgb"``, or ``"bands"``, which are taken as
+            they are. By default 1 channel is grey, 3 are RGB and any other count is bands.
+        crop_margin: for ``"crop"``, the fraction of the shorter side (after scaling) that is kept,
+            in (0, 1]. 0.875 is ImageNet's usual 224 out of 256.
+        fill: for ``"letterbox"``, the value of the border, in [0, 255].
+        full_scale: the stored value that becomes 255, for pictures of 16 bits and more and for
+            float ones: 4095 for a 12-bit sensor, 1.0 for pictures in [0, 1]. By default 65535 for
+            unsigned 16-bit pictures, while float pictures are in [0, 255] already.
+
+    Raises:
+        UnknownName: if a word is none of the choices.
+        DataError: if a number is out of range.
+
+    Example:
+        >>> Preparation.of("96x128x1", fit="crop").colour
+        'grey'
+    """
+
+    shape: InputShape
+    fit: Fit = "stretch"
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    colour: Colour | None = None
+    crop_margin: float = 1.0
+    fill: float = 0.0
+    full_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in the colour and refuse what cannot be carried out."""
+        channels = self.shape.channels
+        if self.colour is None:
+            usual: dict[int, Colour] = {1: "grey", 3: "rgb"}
+            object.__setattr__(self, "colour", usual.get(channels, "bands"))
+        for kind, word, choices in (
+            ("fit", self.fit, get_args(Fit)),
+            ("interpolation", self.interpolation, get_args(Interpolation)),
+            ("colour", self.colour, get_args(Colour)),
+        ):
+            if word not in choices:
+                raise UnknownName(kind, word, choices)
+        expected = {"grey": 1, "rgb": 3}.get(str(self.colour), channels)
+        if channels != expected:
+            raise DataError(
+                f"colour {self.colour!r} with {channels} channels; expected {expected}; "
+                "use colour='bands' for channels that are neither grey nor RGB"
+            )
+        if not 0.0 < self.crop_margin <= 1.0:
+            raise DataError(
+                f"crop_margin {self.crop_margin}; expected more than 0 and at most 1; "
+                "use 0.875 to keep 224 of 256 pixels"
+            )
+        if not 0.0 <= self.fill <= _TOP:
+            raise DataError(f"fill {self.fill}; expected 0 to 255; use 0 for a black border")
+        if self.full_scale is not None and not self.full_scale > 0.0:
+            raise DataError(
+                f"full_scale {self.full_scale}; expected a positive number; use the stored value "
+                "that stands for white, such as 4095"
+            )
+
+    @classmethod
+    def of(cls, shape: ShapeLike, **options: Any) -> Preparation:
+        """A preparation for a shape as a user writes it.
+
+        Args:
+            shape: ``"HxWxC"``, a tuple or an ``InputShape``.
+            **options: the other fields.
+
+        Returns:
+            The preparation.
+        """
+        return cls(InputShape.of(shape), **options)
+
+    def at(self, size_hw: tuple[int | None, int | None]) -> Preparation:
+        """The same preparation at another height and width.
+
+        Args:
+            size_hw: pixels, or ``None`` for an axis that keeps the picture's own.
+
+        Returns:
+            A new preparation.
+
+        Example:
+            >>> print(Preparation.of("?x?x3").at((160, 224)).shape)
+            160x224x3
+        """
+        return replace(self, shape=InputShape(*size_hw, self.shape.channels))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; `from_dict` reads them back."""
+        return {
+            "shape": str(self.shape),
+            "fit": self.fit,
+            "interpolation": self.interpolation,
+            "antialias": self.antialias,
+            "colour": self.colour,
+            "crop_margin": self.crop_margin,
+            "fill": self.fill,
+            "full_scale": self.full_scale,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preparation:
+        """The preparation that `as_dict` wrote down.
+
+        Example:
+            >>> made = Preparation.of("97x64x1", fit="letterbox", fill=114.0)
+            >>> Preparation.from_dict(made.as_dict()) == made
+            True
+        """
+        return cls.of(values["shape"], **{k: v for k, v in values.items() if k != "shape"})
+
+
+def target_hw(preparation: Preparation, picture_hw: tuple[int, int]) -> tuple[int, int]:
+    """The height and width that a picture will have, unknown axes filled in.
+
+    Args:
+        preparation: what is to be done.
+        picture_hw: the picture's own height and width in pixels.
+
+    Returns:
+        Pixels. With one unknown axis the picture keeps its proportions; with two, its size.
+
+    Example:
+        >>> target_hw(Preparation.of("?x64x1"), (200, 128))
+        (100, 64)
+    """
+    height, width = preparation.shape.hw
+    own_height, own_width = picture_hw
+    if height is None and width is None:
+        return picture_hw
+    if height is None:
+        assert width is not None
+        return max(1, round(own_height * width / own_width)), width
+    if width is None:
+        return height, max(1, round(own_width * height / own_height))
+    return height, width
+
+
+def scaled_hw(preparation: Preparation, picture_hw: tuple[int, int]) -> tuple[float, float]:
+    """The height and width of the whole picture once scaled, before any border or cut.
+
+    Args:
+        preparation: what is to be done.
+        picture_hw: the picture's own height and width in pixels.
+
+    Returns:
+        Pixels, not rounded.
+
+    Example:
+        >>> scaled_hw(Preparation.of("96x96x3", fit="crop"), (240, 320))
+        (96.0, 128.0)
+    """
+    goal_hw = target_hw(preparation, picture_hw)
+    ratios = tuple(goal / own for goal, own in zip(goal_hw, picture_hw, strict=True))
+    if preparation.fit == "stretch":
+        scales = ratios
+    elif preparation.fit == "letterbox":
+        scales = (min(ratios),) * 2
+    else:
+        scales = (max(ratios) / preparation.crop_margin,) * 2
+    height, width = (own * scale for own, scale in zip(picture_hw, scales, strict=True))
+    return height, width
+
+
+def prepare(picture: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
+    """Bring a decoded picture to the size and value range that the model takes.
+
+    8-bit pictures are resampled in 8 bits, so that the result holds whole numbers and a cache of
+    bytes loses nothing; all others are resampled in float32.
+
+    Args:
+        picture: ``(height, width, channels)`` or ``(height, width)``, with the channels of
+            ``preparation.shape`` already. bool and uint8 as they are, uint16 divided by 257 (or by
+            ``full_scale / 255``), floats in [0, 255] (or ``[0, full_scale]``).
+        preparation: what is to be done.
+
+    Returns:
+        float32 ``(height, width, channels)`` in [0, 255].
+
+    Raises:
+        DataError: if the channels, the type or the values do not fit.
+
+    Example:
+        >>> grey = np.full((240, 320, 1), 51, np.uint8)
+        >>> ready = prepare(grey, Preparation.of("96x128x1"))
+        >>> ready.shape, float(ready.max())
+        ((96, 128, 1), 51.0)
+    """
+    if picture.ndim == 2:
+        picture = picture[..., None]
+    if picture.ndim != 3 or 0 in picture.shape:
+        raise DataError(
+            f"picture of shape {picture.shape}; expected (height, width, channels); "
+            "give one picture at a time, channels last"
+        )
+    if picture.shape[-1] != preparation.shape.channels:
+        raise DataError(
+            f"picture with {picture.shape[-1]} channels; expected {preparation.shape.channels} "
+            f"for {preparation.shape}; convert its colour first (inshape.data.decode.to_channels)"
+        )
+    ranged = _to_range(picture, preparation.full_scale)
+    return np.clip(_fitted(ranged, preparation), 0.0, _TOP).astype(np.float32)
+
+
+def range_warning(pictures: NDArray[Any]) -> str | None:
+    """Say so if pictures look like [0, 1] floats, which a [0, 255] model sees as black.
+
+    Args:
+        pictures: any shape.
+
+    Returns:
+        One line for the user, or ``None`` if the values look right.
+
+    Example:
+        >>> range_warning(np.linspace(0.0, 1.0, 12))
+        'pictures have values from 0 to 1; expected 0 to 255; multiply by 255 or set full_scale=1.0'
+        >>> range_warning(np.linspace(0.0, 255.0, 12)) is None
+        True
+    """
+    values = np.asarray(pictures)
+    if values.dtype.kind != "f" or not values.size:
+        return None
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if not 0.0 < high <= 1.0:
+        return None
+    fix = "multiply by 255 or set full_scale=1.0" if low >= 0.0 else "undo their normalisation"
+    return f"pictures have values from {low:.4g} to {high:.4g}; expected 0 to 255; {fix}"
+
+
+def _to_range(picture: NDArray[Any], full_scale: float | None) -> NDArray[Any]:
+    kind = picture.dtype
+    if kind == np.bool_:
+        return picture.astype(np.uint8) * np.uint8(_TOP)
+    if kind == np.uint8:
+        return picture
+    if kind.kind not in "uif":
+        raise DataError(
+            f"picture of type {kind}; expected uint8, uint16 or float; convert it first"
+        )
+    if full_scale is None and kind == np.uint16:
+        full_scale = 65535.0
+    if full_scale is None and kind.kind != "f":
+        raise DataError(
+            f"picture of type {kind} has no agreed white; expected uint8, uint16 or float; "
+            "set full_scale to the value that stands for white"
+        )
+    values = picture.astype(np.float32)
+    if kind.kind == "f" and not np.isfinite(values).all():
+        raise DataError(
+            "picture holds NaN or infinity; expected finite values; fill the missing pixels first"
+        )
+    if full_scale is not None:
+        return np.clip(values * np.float32(_TOP / full_scale), 0.0, _TOP)
+    if values.min() < -_SLACK or values.max() > _TOP + _SLACK:
+        raise DataError(
+            f"float picture with values from {values.min():.4g} to {values.max():.4g}; "
+            "expected 0 to 255; set full_scale to the value that stands for white"
+        )
+    return values
+
+
+def _fitted(picture: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
+    resample = partial(
+        resampled, picture, method=preparation.interpolation, antialias=preparation.antialias
+    )
+    own_hw = picture.shape[:2]
+    goal_hw = target_hw(preparation, own_hw)
+    whole = (0.0, 0.0, float(own_hw[0]), float(own_hw[1]))
+    if preparation.fit == "stretch":
+        return resample(whole, goal_hw)
+    scaled = scaled_hw(preparation, own_hw)
+    if preparation.fit == "crop":
+        height, width = (
+            own * min(1.0, goal / length)
+            for own, goal, length in zip(own_hw, goal_hw, scaled, strict=True)
+        )
+        top, left = (own_hw[0] - height) / 2, (own_hw[1] - width) / 2
+        return resample((top, left, top + height, left + width), goal_hw)
+    inner_height, inner_width = (
+        min(goal, max(1, round(length))) for goal, length in zip(goal_hw, scaled, strict=True)
+    )
+    result = np.full((*goal_hw, picture.shape[-1]), preparation.fill, np.float32)
+    top, left = (goal_hw[0] - inner_height) // 2, (goal_hw[1] - inner_width) // 2
+    inner = resample(whole, (inner_height, inner_width))
+    result[top : top + inner_height, left : left + inner_width] = inner
+    return result

@@ -1,0 +1,118 @@
+"""Splits that keep classes in proportion and identical pictures together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .catalogue import Catalogue
+
+_FEWEST = 3
+"""Distinct pictures below which a class stays in training whole."""
+
+
+def split(
+    catalogue: Catalogue, *, validation: float = 0.1, test: float = 0.0, seed: int = 0
+) -> Catalogue:
+    """Assign the pictures that have no validation or test split yet.
+
+    Every class gives the same fraction, at least one picture. Pictures with identical contents go
+    to one side together. The same pictures and seed give the same splits, in whatever order or
+    folder they lie. A split that the source brought stays as it is: with a ``validation/`` folder,
+    nothing more is taken out of ``train/`` for it.
+
+    Args:
+        catalogue: the pictures.
+        validation: the fraction for validation, in [0, 1).
+        test: the fraction for testing, in [0, 1).
+        seed: which pictures are drawn.
+
+    Returns:
+        The catalogue with every picture assigned, and a warning for the classes with fewer than
+        three distinct pictures, which stay in training.
+
+    Raises:
+        DataError: if the fractions leave nothing to train on, or no class can be split.
+
+    Example:
+        >>> from inshape.data.sources import open_source
+        >>> rng = np.random.default_rng(0)
+        >>> pictures = rng.integers(0, 255, (20, 8, 6, 1), np.uint8)
+        >>> made = split(open_source((pictures, [0, 1] * 10)), validation=0.2)
+        >>> made.counts("train"), made.counts("validation")
+        ({'0': 8, '1': 8}, {'0': 2, '1': 2})
+    """
+    for name, fraction in (("validation", validation), ("test", test)):
+        if not 0.0 <= fraction < 1.0:
+            raise DataError(f"{name} {fraction}; expected 0 to less than 1; use 0.1 for a tenth")
+    if validation + test >= 1.0:
+        raise DataError(
+            f"validation {validation} and test {test}; expected less than 1 together; leave some "
+            "pictures to train on"
+        )
+    wanted = {
+        name: fraction
+        for name, fraction in (("validation", validation), ("test", test))
+        if fraction > 0.0 and not (catalogue.splits == name).any()
+    }
+    splits = np.where(catalogue.splits == "", "train", catalogue.splits).astype("U10")
+    if not wanted:
+        return replace(catalogue, splits=splits)
+    pool = np.flatnonzero(splits == "train")
+    warnings = _assign(catalogue, pool, wanted, seed, splits)
+    return replace(catalogue, splits=splits, warnings=catalogue.warnings + warnings)
+
+
+def _assign(
+    catalogue: Catalogue,
+    pool: NDArray[np.intp],
+    wanted: dict[str, float],
+    seed: int,
+    splits: NDArray[np.str_],
+) -> tuple[str, ...]:
+    """Write the splits of the pool's pictures; return warnings."""
+    if not len(pool):
+        raise DataError(
+            "no training pictures to split; expected some; give a source with training pictures"
+        )
+    # np.unique sorts by content, so that the draw does not depend on names or order.
+    _, first, groups = np.unique(
+        catalogue.contents[pool].view("V16"), return_index=True, return_inverse=True
+    )
+    group_labels = catalogue.labels[pool][first]
+    group_splits = np.full(len(first), "train", "U10")
+    small: list[str] = []
+    rng = np.random.default_rng(seed)
+    for label, class_name in enumerate(catalogue.class_names):
+        members = rng.permutation(np.flatnonzero(group_labels == label))
+        if 0 < len(members) < _FEWEST:
+            small.append(repr(class_name))
+        if len(members) < _FEWEST:
+            continue
+        start = 0
+        for name, fraction in wanted.items():
+            count = max(1, round(len(members) * fraction))
+            group_splits[members[start : start + count]] = name
+            start += count
+        if start >= len(members):
+            raise DataError(
+                f"class {class_name!r} has {len(members)} distinct pictures, too few for "
+                f"{' and '.join(wanted)}; expected some left to train on; use smaller fractions or "
+                "add pictures"
+            )
+    splits[pool] = group_splits[groups]
+    if (group_splits == "train").all():
+        raise DataError(
+            f"no class has {_FEWEST} distinct pictures; expected enough to hold some out for "
+            f"{' and '.join(wanted)}; add pictures, or set validation=0 and test=0"
+        )
+    if not small:
+        return ()
+    return (
+        f"{', '.join(small)}: fewer than {_FEWEST} distinct pictures, all kept for training; "
+        f"{' and '.join(wanted)} {'says' if len(wanted) == 1 else 'say'} nothing about "
+        f"{'this class' if len(small) == 1 else 'these classes'}",
+    )
