@@ -1,0 +1,296 @@
+"""The networks of ``keras.applications``: their names, their facts and how to build them.
+
+``find("MobileNetV3Large-0.75")`` gives a `Backbone`; its ``build`` calls the Keras constructor. A
+name is the constructor's, followed by the width multiplier and ``minimalistic`` where a family has
+them: ``MobileNetV2-0.35``, ``MobileNetV3Small-minimalistic``. Keras is imported by ``build`` alone.
+
+How a network wants its pictures (`Backbone.preprocessing`):
+
+    "inside"   [0, 255] RGB; the network maps them itself
+    "tf"       [0, 255] RGB / 127.5 - 1
+    "torch"    [0, 255] RGB / 255, less the ImageNet mean, divided by its standard deviation
+    "caffe"    [0, 255] with the channels reversed to BGR, less the ImageNet mean
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from .errors import RequestError, ShapeError, UnknownName
+from .shapes import InputShape
+
+if TYPE_CHECKING:
+    import keras
+
+Preprocessing: TypeAlias = Literal["inside", "tf", "torch", "caffe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """One network of ``keras.applications``.
+
+    Attributes:
+        name: how the user writes it.
+        family: the module of ``keras.applications`` that holds it.
+        constructor: the function that builds it.
+        options: further arguments of the constructor, such as ``(("alpha", 0.75),)``.
+        native_hw: the size that its ImageNet weights belong to, in pixels.
+        least_hw: the smallest size that the constructor takes, in pixels.
+        preprocessing: how it wants its pictures; see the module's table.
+        has_imagenet: whether Keras publishes ImageNet weights for it.
+        imagenet_top1: accuracy on ImageNet in percent, as Keras documents it, where it is known.
+    """
+
+    name: str
+    family: str
+    constructor: str
+    options: tuple[tuple[str, float | bool], ...] = ()
+    native_hw: tuple[int, int] = (224, 224)
+    least_hw: tuple[int, int] = (32, 32)
+    preprocessing: Preprocessing = "inside"
+    has_imagenet: bool = True
+    imagenet_top1: float | None = None
+
+    def build(
+        self,
+        *,
+        include_top: bool,
+        weights: Literal["imagenet"] | None,
+        classes: int = 1000,
+        activation: str | None = None,
+        input_shape: tuple[int | None, int | None, int] | None = None,
+    ) -> keras.Model:
+        """Build the network with Keras's own constructor.
+
+        Args:
+            include_top: whether to build the classifier too.
+            weights: ``"imagenet"`` (downloads them) or ``None`` (random).
+            classes: outputs of the classifier, at least 1.
+            activation: the classifier's activation; ``None`` gives logits.
+            input_shape: (height, width, channels); the native size with three channels if not
+                given.
+
+        Returns:
+            A functional Keras model.
+
+        Raises:
+            ShapeError: if the shape is smaller than the constructor takes.
+            RequestError: if Keras has no ImageNet weights for this network, or ``weights`` is
+                neither ``"imagenet"`` nor ``None``.
+        """
+        import keras
+
+        if weights not in (None, "imagenet"):
+            raise RequestError(
+                f"{self.name} cannot be built with weights={weights!r}; expected 'imagenet' or "
+                "None; load a file with weights.sources.load_source"
+            )
+        if weights == "imagenet" and not self.has_imagenet:
+            raise RequestError(
+                f"Keras publishes no ImageNet weights for {self.name}; expected one of "
+                f"{', '.join(b.name for b in _relatives(self) if b.has_imagenet)}; "
+                "or give weights=None or the path of a weights file"
+            )
+        shape = input_shape or (*self.native_hw, 3)
+        if any(
+            px is not None and px < least
+            for px, least in zip(shape[:2], self.least_hw, strict=True)
+        ):
+            raise ShapeError(
+                f"{self.name} at {InputShape.of(shape)}: "
+                f"expected at least {self.least_hw[0]}x{self.least_hw[1]} pixels; build it at its "
+                "native shape and change that with inshape.adapt"
+            )
+        with warnings.catch_warnings():
+            # Keras doubts every channel count but 1 and 3; here more bands are what was asked for.
+            warnings.filterwarnings("ignore", message="This model usually expects 1 or 3 input")
+            return getattr(keras.applications, self.constructor)(
+                include_top=include_top,
+                weights=weights,
+                classes=classes,
+                classifier_activation=activation,
+                input_shape=shape,
+                **dict(self.options),
+            )
+
+
+def backbones() -> tuple[Backbone, ...]:
+    """Every network by name, family after family.
+
+    Example:
+        >>> [b.name for b in backbones() if b.family == "nasnet"]
+        ['NASNetMobile', 'NASNetLarge']
+    """
+    return tuple(_by_key().values())
+
+
+def find(name: str) -> Backbone:
+    """The network of this name.
+
+    Args:
+        name: as in `backbones`; case, ``-`` and ``_`` do not matter, and a width of 1.0 may be
+            written.
+
+    Returns:
+        Its facts.
+
+    Raises:
+        UnknownName: if there is none, with the closest names.
+
+    Example:
+        >>> find("mobilenet_v3_large-0.75").name
+        'MobileNetV3Large-0.75'
+        >>> find("MobileNetV3Small").native_hw
+        (224, 224)
+    """
+    known = _by_key()
+    backbone = known.get(_key(name))
+    if backbone is not None:
+        return backbone
+    close = difflib.get_close_matches(_key(name), known, n=5, cutoff=0.75)
+    raise UnknownName("backbone", name, (*(known[key].name for key in close), *_families()))
+
+
+def _key(name: str) -> str:
+    without_full_width = re.sub(r"[-_]1\.0(?=$|[-_])", "", name.strip())
+    return re.sub(r"[-_\s]", "", without_full_width).lower()
+
+
+@cache
+def _by_key() -> dict[str, Backbone]:
+    return {_key(backbone.name): backbone for backbone in _all()}
+
+
+@cache
+def _families() -> tuple[str, ...]:
+    """The families as the user sees them: a common start of the names, or the only name."""
+    families: dict[str, list[str]] = {}
+    for backbone in _all():
+        families.setdefault(_SPOKEN[backbone.family], []).append(backbone.name)
+    return tuple(
+        members[0] if len(members) == 1 else f"{spoken}*" for spoken, members in families.items()
+    )
+
+
+def _relatives(backbone: Backbone) -> list[Backbone]:
+    return [other for other in backbones() if other.constructor == backbone.constructor]
+
+
+_SPOKEN = {
+    "mobilenet_v3": "MobileNetV3",
+    "mobilenet_v2": "MobileNetV2",
+    "mobilenet": "MobileNet",
+    "efficientnet": "EfficientNet",
+    "efficientnet_v2": "EfficientNetV2",
+    "convnext": "ConvNeXt",
+    "densenet": "DenseNet",
+    "inception_v3": "InceptionV3",
+    "inception_resnet_v2": "InceptionResNetV2",
+    "nasnet": "NASNet",
+    "resnet": "ResNet",
+    "resnet_v2": "ResNet",
+    "vgg16": "VGG",
+    "vgg19": "VGG",
+    "xception": "Xception",
+}
+
+# MobileNetV3: Keras's documentation of keras.applications.mobilenet_v3; MobileNetV2 at 224: Keras's
+# documentation of keras.applications.mobilenet_v2.
+_TOP1 = {
+    "MobileNetV3Large": 75.6,
+    "MobileNetV3Large-0.75": 73.3,
+    "MobileNetV3Large-minimalistic": 72.3,
+    "MobileNetV3Small": 68.1,
+    "MobileNetV3Small-0.75": 65.4,
+    "MobileNetV3Small-minimalistic": 61.9,
+    "MobileNetV2": 71.8,
+}
+
+_EFFICIENTNET_PX = (224, 240, 260, 300, 380, 456, 528, 600)
+_EFFICIENTNET_V2_PX = {
+    "B0": 224,
+    "B1": 240,
+    "B2": 260,
+    "B3": 300,
+    "S": 384,
+    "M": 480,
+    "L": 480,
+}
+
+
+def _all() -> Iterator[Backbone]:
+    yield from _mobilenets_v3()
+    yield from _widths("MobileNetV2", "mobilenet_v2", (0.35, 0.5, 0.75, 1.0, 1.3, 1.4))
+    yield from _widths("MobileNet", "mobilenet", (0.25, 0.5, 0.75, 1.0))
+    for index, px in enumerate(_EFFICIENTNET_PX):
+        yield _plain(f"EfficientNetB{index}", "efficientnet", "inside", px)
+    for letter, px in _EFFICIENTNET_V2_PX.items():
+        yield _plain(f"EfficientNetV2{letter}", "efficientnet_v2", "inside", px)
+    for word in ("Tiny", "Small", "Base", "Large", "XLarge"):
+        yield _plain(f"ConvNeXt{word}", "convnext", "inside")
+    for depth in (50, 101, 152):
+        yield _plain(f"ResNet{depth}", "resnet", "caffe")
+    for depth in (50, 101, 152):
+        yield _plain(f"ResNet{depth}V2", "resnet_v2", "tf")
+    for depth in (121, 169, 201):
+        yield _plain(f"DenseNet{depth}", "densenet", "torch")
+    yield _plain("InceptionV3", "inception_v3", "tf", 299, least_px=75)
+    yield _plain("InceptionResNetV2", "inception_resnet_v2", "tf", 299, least_px=75)
+    yield _plain("Xception", "xception", "tf", 299, least_px=71)
+    yield _plain("NASNetMobile", "nasnet", "tf", 224)
+    yield _plain("NASNetLarge", "nasnet", "tf", 331)
+    yield _plain("VGG16", "vgg16", "caffe")
+    yield _plain("VGG19", "vgg19", "caffe")
+
+
+def _mobilenets_v3() -> Iterator[Backbone]:
+    for constructor in ("MobileNetV3Small", "MobileNetV3Large"):
+        for alpha in (1.0, 0.75):
+            for minimalistic in (False, True):
+                width = "" if alpha == 1.0 else f"-{alpha}"
+                name = f"{constructor}{width}{'-minimalistic' if minimalistic else ''}"
+                yield Backbone(
+                    name=name,
+                    family="mobilenet_v3",
+                    constructor=constructor,
+                    options=(("alpha", alpha), ("minimalistic", minimalistic)),
+                    has_imagenet=alpha == 1.0 or not minimalistic,
+                    imagenet_top1=_TOP1.get(name),
+                )
+
+
+def _widths(constructor: str, family: str, alphas: tuple[float, ...]) -> Iterator[Backbone]:
+    for alpha in alphas:
+        name = constructor if alpha == 1.0 else f"{constructor}-{alpha}"
+        yield Backbone(
+            name=name,
+            family=family,
+            constructor=constructor,
+            options=(("alpha", alpha),),
+            preprocessing="tf",
+            imagenet_top1=_TOP1.get(name),
+        )
+
+
+def _plain(
+    name: str,
+    family: str,
+    preprocessing: Preprocessing,
+    native_px: int = 224,
+    *,
+    least_px: int = 32,
+) -> Backbone:
+    return Backbone(
+        name=name,
+        family=family,
+        constructor=name,
+        native_hw=(native_px, native_px),
+        least_hw=(least_px, least_px),
+        preprocessing=preprocessing,
+    )
