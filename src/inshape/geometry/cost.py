@@ -24,7 +24,7 @@ class Cost:
     Attributes:
         macs: multiply-accumulate operations of convolutions and dense layers for one picture;
             everything else counts as 0.
-        params: parameters, all of them on the first call of a shared layer.
+        params: parameters, all of them on the first needed call of a shared layer.
     """
 
     macs: int | None
@@ -61,7 +61,7 @@ def costs(spec: GraphSpec, shape: InputShape) -> tuple[Cost, ...]:
 
     Parameters of convolutions and dense layers follow from the shape, since their input channels
     may have changed; those of other layers are as read. The input's own cost is that of a 1x1
-    convolution in ``spec.front``.
+    convolution in ``spec.front``. Calls that no output needs cost nothing.
 
     Args:
         spec: the graph.
@@ -82,21 +82,28 @@ def costs(spec: GraphSpec, shape: InputShape) -> tuple[Cost, ...]:
         Cost(macs=225792, params=144)
     """
     shapes = map_shapes(spec, shape)
+    needed = spec.needed()
+    counted: set[int] = set()
     found: list[Cost] = []
     for layer in spec:
+        if layer.index not in needed:
+            found.append(Cost(0, 0))
+            continue
+        cost = _cost(spec, layer, shapes)
         if layer.op == "input":
-            found.append(_front_cost(spec, shape, shapes[layer.index]))
-            continue
-        if not (layer.is_conv or layer.op == "dense"):
-            found.append(Cost(0, layer.params))
-            continue
-        read = read_map(layer, shapes[layer.inputs[0]])
-        weights = _kernel_sizes(layer, read)
-        bias = shapes[layer.index][-1] if layer.use_bias else 0
-        params = total_of([*weights, bias]) if layer.layer == layer.index else 0
-        places = _product(shapes[layer.index][:-1])
-        found.append(Cost(_times(places, total_of(weights)), params))
+            cost = _front_cost(spec, shape, shapes[layer.index])
+        found.append(Cost(cost.macs, 0) if layer.layer in counted else cost)
+        counted.add(layer.layer)
     return tuple(found)
+
+
+def _cost(spec: GraphSpec, layer: LayerSpec, shapes: Sequence[Map]) -> Cost:
+    if not (layer.is_conv or layer.op == "dense"):
+        return Cost(0, spec[layer.layer].params)
+    out = shapes[layer.index]
+    weights = _kernel_sizes(layer, read_map(layer, shapes[layer.inputs[0]]))
+    bias = out[-1] if layer.use_bias else 0
+    return Cost(_times(_product(out[:-1]), total_of(weights)), total_of([*weights, bias]))
 
 
 def total_of(amounts: Iterable[int | None]) -> int | None:
@@ -137,7 +144,8 @@ def activation_memory(spec: GraphSpec, shape: InputShape) -> Memory:
         125184
     """
     shapes = map_shapes(spec, shape)
-    values = [_product(s) for s in shapes]
+    needed = spec.needed()
+    values = [_product(s) if i in needed else 0 for i, s in enumerate(shapes)]
     if None in values:
         return Memory((None,) * len(values), None, None)
     buffers = _buffers(spec)
@@ -151,7 +159,7 @@ def activation_memory(spec: GraphSpec, shape: InputShape) -> Memory:
         now = sum(alive.values())
         if layer.op == "input":
             now = _front_values(spec, shape, shapes[layer.index])
-        copy = _copied_values(layer, shapes)
+        copy = _copied_values(layer, shapes) if layer.index in needed else 0
         if copy:
             # First the copy is made of the input, then the layer reads the copy alone.
             dying = [
@@ -228,8 +236,9 @@ def _buffers(spec: GraphSpec) -> tuple[int, ...]:
 def _last_reads(spec: GraphSpec, buffers: Sequence[int]) -> tuple[int, ...]:
     """For each buffer, the last call that reads it; beyond the end for the model's outputs."""
     last = list(range(len(spec)))
+    needed = spec.needed()
     for layer in spec:
-        for source in layer.inputs:
+        for source in layer.inputs if layer.index in needed else ():
             last[buffers[source]] = max(last[buffers[source]], layer.index)
     for output in spec.outputs:
         last[buffers[output]] = len(spec)

@@ -8,13 +8,17 @@ Pixels are counted on what the network's first layer reads, that is after ``spec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from ..shapes import InputShape
 from .lengths import window_padding
 from .rules import Map, read_map
 from .sizes import map_shapes
 from .spec import GraphSpec, LayerSpec
+
+AxisPair: TypeAlias = tuple[float | None, float | None]
+"""A value in pixels along the height and along the width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,12 @@ class ReceptiveField:
     aligned: bool = True
 
     @property
-    def stride_hw(self) -> tuple[float | None, float | None]:
+    def stride_hw(self) -> AxisPair:
         """The cumulative stride in pixels, height first."""
         return self.height.jump_px, self.width.jump_px
 
     @property
-    def field_hw(self) -> tuple[float | None, float | None]:
+    def field_hw(self) -> AxisPair:
         """The size of the field in pixels, height first."""
         return self.height.field_px, self.width.field_px
 
@@ -146,14 +150,14 @@ def _next(
     if layer.op == "opaque" and not _keeps_place(out, maps):
         return ReceptiveField(UNKNOWN, UNKNOWN, global_context=merged.global_context, aligned=False)
     axes: list[AxisField] = []
+    before = read_map(layer, maps[0])
     for axis, field in enumerate((merged.height, merged.width)):
-        before = read_map(layer, maps[0])
         if layer.grid_first is not None:
             field = _pooled_to_grid(field, maps[0][axis], before[axis])
         if layer.is_window or layer.op in ("pad", "crop", "upsample", "adaptive_pool", "resize"):
             field = _along(layer, axis, field, before[axis], out[axis])
         axes.append(field)
-    return ReceptiveField(*axes, global_context=merged.global_context, aligned=merged.aligned)
+    return replace(merged, height=axes[0], width=axes[1])
 
 
 def _keeps_place(out: Map, maps: Sequence[Map]) -> bool:

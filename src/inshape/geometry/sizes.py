@@ -48,8 +48,8 @@ def map_shapes(spec: GraphSpec, shape: InputShape) -> tuple[Map, ...]:
 
     Returns:
         For each call its shape without the batch axis, such as ``(49, 32, 16)`` or ``(1000,)``;
-        ``None`` is an axis that is unknown until run time. The input's own is what the network
-        reads, after ``spec.front``.
+        ``None`` is an axis that is unknown until run time, or one that cannot exist in a call that
+        no output needs. The input's own is what the network reads, after ``spec.front``.
 
     Raises:
         VanishingMap: if a map would have no pixels left.
@@ -122,6 +122,7 @@ def _trace(
 ) -> tuple[Map, ...]:
     """`map_shapes` on the network itself; where an ignored problem is met, the map is unknown."""
     shapes: list[Map] = []
+    needed = spec.needed()
     for layer in spec:
         if layer.op == "input":
             shapes.append(working.as_tuple())
@@ -129,7 +130,9 @@ def _trace(
         sources = [spec[i] for i in layer.inputs]
         try:
             shapes.append(output_shape(layer, [shapes[i] for i in layer.inputs], sources))
-        except ignored:
+        except ShapeError as problem:
+            if layer.index in needed and not isinstance(problem, ignored):
+                raise
             native = layer.native_shape or shapes[layer.inputs[0]]
             shapes.append((*(None,) * (len(native) - 1), native[-1]))
     return tuple(shapes)

@@ -167,3 +167,11 @@ class GraphSpec:
             for source in layer.inputs:
                 readers[source].append(layer.index)
         return tuple(tuple(r) for r in readers)
+
+    def needed(self) -> frozenset[int]:
+        """The calls that the outputs depend on, themselves among them."""
+        found = set(self.outputs)
+        for layer in reversed(self.layers):
+            if layer.index in found:
+                found.update(layer.inputs)
+        return frozenset(found)

@@ -1,0 +1,255 @@
+"""A network's geometry stage by stage, as a value that can be printed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..shapes import InputShape, Size
+from .cost import FLOAT32_BYTES, INT8_BYTES, activation_memory, costs, total_of
+from .paths import final_call, main_path, stage_groups, stage_members
+from .receptive import AxisPair, receptive_fields
+from .render import aligned, byte_word, clipped, count_word, pair_word
+from .rules import Map, shape_word
+from .sizes import map_shapes, network_shape
+from .spec import GraphSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Calls at one cumulative stride, one after the other on the main path.
+
+    Side branches count towards the stage that they join. ``None`` is unknown until run time.
+
+    Attributes:
+        first: the name of its first layer on the main path.
+        last: the name of its last one.
+        map_size: the size of its last map; ``None`` in the head.
+        channels: of that map, or of the head's vector.
+        stride_hw: pixels of the network's input per pixel of the map; ``(None, None)`` in the head,
+            which stands behind a global pool or a flatten.
+        field_hw: the receptive field of the last map in pixels; the whole input in the head.
+        global_context: whether it depends on the whole picture besides, as by squeeze-and-excite.
+        macs: multiply-accumulate operations.
+        params: parameters.
+        peak_float32_bytes: the most activation memory while it runs, with float32 values.
+        peak_int8_bytes: the same with int8 values.
+    """
+
+    first: str
+    last: str
+    map_size: Size | None
+    channels: int | None
+    stride_hw: AxisPair
+    field_hw: AxisPair
+    global_context: bool
+    macs: int | None
+    params: int | None
+    peak_float32_bytes: int | None
+    peak_int8_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A network's geometry at one input shape.
+
+    Attributes:
+        name: the model's name.
+        input_shape: the picture's shape.
+        working_shape: what the network's first layer reads, after ``spec.front``.
+        stages: from the picture to the output.
+        final_map: the last map before the head.
+        final_channels: its channels.
+        final_stride_hw: its cumulative stride in pixels.
+        final_field_hw: its receptive field in pixels.
+        macs: multiply-accumulate operations for one picture.
+        params: parameters.
+        weights_float32_bytes: their size as float32.
+        weights_int8_bytes: their size as int8, scales left out.
+        peak_float32_bytes: the most activation memory of a sequential schedule, float32 values.
+        peak_int8_bytes: the same with int8 values.
+        peak_at: the layer that runs at the peak.
+    """
+
+    name: str
+    input_shape: InputShape
+    working_shape: InputShape
+    stages: tuple[Stage, ...]
+    final_map: Size
+    final_channels: int | None
+    final_stride_hw: AxisPair
+    final_field_hw: AxisPair
+    macs: int | None
+    params: int | None
+    weights_float32_bytes: int | None
+    weights_int8_bytes: int | None
+    peak_float32_bytes: int | None
+    peak_int8_bytes: int | None
+    peak_at: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; shapes and sizes as they are written, ``96x128x1``."""
+        fields = asdict(self)
+        fields["input_shape"] = str(self.input_shape)
+        fields["working_shape"] = str(self.working_shape)
+        fields["final_map"] = str(self.final_map)
+        for stage, row in zip(self.stages, fields["stages"], strict=True):
+            row["map_size"] = None if stage.map_size is None else str(stage.map_size)
+        return fields
+
+    def render(self) -> str:
+        """The geometry as a plain-text table, a stage per line, the totals below.
+
+        ``float32`` and ``int8`` are the peak activation memory.
+        """
+        heads = ("layers", "map", "stride", "field", "MACs", "params", "float32", "int8")
+        total = ("total", "", "", "", *_cost_words(self))
+        rows = [heads, *map(_row, self.stages), total]
+        return "\n".join([_title(self), *aligned(rows, left=2), *_footer(self)])
+
+    def __str__(self) -> str:
+        return self.render()
+
+
+def geometry(spec: GraphSpec, shape: InputShape) -> Geometry:
+    """The geometry of a network at an input shape.
+
+    Args:
+        spec: the graph.
+        shape: the picture's shape; unknown axes leave their sizes and costs unknown.
+
+    Returns:
+        Stages and totals.
+
+    Raises:
+        ShapeError: as `sizes.map_shapes`.
+
+    Example:
+        >>> from inshape.geometry.spec import LayerSpec
+        >>> picture = LayerSpec(index=0, name="image", op="input", inputs=(), layer=0)
+        >>> stem = LayerSpec(index=1, name="stem", op="conv", inputs=(0,), layer=1,
+        ...                  kernel_hw=(3, 3), stride_hw=(2, 2), padding="same", out_channels=16)
+        >>> spec = GraphSpec("tiny", (picture, stem), (1,), InputShape.of("224x224x3"))
+        >>> print(geometry(spec, InputShape.of("97x64x1")))
+        tiny at 97x64x1
+        layers  map       stride  field    MACs  params    float32      int8
+        image   97x64x1        1      1       0       0   24.2 KiB   6.1 KiB
+        stem    49x32x16       2      3  225.8K     144  122.2 KiB  30.6 KiB
+        total                            225.8K     144  122.2 KiB  30.6 KiB
+        weights 576 B as float32, 144 B as int8; activations peak at "stem"
+    """
+    shapes = map_shapes(spec, shape)
+    fields = receptive_fields(spec, shape)
+    found = stages(spec, shape)
+    memory = activation_memory(spec, shape)
+    last = final_call(spec, fields)
+    params = total_of(stage.params for stage in found)
+    return Geometry(
+        name=spec.name,
+        input_shape=shape,
+        working_shape=network_shape(spec, shape),
+        stages=found,
+        final_map=_size(shapes[last]),
+        final_channels=shapes[last][-1],
+        final_stride_hw=fields[last].stride_hw,
+        final_field_hw=fields[last].field_hw,
+        macs=total_of(stage.macs for stage in found),
+        params=params,
+        weights_float32_bytes=_bytes(params, FLOAT32_BYTES),
+        weights_int8_bytes=_bytes(params, INT8_BYTES),
+        peak_float32_bytes=memory.float32_bytes,
+        peak_int8_bytes=memory.int8_bytes,
+        peak_at=None if memory.peak_at is None else spec[memory.peak_at].name,
+    )
+
+
+def stages(spec: GraphSpec, shape: InputShape) -> tuple[Stage, ...]:
+    """The calls of the main path grouped by cumulative stride.
+
+    Args:
+        spec: the graph.
+        shape: the picture's shape.
+
+    Returns:
+        From the picture to the output; what stands behind a global pool or flatten is one stage,
+        the head. Every call that an output needs is counted in exactly one stage.
+
+    Raises:
+        ShapeError: as `sizes.map_shapes`.
+    """
+    shapes = map_shapes(spec, shape)
+    fields = receptive_fields(spec, shape)
+    cost = costs(spec, shape)
+    live = activation_memory(spec, shape).live_values
+    groups = stage_groups(spec, main_path(spec, fields), fields)
+    members = stage_members(spec, groups, fields)
+    found: list[Stage] = []
+    for path, calls in zip(groups, members, strict=True):
+        at = path[-1]
+        values = [live[i] for i in calls]
+        peak = None if None in values else max(n for n in values if n is not None)
+        field = fields[at]
+        found.append(
+            Stage(
+                first=spec[path[0]].name,
+                last=spec[path[-1]].name,
+                map_size=None if field.whole else _size(shapes[at]),
+                channels=shapes[at][-1],
+                stride_hw=field.stride_hw,
+                field_hw=field.field_hw,
+                global_context=field.global_context,
+                macs=total_of(cost[i].macs for i in calls),
+                params=total_of(cost[i].params for i in calls),
+                peak_float32_bytes=_bytes(peak, FLOAT32_BYTES),
+                peak_int8_bytes=_bytes(peak, INT8_BYTES),
+            )
+        )
+    return tuple(found)
+
+
+def _size(shape: Map) -> Size:
+    return Size(shape[0], shape[1]) if len(shape) == 3 else Size(None, None)
+
+
+def _bytes(amount: int | None, each: int) -> int | None:
+    return None if amount is None else amount * each
+
+
+def _row(stage: Stage) -> tuple[str, ...]:
+    first, last = clipped(stage.first), clipped(stage.last)
+    in_head = stage.map_size is None
+    shape = (stage.channels,) if stage.map_size is None else (*stage.map_size.hw, stage.channels)
+    return (
+        first if first == last else f"{first} .. {last}",
+        shape_word(shape),
+        "-" if in_head else pair_word(stage.stride_hw),
+        "whole" if in_head else pair_word(stage.field_hw) + "*" * stage.global_context,
+        *_cost_words(stage),
+    )
+
+
+def _cost_words(cost: Stage | Geometry) -> tuple[str, ...]:
+    return (
+        count_word(cost.macs),
+        count_word(cost.params),
+        byte_word(cost.peak_float32_bytes),
+        byte_word(cost.peak_int8_bytes),
+    )
+
+
+def _title(geometry: Geometry) -> str:
+    title = f"{geometry.name} at {geometry.input_shape}"
+    if geometry.working_shape != geometry.input_shape:
+        title += f", made {geometry.working_shape} in front"
+    return title
+
+
+def _footer(geometry: Geometry) -> list[str]:
+    weights = (
+        f"weights {byte_word(geometry.weights_float32_bytes)} as float32, "
+        f"{byte_word(geometry.weights_int8_bytes)} as int8"
+    )
+    peak = "" if geometry.peak_at is None else f'; activations peak at "{geometry.peak_at}"'
+    starred = any(s.global_context and s.map_size is not None for s in geometry.stages)
+    note = ["* and the whole picture besides, through global pooling inside"] if starred else []
+    return [weights + peak, *note]

@@ -1,0 +1,282 @@
+"""What a user should know about an input shape before training at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, lcm
+from typing import Literal, TypeAlias
+
+from ..errors import ShapeError
+from ..shapes import InputShape, Size
+from .paths import final_call, main_path
+from .receptive import ReceptiveField, receptive_fields
+from .rules import Map
+from .sizes import least_size, map_shapes, network_shape
+from .spec import GraphSpec
+
+Code: TypeAlias = Literal[
+    "small-final-map",
+    "large-final-map",
+    "not-a-multiple",
+    "field-exceeds-input",
+    "far-aspect-ratio",
+]
+FAR_ASPECT_RATIO = 1.5
+LARGE_MAP_RATIO = 4.0
+_AXES = (("height", "row"), ("width", "column"))
+_NAMED_LAYERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeWarning:
+    """One thing to know about an input shape.
+
+    Attributes:
+        code: what it is about; stable, for programs.
+        message: one line for people: what came, what it means, what to do.
+    """
+
+    code: Code
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def shape_warnings(
+    spec: GraphSpec, native: InputShape, target: InputShape
+) -> tuple[ShapeWarning, ...]:
+    """What to know about a network at a target shape, compared with its native one.
+
+    Args:
+        spec: the graph as it will be, edits and ``spec.front`` included.
+        native: the shape at which the weights were trained.
+        target: the picture's shape; axes that are unknown are passed over.
+
+    Returns:
+        The warnings, the gravest kind first; none at the native shape. Kinds:
+
+        - ``small-final-map``: the last map before the head is smaller than the native one;
+        - ``not-a-multiple``: a size that the strides do not divide as they divide the native one;
+        - ``field-exceeds-input``: the last map's receptive field is larger than an input that is
+          smaller than the native one, so zeros take the place of pixels seen in training;
+        - ``far-aspect-ratio``: more than 1.5 times narrower or wider than the native shape, or than
+          the working size a picture is stretched to;
+        - ``large-final-map``: over 4 times as many places as the native last map.
+
+    Raises:
+        ShapeError: as `sizes.map_shapes` at the target shape.
+
+    Example:
+        >>> from inshape.geometry.spec import LayerSpec
+        >>> picture = LayerSpec(index=0, name="image", op="input", inputs=(), layer=0)
+        >>> pool = LayerSpec(index=1, name="pool", op="max_pool", inputs=(0,), layer=1,
+        ...                  kernel_hw=(32, 32), stride_hw=(32, 32), padding="same")
+        >>> spec = GraphSpec("tiny", (picture, pool), (1,), InputShape.of("64x64x1"))
+        >>> print(*shape_warnings(spec, InputShape.of("64x64x1"), InputShape.of("97x96x1")))
+        input 97x96x1: height 97 is not a multiple of 32; 31 rows padded at "pool" (97 -> 4);
+        nearest: 96, 128
+    """
+    working = network_shape(spec, target)
+    subject = f"input {target}"
+    if working.hw != target.hw:
+        subject += f" at working size {working.size}"
+    fields = receptive_fields(spec, target)
+    final = final_call(spec, fields)
+    new = map_shapes(spec, target)
+    old = _recorded(spec, native) or _maps_at(spec, native)
+    found = [
+        *_final_map_warnings(subject, spec[final].name, old[final] if old else (), new[final]),
+        *_multiple_warnings(
+            subject, spec, (native, working), (_maps_at(spec, native), new), fields
+        ),
+        *_field_warnings(subject, native, working, fields[final]),
+        *_aspect_warnings(spec, native, target, working),
+    ]
+    return tuple(sorted(found, key=lambda w: _ORDER.index(w.code)))
+
+
+_ORDER: tuple[Code, ...] = (
+    "small-final-map",
+    "not-a-multiple",
+    "field-exceeds-input",
+    "far-aspect-ratio",
+    "large-final-map",
+)
+
+
+def _recorded(spec: GraphSpec, native: InputShape) -> tuple[Map, ...]:
+    """The maps as they were read, before any edit; none if they were read at another shape."""
+    recorded = tuple(layer.native_shape for layer in spec)
+    return recorded if native == spec.input_shape and all(recorded) else ()
+
+
+def _maps_at(spec: GraphSpec, native: InputShape) -> tuple[Map, ...]:
+    """The maps of the graph as it is at the native shape; none if it cannot take that."""
+    try:
+        return map_shapes(spec.but(front=None), native)
+    except ShapeError:
+        return ()
+
+
+def _final_map_warnings(subject: str, name: str, old: Map, new: Map) -> list[ShapeWarning]:
+    if len(old) != 3 or len(new) != 3:
+        return []
+    was, now = Size(*old[:2]), Size(*new[:2])
+    pairs = [(a, b) for a, b in zip(was.hw, now.hw, strict=True) if a is not None and b is not None]
+    found: list[ShapeWarning] = []
+    if any(b < a for a, b in pairs):
+        text = (
+            f'{subject}: the final map at "{name}" is {now}, smaller than the native {was}; '
+            "strategy='resize' or 'restride' keeps its size"
+        )
+        found.append(ShapeWarning("small-final-map", text))
+    if len(pairs) == 2:
+        (h, new_h), (w, new_w) = pairs
+        ratio = new_h * new_w / (h * w)
+        if ratio > LARGE_MAP_RATIO:
+            text = (
+                f'{subject}: the final map at "{name}" is {now}, {ratio:.1f} times as many places '
+                f"as the native {was}; objects look larger to it than in training, so consider "
+                "strategy='resize', or a larger stride by 'restride'"
+            )
+            found.append(ShapeWarning("large-final-map", text))
+    return found
+
+
+def _multiple_warnings(
+    subject: str,
+    spec: GraphSpec,
+    shapes: tuple[InputShape, InputShape],
+    maps: tuple[Sequence[Map], Sequence[Map]],
+    fields: Sequence[ReceptiveField],
+) -> list[ShapeWarning]:
+    native, working = shapes
+    path = [i for i in main_path(spec, fields) if not fields[i].whole]
+    least = least_size(spec)
+    found: list[ShapeWarning] = []
+    for axis, (name, _) in enumerate(_AXES):
+        length, trained = working.hw[axis], native.hw[axis]
+        stride = _total_stride(spec, path, axis)
+        offset = 0 if trained is None else trained % stride
+        if length is None or length % stride == offset:
+            continue
+        expected = f"is not a multiple of {stride}"
+        if offset:
+            expected = f"is not the native {trained} plus or minus a multiple of {stride}"
+        changes = _changes(spec, path, axis, maps)
+        smallest = least.hw[axis] or 1
+        below = length - (length - offset) % stride
+        near = [str(n) for n in (below, below + stride) if n >= smallest]
+        text = f"{subject}: {name} {length} {expected}; {changes}nearest: {', '.join(near)}"
+        found.append(ShapeWarning("not-a-multiple", text))
+    return found
+
+
+def _total_stride(spec: GraphSpec, path: Sequence[int], axis: int) -> int:
+    """The product of all strides on the main path up to the coarsest map."""
+    total, coarsest = 1, 1
+    for i in path:
+        if spec[i].op in ("resize", "adaptive_pool"):
+            break
+        if spec[i].is_window:
+            total *= spec[i].stride_hw[axis]
+        elif spec[i].op == "upsample":
+            total = max(1, total // spec[i].stride_hw[axis])
+        coarsest = lcm(coarsest, total)
+    return coarsest
+
+
+def _changes(
+    spec: GraphSpec, path: Sequence[int], axis: int, maps: tuple[Sequence[Map], Sequence[Map]]
+) -> str:
+    """Which strided layers pad or lose pixels that they do not at the native size."""
+    old, new = maps
+    words: list[str] = []
+    for i in path:
+        layer = spec[i]
+        stride = layer.stride_hw[axis]
+        if not layer.is_window or stride == 1:
+            continue
+        before, after = new[layer.inputs[0]][axis], new[i][axis]
+        rest = _rest(new, layer.inputs[0], i, axis, stride)
+        extra = None if rest is None else rest - (_rest(old, layer.inputs[0], i, axis, stride) or 0)
+        if extra:
+            unit = _AXES[axis][1] + "s" * (abs(extra) > 1)
+            verb = "padded" if extra > 0 else "lost"
+            words.append(f'{abs(extra)} {unit} {verb} at "{layer.name}" ({before} -> {after})')
+    if len(words) > _NAMED_LAYERS:
+        words[_NAMED_LAYERS:] = [f"and {len(words) - _NAMED_LAYERS} more"]
+    return ", ".join(words) + "; " if words else ""
+
+
+def _rest(maps: Sequence[Map], source: int, index: int, axis: int, stride: int) -> int | None:
+    """Pixels that the output stands for beyond the input's own, negative where some are left."""
+    if not maps:
+        return None
+    before, after = maps[source][axis], maps[index][axis]
+    return None if before is None or after is None else after * stride - before
+
+
+def _field_warnings(
+    subject: str, native: InputShape, working: InputShape, field: ReceptiveField
+) -> list[ShapeWarning]:
+    words = [
+        f"{size:g} px along the {name} of {length}"
+        for (name, _), size, length, trained in zip(
+            _AXES, field.field_hw, working.hw, native.hw, strict=True
+        )
+        if size is not None and length is not None and size > length < (trained or inf)
+    ]
+    if not words:
+        return []
+    text = (
+        f"{subject}: the final map's receptive field is larger than the input, {', '.join(words)} "
+        f"(native {native.size}); more of it is zero padding than in training; "
+        "strategy='resize' avoids it"
+    )
+    return [ShapeWarning("field-exceeds-input", text)]
+
+
+def _aspect_warnings(
+    spec: GraphSpec, native: InputShape, target: InputShape, working: InputShape
+) -> list[ShapeWarning]:
+    effects = {
+        "stretch": "pictures are distorted; use fit='letterbox' or 'crop', or a working size of "
+        "the picture's shape",
+        "letterbox": "much of the working size stays empty; use one of the picture's shape",
+        "crop": "much of the picture is cut off; use fit='letterbox', or a working size of the "
+        "picture's shape",
+    }
+    found: list[ShapeWarning] = []
+    resized = spec.front is not None and spec.front.resize_hw is not None
+    if resized and spec.front is not None and _is_far(target, working):
+        text = (
+            f"input {target}: width / height {_ratio_word(target)} is far from the working size "
+            f"{working.size} ({_ratio_word(working)}); {effects[spec.front.fit]}"
+        )
+        found.append(ShapeWarning("far-aspect-ratio", text))
+    if _is_far(working, native):
+        text = (
+            f"input {target}: {'the working ' if resized else ''}width / height "
+            f"{_ratio_word(working)} is far from the native {_ratio_word(native)}, at which the "
+            "weights were trained; expect to fine-tune the backbone, not the head alone"
+        )
+        found.append(ShapeWarning("far-aspect-ratio", text))
+    return found
+
+
+def _is_far(one: InputShape, other: InputShape) -> bool:
+    first, second = _ratio(one), _ratio(other)
+    if first is None or second is None:
+        return False
+    return max(first / second, second / first) > FAR_ASPECT_RATIO
+
+
+def _ratio(shape: InputShape) -> float | None:
+    return None if shape.height is None or shape.width is None else shape.width / shape.height
+
+
+def _ratio_word(shape: InputShape) -> str:
+    return f"{_ratio(shape) or 0:.2f}"
