@@ -72,6 +72,8 @@ class ResampleKernel:
         stride_hw: the stride of the composed convolution.
         kernel_hw: the size of the composed kernel in pixels.
         pads: the zeros around the input of the composed convolution.
+        source_stride_hw: the stride of the convolution on the resampled input.
+        source_pads: the zeros around the resampled input.
     """
 
     layer: int
@@ -81,6 +83,8 @@ class ResampleKernel:
     stride_hw: tuple[int, int]
     kernel_hw: tuple[int, int]
     pads: Pads
+    source_stride_hw: tuple[int, int] = (1, 1)
+    source_pads: Pads = NO_PADS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,108 @@
+"""The few layers that Keras does not have; everything else in an adapted model is Keras's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="inshape")
+class AdaptivePooling2D(keras.layers.Layer):
+    """Pools a map of any size to a fixed grid, also where the size is unknown until run time.
+
+    Cell i of n covers rows floor(i*H/n) to ceil((i+1)*H/n), as in ``torch.nn.AdaptiveAvgPool2d``;
+    columns likewise. Keras's own adaptive layers need a static size.
+
+    Args:
+        grid_hw: rows and columns of the grid, at least 1 each.
+        mode: ``"avg"`` or ``"max"``.
+
+    Example:
+        >>> import numpy as np
+        >>> row = np.arange(6, dtype="float32").reshape(1, 1, 6, 1)
+        >>> np.asarray(AdaptivePooling2D((1, 2))(row)).ravel().tolist()
+        [1.0, 4.0]
+    """
+
+    def __init__(self, grid_hw: tuple[int, int], mode: str = "avg", **kwargs: Any) -> None:
+        """Take the grid as rows and columns."""
+        super().__init__(**kwargs)
+        self.grid_hw = (int(grid_hw[0]), int(grid_hw[1]))
+        if min(self.grid_hw) < 1:
+            raise ValueError(f"grid {self.grid_hw}: expected at least 1 row and 1 column")
+        if mode not in ("avg", "max"):
+            raise ValueError(f"mode {mode!r}: expected 'avg' or 'max'")
+        self.mode = mode
+
+    def call(self, inputs: Any) -> Any:
+        """Pool rows, then columns."""
+        return self._pool(self._pool(inputs, axis=1), axis=2)
+
+    def _pool(self, maps: Any, axis: int) -> Any:
+        cells = self.grid_hw[axis - 1]
+        length = maps.shape[axis] if maps.shape[axis] is not None else ops.shape(maps)[axis]
+        if isinstance(length, int) and length == cells:
+            return maps
+        reduce = ops.mean if self.mode == "avg" else ops.max
+        strips = []
+        for i in range(cells):
+            start, stop = (i * length) // cells, ((i + 1) * length + cells - 1) // cells
+            strip = maps[:, start:stop] if axis == 1 else maps[:, :, start:stop]
+            strips.append(reduce(strip, axis=axis, keepdims=True))
+        return strips[0] if cells == 1 else ops.concatenate(strips, axis=axis)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The grid, whatever the size of the map."""
+        return (input_shape[0], *self.grid_hw, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments to build the layer again."""
+        return {**super().get_config(), "grid_hw": self.grid_hw, "mode": self.mode}
+
+
+@keras.saving.register_keras_serializable(package="inshape")
+class GeneralizedMeanPooling2D(keras.layers.Layer):
+    """Generalised-mean pooling: ``mean(max(x, eps) ** p) ** (1 / p)`` over height and width.
+
+    p = 1 is average pooling of the positive part, p to infinity maximum pooling; p is learned.
+    Radenović, Tolias, Chum: Fine-tuning CNN Image Retrieval with No Human Annotation, 2018
+    (arXiv 1711.02512), equation 3.
+
+    Args:
+        p: the exponent to begin with, above 0; the paper's is 3.
+        eps: the least value that a power is taken of, above 0.
+
+    Example:
+        >>> import numpy as np
+        >>> np.asarray(GeneralizedMeanPooling2D()(np.ones((1, 3, 5, 2), "float32"))).tolist()
+        [[1.0, 1.0]]
+    """
+
+    def __init__(self, p: float = 3.0, eps: float = 1e-6, **kwargs: Any) -> None:
+        """Take the first exponent and the clipping value."""
+        super().__init__(**kwargs)
+        if p <= 0 or eps <= 0:
+            raise ValueError(f"p={p}, eps={eps}: expected both above 0")
+        self.p, self.eps = float(p), float(eps)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the exponent, one for all channels."""
+        self.exponent = self.add_weight(
+            name="exponent", shape=(), initializer=keras.initializers.Constant(self.p)
+        )
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        """Pool over height and width."""
+        clipped = ops.maximum(inputs, self.eps)
+        return ops.mean(clipped**self.exponent, axis=(1, 2)) ** (1.0 / self.exponent)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """One value per channel."""
+        return (input_shape[0], input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments to build the layer again."""
+        return {**super().get_config(), "p": self.p, "eps": self.eps}

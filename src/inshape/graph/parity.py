@@ -1,0 +1,102 @@
+"""Tells zero padding that was computed from a size's parity from padding that is fixed.
+
+``keras.applications`` computes the pads in front of some strided convolutions from the parity of
+the input (``imagenet_utils.correct_pad``) and bakes them in. They hold at that parity only: at
+another size the same layers must be padded otherwise. MobileNetV1 pads ((0, 1), (0, 1)) at every
+size, and ResNet pads both sides alike; these are part of the trained function and must stay.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..geometry.spec import GraphSpec, LayerSpec, Pads
+
+_COMPUTED = re.compile(
+    r"(^|/|_)(block_\d+_pad"  # MobileNetV2
+    r"|expanded_conv(_\d+)?(_|/)depthwise(_|/)pad"  # MobileNetV3
+    r"|stem_conv_pad|block\d+[a-z]_dwconv_pad"  # EfficientNetV1
+    r"|separable_conv_1_pad_\w+|reduction_pad_1_\w+)$"  # NASNet
+)
+_FIXED = re.compile(r"(^|/|_)(conv_pad_\d+|conv\d+_pad|pool\d+_pad|\w+_block\d+_2_pad)$")
+
+
+def computed_pads(length_px: int | None, kernel_px: int) -> tuple[int, int]:
+    """The pads of ``correct_pad`` along one axis.
+
+    Args:
+        length_px: pixels along the axis; ``None`` counts as even, as in Keras.
+        kernel_px: the window, in pixels.
+
+    Returns:
+        Pixels before and after.
+
+    Example:
+        >>> computed_pads(112, 5), computed_pads(25, 5), computed_pads(None, 3)
+        ((1, 2), (2, 2), (0, 1))
+    """
+    odd = length_px is not None and length_px % 2 == 1
+    return kernel_px // 2 - (0 if odd else 1), kernel_px // 2
+
+
+def mark_parity_pads(spec: GraphSpec) -> GraphSpec:
+    """Set ``parity_pads`` on the padding layers whose amounts were computed from parity.
+
+    Known names of ``keras.applications`` decide. For other names the model itself does: pads that
+    differ between its odd and its even maps, each as ``correct_pad`` has it, were computed; where
+    only even maps occur the two kinds cannot be told apart, and pads stay as they are.
+
+    Args:
+        spec: a graph as read.
+
+    Returns:
+        The graph with the layers marked.
+    """
+    readers = spec.consumers()
+    candidates = {
+        layer.index: forms
+        for layer in spec
+        if layer.op == "pad" and (forms := _forms(spec, layer, readers[layer.index]))
+    }
+    unnamed = [i for i in candidates if not _COMPUTED.search(spec[i].name)]
+    odd_and_symmetric = any("odd" in candidates[i] for i in unnamed)
+    even_and_lopsided = any("even" in candidates[i] for i in unnamed)
+    both_seen = odd_and_symmetric and even_and_lopsided
+    marked = {
+        i
+        for i in candidates
+        if _COMPUTED.search(spec[i].name) or (both_seen and not _FIXED.search(spec[i].name))
+    }
+    return spec.but(
+        layers=tuple(layer.but(parity_pads=True) if layer.index in marked else layer for layer in spec)
+    )
+
+
+def unclear_pads(spec: GraphSpec) -> tuple[str, ...]:
+    """Names of padding layers that could be of either kind, and were left as they are."""
+    readers = spec.consumers()
+    return tuple(
+        layer.name
+        for layer in spec
+        if layer.op == "pad"
+        and not layer.parity_pads
+        and not _FIXED.search(layer.name)
+        and "even" in _forms(spec, layer, readers[layer.index])
+    )
+
+
+def _forms(spec: GraphSpec, pad: LayerSpec, readers: tuple[int, ...]) -> frozenset[str]:
+    """At which parities of its axes a pad looks computed; empty where it does not."""
+    windows = [spec[i] for i in readers]
+    if not windows or any(
+        not w.is_window or w.padding != "valid" or w.stride_hw == (1, 1) for w in windows
+    ):
+        return frozenset()
+    kernel_hw = windows[0].kernel_hw
+    if any(w.kernel_hw != kernel_hw for w in windows):
+        return frozenset()
+    size_hw = spec[pad.inputs[0]].native_shape[:2]
+    pads: Pads = pad.pads
+    if tuple(computed_pads(n, k) for n, k in zip(size_hw, kernel_hw, strict=True)) != pads:
+        return frozenset()
+    return frozenset("odd" if n is not None and n % 2 else "even" for n in size_hw)

@@ -1,0 +1,425 @@
+"""Rebuilds a functional Keras model at another input shape, with edits carried out."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import tree
+
+from ..errors import GraphError
+from ..geometry.sizes import same_padding
+from ..geometry.spec import NO_PADS, Front, GraphSpec, Pads
+from ..shapes import InputShape, ShapeLike
+from .edits import (
+    Bypass,
+    Edit,
+    PoolToGrid,
+    ResampleKernel,
+    SetConstants,
+    SetDilation,
+    SetFront,
+    SetPadding,
+    SetPads,
+    SetStride,
+)
+from .layers import AdaptivePooling2D
+from .read import read
+from .walk import Call, Walk, count_calls, functional_graph, picture_model, unwrap
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPair:
+    """A layer of the source and the layer that took its place.
+
+    Attributes:
+        index: the position of its first call in the source.
+        name: the source layer's path.
+        source: the source's layer.
+        target: the new layer.
+    """
+
+    index: int
+    name: str
+    source: keras.layers.Layer
+    target: keras.layers.Layer
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMap:
+    """Which layer of the source became which layer of the new model.
+
+    Attributes:
+        pairs: one for each layer that was rebuilt, in the order of the graph.
+        front: the new layer that projects channels, if there is one.
+    """
+
+    pairs: tuple[LayerPair, ...]
+    front: keras.layers.Layer | None = None
+
+
+def rebuild(
+    model: keras.Model,
+    input_shape: ShapeLike,
+    *,
+    edits: Sequence[Edit] = (),
+    outputs: Sequence[int] | None = None,
+    open_nested: bool = False,
+    name: str | None = None,
+) -> tuple[keras.Model, LayerMap]:
+    """Build a model again at another input shape, sharing nothing with the source.
+
+    Every layer is made anew from its configuration, so the new model's weights are fresh;
+    `weights.transplant` carries them over. Nested models stay nested, unless an output inside one is
+    asked for.
+
+    Args:
+        model: a functional Keras model that takes one picture; it is not changed.
+        input_shape: height, width (``None`` or ``?``: any) and channels of the new input.
+        edits: changes to carry out, positions as in ``read(model)``.
+        outputs: positions whose outputs the new model returns; by default the source's own, in the
+            source's structure.
+        open_nested: whether the layers of nested models become layers of the new model itself.
+        name: the new model's name; by default the source's.
+
+    Returns:
+        The model, and the map from the source's layers to its own.
+
+    Raises:
+        GraphError: if a layer cannot be made again, or refuses its new input; names the layer.
+
+    Example:
+        >>> import keras
+        >>> image = keras.Input((224, 224, 3))
+        >>> source = keras.Model(image, keras.layers.Conv2D(8, 3, strides=2)(image))
+        >>> small, layer_map = rebuild(source, "97x64x1")
+        >>> small.output_shape, len(layer_map.pairs)
+        ((None, 48, 31, 8), 1)
+    """
+    graph = picture_model(model)
+    spec = read(model)
+    shape = InputShape.of(input_shape)
+    wanted = None if outputs is None else tuple(outputs)
+    needed = None if wanted is None else ancestors(spec, wanted)
+    for inline in (open_nested, True):
+        rewriter = _Rewriter(spec, edits, needed, inline=inline)
+        dtype = graph.inputs[0].dtype
+        picture = keras.Input(shape.as_tuple(), dtype=dtype, name=graph.inputs[0].name)
+        first, projection = _front(picture, edits)
+        results = rewriter.run(graph, [first])
+        if wanted is None or all(i in rewriter.tensors for i in wanted):
+            break
+    if wanted is None:
+        returned = tree.pack_sequence_as(graph._outputs_struct, results)
+    else:
+        found = [rewriter.tensors[i] for i in wanted]
+        returned = found[0] if len(found) == 1 else found
+    rebuilt = keras.Model(picture, returned, name=name or model.name)
+    return _frozen_like(model, rebuilt), LayerMap(tuple(rewriter.pairs), projection)
+
+
+def ancestors(spec: GraphSpec, outputs: Iterable[int]) -> frozenset[int]:
+    """The positions that some outputs depend on, themselves among them."""
+    found: set[int] = set()
+    todo = list(outputs)
+    while todo:
+        index = todo.pop()
+        if index not in found:
+            found.add(index)
+            todo.extend(spec[index].inputs)
+    return frozenset(found)
+
+
+def _front(picture: Any, edits: Sequence[Edit]) -> tuple[Any, keras.layers.Layer | None]:
+    """Put the resizing and channel layers in front, if an edit asks for them."""
+    front = next((e.front for e in reversed(edits) if isinstance(e, SetFront)), Front())
+    x = picture
+    if front.resize_hw is not None:
+        height, width = front.resize_hw
+        x = keras.layers.Resizing(
+            height,
+            width,
+            interpolation=front.interpolation,
+            pad_to_aspect_ratio=front.fit == "letterbox",
+            crop_to_aspect_ratio=front.fit == "crop",
+            name="fit_picture",
+        )(x)
+    projection = None
+    if front.channels == "repeat":
+        x = keras.layers.Concatenate(name="repeat_channel")([x] * front.network_channels)
+    elif front.channels == "project":
+        projection = keras.layers.Conv2D(
+            front.network_channels, 1, use_bias=False, name="project_channels"
+        )
+        x = projection(x)
+    return x, projection
+
+
+class _Changes:
+    """The edits of one layer, sorted by what they do."""
+
+    def __init__(self) -> None:
+        self.config: dict[str, Any] = {}
+        self.pads: Pads | None = None
+        self.bypass = False
+        self.grid_hw: tuple[int, int] | None = None
+
+    def add(self, edit: Edit) -> None:
+        match edit:
+            case SetStride(_, stride_hw):
+                self.config["strides"] = stride_hw
+            case SetDilation(_, dilation_hw):
+                self.config["dilation_rate"] = dilation_hw
+            case ResampleKernel():
+                self.config |= {"kernel_size": edit.kernel_hw, "strides": edit.stride_hw}
+                self._pad(edit.pads, edit.kernel_hw, edit.stride_hw)
+            case SetPadding(_, "same" | "valid" as padding):
+                self.config["padding"], self.pads = padding, None
+            case SetPadding(_, pads):
+                self.config["padding"], self.pads = "valid", pads
+            case SetPads(_, pads):
+                self.config["padding"] = pads
+            case Bypass():
+                self.bypass = True
+            case PoolToGrid(_, grid_hw):
+                self.grid_hw = grid_hw
+            case SetConstants(_, constants):
+                self.config |= {key: list(values) for key, values in constants}
+            case SetFront():
+                pass
+
+    def _pad(self, pads: Pads, kernel_hw: tuple[int, int], stride_hw: tuple[int, int]) -> None:
+        """Pad as ``"same"`` where that is equal at every size, which needs no layer of its own."""
+        at_stride_one = tuple(same_padding(k, k, 1) for k in kernel_hw)
+        same = stride_hw == (1, 1) and pads == at_stride_one
+        self.config["padding"] = "same" if same else "valid"
+        self.pads = None if same else pads
+
+
+class _Rewriter(Walk):
+    def __init__(
+        self, spec: GraphSpec, edits: Sequence[Edit], needed: frozenset[int] | None, *, inline: bool
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.needed = needed
+        self.inline = inline
+        self.tensors: dict[int, Any] = {}
+        self.pairs: list[LayerPair] = []
+        self.made: dict[int, Any] = {}
+        self.models: dict[int, keras.Model] = {}
+        self.names: set[str] = set()
+        self.context: dict[str, Any] = {}
+        self.per_call: defaultdict[int, _Changes] = defaultdict(_Changes)
+        self.per_layer: defaultdict[int, _Changes] = defaultdict(_Changes)
+        for edit in edits:
+            if isinstance(edit, SetFront):
+                continue
+            self.per_call[edit.layer].add(edit)
+            self.per_layer[spec[edit.layer].layer].add(edit)
+
+    def run(self, graph: Any, contents: list[Any], path: tuple[str, ...] = ()) -> list[Any]:
+        if not path:
+            self.tensors[0] = contents[0]
+        return super().run(graph, contents, path)
+
+    def _skips(self, first: int, count: int) -> bool:
+        return self.needed is not None and self.needed.isdisjoint(range(first, first + count))
+
+    # Calls of nested models
+
+    def nested(self, call: Call, graph: Any) -> Any:
+        size = count_calls(graph)
+        if self._skips(call.index, size):
+            self.position += size
+            return None
+        if self.inline:
+            outer = self.context
+            self.context = {**outer, **_context_of(call)}
+            results = self.run(graph, list(call.values), call.path)
+            self.context = outer
+            return results
+        model = self.models.get(id(call.operation))
+        if model is None:
+            model = self._rebuilt_inside(call, graph)
+            self.models[id(call.operation)] = model
+        else:
+            self.position += size
+        args, kwargs = unwrap((call.args, call.kwargs))
+        results = tree.flatten(_apply(model, args, kwargs, call.name))
+        for index, tensor in zip(self._inner_outputs(call), results, strict=True):
+            self._keep(index, call.path[:-1], tensor)
+        return results
+
+    def _rebuilt_inside(self, call: Call, graph: Any) -> keras.Model:
+        """Build a nested model anew, at the shapes that now reach it."""
+        source = call.operation
+        inputs = [
+            keras.Input(batch_shape=t.shape, dtype=t.dtype, name=old.name)
+            for t, old in zip(call.values, graph.inputs, strict=True)
+        ]
+        names, self.names = self.names, set()
+        results = self.run(graph, inputs, call.path)
+        self.names = names
+        if isinstance(source, keras.Sequential):
+            chain = _as_chain(inputs, results)
+            if chain is not None:
+                return _frozen_like(source, keras.Sequential([inputs[0], *chain], name=source.name))
+        structure = tree.pack_sequence_as(graph._inputs_struct, inputs)
+        returned = tree.pack_sequence_as(graph._outputs_struct, results)
+        return _frozen_like(source, keras.Model(structure, returned, name=source.name))
+
+    def _inner_outputs(self, call: Call) -> list[int]:
+        """The positions that a nested call returns."""
+        return _OutputFinder(call.index).outputs(call)
+
+    # Calls of layers
+
+    def leaf(self, call: Call) -> Any:
+        if self._skips(call.index, 1):
+            return None
+        at_call = self.per_call.get(call.index, _Changes())
+        args, kwargs = unwrap((call.args, call.kwargs))
+        if at_call.bypass:
+            return self._keep(call.index, call.path[:-1], call.values[0])
+        if at_call.grid_hw is not None:
+            pool = AdaptivePooling2D(at_call.grid_hw, name=self._name(call, "_grid"))
+            args = (pool(args[0]), *args[1:])
+        if at_call.pads is not None and at_call.pads != NO_PADS:
+            pad = keras.layers.ZeroPadding2D(at_call.pads, name=self._name(call, "_pad"))
+            args = (pad(args[0]), *args[1:])
+        operation = self._made(call)
+        accepted = getattr(operation, "_call_context_args", ())
+        kwargs |= {k: v for k, v in self.context.items() if k in accepted and kwargs.get(k) is None}
+        return self._keep(call.index, call.path[:-1], _apply(operation, args, kwargs, call.name))
+
+    def _keep(self, index: int, models: tuple[str, ...], result: Any) -> Any:
+        """Remember a tensor that the outermost model can return."""
+        if not models or self.inline:
+            self.tensors[index] = result
+        return result
+
+    def _made(self, call: Call) -> Any:
+        """The new layer for a call, the same one for every call of the same layer."""
+        source = call.operation
+        if id(source) not in self.made:
+            changes = self.per_layer.get(self.spec[call.index].layer, _Changes()).config
+            new = remade(source, changes, self._name(call), call.name)
+            self.made[id(source)] = new
+            if isinstance(source, keras.layers.Layer):
+                self.pairs.append(LayerPair(call.index, call.name, source, new))
+        return self.made[id(source)]
+
+    def _name(self, call: Call, suffix: str = "") -> str:
+        """The source's name; with the path in front, or a number behind, where that is taken."""
+        wanted = call.path[-1] + suffix
+        if wanted in self.names and self.inline:
+            wanted = "_".join(call.path) + suffix
+        name, count = wanted, 1
+        while name in self.names:
+            count += 1
+            name = f"{wanted}_{count}"
+        self.names.add(name)
+        return name
+
+
+class _OutputFinder(Walk):
+    """Finds the positions of a nested call's outputs without building anything."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.position = first
+
+    def outputs(self, call: Call) -> list[int]:
+        graph = functional_graph(call.operation)
+        return self.run(graph, [-1] * len(call.values))
+
+    def leaf(self, call: Call) -> int:
+        return call.index
+
+    def nested(self, call: Call, graph: Any) -> list[int]:
+        return self.run(graph, list(call.values))
+
+
+def remade(source: Any, changes: dict[str, Any], name: str, path: str) -> Any:
+    """Make a layer or operation anew from its configuration.
+
+    Args:
+        source: a Keras layer or operation; it is not changed.
+        changes: configuration entries to replace.
+        name: the new layer's name.
+        path: the source's path, for messages.
+
+    Returns:
+        A layer that shares no weights with the source.
+
+    Raises:
+        GraphError: if its configuration does not build it again.
+    """
+    if not isinstance(source, keras.layers.Layer):
+        new = copy.copy(source)  # operations hold no weights; only their place in the graph is theirs
+        new._inbound_nodes, new._outbound_nodes, new.name = [], [], name
+        return new
+    if isinstance(source, keras.layers.Lambda):
+        return keras.layers.Lambda(
+            source.function,
+            output_shape=source._output_shape,
+            mask=source.mask,
+            arguments=source.arguments,
+            name=name,
+            dtype=source.dtype_policy,
+            trainable=source.trainable,
+        )
+    try:
+        return type(source).from_config({**source.get_config(), **changes, "name": name})
+    except Exception as error:  # whatever a user's own layer raises
+        raise GraphError(
+            f"layer {path!r} ({type(source).__name__}) cannot be made again from its configuration: "
+            f"{_first_line(error)}; give the class a get_config() that returns its arguments"
+        ) from error
+
+
+def _apply(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
+    try:
+        return operation(*args, **kwargs)
+    except Exception as error:  # Keras raises ValueError, TypeError and its backends' own errors
+        shapes = ", ".join(str(tuple(t.shape)) for t in tree.flatten(args) if hasattr(t, "shape"))
+        raise GraphError(
+            f"layer {path!r} ({type(operation).__name__}) refuses an input of {shapes}: "
+            f"{_first_line(error)}; use strategy='resize', which leaves the layers at their own size"
+        ) from error
+
+
+def _frozen_like(source: keras.Model, model: keras.Model) -> keras.Model:
+    if not source.trainable:  # setting True would thaw single layers that were frozen
+        model.trainable = False
+    return model
+
+
+def _context_of(call: Call) -> dict[str, Any]:
+    training = call.kwargs.get("training")
+    return {} if training is None else {"training": training}
+
+
+def _as_chain(inputs: list[Any], results: list[Any]) -> list[keras.layers.Layer] | None:
+    """The layers between one input and one output, if they form a chain of layers."""
+    chain: list[keras.layers.Layer] = []
+    tensor = results[0]
+    while tensor is not inputs[0]:
+        operation, node_index, _ = tensor._keras_history
+        parents = operation._inbound_nodes[node_index].input_tensors
+        if len(parents) != 1 or not isinstance(operation, keras.layers.Layer):
+            return None
+        chain.append(operation)
+        tensor = parents[0]
+    chain.reverse()
+    return chain if len(set(map(id, chain))) == len(chain) else None
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__

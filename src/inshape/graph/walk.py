@@ -1,0 +1,172 @@
+"""One walk over a functional graph, which the reader and the rewriter share.
+
+The walk numbers every call of every layer, nested models opened, so that a position means the same
+call in a `GraphSpec` and while the model is rebuilt.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import tree
+
+from ..errors import GraphError
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of one layer or operation.
+
+    Attributes:
+        index: its position among all calls.
+        path: names of the models around it and its own.
+        operation: the Keras layer or operation.
+        args: positional arguments, KerasTensors replaced by the walk's values.
+        kwargs: keyword arguments, likewise.
+        values: the walk's values among the arguments, in order.
+        outputs: the KerasTensors that the call put out when the model was built.
+    """
+
+    index: int
+    path: tuple[str, ...]
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    values: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """The path for display."""
+        return "/".join(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What flows along an edge of the graph during a walk."""
+
+    content: Any
+
+
+def functional_graph(operation: Any) -> Any | None:
+    """The functional graph inside a model, or ``None`` if there is none to be opened.
+
+    A model whose ``call`` was overridden computes something else than its graph says, so it stays
+    closed.
+    """
+    if isinstance(operation, keras.Sequential):
+        return getattr(operation, "_functional", None)
+    if not isinstance(operation, keras.Model) or not hasattr(operation, "_nodes_by_depth"):
+        return None
+    functional = next(c for c in type(operation).__mro__ if c.__name__ == "Functional")
+    return operation if type(operation).call is functional.call else None
+
+
+def picture_model(model: Any) -> Any:
+    """Check that a model can be walked: functional, with one picture as its input.
+
+    Args:
+        model: a Keras model.
+
+    Returns:
+        Its functional graph.
+
+    Raises:
+        GraphError: if it is not functional, or takes something else than one picture.
+    """
+    if not isinstance(model, keras.Model):
+        raise GraphError(
+            f"got {type(model).__name__}, expected a keras.Model, a backbone's name or a .keras file"
+        )
+    graph = functional_graph(model)
+    if graph is None:
+        raise GraphError(
+            f"model {model.name!r} ({type(model).__name__}) has no functional graph, so its layers "
+            "cannot be rewired; build it with keras.Model(inputs, outputs), or call it on an Input "
+            "first if it is Sequential"
+        )
+    if len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 4:
+        shapes = ", ".join(str(tuple(t.shape)) for t in graph.inputs)
+        raise GraphError(
+            f"model {model.name!r} takes {len(graph.inputs)} inputs ({shapes}), expected one picture "
+            "(batch, height, width, channels)"
+        )
+    return graph
+
+
+def nodes_in_order(graph: Any) -> Iterator[Any]:
+    """The nodes of a functional graph in the order in which Keras runs them, inputs left out."""
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            if node.operation is not None and not node.is_input:
+                yield node
+
+
+def count_calls(graph: Any) -> int:
+    """How many positions the calls inside a graph take."""
+    total = 0
+    for node in nodes_in_order(graph):
+        inner = functional_graph(node.operation)
+        total += 1 if inner is None else count_calls(inner)
+    return total
+
+
+class Walk(ABC):
+    """Runs through a functional graph; subclasses say what a call does to the values."""
+
+    def __init__(self) -> None:
+        """Start at position 0, which is the picture's input."""
+        self.position = 1
+
+    @abstractmethod
+    def leaf(self, call: Call) -> Any:
+        """Handle one call; return one content, or a list of one per output."""
+
+    @abstractmethod
+    def nested(self, call: Call, graph: Any) -> Any:
+        """Handle a call of a model with a graph of its own; return contents likewise."""
+
+    def run(self, graph: Any, contents: list[Any], path: tuple[str, ...] = ()) -> list[Any]:
+        """Walk a graph.
+
+        Args:
+            graph: the functional graph.
+            contents: one content for each of its inputs.
+            path: names of the models around it.
+
+        Returns:
+            One content for each of its outputs.
+        """
+        values = {id(t): Value(c) for t, c in zip(graph.inputs, contents, strict=True)}
+        for node in nodes_in_order(graph):
+            args, kwargs = node.arguments.fill_in(values)
+            call = Call(
+                index=self.position,
+                path=(*path, node.operation.name),
+                operation=node.operation,
+                args=args,
+                kwargs=kwargs,
+                values=tuple(v.content for v in tree.flatten((args, kwargs)) if isinstance(v, Value)),
+                outputs=tuple(node.outputs),
+            )
+            inner = functional_graph(node.operation)
+            if inner is None:
+                self.position += 1
+                result = self.leaf(call)
+            else:
+                result = self.nested(call, inner)
+            flat = list(result) if isinstance(result, list | tuple) else [result]
+            if len(flat) == 1 and len(node.outputs) > 1:
+                flat *= len(node.outputs)
+            for tensor, content in zip(node.outputs, flat, strict=True):
+                values[id(tensor)] = Value(content)
+        return [values[id(t)].content for t in graph.outputs]
+
+
+def unwrap(arguments: Any) -> Any:
+    """Arguments with each `Value` replaced by its content."""
+    return tree.map_structure(lambda v: v.content if isinstance(v, Value) else v, arguments)

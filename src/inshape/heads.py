@@ -1,0 +1,182 @@
+"""Pooling and classifier heads, and where a network's own head begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import keras
+
+from .errors import GraphError, RequestError, UnknownName
+from .geometry.receptive import receptive_fields
+from .geometry.spec import GraphSpec
+from .graph.layers import AdaptivePooling2D, GeneralizedMeanPooling2D
+from .shapes import InputShape
+
+PoolName: TypeAlias = Literal["avg", "max", "gem"]
+Pool: TypeAlias = PoolName | tuple[int, int]
+Activation: TypeAlias = Literal["softmax", "logits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What stands behind the last map.
+
+    Attributes:
+        classes: how many classes, at least 2; ``None`` gives the pooled features.
+        pool: ``"avg"``, ``"max"``, ``"gem"`` (generalised mean, arXiv 1711.02512), or rows and columns
+            of a fixed grid.
+        dropout: share of values dropped in training before the classifier, in [0, 1).
+        hidden: units of a dense layer before the classifier, or ``None``.
+        activation: ``"softmax"`` gives probabilities, ``"logits"`` their logarithms up to a constant.
+
+    Raises:
+        RequestError: if a number is out of range.
+        UnknownName: for another ``pool`` or ``activation``.
+
+    Example:
+        >>> Head(classes=10, pool="gem").pool
+        'gem'
+    """
+
+    classes: int | None = None
+    pool: Pool = "avg"
+    dropout: float = 0.2
+    hidden: int | None = None
+    activation: Activation = "softmax"
+
+    def __post_init__(self) -> None:
+        """Refuse what no head can be."""
+        if isinstance(self.pool, str) and self.pool not in get_args(PoolName):
+            raise UnknownName("pool", self.pool, get_args(PoolName))
+        if not isinstance(self.pool, str) and (len(self.pool) != 2 or min(self.pool) < 1):
+            raise RequestError(f"pool {self.pool}; expected a name, or rows and columns such as (2, 2)")
+        if self.activation not in get_args(Activation):
+            raise UnknownName("activation", self.activation, get_args(Activation))
+        if self.classes is not None and self.classes < 2:
+            raise RequestError(f"classes={self.classes}; expected at least 2")
+        if not 0 <= self.dropout < 1:
+            raise RequestError(f"dropout={self.dropout}; expected at least 0 and below 1")
+        if self.hidden is not None and self.hidden < 1:
+            raise RequestError(f"hidden={self.hidden}; expected at least 1 unit, or None")
+
+
+def attach(base: keras.Model, head: Head) -> keras.Model:
+    """Put a head on a model that returns one map.
+
+    The head's layers are named ``head_pool``, ``head_hidden``, ``head_dropout``, ``head_logits`` and
+    ``head_probabilities``; everything else is the backbone.
+
+    Args:
+        base: a model whose output is (batch, height, width, channels); it is taken over.
+        head: what to put behind it.
+
+    Returns:
+        A model of the same input.
+
+    Example:
+        >>> image = keras.Input((None, None, 3))
+        >>> base = keras.Model(image, keras.layers.Conv2D(8, 3)(image))
+        >>> attach(base, Head(classes=5)).output_shape
+        (None, 5)
+    """
+    x = _pooled(base.output, head.pool)
+    if head.hidden is not None:
+        x = keras.layers.Dense(head.hidden, activation="relu", name="head_hidden")(x)
+    if head.classes is not None:
+        if head.dropout:
+            x = keras.layers.Dropout(head.dropout, name="head_dropout")(x)
+        x = keras.layers.Dense(head.classes, name="head_logits")(x)
+        if head.activation == "softmax":
+            x = keras.layers.Activation("softmax", name="head_probabilities", dtype="float32")(x)
+    return keras.Model(base.input, x, name=base.name)
+
+
+def _pooled(maps: Any, pool: Pool) -> Any:
+    if pool == "avg":
+        return keras.layers.GlobalAveragePooling2D(name="head_pool")(maps)
+    if pool == "max":
+        return keras.layers.GlobalMaxPooling2D(name="head_pool")(maps)
+    if pool == "gem":
+        return GeneralizedMeanPooling2D(name="head_pool")(maps)
+    grid = AdaptivePooling2D(pool, name="head_pool")(maps)  # pyright: ignore[reportArgumentType]
+    return keras.layers.Flatten(name="head_flatten")(grid)
+
+
+def feature_map(spec: GraphSpec) -> int:
+    """The position of the last map before a network's own head.
+
+    Walks back from the output over dense layers, activations and 1x1 maps to the pooling (or
+    flattening) that made a vector of a map.
+
+    Args:
+        spec: a graph as read.
+
+    Returns:
+        The position of the call that puts the map out.
+
+    Raises:
+        GraphError: if there is no such map.
+
+    Example:
+        >>> from inshape.geometry.spec import LayerSpec
+        >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(9, 9, 3))
+        >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, native_shape=(7, 7, 8))
+        >>> pool = LayerSpec(2, "pool", "global_pool", (1,), 2, native_shape=(8,))
+        >>> feature_map(GraphSpec("tiny", (picture, conv, pool), (2,), InputShape(9, 9, 3)))
+        1
+    """
+    layer = spec[spec.outputs[0]]
+    while layer.inputs:
+        if layer.op == "global_pool":
+            return layer.inputs[0]
+        if len(layer.native_shape) == 3 and layer.native_shape[:2] != (1, 1):
+            return layer.index
+        layer = spec[layer.inputs[0]]
+    raise GraphError(
+        f"model {spec.name!r} has no feature map before its output; "
+        "use head='top' to keep it whole, or pass a model that returns a map"
+    )
+
+
+def truncated(spec: GraphSpec, outputs: tuple[int, ...]) -> GraphSpec:
+    """The graph up to some outputs, positions unchanged.
+
+    Args:
+        spec: a graph as read.
+        outputs: the positions to end at.
+
+    Returns:
+        The graph without what comes after the last of them.
+    """
+    return spec.but(layers=spec.layers[: max(outputs) + 1], outputs=outputs)
+
+
+def feature_maps(spec: GraphSpec, shape: InputShape, strides: tuple[int, ...]) -> tuple[int, ...]:
+    """The last map at each output stride, for a detector or a segmenter.
+
+    Args:
+        spec: the graph as it will be, front included.
+        shape: a shape at which to follow the strides, height and width known.
+        strides: pixels of the input per pixel of the map, such as (4, 8, 16, 32).
+
+    Returns:
+        One position for each.
+
+    Raises:
+        RequestError: if no map has that stride, with the ones that there are.
+    """
+    found: dict[float, int] = {}
+    end = feature_map(spec)
+    for layer, field in zip(spec, receptive_fields(spec, shape), strict=True):
+        is_map = len(layer.native_shape) == 3 and layer.op not in ("input", "pad", "global_pool")
+        strides_agree = field.height.jump_px == field.width.jump_px
+        if layer.index <= end and is_map and strides_agree and not field.whole:
+            found[field.height.jump_px or 0] = layer.index
+    missing = [s for s in strides if s not in found]
+    if missing:
+        there = ", ".join(f"{s:g}" for s in sorted(found))
+        raise RequestError(
+            f"features={list(strides)}: {spec.name} has no map at stride {missing[0]}; choose from: {there}"
+        )
+    return tuple(found[s] for s in strides)

@@ -1,0 +1,63 @@
+"""Chooses a strategy by stated rules."""
+
+from __future__ import annotations
+
+from ..errors import AmbiguousStem
+from ..geometry.spec import GraphSpec
+from ..shapes import InputShape
+from .plan import StrategyName
+from .restride import size_ratio, stem_factor
+from .stem import find_stem
+
+SMALL = 0.75
+TINY = 0.2
+
+
+def choose(spec: GraphSpec, target: InputShape) -> tuple[StrategyName, str]:
+    """Choose a strategy for an input shape.
+
+    The size is measured as the root of the area, relative to the network's native one:
+
+    | input | strategy | why |
+    |---|---|---|
+    | height or width unknown | `flexible` | one model for many sizes |
+    | below 0.2 of native | `resize` | even a stem of stride 1 would leave a map of a few pixels |
+    | 0.2 to 0.75, stem's stride is divisible | `restride` | objects keep the size they were trained at |
+    | 0.2 to 0.75 otherwise | `resize` | the same, by an enlargement in front |
+    | 0.75 and more | `rebuild` | the layers as they are cost least and lose little |
+
+    The bounds come from the tables that ``python -m benchmarks.zero_shot`` prints.
+
+    Args:
+        spec: a graph as read.
+        target: the new input shape.
+
+    Returns:
+        The strategy's name, and the reason in one sentence.
+
+    Example:
+        >>> from inshape.geometry.spec import LayerSpec
+        >>> picture = LayerSpec(0, "image", "input", (), 0)
+        >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, kernel_hw=(3, 3), stride_hw=(2, 2))
+        >>> spec = GraphSpec("tiny", (picture, conv), (1,), InputShape(224, 224, 3))
+        >>> [choose(spec, InputShape(n, n, 3))[0] for n in (32, 96, 192, 320)]
+        ['resize', 'restride', 'rebuild', 'rebuild']
+    """
+    if not target.is_static:
+        return "flexible", f"height or width of {target} is unknown until run time"
+    if not spec.input_shape.is_static:
+        return "rebuild", f"{spec.name} has no native size that {target} could be compared to"
+    ratio = size_ratio(spec, target)
+    size = f"{target.size} is {ratio:.2f} times the native size {spec.input_shape.size}"
+    if ratio < TINY:
+        return "resize", f"{size}, too small for the layers even with a stem of stride 1"
+    if ratio < SMALL:
+        try:
+            stem, _ = find_stem(spec)
+            direction, factor = stem_factor(spec, target)
+        except AmbiguousStem:
+            return "resize", f"{size}, and there is no single stem whose stride could be divided"
+        if stem.op == "conv" and direction == "up" and factor > 1:
+            return "restride", f"{size}; a stem of a {factor} times smaller stride keeps the maps' size"
+        return "resize", f"{size}, and the stem's stride cannot be divided"
+    return "rebuild", f"{size}, near enough or larger"

@@ -1,0 +1,39 @@
+"""Height and width unknown until run time."""
+
+from __future__ import annotations
+
+from ..geometry.spec import GraphSpec
+from ..shapes import InputShape
+from .channels import ChannelRule
+from .plan import Plan
+from .rebuild import layers_plan
+
+
+def flexible(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "auto") -> Plan:
+    """Plan a model for any height and width, padded rightly at every one.
+
+    Args:
+        spec: a graph as read.
+        target: the shape; where a height or width is given, the model takes others as well, and the
+            given one is the size that the plan's geometry is shown at.
+        channels: how pretrained channels become the new ones.
+
+    Returns:
+        The plan; its input shape has an unknown height and width.
+
+    Raises:
+        FixedShape: if a layer's padding or reshaping needs a fixed size (NASNet's, say).
+
+    Example:
+        >>> from inshape.geometry.spec import LayerSpec
+        >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(224, 224, 3))
+        >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, kernel_hw=(3, 3), out_channels=8)
+        >>> spec = GraphSpec("tiny", (picture, conv), (1,), InputShape(224, 224, 3))
+        >>> print(flexible(spec, InputShape(97, 64, 3)).input_shape)
+        ?x?x3
+    """
+    anywhere = InputShape(None, None, target.channels)
+    plan = layers_plan("flexible", spec, anywhere, channels)
+    native = spec.input_shape
+    shown = InputShape(target.height or native.height, target.width or native.width, target.channels)
+    return plan.but(shown_shape=shown)

@@ -1,0 +1,80 @@
+"""A resizing layer in front; the network keeps a working size of its own."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+from ..errors import StrategyError, UnknownName
+from ..geometry.spec import Front, GraphSpec
+from ..graph.edits import SetFront, applied
+from ..shapes import InputShape
+from .channels import ChannelRule, plan_channels
+from .layers import fitted
+from .plan import Plan
+
+Fit: TypeAlias = Literal["stretch", "letterbox", "crop"]
+Interpolation: TypeAlias = Literal["bilinear", "nearest"]
+
+_OUTSIDE = ("bicubic", "area", "lanczos3", "lanczos5", "gaussian", "mitchellcubic", "antialias")
+
+
+def resize(
+    spec: GraphSpec,
+    target: InputShape,
+    *,
+    working_hw: tuple[int, int] | None = None,
+    fit: Fit = "stretch",
+    interpolation: Interpolation = "bilinear",
+    channels: ChannelRule = "auto",
+) -> Plan:
+    """Plan a resizing layer inside the model, in front of the network at its working size.
+
+    Args:
+        spec: a graph as read.
+        target: any shape; height and width may be unknown.
+        working_hw: the network's own height and width in pixels; by default its native ones.
+        fit: ``"stretch"`` ignores the aspect ratio, ``"letterbox"`` keeps it and fills with 0,
+            ``"crop"`` keeps it and cuts the longer side.
+        interpolation: ``"bilinear"`` or ``"nearest"``: those that LiteRT's builtin operators compute.
+        channels: how pretrained channels become the new ones.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UnknownName: for another ``fit`` or ``interpolation``.
+        StrategyError: for an interpolation that a device cannot run inside the model, or if the native
+            size is unknown and none is given.
+
+    Example:
+        >>> from inshape.geometry.spec import LayerSpec
+        >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(224, 224, 3))
+        >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, kernel_hw=(3, 3), out_channels=8)
+        >>> spec = GraphSpec("tiny", (picture, conv), (1,), InputShape(224, 224, 3))
+        >>> resize(spec, InputShape(97, 64, 3)).geometry.final_shape
+        (222, 222, 8)
+    """
+    if fit not in get_args(Fit):
+        raise UnknownName("fit", fit, get_args(Fit))
+    if interpolation in _OUTSIDE:
+        raise StrategyError(
+            f"interpolation {interpolation!r} does not run on LiteRT's builtin operators inside a model, "
+            "expected 'bilinear' or 'nearest'; bicubic and antialiased resampling belong to the "
+            "preparation of the data, outside the model"
+        )
+    if interpolation not in get_args(Interpolation):
+        raise UnknownName("interpolation", interpolation, get_args(Interpolation))
+    height, width = spec.input_shape.hw if working_hw is None else working_hw
+    if height is None or width is None:
+        raise StrategyError(
+            f"{spec.name} has no native height and width ({spec.input_shape}), so a working size is "
+            "expected; give working_hw=(height, width)"
+        )
+    channel_plan = plan_channels(spec, target, channels)
+    front = Front((height, width), fit, interpolation, channel_plan.front, channel_plan.old)
+    edits = (SetFront(front), *channel_plan.edits)
+    network_channels = channel_plan.old if channel_plan.front else target.channels
+    working = InputShape(height, width, network_channels)
+    bare = applied(spec, channel_plan.edits)
+    edits = (*edits, *fitted(bare, working))
+    return Plan("resize", spec, target, edits, channel_plan)

@@ -1,0 +1,148 @@
+"""Carries a source model's weights over to the model that was rebuilt from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..errors import WeightsError
+from ..geometry.spec import GraphSpec
+from ..graph.edits import Edit, ResampleKernel
+from ..graph.rewrite import LayerMap, LayerPair
+from .channels import convert_constants, convert_kernel, projection_kernel
+from .resample import resampled_kernel
+
+
+@dataclass(frozen=True, slots=True)
+class TransplantReport:
+    """What happened to each layer's weights.
+
+    Attributes:
+        copied: layers whose weights are the source's, to the last bit.
+        converted: layers whose weights were converted, each with what was done.
+        fresh: layers that are new, and begin at values of their own.
+    """
+
+    copied: tuple[str, ...]
+    converted: tuple[tuple[str, str], ...]
+    fresh: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.copied)} layers copied"]
+        lines += [f"converted {name}: {how}" for name, how in self.converted]
+        lines += [f"new {name}" for name in self.fresh]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "copied": len(self.copied),
+            "converted": [{"layer": name, "how": how} for name, how in self.converted],
+            "fresh": list(self.fresh),
+        }
+
+
+def transplant(
+    layer_map: LayerMap,
+    spec: GraphSpec,
+    *,
+    edits: Sequence[Edit] = (),
+    stem: int | None = None,
+    channels: np.ndarray | None = None,
+) -> TransplantReport:
+    """Copy every layer's weights from the source to the rebuilt model, converting the stem's.
+
+    Args:
+        layer_map: source layers and their successors, from `graph.rewrite.rebuild`.
+        spec: the source's graph, which says how the stem was padded.
+        edits: the edits that the model was rebuilt with.
+        stem: position of the convolution that reads the picture.
+        channels: matrix (new channels, old channels) from `channels.channel_matrix`; ``None`` where
+            the channels stay as they are.
+
+    Returns:
+        Which layers were copied, converted and made new.
+
+    Raises:
+        WeightsError: if a layer's weights have another shape and nothing says how to convert them.
+
+    Example:
+        >>> import keras
+        >>> from inshape.graph.read import read
+        >>> from inshape.graph.rewrite import rebuild
+        >>> image = keras.Input((224, 224, 3))
+        >>> source = keras.Model(image, keras.layers.Conv2D(8, 3, name="stem")(image))
+        >>> small, layer_map = rebuild(source, "97x64x3")
+        >>> transplant(layer_map, read(source)).copied
+        ('stem',)
+    """
+    resampled = {spec[e.layer].layer: e for e in edits if isinstance(e, ResampleKernel)}
+    copied: list[str] = []
+    converted: list[tuple[str, str]] = []
+    for pair in layer_map.pairs:
+        values = [np.asarray(keras.ops.convert_to_numpy(v)) for v in pair.source.variables]
+        how: list[str] = []
+        if pair.index in resampled:
+            edit = resampled[pair.index]
+            values[0] = resampled_kernel(
+                values[0], edit, stride_hw=edit.source_stride_hw, pads=edit.source_pads
+            )
+            how.append(f"kernel composed with {edit.method} resampling {edit.direction} x{edit.factor}")
+        if channels is not None and _touches_channels(pair, values, stem, channels.shape[1]):
+            values = _converted(pair, values, stem, channels)
+            old, new = channels.shape[1], channels.shape[0]
+            how.append(f"{old} channels to {new}" if old != new else "channels reordered")
+        _assign(pair, values)
+        if how:
+            converted.append((pair.name, ", ".join(how)))
+        elif values:
+            copied.append(pair.name)
+    return TransplantReport(tuple(copied), tuple(converted), _projection(layer_map, spec))
+
+
+def _touches_channels(
+    pair: LayerPair, values: list[np.ndarray], stem: int | None, old_channels: int
+) -> bool:
+    """Whether the layer holds something per picture channel: the stem, or constants before it."""
+    if pair.index == stem:
+        return True
+    before_stem = stem is not None and pair.index < stem
+    is_normalization = isinstance(pair.source, keras.layers.Normalization)
+    return before_stem and is_normalization and any(v.shape == (old_channels,) for v in values)
+
+
+def _converted(
+    pair: LayerPair, values: list[np.ndarray], stem: int | None, channels: np.ndarray
+) -> list[np.ndarray]:
+    if pair.index == stem:
+        return [convert_kernel(values[0], channels), *values[1:]]
+    return [
+        convert_constants(v, channels).astype(v.dtype) if v.shape == (channels.shape[1],) else v
+        for v in values
+    ]
+
+
+def _assign(pair: LayerPair, values: list[np.ndarray]) -> None:
+    targets = pair.target.variables
+    shapes = [tuple(t.shape) for t in targets]
+    found = [tuple(v.shape) for v in values]
+    if shapes != found:
+        raise WeightsError(
+            f"layer {pair.name!r} expects weights of {shapes}, the source holds {found}; "
+            "use strategy='resize', which keeps every layer as it was"
+        )
+    for target, value in zip(targets, values, strict=True):
+        target.assign(value)
+
+
+def _projection(layer_map: LayerMap, spec: GraphSpec) -> tuple[str, ...]:
+    layer = layer_map.front
+    if layer is None:
+        return ()
+    _, _, new_channels, old_channels = layer.kernel.shape
+    layer.kernel.assign(projection_kernel(new_channels, old_channels))
+    return (layer.name,)
