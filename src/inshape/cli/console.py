@@ -1,0 +1,103 @@
+"""What a command prints: text or one JSON object, warnings and errors as one line each."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import typer
+
+from ..errors import InshapeError
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Where a command's answer goes.
+
+    Attributes:
+        as_json: whether the answer is one JSON object on standard output; text then goes to
+            standard error.
+        stdout: standard output.
+    """
+
+    as_json: bool
+    stdout: TextIO
+
+    def answer(self, text: object, values: Mapping[str, Any]) -> None:
+        """Give the command's answer.
+
+        Args:
+            text: for people.
+            values: the same for machines, as plain values.
+        """
+        print(text)
+        if self.as_json:
+            print(json.dumps(values, ensure_ascii=False), file=self.stdout, flush=True)
+
+
+@contextmanager
+def console(*, as_json: bool, debug: bool) -> Generator[Console]:
+    """Run a command's work, and turn what goes wrong into one line and an exit code.
+
+    Args:
+        as_json: keep standard output free for one JSON object.
+        debug: show the traceback of an error besides.
+
+    Yields:
+        Where to put the answer.
+
+    Raises:
+        typer.Exit: with the exit code of the error.
+    """
+    stdout = sys.stdout
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr if as_json else stdout):
+        if not debug:
+            warnings.showwarning = _show_warning
+        try:
+            yield Console(as_json, stdout)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            raise _ended("interrupted", INTERRUPTED, debug) from None
+        except InshapeError as error:
+            raise _ended(f"error: {error}", error.exit_code, debug) from None
+        except Exception as error:
+            kind = type(error).__name__
+            told = f"error: unexpected {kind}: {error}"
+            hint = "" if debug else "; --debug shows the traceback"
+            raise _ended(told + hint, InshapeError.exit_code, debug) from None
+
+
+def say(line: str) -> None:
+    """Print a line on standard error, under the program's name.
+
+    Args:
+        line: what to say; line breaks become blanks.
+    """
+    print("inshape:", " ".join(line.split()), file=sys.stderr, flush=True)
+
+
+def _ended(line: str, code: int, debug: bool) -> typer.Exit:
+    if debug:
+        traceback.print_exc()
+    say(line)
+    return typer.Exit(code)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    say(f"warning: {message}")

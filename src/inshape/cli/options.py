@@ -1,0 +1,184 @@
+"""Options that several commands share, and how their values are written."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import RequestError, ShapeError
+
+Input = Annotated[
+    str,
+    typer.Option(
+        "--input", metavar="HxWxC", help="New input shape: height, width, channels; ? is any size."
+    ),
+]
+Strategy = Annotated[
+    str, typer.Option(help="auto, resize, rebuild, restride or flexible.", metavar="NAME")
+]
+Channels = Annotated[
+    str,
+    typer.Option(
+        help="auto, sum, mean, luma, tile, zero, first, project, or a pretrained channel per band "
+        "such as 0,1,2,- (-: start at zero).",
+        metavar="RULE",
+    ),
+]
+WorkingSize = Annotated[
+    str | None,
+    typer.Option("--working", metavar="HxW", help="resize: the backbone's own size in pixels."),
+]
+Fit = Annotated[str | None, typer.Option(metavar="FIT", help="resize: stretch, letterbox or crop.")]
+Interpolation = Annotated[
+    str | None, typer.Option(metavar="NAME", help="resize: bilinear or nearest.")
+]
+Stem = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="restride: nearest, bilinear or bicubic resample the stem's kernel, plain keeps it.",
+    ),
+]
+Factor = Annotated[
+    int | None, typer.Option(metavar="N", help="restride: divides or multiplies the stem's stride.")
+]
+OutputStride = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="restride: pixels per pixel of the last map, such as 16."),
+]
+Weights = Annotated[
+    str,
+    typer.Option(metavar="WEIGHTS", help="imagenet, a .weights.h5 or .keras file, or none."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object; text goes to standard error.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def weights_of(text: str) -> str | None:
+    """Read ``--weights``.
+
+    Args:
+        text: ``imagenet``, a path, or ``none``.
+
+    Returns:
+        What `inshape.adapt` takes.
+
+    Example:
+        >>> weights_of("none"), weights_of("imagenet")
+        (None, 'imagenet')
+    """
+    return None if text.lower() == "none" else text
+
+
+def size_of(option: str, text: str) -> tuple[int, int]:
+    """Read a size in pixels, or rows and columns.
+
+    Args:
+        option: its name, for the error.
+        text: ``HxW``.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        ShapeError: if it is not a size.
+
+    Example:
+        >>> size_of("--working", "160x224")
+        (160, 224)
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*[x×]\s*(\d+)\s*", text, re.IGNORECASE)
+    if match is None or 0 in (int(match[1]), int(match[2])):
+        raise ShapeError(
+            f"{option} {text!r} is not a size; write HxW, height first, such as 160x224"
+        )
+    return int(match[1]), int(match[2])
+
+
+def head_of(text: str | None) -> Any:
+    """Read ``--head``.
+
+    Args:
+        text: a name, or rows and columns of a grid.
+
+    Returns:
+        What `inshape.adapt` takes.
+
+    Example:
+        >>> head_of("gem"), head_of("2x3")
+        ('gem', (2, 3))
+    """
+    if text is None or not text[:1].isdigit():
+        return text
+    return size_of("--head", text)
+
+
+def numbers_of(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Read numbers separated by commas.
+
+    Args:
+        option: its name, for the error.
+        text: such as ``4,8,16,32``.
+
+    Returns:
+        The numbers, or ``None`` if none were given.
+
+    Raises:
+        RequestError: if it is not a list of numbers.
+
+    Example:
+        >>> numbers_of("--features", "4,8,16,32")
+        (4, 8, 16, 32)
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise RequestError(
+            f"{option} {text!r} is not a list of numbers; write them with commas, such as 4,8,16,32"
+        )
+    return tuple(int(part) for part in parts)
+
+
+def planned(
+    *,
+    strategy: str,
+    channels: str,
+    working: str | None,
+    fit: str | None,
+    interpolation: str | None,
+    stem: str | None,
+    factor: int | None,
+    output_stride: int | None,
+) -> dict[str, Any]:
+    """The keywords of `inshape.plan` as they were given on the command line.
+
+    Args:
+        strategy: the strategy's name.
+        channels: the channel rule as it is written.
+        working: the working size as it is written.
+        fit: how a picture fills the working size.
+        interpolation: how it is resampled.
+        stem: how the stem's kernel is resampled.
+        factor: of the stem's stride.
+        output_stride: pixels per pixel of the last map.
+
+    Returns:
+        Keywords; options that were not given are left out.
+    """
+    from ..weights.channels import parse_rule
+
+    options: dict[str, Any] = {
+        "working_hw": None if working is None else size_of("--working", working),
+        "fit": fit,
+        "interpolation": interpolation,
+        "stem": stem,
+        "factor": factor,
+        "output_stride": output_stride,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return {"strategy": strategy, "channels": parse_rule(channels), **given}

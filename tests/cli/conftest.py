@@ -1,0 +1,59 @@
+"""Two ways to call the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from inshape.cli.app import app
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output, which must be one JSON object on one line."""
+        assert self.out.count("\n") == 1, self.out
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="session")
+def shell() -> Callable[..., Answer]:
+    """Calls the program in a new process."""
+
+    def call(*words: object) -> Answer:
+        done = subprocess.run(
+            [sys.executable, "-m", "inshape", *map(str, words)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "COLUMNS": "100"},
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def call() -> Callable[..., Answer]:
+    """Calls the program in this process."""
+
+    def call(*words: object) -> Answer:
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        return Answer(done.exit_code, done.stdout, done.stderr)
+
+    return call

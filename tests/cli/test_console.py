@@ -1,0 +1,71 @@
+"""Text for people, JSON for machines, errors as lines."""
+
+import json
+import re
+import sys
+import warnings
+
+import pytest
+import typer
+
+from inshape.cli.console import console
+from inshape.errors import DataError, RunError
+
+
+def test_text_goes_to_standard_output(capsys):
+    with console(as_json=False, debug=False) as out:
+        out.answer("two words", {"words": 2})
+    assert capsys.readouterr() == ("two words\n", "")
+
+
+def test_json_stands_alone_on_standard_output(capsys):
+    with console(as_json=True, debug=False) as out:
+        print("progress")
+        out.answer("two words", {"words": 2, "name": "Jacke für Übergang"})
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"words": 2, "name": "Jacke für Übergang"}
+    assert printed.out.count("\n") == 1
+    assert printed.err == "progress\ntwo words\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (DataError("no pictures in x"), 2, "error: no pictures in x"),
+        (RunError("the disk is full"), 1, "error: the disk is full"),
+        (DataError("two\nlines"), 2, "error: two lines"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ZeroDivisionError("by 0"), 1, "error: unexpected ZeroDivisionError: by 0; --debug shows"),
+    ],
+)
+def test_an_error_is_a_line_and_an_exit_code(capsys, error, code, line):
+    with pytest.raises(typer.Exit) as ended, console(as_json=False, debug=False):
+        raise error
+    assert ended.value.exit_code == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(rf"inshape: {re.escape(line)}.*\n", printed.err)
+
+
+def test_debug_shows_the_traceback(capsys):
+    with pytest.raises(typer.Exit), console(as_json=False, debug=True):
+        raise DataError("no pictures in x")
+    shown = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in shown
+    assert shown.endswith("inshape: error: no pictures in x\n")
+
+
+def test_a_warning_is_a_line(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        with console(as_json=False, debug=False):
+            warnings.warn("values in [0, 1]\nlook scaled", stacklevel=1)
+    assert capsys.readouterr().err == "inshape: warning: values in [0, 1] look scaled\n"
+
+
+def test_standard_output_is_as_before_afterwards():
+    before, shown = sys.stdout, warnings.showwarning
+    with pytest.raises(typer.Exit), console(as_json=True, debug=False):
+        raise DataError("no pictures in x")
+    assert sys.stdout is before
+    assert warnings.showwarning is shown
