@@ -41,24 +41,24 @@ def array_catalogue(
     Raises:
         DataError: if the shapes do not fit each other or a label is none.
     """
-    if not isinstance(x, list):
-        x = np.asarray(x)
-        if x.ndim not in (3, 4):
-            raise DataError(
-                f"pictures of shape {x.shape}; expected (pictures, height, width[, channels]); "
-                "add the missing axis"
-            )
-    classes, names = _classes(np.asarray(y), class_names)
-    if len(x) != len(classes):
+    pictures: Any = x if type(x) is list else np.asarray(x)
+    if isinstance(pictures, np.ndarray) and pictures.ndim not in (3, 4):
         raise DataError(
-            f"{len(x)} pictures and {len(classes)} labels; expected one label per picture; "
+            f"pictures of shape {pictures.shape}; expected (pictures, height, width[, channels]); "
+            "add the missing axis"
+        )
+    classes, names = _classes(np.asarray(y), class_names)
+    count = len(pictures)
+    if count != len(classes):
+        raise DataError(
+            f"{count} pictures and {len(classes)} labels; expected one label per picture; "
             "check that both come from the same set"
         )
     return catalogued(
-        [f"[{i}]" for i in range(len(x))],
+        [f"[{i}]" for i in range(count)],
         classes,
-        [""] * len(x) if splits is None else splits,
-        arrays=x,
+        [""] * count if splits is None else splits,
+        arrays=pictures,
         class_names=names,
         progress=progress,
     )

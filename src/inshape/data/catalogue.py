@@ -48,6 +48,7 @@ class Catalogue:
         class_names: sorted; numbers by value, words by letter.
         contents: a 16-byte hash of each picture's stored bytes.
         names: what to call each picture: a path relative to ``root``, or ``"[17]"``.
+        rows: where in ``arrays`` each picture stands, so that a mapped array is never copied.
         root: the folder that holds the files.
         arrays: the pictures, if they are arrays rather than files.
         skipped: pictures that were listed but cannot be used.
@@ -59,6 +60,7 @@ class Catalogue:
     class_names: tuple[str, ...]
     contents: NDArray[np.void]
     names: tuple[str, ...]
+    rows: NDArray[np.intp]
     root: Path | None = None
     arrays: Sequence[NDArray[Any]] | NDArray[Any] | None = None
     skipped: tuple[Skipped, ...] = ()
@@ -117,7 +119,7 @@ class Catalogue:
             return load(path, preparation)
         assert self.arrays is not None
         name = f"picture {self.names[index]}"
-        array = np.asarray(self.arrays[index])
+        array = np.asarray(self.arrays[int(self.rows[index])])
         array = array[..., None] if array.ndim == 2 else array
         try:
             bands: Bands = "bands"
@@ -129,18 +131,13 @@ class Catalogue:
     def take(self, positions: Iterable[int]) -> Catalogue:
         """The catalogue of some of its pictures, in the order given."""
         chosen = np.asarray(list(positions), np.intp)
-        arrays = self.arrays
-        if arrays is not None:
-            arrays = (
-                arrays[chosen] if isinstance(arrays, np.ndarray) else [arrays[i] for i in chosen]
-            )
         return replace(
             self,
             labels=self.labels[chosen],
             splits=self.splits[chosen],
             contents=self.contents[chosen],
             names=tuple(self.names[i] for i in chosen),
-            arrays=arrays,
+            rows=self.rows[chosen],
         )
 
 
@@ -192,6 +189,7 @@ def catalogued(
         class_names=tuple(order),
         contents=np.asarray([h if isinstance(h, bytes) else b"" for h in hashes], "V16"),
         names=tuple(names),
+        rows=np.arange(len(names)),
         root=root,
         arrays=arrays,
         skipped=skipped,

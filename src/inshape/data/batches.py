@@ -1,0 +1,248 @@
+"""Prepared pictures in batches, in an order that a seed and an epoch number fix."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, UnknownName
+from .caching import Cache, CacheReport, Opener, default_cache_dir, memory_budget
+from .catalogue import Catalogue, Progress, Skipped, refuse_too_many
+from .prepare import Preparation, range_warning
+from .stores import Filled, NotBytes, Store, StoredType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batches:
+    """Readable pictures, prepared, with their labels.
+
+    Make it with `Batches.open`. Nothing here depends on TensorFlow but `as_dataset`.
+
+    Args:
+        catalogue: the pictures that can be read; it lists the others in ``skipped``.
+        preparation: what was done to them.
+        cache_report: where they are.
+        store: the pictures themselves.
+        slots: where in the store each picture of the catalogue stands.
+        kind: the stored type; bytes wherever that loses nothing.
+    """
+
+    catalogue: Catalogue
+    preparation: Preparation
+    cache_report: CacheReport
+    store: Store
+    slots: NDArray[np.intp]
+    kind: StoredType
+
+    @classmethod
+    def open(
+        cls,
+        catalogue: Catalogue,
+        preparation: Preparation,
+        *,
+        cache: Cache = "auto",
+        cache_dir: Path | None = None,
+        memory_budget_bytes: int | None = None,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Batches:
+        """Prepare every picture once, leaving out those that cannot be read.
+
+        Memory stays bounded: what does not fit the budget goes to disk, and what does not fit there
+        is decoded again for every epoch.
+
+        Args:
+            catalogue: the pictures, with splits.
+            preparation: what is done to them; its shape is static, since a batch has one size.
+            cache: where prepared pictures are kept; ``"auto"`` takes memory, else disk, else none.
+            cache_dir: the folder for the disk; by default the user's cache folder.
+            memory_budget_bytes: the most that ``"auto"`` may keep in memory; by default a quarter
+                of what is available, at most 4 GiB.
+            workers: threads that decode; by default one per core.
+            progress: told how far it is.
+
+        Returns:
+            The pictures.
+
+        Raises:
+            UnknownName: if ``cache`` is none of the choices.
+            DataError: if the shape is not static, more than 5 % of the pictures or a whole class
+                cannot be read, or a picture's bands or values do not fit.
+
+        Example:
+            >>> from inshape.data.sources import open_source
+            >>> pictures = np.zeros((6, 20, 30, 3), np.uint8)
+            >>> catalogue = open_source((pictures, [0, 1] * 3))
+            >>> batches = Batches.open(catalogue, Preparation.of("10x15x1"))
+            >>> [x.shape for x, y in batches.iterate(batch_size=4)]
+            [(4, 10, 15, 1), (2, 10, 15, 1)]
+        """
+        if cache not in get_args(Cache):
+            raise UnknownName("cache", cache, get_args(Cache))
+        if not preparation.shape.is_static:
+            raise DataError(
+                f"preparation at {preparation.shape}; expected a known height and width, since a "
+                "batch has one size; use preparation.at((160, 160)) or the backbone's native size"
+            )
+        opener = Opener(
+            catalogue,
+            preparation,
+            cache_dir or default_cache_dir(),
+            memory_budget() if memory_budget_bytes is None else memory_budget_bytes,
+            workers or os.cpu_count() or 1,
+            progress,
+        )
+        try:
+            store, filled, report = opener.opened(cache, np.uint8)
+            kind: StoredType = np.uint8
+        except NotBytes:
+            store, filled, report = opener.opened(cache, np.float32)
+            kind = np.float32
+        readable, slots = _readable(catalogue, filled)
+        report = replace(report, pictures=len(readable))
+        kind = np.float32 if report.kind == "none" else kind
+        return cls(readable, preparation, report, store, slots, kind)
+
+    def __len__(self) -> int:
+        return len(self.catalogue)
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """The pictures that could not be read, and why."""
+        return self.catalogue.skipped
+
+    def steps(self, split: str | None, batch_size: int, *, drop_remainder: bool = False) -> int:
+        """Batches in an epoch."""
+        count = len(self.catalogue.indices(split))
+        return count // batch_size if drop_remainder else -(-count // batch_size)
+
+    def iterate(
+        self,
+        split: str | None = None,
+        batch_size: int = 32,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        start: int = 0,
+        drop_remainder: bool = False,
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
+        """One epoch of batches, the same for the same seed and epoch.
+
+        Args:
+            split: which pictures; all by default.
+            batch_size: pictures per batch.
+            shuffle: whether the order is drawn from seed and epoch.
+            seed: the run's seed.
+            epoch: its epoch, from 0.
+            start: the first batch wanted, so that an interrupted epoch goes on where it was.
+            drop_remainder: whether a last, smaller batch is left out.
+
+        Yields:
+            Pictures, ``(batch, height, width, channels)`` in [0, 255], as bytes where that loses
+            nothing and as float32 otherwise; and int32 labels ``(batch,)``.
+        """
+        order = self.catalogue.indices(split)
+        if shuffle:
+            order = np.random.default_rng([seed, epoch]).permutation(order)
+        count = self.steps(split, batch_size, drop_remainder=drop_remainder)
+        chosen = [order[i * batch_size : (i + 1) * batch_size] for i in range(start, count)]
+        rows = self.store.batches([self.slots[positions] for positions in chosen])
+        for positions, pictures in zip(chosen, rows, strict=True):
+            yield pictures, self.catalogue.labels[positions]
+
+    def as_dataset(
+        self,
+        split: str | None = None,
+        batch_size: int = 32,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        epochs: int = 1,
+        drop_remainder: bool = False,
+    ) -> Any:
+        """The same batches as a ``tf.data.Dataset`` of float32 pictures.
+
+        Args:
+            split: which pictures; all by default.
+            batch_size: pictures per batch.
+            shuffle: whether each epoch's order is drawn from seed and epoch.
+            seed: the run's seed.
+            epoch: the first epoch, from 0.
+            epochs: how many follow each other in the dataset, each in its own order.
+            drop_remainder: whether a last, smaller batch is left out.
+
+        Returns:
+            A dataset of known length that prefetches.
+        """
+        tf: Any = importlib.import_module("tensorflow")
+
+        def batches() -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
+            for number in range(epoch, epoch + epochs):
+                yield from self.iterate(
+                    split,
+                    batch_size,
+                    shuffle=shuffle,
+                    seed=seed,
+                    epoch=number,
+                    drop_remainder=drop_remainder,
+                )
+
+        count = batch_size if drop_remainder else None
+        signature = (
+            tf.TensorSpec((count, *self.preparation.shape.as_tuple()), tf.as_dtype(self.kind)),
+            tf.TensorSpec((count,), tf.int32),
+        )
+        made = tf.data.Dataset.from_generator(batches, output_signature=signature)
+
+        def as_float(pictures: Any, labels: Any) -> tuple[Any, Any]:
+            return tf.cast(pictures, tf.float32), labels
+
+        made = made.map(as_float, num_parallel_calls=1)
+        steps = epochs * self.steps(split, batch_size, drop_remainder=drop_remainder)
+        return made.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
+
+    def load_array(self, split: str | None = None) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        """All pictures of a split in one array, in the catalogue's order.
+
+        Args:
+            split: which pictures; all by default.
+
+        Returns:
+            Pictures as `iterate` gives them, and int32 labels.
+        """
+        positions = self.catalogue.indices(split)
+        shape = self.preparation.shape.as_tuple()
+        pictures = np.empty((len(positions), *(length or 1 for length in shape)), self.kind)
+        done = 0
+        for batch, _ in self.iterate(split, 256):
+            pictures[done : done + len(batch)] = batch
+            done += len(batch)
+        return pictures, self.catalogue.labels[positions]
+
+
+def _readable(catalogue: Catalogue, filled: Filled) -> tuple[Catalogue, NDArray[np.intp]]:
+    """The catalogue without the unreadable pictures, and where each stands in the store."""
+    skipped = catalogue.skipped + tuple(filled.skipped[i] for i in sorted(filled.skipped))
+    refuse_too_many(skipped, len(catalogue) + len(catalogue.skipped))
+    kept = np.setdiff1d(np.arange(len(catalogue)), list(filled.skipped))
+    found = catalogue if len(kept) == len(catalogue) else catalogue.take(kept)
+    for name, count in catalogue.counts().items():
+        if count and not found.counts()[name]:
+            raise DataError(
+                f"class {name!r}: none of its {count} pictures can be read; expected some; "
+                "restore the files or remove the class"
+            )
+    warnings = catalogue.warnings
+    told = range_warning(np.asarray(filled.dim_range)) if filled.dim_count else None
+    if told is not None and 2 * filled.dim_count > len(found):
+        warnings += (f"{filled.dim_count} of {len(found)} {told}",)
+    return replace(found, skipped=skipped, warnings=warnings), kept
