@@ -22,8 +22,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (inspect, adapt):
-    app.command()(command)
+_COMMANDS = (inspect, adapt)
+_NAMES = tuple(command.__name__ for command in _COMMANDS)
+for _command in _COMMANDS:
+    app.command()(_command)
 
 
 def _show_version(asked: bool) -> None:
@@ -53,12 +55,13 @@ def run(arguments: Sequence[str]) -> int:
     """
     # TensorFlow's own notes on the machine would bury the answer.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if "--debug" in arguments else "3")
+    words = list(arguments) or ["--help"]
     try:
-        return (
-            app(args=list(arguments) or ["--help"], prog_name="inshape", standalone_mode=False) or 0
-        )
+        code = app(args=words, prog_name="inshape", standalone_mode=False)
+        sys.stdout.flush()
+        return code or 0
     except typer.TyperException as error:
-        named = [word for word in arguments[:1] if word in _names()]
+        named = [word for word in words[:1] if word in _NAMES]
         told = error.format_message().rstrip(".")
         say(f"error: {told}; see {' '.join(['inshape', *named, '--help'])}")
         return error.exit_code
@@ -68,9 +71,3 @@ def run(arguments: Sequence[str]) -> int:
         # The reader, such as head, has seen enough; Python must not complain of it on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def _names() -> set[str]:
-    return {
-        str(command.callback.__name__) for command in app.registered_commands if command.callback
-    }

@@ -1,0 +1,72 @@
+"""`inshape inspect` shows the plan that Python makes."""
+
+import json
+
+import keras
+import pytest
+
+import inshape
+
+SMALL = "MobileNetV3Small-minimalistic"
+
+
+def plan_anew(*args, **options):
+    # Keras numbers the names of layers from 0 again.
+    keras.utils.clear_session()
+    return inshape.plan(*args, **options)
+
+
+@pytest.fixture(autouse=True)
+def _numbered_from_zero():
+    keras.utils.clear_session()
+
+
+@pytest.mark.parametrize("shape", ["97x64x1", "?x?x3"])
+def test_it_prints_the_plan(call, shape):
+    answer = call("inspect", SMALL, "--input", shape)
+    assert answer.code == 0
+    assert answer.out == f"{plan_anew(SMALL, shape)}\n"
+    assert answer.err == ""
+
+
+def test_options_reach_the_plan(call):
+    answer = call(
+        *("inspect", SMALL, "--input", "96x128x4", "--strategy", "restride", "--json"),
+        *("--stem", "bilinear", "--factor", 2, "--channels", "0,1,2,-"),
+    )
+    plan = plan_anew(
+        SMALL,
+        (96, 128, 4),
+        strategy="restride",
+        stem="bilinear",
+        factor=2,
+        channels=(0, 1, 2, None),
+    )
+    assert answer.code == 0
+    assert answer.json == json.loads(json.dumps(plan.as_dict()))
+    assert answer.err == f"{plan}\n"
+
+
+def test_the_working_size_reaches_the_plan(call):
+    answer = call("inspect", SMALL, "--input", "97x64x1", "--working", "160x128", "--json")
+    assert answer.json["strategy"] == "resize"
+    assert answer.json["geometry"]["working_shape"] == "160x128x1"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["MobilNetV3Small", "--input", "96x96x3"], "did you mean MobileNetV3Small?"),
+        ([SMALL, "--input", "96x96x3", "--strategy", "restrde"], "did you mean restride?"),
+        ([SMALL, "--input", "96x96x3", "--channels", "summ"], "did you mean sum?"),
+        ([SMALL, "--input", "96x96x3", "--working", "big"], "--working 'big' is not a size"),
+        (["nothing.keras", "--input", "96x96x3"], "nothing.keras"),
+    ],
+)
+def test_a_bad_request_is_one_line(call, words, told):
+    answer = call("inspect", *words)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith("inshape: error: ")
+    assert answer.err.count("\n") == 1
+    assert told in answer.err
