@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, lcm
+from math import lcm
 from typing import Literal, TypeAlias
 
 from ..errors import ShapeError
 from ..shapes import InputShape, Size
+from .lengths import window_padding
 from .paths import final_call, main_path
 from .receptive import ReceptiveField, receptive_fields
 from .rules import Map
 from .sizes import least_size, map_shapes, network_shape
-from .spec import GraphSpec
+from .spec import GraphSpec, LayerSpec
 
 Code: TypeAlias = Literal[
     "small-final-map",
@@ -60,7 +61,7 @@ def shape_warnings(
         - ``small-final-map``: the last map before the head is smaller than the native one;
         - ``not-a-multiple``: a size that the strides do not divide as they divide the native one;
         - ``field-exceeds-input``: the last map's receptive field is larger than an input that is
-          smaller than the native one, so zeros take the place of pixels seen in training;
+          smaller than a known native one, so zeros take the place of pixels seen in training;
         - ``far-aspect-ratio``: more than 1.5 times narrower or wider than the native shape, or than
           the working size a picture is stretched to;
         - ``large-final-map``: over 4 times as many places as the native last map.
@@ -88,9 +89,7 @@ def shape_warnings(
     old = _recorded(spec, native) or _maps_at(spec, native)
     found = [
         *_final_map_warnings(subject, spec[final].name, old[final] if old else (), new[final]),
-        *_multiple_warnings(
-            subject, spec, (native, working), (_maps_at(spec, native), new), fields
-        ),
+        *_multiple_warnings(subject, spec, (native, working), new, fields),
         *_field_warnings(subject, native, working, fields[final]),
         *_aspect_warnings(spec, native, target, working),
     ]
@@ -112,10 +111,10 @@ def _recorded(spec: GraphSpec, native: InputShape) -> tuple[Map, ...]:
     return recorded if native == spec.input_shape and all(recorded) else ()
 
 
-def _maps_at(spec: GraphSpec, native: InputShape) -> tuple[Map, ...]:
-    """The maps of the graph as it is at the native shape; none if it cannot take that."""
+def _maps_at(spec: GraphSpec, working: InputShape) -> tuple[Map, ...]:
+    """The maps of the graph as it is at a working shape; none if it cannot take that."""
     try:
-        return map_shapes(spec.but(front=None), native)
+        return map_shapes(spec.but(front=None), working)
     except ShapeError:
         return ()
 
@@ -149,7 +148,7 @@ def _multiple_warnings(
     subject: str,
     spec: GraphSpec,
     shapes: tuple[InputShape, InputShape],
-    maps: tuple[Sequence[Map], Sequence[Map]],
+    maps: Sequence[Map],
     fields: Sequence[ReceptiveField],
 ) -> list[ShapeWarning]:
     native, working = shapes
@@ -165,9 +164,12 @@ def _multiple_warnings(
         expected = f"is not a multiple of {stride}"
         if offset:
             expected = f"is not the native {trained} plus or minus a multiple of {stride}"
-        changes = _changes(spec, path, axis, maps)
         smallest = least.hw[axis] or 1
         below = length - (length - offset) % stride
+        fitting = list(working.hw)
+        fitting[axis] = below + stride
+        even = _maps_at(spec, InputShape(*fitting, working.channels))
+        changes = _changes(spec, path, axis, (even, maps))
         near = [str(n) for n in (below, below + stride) if n >= smallest]
         text = f"{subject}: {name} {length} {expected}; {changes}nearest: {', '.join(near)}"
         found.append(ShapeWarning("not-a-multiple", text))
@@ -191,32 +193,52 @@ def _total_stride(spec: GraphSpec, path: Sequence[int], axis: int) -> int:
 def _changes(
     spec: GraphSpec, path: Sequence[int], axis: int, maps: tuple[Sequence[Map], Sequence[Map]]
 ) -> str:
-    """Which strided layers pad or lose pixels that they do not at the native size."""
-    old, new = maps
+    """Which strided layers pad or lose more than they do at a size that fits."""
+    even, new = maps
     words: list[str] = []
     for i in path:
         layer = spec[i]
-        stride = layer.stride_hw[axis]
-        if not layer.is_window or stride == 1:
+        if not layer.is_window or layer.stride_hw[axis] == 1:
             continue
-        before, after = new[layer.inputs[0]][axis], new[i][axis]
-        rest = _rest(new, layer.inputs[0], i, axis, stride)
-        extra = None if rest is None else rest - (_rest(old, layer.inputs[0], i, axis, stride) or 0)
-        if extra:
-            unit = _AXES[axis][1] + "s" * (abs(extra) > 1)
-            verb = "padded" if extra > 0 else "lost"
-            words.append(f'{abs(extra)} {unit} {verb} at "{layer.name}" ({before} -> {after})')
+        now, before = _edges(spec, layer, axis, new), _edges(spec, layer, axis, even)
+        for verb, here, there in zip(("padded", "lost"), now, before, strict=True):
+            if here > there:
+                unit = _AXES[axis][1] + "s" * (here - there > 1)
+                length = new[_unpadded(spec, layer)][axis]
+                words.append(
+                    f'{here - there} {unit} {verb} at "{layer.name}" ({length} -> {new[i][axis]})'
+                )
     if len(words) > _NAMED_LAYERS:
         words[_NAMED_LAYERS:] = [f"and {len(words) - _NAMED_LAYERS} more"]
     return ", ".join(words) + "; " if words else ""
 
 
-def _rest(maps: Sequence[Map], source: int, index: int, axis: int, stride: int) -> int | None:
-    """Pixels that the output stands for beyond the input's own, negative where some are left."""
-    if not maps:
-        return None
-    before, after = maps[source][axis], maps[index][axis]
-    return None if before is None or after is None else after * stride - before
+def _unpadded(spec: GraphSpec, layer: LayerSpec) -> int:
+    """The call whose map a window layer reads, before a zero-padding between them."""
+    source = spec[layer.inputs[0]]
+    return source.inputs[0] if source.op == "pad" else source.index
+
+
+def _edges(spec: GraphSpec, layer: LayerSpec, axis: int, maps: Sequence[Map]) -> tuple[int, int]:
+    """Zeros that the windows read along one axis, and pixels of the map that none of them reads."""
+    length = maps[layer.inputs[0]][axis] if maps else None
+    if length is None:
+        return 0, 0
+    kernel, stride = layer.kernel_hw[axis], layer.stride_hw[axis]
+    zeros = window_padding(
+        length,
+        kernel,
+        stride,
+        dilation_px=layer.dilation_hw[axis],
+        padding=layer.padding,
+        pads_px=layer.pads[axis],
+    )
+    before, after = zeros or (0, 0)
+    unread = (length + before + after - (kernel - 1) * layer.dilation_hw[axis] - 1) % stride
+    source = spec[layer.inputs[0]]
+    if source.op == "pad":
+        before, after = before + source.pads[axis][0], after + source.pads[axis][1]
+    return before + max(0, after - unread), max(0, unread - after)
 
 
 def _field_warnings(
@@ -227,7 +249,7 @@ def _field_warnings(
         for (name, _), size, length, trained in zip(
             _AXES, field.field_hw, working.hw, native.hw, strict=True
         )
-        if size is not None and length is not None and size > length < (trained or inf)
+        if size is not None and length is not None and size > length < (trained or 0)
     ]
     if not words:
         return []
