@@ -84,8 +84,9 @@ def augmenter(
     zooms in by up to a third, rotates by up to 15 degrees, changes brightness and contrast (of RGB
     also saturation and hue) and erases a part of every second picture.
 
-    Keras's RandAugment computes eleven operations to draw one pair for a whole batch, and its factor
-    means different things to them: 0.3 rotates by up to 108 degrees and solarises most pixels.
+    Keras's RandAugment computes eleven operations to draw one pair for a whole batch, and its
+    factor means different things to them: 0.3 rotates by up to 108 degrees and solarises most
+    pixels.
 
     Args:
         kind: how strong the changes are.

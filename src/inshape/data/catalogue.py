@@ -258,11 +258,14 @@ def _hashes(
         return _digest(array.data, f"{array.shape}{array.dtype}".encode())
 
     results: list[bytes | Skipped] = []
+    digest = of_file if arrays is None else of_array
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
-        for made in pool.map(of_file if arrays is None else of_array, range(len(names))):
-            results.append(made)
-            if progress is not None:
-                progress(len(results), len(names))
+        # In parts, since the pool keeps a record of all that it was given.
+        for start in range(0, len(names), 1024):
+            for made in pool.map(digest, range(start, min(start + 1024, len(names)))):
+                results.append(made)
+                if progress is not None:
+                    progress(len(results), len(names))
     return results
 
 

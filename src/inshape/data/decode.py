@@ -157,6 +157,7 @@ def _from_npy(path: Path) -> Picture:
 
 def _from_pillow(path: Path, preparation: Preparation | None) -> Picture:
     with Image.open(path) as image:
+        stored = _raw_modes(image)  # gone once the pixels are there, which a PNG's EXIF may cause
         # Pillow raises on any damage in the metadata, which is no reason to lose the picture.
         try:
             orientation = int(image.getexif().get(_ORIENTATION, 1))
@@ -166,7 +167,7 @@ def _from_pillow(path: Path, preparation: Preparation | None) -> Picture:
             if image.format == "JPEG":
                 _draft(image, preparation, sideways=orientation >= 5)
             if image.format == "PNG" and preparation.full_scale is not None:
-                _refuse_shortened(image, path)
+                _refuse_shortened(image.mode, stored, path)
         upright = _plain(image)
         if orientation in _FLIPS:
             upright = upright.transpose(_FLIPS[orientation])
@@ -188,8 +189,8 @@ def _draft(image: Image.Image, preparation: Preparation, *, sideways: bool) -> N
     image.draft(mode, (width, height))
 
 
-def _refuse_shortened(image: Image.Image, path: Path) -> None:
-    if "16" in _raw_modes(image) and image.mode in ("RGB", "RGBA", "LA"):
+def _refuse_shortened(mode: str, stored: str, path: Path) -> None:
+    if "16" in stored and mode in ("RGB", "RGBA", "LA"):
         raise DataError(
             f"{path}: a 16-bit colour PNG is read in 8 bits, so full_scale does not apply to it; "
             "expected 16-bit grey or TIFF; save it as TIFF"

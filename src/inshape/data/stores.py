@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +23,7 @@ from .prepare import Preparation
 Kind: TypeAlias = Literal["memory", "disk", "none"]
 StoredType: TypeAlias = type[np.uint8] | type[np.float32]
 
-_CHUNK = 128  # pictures in flight while a store is filled
+_CHUNK_BYTES = 16 * 2**20  # prepared pictures in flight while a store is filled
 _AHEAD = 2  # batches decoded before they are asked for
 _FORMAT = 1  # raise it when prepared pictures change
 
@@ -78,19 +77,17 @@ class DiskStore:
         self.path = path
         self.shape = shape
         self.kind = kind
-        self._file = path.open("rb", buffering=0)
-        self._lock = threading.Lock()
 
     def batches(self, batches: Sequence[NDArray[np.intp]]) -> Iterator[NDArray[Any]]:
         """The rows of each batch."""
         row_bytes = int(np.prod(self.shape)) * np.dtype(self.kind).itemsize
-        for positions in batches:
-            rows = np.empty((len(positions), *self.shape), self.kind)
-            with self._lock:
+        with self.path.open("rb", buffering=0) as file:
+            for positions in batches:
+                rows = np.empty((len(positions), *self.shape), self.kind)
                 for row, position in zip(rows, positions.tolist(), strict=True):
-                    self._file.seek(position * row_bytes)
-                    self._file.readinto(row.data.cast("B"))
-            yield rows
+                    file.seek(position * row_bytes)
+                    file.readinto(row.data.cast("B"))
+                yield rows
 
 
 class DecodingStore:
@@ -155,11 +152,13 @@ def fill(
             reason = str(problem).removeprefix(f"{catalogue.path(index)}: ")
             return Skipped(catalogue.names[index], reason.split("; ")[0])
 
+    picture_bytes = 4 * int(np.prod([length or 1 for length in preparation.shape.as_tuple()]))
+    size = max(2 * workers, min(256, _CHUNK_BYTES // picture_bytes))
     skipped: dict[int, Skipped] = {}
     low, high, dim = np.inf, 0.0, 0
     with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(catalogue), _CHUNK):
-            chunk = range(start, min(start + _CHUNK, len(catalogue)))
+        for start in range(0, len(catalogue), size):
+            chunk = range(start, min(start + size, len(catalogue)))
             for index, picture in zip(chunk, pool.map(made, chunk), strict=True):
                 if isinstance(picture, Skipped):
                     skipped[index] = picture

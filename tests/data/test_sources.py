@@ -1,0 +1,391 @@
+"""Folders, tables, arrays and datasets, written for each test."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inshape.data.catalogue import catalogued, in_order, refuse_too_many
+from inshape.data.prepare import Preparation
+from inshape.data.sources import open_source
+from inshape.errors import DataError
+
+RNG = np.random.default_rng(0)
+
+
+def photo(path, seed=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = RNG if seed is None else np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 255, (12, 9, 3), np.uint8)).save(path)
+    return path
+
+
+def folder_of(root, counts):
+    for name, count in counts.items():
+        for i in range(count):
+            photo(root / name / f"{i}.png")
+    return root
+
+
+def test_a_folder_per_class(tmp_path):
+    folder_of(tmp_path, {"dog": 3, "cat": 2, "ant/young": 1})
+    photo(tmp_path / ".hidden" / "a.png")
+    photo(tmp_path / "cat" / ".a.png")
+    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    photo(tmp_path / "stray.png")
+    found = open_source(tmp_path)
+    assert found.class_names == ("ant", "cat", "dog")
+    assert found.counts() == {"ant": 1, "cat": 2, "dog": 3}
+    assert found.names[0] == "ant/young/0.png"
+    assert set(found.splits) == {""}
+    assert found.warnings == (
+        f"{tmp_path}: 1 picture lies outside the class folders and cannot be used",
+        f"{tmp_path / 'empty'}: no pictures in it, so it is no class",
+    )
+    assert found.load(0, Preparation.of("6x5x1")).shape == (6, 5, 1)
+
+
+def test_a_folder_of_splits(tmp_path):
+    folder_of(tmp_path / "train", {"a": 2, "b": 3})
+    folder_of(tmp_path / "val", {"a": 1, "b": 1})
+    folder_of(tmp_path / "test", {"b": 1})
+    found = open_source(str(tmp_path))
+    assert found.counts("train") == {"a": 2, "b": 3}
+    assert found.counts("validation") == {"a": 1, "b": 1}
+    assert found.counts("test") == {"a": 0, "b": 1}
+    assert found.warnings == ("test has no pictures of 'a'",)
+
+
+def test_a_class_called_train_is_a_class(tmp_path):
+    folder_of(tmp_path, {"train": 2, "bus": 2})
+    assert open_source(tmp_path).class_names == ("bus", "train")
+
+
+def test_copies_across_splits_and_classes_are_told(tmp_path):
+    folder_of(tmp_path / "train", {"a": 2, "b": 2})
+    folder_of(tmp_path / "val", {"a": 1, "b": 1})
+    content = (tmp_path / "train" / "a" / "0.png").read_bytes()
+    (tmp_path / "val" / "a" / "copy.png").write_bytes(content)
+    (tmp_path / "train" / "b" / "copy.png").write_bytes(content)
+    told = open_source(tmp_path).warnings
+    assert told == (
+        "1 picture stands under two or more classes; remove the wrong copies",
+        "1 identical picture stands in two or more splits, which makes measured accuracy too high; "
+        "remove the copies",
+    )
+
+
+def test_the_fingerprint_follows_contents_not_places(tmp_path):
+    for root in ("one", "two"):
+        for i, name in enumerate("abab"):
+            photo(tmp_path / root / name / f"{i}.png", seed=i)
+    one, two = (open_source(tmp_path / root) for root in ("one", "two"))
+    assert one.fingerprint == two.fingerprint
+    assert one.take([3, 2, 1, 0]).fingerprint == one.fingerprint
+    photo(tmp_path / "two" / "a" / "0.png", seed=9)
+    assert open_source(tmp_path / "two").fingerprint != one.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda f: f / "none",
+            "none: no such file or folder; expected a folder with one subfolder",
+        ),
+        (lambda f: f, ": nothing in it, no pictures; expected one subfolder of pictures"),
+        (
+            lambda f: folder_of(f, {"only": 3}),
+            ": only one class, 'only'; expected two or more; add pictures of what is not 'only'",
+        ),
+        (
+            lambda f: photo(f / "a.png").parent,
+            ": 1 pictures and no class folders; expected one subfolder per class; sort",
+        ),
+        (
+            lambda f: photo(f / "a.png"),
+            "a.png: not a source of labelled pictures; expected a folder with one subfolder",
+        ),
+    ],
+)
+def test_unusable_paths(tmp_path, make, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_source(make(tmp_path))
+
+
+def test_only_other_files(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.txt").write_text("x")
+    with pytest.raises(DataError, match=re.escape("only .txt files in it, no pictures; expected")):
+        open_source(tmp_path)
+
+
+def test_a_validation_class_unknown_to_training(tmp_path):
+    folder_of(tmp_path / "train", {"a": 1, "b": 1})
+    folder_of(tmp_path / "validation", {"a": 1, "zebra": 1})
+    message = "validation has pictures of 'zebra', of which training has none; expected the same"
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_source(tmp_path)
+
+
+def test_known_classes(tmp_path):
+    folder_of(tmp_path, {"b": 2})
+    found = open_source(tmp_path, class_names=["a", "b", "c"])
+    assert found.labels.tolist() == [1, 1]
+    message = "unknown class 'b'; expected some of: x, y; rename the folders or labels, or train"
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_source(tmp_path, class_names=["x", "y"])
+
+
+def test_pictures_without_labels(tmp_path):
+    photo(tmp_path / "a.png")
+    photo(tmp_path / "b.jpg")
+    flat = open_source(tmp_path, labels="optional")
+    assert flat.labels.tolist() == [-1, -1]
+    assert flat.class_name(-1) == ""
+    assert len(open_source(tmp_path / "a.png", labels="optional", class_names=["x", "y"])) == 1
+
+
+def test_empty_files_are_skipped_and_too_many_stop(tmp_path):
+    folder_of(tmp_path, {"a": 20, "b": 20})
+    (tmp_path / "a" / "zero.png").write_bytes(b"")
+    found = open_source(tmp_path)
+    assert len(found) == 40
+    assert [(s.name, s.reason) for s in found.skipped] == [("a/zero.png", "the file is empty")]
+    for i in range(3):
+        (tmp_path / "b" / f"zero{i}.jpg").write_bytes(b"")
+    message = (
+        "4 of 44 pictures cannot be read; expected at most 5%; restore or remove "
+        "a/zero.png (the file is empty); b/zero0.jpg (the file is empty)"
+    )
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_source(tmp_path)
+
+
+def test_no_readable_pictures():
+    from inshape.data.catalogue import Skipped
+
+    refuse_too_many([Skipped("a", "r")], 20)
+    message = "no readable pictures: 2 of 2 pictures cannot be read"
+    with pytest.raises(DataError, match=re.escape(message)):
+        refuse_too_many([Skipped("a", "r"), Skipped("b", "r")], 2)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv(tmp_path, separator):
+    rows = [("Path", "label", "split")]
+    for i, (label, split) in enumerate([("10", "train"), ("9", "val"), ("9", ""), ("10", "Test")]):
+        photo(tmp_path / "p" / f"{i}.png")
+        rows.append((f"p/{i}.png", label, split))
+    table = tmp_path / ("t.tsv" if separator == "\t" else "t.csv")
+    table.write_text("\ufeff" + "\n".join(separator.join(r) for r in rows) + "\n\n", "utf-8")
+    found = open_source(table.parent / table.name, class_names=["9", "10"])
+    assert found.labels.tolist() == [1, 0, 0, 1]
+    assert found.splits.tolist() == ["train", "validation", "", "test"]
+
+
+def test_missing_files_of_a_table_are_skipped(tmp_path):
+    lines = ["path,label"]
+    for i in range(39):
+        photo(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{'ab'[i % 2]}")
+    (tmp_path / "t.csv").write_text("\n".join([*lines, "gone.png,a"]))
+    found = open_source(tmp_path / "t.csv")
+    assert len(found) == 39
+    assert found.skipped[0].name == "gone.png"
+    assert found.skipped[0].reason == "No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "a,b\n1,2",
+            "t.csv: columns a, b; expected path, label and perhaps split; name the column",
+        ),
+        ("path,b\n1,2", "t.csv: columns path, b; expected path, label and perhaps split; name the"),
+        ("path,label\nx.png,", "t.csv: row 1 (x.png) has no label; expected one in every row"),
+        (
+            "path,label,split\nx.png,a,dev",
+            "t.csv: row 1 has split 'dev'; expected train, validation",
+        ),
+        ("path,label\nx,y.png,a", "t.csv: row 1 has 3 fields; expected 2 as in the header; quote"),
+        ("path,label\n", "t.csv: no pictures; expected a folder with one subfolder per class"),
+    ],
+)
+def test_unusable_tables(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_source(tmp_path / "t.csv")
+
+
+def test_a_table_that_is_no_text(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(DataError, match=re.escape("t.csv: not UTF-8 text; expected a CSV table")):
+        open_source(tmp_path / "t.csv")
+
+
+def test_parquet(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for i in range(4):
+        photo(tmp_path / f"{i}.png")
+    columns = {"image": [f"{i}.png" for i in range(4)], "class": [1, 0, 1, 0]}
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    assert open_source(tmp_path / "t.parquet").labels.tolist() == [1, 0, 1, 0]
+    (tmp_path / "t.parquet").write_bytes(b"no parquet")
+    with pytest.raises(DataError, match=re.escape("expected a Parquet table; write it again")):
+        open_source(tmp_path / "t.parquet")
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    (tmp_path / "t.parquet").write_bytes(b"")
+    message = (
+        "reading Parquet needs pyarrow; expected it to be installed; run: pip install 'inshape["
+    )
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_source(tmp_path / "t.parquet")
+
+
+def pictures(count, shape=(9, 7, 3)):
+    return RNG.integers(0, 255, (count, *shape), np.uint8)
+
+
+def test_arrays_with_every_kind_of_label():
+    x = pictures(4)
+    for y in (
+        [1, 0, 2, 1],
+        np.eye(3)[[1, 0, 2, 1]],
+        np.array([[1], [0], [2], [1]]),
+        [1.0, 0, 2, 1],
+    ):
+        found = open_source((x, y))
+        assert found.class_names == ("0", "1", "2")
+        assert found.labels.tolist() == [1, 0, 2, 1]
+    words = open_source((x, ["b", "a", "c", "b"]))
+    assert words.class_names == ("a", "b", "c")
+    assert words.labels.tolist() == [1, 0, 2, 1]
+    taken = words.take([2, 0])
+    ready = taken.load(0, Preparation.of("9x7x3"))
+    assert np.array_equal(ready, x[2])
+
+
+def test_grey_arrays_and_pictures_of_several_sizes():
+    grey = open_source((pictures(2, (9, 7)), [0, 1]))
+    assert grey.load(1, Preparation.of("9x7x3")).shape == (9, 7, 3)
+    mixed = open_source(([pictures(1, (5, 8, 1))[0], pictures(1, (9, 4, 1))[0]], [0, 1]))
+    assert mixed.load(1, Preparation.of("?x?x1")).shape == (9, 4, 1)
+    message = "picture [0]: 1 band of unstated meaning; expected 4 (bands)"
+    with pytest.raises(DataError, match=re.escape(message)):
+        mixed.load(0, Preparation.of("5x5x4"))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (
+            np.zeros((3, 4)),
+            [0, 1, 0],
+            "pictures of shape (3, 4); expected (pictures, height, width[",
+        ),
+        (np.zeros((3, 4, 4, 1)), [0, 1], "3 pictures and 2 labels; expected one label per picture"),
+        (np.zeros((2, 4, 4, 1)), [-1, 1], "label -1; expected 0 up; number the classes from 0"),
+        (np.zeros((2, 4, 4, 1)), [0.5, 1], "labels of type float64; expected whole numbers from 0"),
+        (
+            np.zeros((2, 4, 4, 1)),
+            [[1, 1], [0, 1]],
+            "labels with several columns that are not one-hot",
+        ),
+        (
+            np.zeros((2, 4, 4, 1)),
+            np.zeros((2, 2, 2)),
+            "labels of shape (2, 2, 2); expected one class",
+        ),
+        (np.zeros((2, 4, 4, 1)), [1, 1], "the data: only one class, '1'; expected two or more"),
+    ],
+)
+def test_unusable_arrays(x, y, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_source((x, y))
+
+
+def test_a_label_beyond_the_class_names():
+    with pytest.raises(DataError, match=re.escape("label 2; expected 0 to 1; number the classes")):
+        open_source((pictures(2), [0, 2]), class_names=["a", "b"])
+
+
+def test_npz_and_npy(tmp_path):
+    np.savez(
+        tmp_path / "d.npz",
+        x_train=pictures(4),
+        y_train=[0, 1, 0, 1],
+        x_val=pictures(2),
+        y_val=[1, 0],
+    )
+    found = open_source(tmp_path / "d.npz")
+    assert found.splits.tolist() == ["train"] * 4 + ["validation"] * 2
+    assert found.labels.tolist() == [0, 1, 0, 1, 1, 0]
+    np.savez(tmp_path / "bad.npz", a=pictures(1))
+    message = "bad.npz: arrays a; expected x and y, or x_train, y_train, x_val, y_val, ...; name"
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_source(tmp_path / "bad.npz")
+    (tmp_path / "bad.npz").write_bytes(b"none")
+    with pytest.raises(DataError, match=re.escape("expected an .npz file; write it again")):
+        open_source(tmp_path / "bad.npz")
+    x = pictures(3)
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(
+        DataError, match=re.escape("x.npy: no labels beside it; expected x.npy with")
+    ):
+        open_source(tmp_path / "x.npy")
+    np.save(tmp_path / "y.npy", [0, 1, 1])
+    mapped = open_source(tmp_path / "x.npy")
+    assert isinstance(mapped.arrays.base, np.memmap)
+    assert np.array_equal(mapped.load(2, Preparation.of("9x7x3")), x[2])
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_a_tensorflow_dataset(batch):
+    tf = pytest.importorskip("tensorflow")
+    x = pictures(5, (6, 8, 1))
+    dataset = tf.data.Dataset.from_tensor_slices((x, [0, 1, 2, 1, 0]))
+    found = open_source(dataset if batch is None else dataset.batch(batch))
+    assert found.labels.tolist() == [0, 1, 2, 1, 0]
+    assert np.array_equal(found.load(4, Preparation.of("6x8x1")), x[4])
+    with pytest.raises(DataError, match=re.escape("an endless tf.data.Dataset; expected a finite")):
+        open_source(dataset.repeat())
+    with pytest.raises(DataError, match=re.escape("expected (picture, label) with pictures of (")):
+        open_source(tf.data.Dataset.from_tensor_slices(x))
+
+
+def test_a_dataset_too_large_for_memory(monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+    monkeypatch.setattr("inshape.data.arrays.DATASET_BYTES", 100)
+    dataset = tf.data.Dataset.from_tensor_slices((pictures(5), [0, 1, 2, 1, 0]))
+    with pytest.raises(DataError, match=re.escape("GiB; expected one that fits in memory; give")):
+        open_source(dataset)
+
+
+def test_something_else_altogether():
+    with pytest.raises(DataError, match=re.escape("data of type int; expected a folder with one")):
+        open_source(17)
+
+
+def test_a_catalogue_passes_through_and_progress_is_told():
+    told = []
+    found = open_source((pictures(3), [0, 1, 1]), progress=lambda *done: told.append(done))
+    assert open_source(found) is found
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_class_order():
+    assert in_order(["10", "2", "1"]) == ["1", "2", "10"]
+    assert in_order(["b", "10", "2"]) == ["10", "2", "b"]
+    made = catalogued(["x"], ["10"], [""], arrays=pictures(1), class_names=["2", "10"])
+    assert made.labels.tolist() == [1]

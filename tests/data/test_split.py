@@ -1,0 +1,105 @@
+"""Stratified splits that never part identical pictures."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from inshape.data.sources import open_source
+from inshape.data.split import split
+from inshape.errors import DataError
+
+
+def catalogue(counts, *, copies=0, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    pictures = rng.integers(0, 255, (len(labels), 5, 4, 1), np.uint8)
+    if copies:
+        twins = rng.integers(0, len(labels), copies)
+        pictures = np.concatenate([pictures, pictures[twins]])
+        labels += [labels[i] for i in twins]
+    return open_source((pictures, labels))
+
+
+def test_every_class_gives_its_share():
+    made = split(catalogue([100, 37, 3]), validation=0.2, test=0.1, seed=1)
+    assert list(made.counts("validation").values()) == [20, 7, 1]
+    assert list(made.counts("test").values()) == [10, 4, 1]
+    assert list(made.counts("train").values()) == [70, 26, 1]
+    assert made.warnings == ()
+
+
+def test_identical_pictures_stay_together():
+    made = split(catalogue([60, 45], copies=80), validation=0.3, test=0.2)
+    sides = {}
+    for content, side in zip(made.contents, made.splits, strict=True):
+        sides.setdefault(content.tobytes(), set()).add(side)
+    assert len(sides) == 105
+    assert all(len(found) == 1 for found in sides.values())
+
+
+def test_the_same_seed_in_any_order():
+    whole = catalogue([40, 25])
+    order = np.random.default_rng(3).permutation(65)
+    one, two = split(whole, seed=5), split(whole.take(order), seed=5)
+    assert np.array_equal(one.splits[order], two.splits)
+    assert not np.array_equal(one.splits, split(whole, seed=6).splits)
+
+
+def test_small_classes_stay_in_training_with_a_warning():
+    made = split(catalogue([30, 2, 1]))
+    assert list(made.counts("train").values()) == [27, 2, 1]
+    assert made.warnings == (
+        "'1', '2': fewer than 3 distinct pictures, all kept for training; validation says nothing "
+        "about these classes",
+    )
+
+
+def test_copies_do_not_make_a_class_large():
+    pictures = np.random.default_rng(0).integers(0, 255, (12, 5, 4, 1), np.uint8)
+    pictures[8:] = pictures[8]
+    made = split(open_source((pictures, [0] * 8 + [1] * 4)))
+    assert made.counts("train")["1"] == 4
+
+
+def test_a_split_that_is_there_stays():
+    whole = catalogue([20, 20])
+    splits = np.where(np.arange(40) % 4 == 0, "validation", "train")
+    from dataclasses import replace
+
+    made = split(replace(whole, splits=splits), validation=0.5, test=0.2)
+    assert np.array_equal(made.splits == "validation", splits == "validation")
+    assert sum(made.counts("test").values()) == 6
+    assert set(split(whole, validation=0.0).splits) == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "options", "message"),
+    [
+        ([9, 9], {"validation": 1.0}, "validation 1.0; expected 0 to less than 1; use 0.1"),
+        (
+            [9, 9],
+            {"validation": 0.6, "test": 0.4},
+            "validation 0.6 and test 0.4; expected less than",
+        ),
+        ([2, 1], {}, "no class has 3 distinct pictures; expected enough to hold some out for"),
+        (
+            [30, 3],
+            {"validation": 0.4, "test": 0.55},
+            "class '1' has 3 distinct pictures, too few for validation and test; expected",
+        ),
+    ],
+)
+def test_splits_that_cannot_be(counts, options, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        split(catalogue(counts), **options)
+
+
+def test_nothing_left_to_split():
+    from dataclasses import replace
+
+    whole = catalogue([4, 4])
+    with pytest.raises(DataError, match=re.escape("no training pictures to split; expected some")):
+        split(replace(whole, splits=np.full(8, "test")))
