@@ -1,0 +1,298 @@
+"""Weights files of Keras models: which arrays they hold and where those belong in a model.
+
+Two layouts are read, whatever the file is called.
+
+    Keras 3   ``layers/conv2d_3/vars/0``: the path follows the model's own structure, and a layer is
+              named by its class and its place among those of its class. ``.weights.h5``, and
+              ``model.weights.h5`` inside a ``.keras`` archive. Keras 2.13 to 2.15 wrote the same
+              under ``_layer_checkpoint_dependencies``.
+    Keras 2   one group per layer of the outermost model, in order, listed in the attribute
+              ``layer_names``. ``.h5``, where a whole model puts them under ``model_weights``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import WeightsError
+
+if TYPE_CHECKING:
+    import keras
+
+Shape: TypeAlias = tuple[int, ...]
+
+_FORMS = "a .weights.h5, .h5 or .keras file"
+_ARCHIVED = "model.weights.h5"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The variables of one layer and the place where a file keeps their values.
+
+    Attributes:
+        name: the layer's name for display, such as ``"stem/conv"``.
+        key: its place in the file.
+        variables: its variables in the file's order.
+    """
+
+    name: str
+    key: str | int
+    variables: tuple[Any, ...]
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shapes of its variables."""
+        return tuple(tuple(variable.shape) for variable in self.variables)
+
+
+class StoredWeights(ABC):
+    """The arrays of an open weights file, layer by layer."""
+
+    def __init__(self, path: Path, groups: dict[str | int, list[h5py.Dataset]]) -> None:
+        """Take the arrays as they were found.
+
+        Args:
+            path: the file, for messages.
+            groups: the arrays of each layer that has any, by its place in the file.
+        """
+        self.path = path
+        self._groups = groups
+
+    @abstractmethod
+    def slots_of(self, model: keras.Model) -> tuple[Slot, ...]:
+        """The layers of a model that have weights, in order, with their places in this file."""
+
+    @abstractmethod
+    def count_layers(self, kind: str) -> int:
+        """How many layers of the outermost model are of a kind, weightless ones included.
+
+        Args:
+            kind: the layer's class in snake case, such as ``"rescaling"``.
+        """
+
+    @abstractmethod
+    def name_of(self, key: str | int) -> str:
+        """The name of a layer of the file, for display."""
+
+    def shapes(self, slot: Slot) -> tuple[Shape, ...] | None:
+        """The shapes that the file holds in a slot's place; ``None`` if it has no such layer."""
+        group = self._groups.get(slot.key)
+        return None if group is None else tuple(tuple(dataset.shape) for dataset in group)
+
+    def arrays(self, slot: Slot) -> list[NDArray[Any]]:
+        """The values of a slot.
+
+        Raises:
+            WeightsError: if they cannot be read.
+        """
+        try:
+            return [_values(dataset) for dataset in self._groups[slot.key]]
+        except OSError as error:
+            raise _damaged(self.path, error) from error
+
+    def beyond(self, slots: Sequence[Slot]) -> tuple[str, ...]:
+        """Names of the file's layers that have none of these slots."""
+        known = {slot.key for slot in slots}
+        return tuple(self.name_of(key) for key in self._groups if key not in known)
+
+
+@contextlib.contextmanager
+def open_weights(path: Path) -> Generator[StoredWeights]:
+    """Open a weights file.
+
+    Args:
+        path: the file; its layout is recognised by its content.
+
+    Yields:
+        Its arrays, to be read while it is open.
+
+    Raises:
+        WeightsError: if there is no such file, or it is damaged, or holds no Keras weights.
+    """
+    if not path.exists():
+        raise WeightsError(
+            f"no weights file at {path}; expected {_FORMS}, 'imagenet' or None; check the path"
+        )
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; expected {_FORMS}; name the file inside it")
+    with contextlib.ExitStack() as stack:
+        file = _open_hdf5(path, stack)
+        try:
+            stored = _layout(path, file)
+        except (OSError, KeyError) as error:
+            raise _damaged(path, error) from error
+        yield stored
+
+
+def _open_hdf5(path: Path, stack: contextlib.ExitStack) -> h5py.File:
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+        if start.startswith(b"PK"):
+            return stack.enter_context(h5py.File(io.BytesIO(_from_archive(path)), "r"))
+        if not h5py.is_hdf5(path):
+            found = f"it begins with {start!r}" if start else "it is empty"
+            raise WeightsError(
+                f"{path} is neither HDF5 nor a .keras archive ({found}); expected {_FORMS}; "
+                "download or save it again"
+            )
+        return stack.enter_context(h5py.File(path, "r"))
+    except (OSError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+
+
+def _from_archive(path: Path) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        if _ARCHIVED not in archive.namelist():
+            raise WeightsError(
+                f"{path} is an archive without {_ARCHIVED}; expected {_FORMS}; save the model with "
+                "model.save('model.keras')"
+            )
+        return archive.read(_ARCHIVED)
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    reason = " ".join(str(error).split())
+    return WeightsError(
+        f"{path} is truncated or damaged ({reason}); expected {_FORMS}; download or save it again"
+    )
+
+
+def _layout(path: Path, file: h5py.File) -> StoredWeights:
+    for root in ("layers", "_layer_checkpoint_dependencies"):
+        if root in file:
+            return _KerasThree(path, file, root)
+    group = file["model_weights"] if "model_weights" in file else file
+    if isinstance(group, h5py.Group) and _attribute(group, "layer_names"):
+        return _KerasTwo(path, group)
+    raise WeightsError(
+        f"{path} holds no layers of a Keras model (but {', '.join(file) or 'nothing'}); expected "
+        f"{_FORMS}; save it with model.save_weights('model.weights.h5')"
+    )
+
+
+class _KerasThree(StoredWeights):
+    def __init__(self, path: Path, file: h5py.File, root: str) -> None:
+        self._file = file
+        self._top = _group(file, root)
+        self._root = root
+        of_a_layer = re.compile(rf"(?:{root}/[^/]+/)+vars")
+        groups: dict[str | int, list[h5py.Dataset]] = {}
+
+        def collect(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Group) and of_a_layer.fullmatch(name) and len(item):
+                arrays = [_dataset(item, str(i)) for i in range(len(item)) if str(i) in item]
+                groups[name.removesuffix("/vars")] = arrays
+
+        file.visititems(collect)
+        super().__init__(path, groups)
+
+    def slots_of(self, model: keras.Model) -> tuple[Slot, ...]:
+        return tuple(_nested_slots(model, self._root, ""))
+
+    def count_layers(self, kind: str) -> int:
+        return sum(bool(re.fullmatch(rf"{kind}(_\d+)?", name)) for name in _names_in(self._top))
+
+    def name_of(self, key: str | int) -> str:
+        name = _group(self._file, f"{key}/vars").attrs.get("name")
+        return str(key) if name is None else str(name)
+
+
+class _KerasTwo(StoredWeights):
+    def __init__(self, path: Path, group: h5py.Group) -> None:
+        self._layers = _attribute(group, "layer_names")
+        self._names: list[str] = []
+        groups: dict[str | int, list[h5py.Dataset]] = {}
+        for name in self._layers:
+            layer = _group(group, name)
+            keys = _attribute(layer, "weight_names")
+            if keys:
+                groups[len(self._names)] = [_dataset(layer, key) for key in keys]
+                self._names.append(name)
+        super().__init__(path, groups)
+
+    def slots_of(self, model: keras.Model) -> tuple[Slot, ...]:
+        weighted = [layer for layer in model.layers if layer.weights]
+        return tuple(
+            Slot(
+                layer.name,
+                index,
+                (*layer.trainable_weights, *layer.non_trainable_weights),
+            )
+            for index, layer in enumerate(weighted)
+        )
+
+    def count_layers(self, kind: str) -> int:
+        return sum(bool(re.fullmatch(rf"{kind}(_\d+)?", name)) for name in self._layers)
+
+    def name_of(self, key: str | int) -> str:
+        return self._names[int(key)]
+
+
+def _nested_slots(model: Any, root: str, prefix: str) -> Generator[Slot]:
+    from keras.src.utils.naming import to_snake_case
+
+    used: dict[str, int] = {}
+    base = f"{prefix}{root}"
+    for layer in model.layers:
+        kind = to_snake_case(type(layer).__name__)
+        used[kind] = used.get(kind, -1) + 1
+        key = f"{base}/{kind}_{used[kind]}" if used[kind] else f"{base}/{kind}"
+        if hasattr(layer, "layers"):
+            for slot in _nested_slots(layer, root, f"{key}/"):
+                yield Slot(f"{layer.name}/{slot.name}", slot.key, slot.variables)
+        elif layer.weights:
+            yield Slot(layer.name, key, tuple(layer.weights))
+
+
+def _group(parent: h5py.Group, name: str) -> h5py.Group:
+    item = parent[name]
+    if not isinstance(item, h5py.Group):
+        raise OSError(f"{name} is no group")
+    return item
+
+
+def _names_in(group: h5py.Group) -> list[str]:
+    return [str(name) for name in group]
+
+
+def _dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
+    item = parent[name]
+    if not isinstance(item, h5py.Dataset):
+        raise OSError(f"{name} is no array")
+    return item
+
+
+def _attribute(group: h5py.Group, name: str) -> list[str]:
+    """A list of names, which HDF5 makes Keras split into several attributes where it is long."""
+    if name in group.attrs:
+        parts = [group.attrs[name]]
+    else:
+        parts: list[Any] = []
+        while (chunk := f"{name}{len(parts)}") in group.attrs:
+            parts.append(group.attrs[chunk])
+    return [
+        value.decode("utf8") if isinstance(value, bytes) else str(value)
+        for part in parts
+        for value in part
+    ]
+
+
+def _values(dataset: h5py.Dataset) -> NDArray[Any]:
+    if dataset.attrs.get("dtype") != "bfloat16":
+        return np.asarray(dataset[()])
+    # HDF5 knows no bfloat16 and keeps the two bytes of each value as they are.
+    upper_half = np.frombuffer(dataset[()].tobytes(), np.uint16).astype(np.uint32)
+    return (upper_half << 16).view(np.float32).reshape(dataset.shape)
