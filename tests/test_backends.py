@@ -1,0 +1,84 @@
+"""The engine on every Keras backend: the same equalities on TensorFlow, JAX and PyTorch."""
+
+from __future__ import annotations
+
+import os
+
+import keras
+import numpy as np
+import pytest
+
+import inshape
+
+pytestmark = pytest.mark.backends
+
+
+@pytest.fixture(scope="module")
+def source(randomise):
+    # Parity-dependent padding, squeeze-and-excite and hard-swish are all in it.
+    model = keras.applications.MobileNetV3Small(
+        input_shape=(64, 64, 3), alpha=0.75, weights=None, classes=10, classifier_activation=None
+    )
+    return randomise(model, seed=1)
+
+
+def answer(model: keras.Model, pictures: np.ndarray) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model(pictures, training=False))
+
+
+def pictures_of(rng, *shape: int) -> np.ndarray:
+    return rng.uniform(0, 255, (2, *shape)).astype("float32")
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference, relative to the largest value."""
+    assert one.shape == other.shape
+    return float(np.abs(one - other).max() / np.abs(other).max())
+
+
+def test_the_backend_is_the_one_that_was_asked_for():
+    assert keras.backend.backend() == os.environ.get("KERAS_BACKEND", "tensorflow")
+
+
+@pytest.fixture(scope="module")
+def native(source):
+    """The constructor's own model at 97x64 with the same weights."""
+    model = keras.applications.MobileNetV3Small(
+        input_shape=(97, 64, 3), alpha=0.75, weights=None, classes=10, classifier_activation=None
+    )
+    model.set_weights(source.get_weights())
+    return model
+
+
+def test_rebuilt_is_what_the_constructor_builds(source, native, rng):
+    model = inshape.adapt(source, (97, 64, 3), strategy="rebuild", head="top")
+    pictures = pictures_of(rng, 97, 64, 3)
+    assert difference(answer(model, pictures), answer(native, pictures)) < 1e-5
+
+
+def test_one_channel_by_sum_is_three_equal_ones(source, native, rng):
+    grey = inshape.adapt(source, (97, 64, 1), strategy="rebuild", channels="sum", head="top")
+    pictures = pictures_of(rng, 97, 64, 1)
+    assert difference(answer(grey, pictures), answer(native, pictures.repeat(3, axis=-1))) < 1e-4
+
+
+def test_a_resampled_stem_is_an_enlarged_picture(source, rng):
+    small = inshape.adapt(source, (32, 32, 3), strategy="restride", stem="nearest", head="top")
+    pictures = pictures_of(rng, 32, 32, 3)
+    enlarged = pictures.repeat(2, axis=1).repeat(2, axis=2)
+    assert difference(answer(small, pictures), answer(source, enlarged)) < 1e-4
+
+
+def test_any_size_is_each_size(source, native, rng):
+    model = inshape.adapt(source, "?x?x3", strategy="flexible", head="top")
+    for one_size, size_hw in ((native, (97, 64)), (source, (64, 64))):
+        pictures = pictures_of(rng, *size_hw, 3)
+        assert difference(answer(model, pictures), answer(one_size, pictures)) < 1e-5
+
+
+def test_a_saved_model_answers_as_before(source, rng, tmp_path):
+    model = inshape.adapt(source, (97, 64, 1), strategy="resize", head="gem", classes=4)
+    pictures = pictures_of(rng, 97, 64, 1)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert difference(answer(loaded, pictures), answer(model, pictures)) < 1e-6
