@@ -44,7 +44,7 @@ def test_every_cache_gives_what_the_files_hold(folder, tmp_path, cache):
     assert np.array_equal(labels, catalogue.labels[positions])
     for picture, position in zip(pictures, positions, strict=True):
         assert np.array_equal(picture, load(catalogue.path(position), PREPARATION))
-    assert pictures.dtype == (np.float32 if cache == "none" else np.uint8)
+    assert pictures.dtype == np.uint8
 
 
 def test_seed_and_epoch_fix_the_order(folder, tmp_path):
@@ -133,7 +133,7 @@ def test_a_changed_picture_or_preparation_is_prepared_anew(folder, tmp_path):
 def test_fractions_are_kept_in_float(tmp_path):
     stored = np.random.default_rng(0).integers(0, 65535, (9, 10, 8, 2)).astype(np.uint16)
     catalogue = open_source((stored, [0, 1, 2] * 3))
-    for cache in ("memory", "disk"):
+    for cache in ("memory", "disk", "none"):
         batches = Batches.open(
             catalogue, Preparation.of("10x8x2"), cache=cache, cache_dir=tmp_path / "cache"
         )

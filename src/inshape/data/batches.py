@@ -107,7 +107,6 @@ class Batches:
             kind = np.float32
         readable, slots = _readable(catalogue, filled)
         report = replace(report, pictures=len(readable))
-        kind = np.float32 if report.kind == "none" else kind
         return cls(readable, preparation, report, store, slots, kind)
 
     def __len__(self) -> int:

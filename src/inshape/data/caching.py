@@ -6,7 +6,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,18 +139,19 @@ class Opener:
             self.preparation,
             None,
             workers=self.workers,
-            as_bytes=False,
+            as_bytes=kind is np.uint8,
             progress=self.progress,
         )
         report = CacheReport("none", count, 0, "as asked" if cache == "none" else reason)
-        return DecodingStore(self.catalogue, self.preparation, self.workers), found, report
+        store = DecodingStore(self.catalogue, self.preparation, kind, self.workers)
+        return store, found, report
 
     def _in_memory(
         self, shape: tuple[int, int, int, int], kind: StoredType, report: CacheReport
     ) -> tuple[Store, Filled, CacheReport]:
         rows = np.zeros(shape, kind)
 
-        def put(index: int, picture: NDArray[np.float32]) -> None:
+        def put(index: int, picture: NDArray[Any]) -> None:
             rows[index] = picture
 
         found = fill(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from PIL import Image
 
 from ..errors import DataError, UnreadablePicture
 from .colour import Bands, Picture, to_channels
-from .prepare import Preparation, prepare, scaled_hw
+from .prepare import Preparation, prepare_compact, scaled_hw
 
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff .npy".split())
 """File name endings that count as pictures, in lower case."""
 
-_DRAFT_GAP = 1.2
+DRAFT_GAP = 1.2
 """How many times the wanted size a JPEG decoded at reduced scale must at least have. At 320 -> 96
 pixels this allows half scale, 1.7 times as fast, at a mean difference of 0.9 grey levels."""
 
@@ -82,10 +81,27 @@ def load(path: str | os.PathLike[str], preparation: Preparation) -> NDArray[np.f
         ...     load(path, Preparation.of("15x20x3")).mean().item()
         255.0
     """
+    return load_compact(path, preparation).astype(np.float32)
+
+
+def load_compact(path: str | os.PathLike[str], preparation: Preparation) -> NDArray[Any]:
+    """The same values as `load`, as bytes where that loses nothing (`prepare_compact`).
+
+    Args:
+        path: the file.
+        preparation: what is done to it.
+
+    Returns:
+        uint8 or float32 ``(height, width, channels)`` in [0, 255].
+
+    Raises:
+        UnreadablePicture: if the file holds no whole picture.
+        DataError: if its bands or values do not fit, naming the file.
+    """
     picture = decode(path, preparation)
     channels = to_channels(picture, preparation, str(path))
     try:
-        return prepare(channels, preparation)
+        return prepare_compact(channels, preparation)
     except DataError as problem:
         raise DataError(f"{path}: {problem}") from None
 
@@ -112,9 +128,7 @@ def decode(path: str | os.PathLike[str], preparation: Preparation | None = None)
     """
     path = Path(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, which is not needed
-            return _decoded(path, preparation)
+        return _decoded(path, preparation)
     except DataError:
         raise
     except FileNotFoundError:
@@ -158,10 +172,10 @@ def _from_npy(path: Path) -> Picture:
 def _from_pillow(path: Path, preparation: Preparation | None) -> Picture:
     with Image.open(path) as image:
         stored = _raw_modes(image)  # gone once the pixels are there, which a PNG's EXIF may cause
-        # Pillow raises on any damage in the metadata, which is no reason to lose the picture.
+        # Damage in the metadata is no reason to lose the picture.
         try:
             orientation = int(image.getexif().get(_ORIENTATION, 1))
-        except _DAMAGE:
+        except (*_DAMAGE, Warning):
             orientation = 1
         if preparation is not None:
             if image.format == "JPEG":
@@ -183,8 +197,8 @@ def _draft(image: Image.Image, preparation: Preparation, *, sideways: bool) -> N
         upright_hw = (width, height) if sideways else (height, width)
         wanted = scaled_hw(preparation, upright_hw)
         wanted_height, wanted_width = (wanted[1], wanted[0]) if sideways else wanted
-        height = math.ceil(wanted_height * _DRAFT_GAP)
-        width = math.ceil(wanted_width * _DRAFT_GAP)
+        height = math.ceil(wanted_height * DRAFT_GAP)
+        width = math.ceil(wanted_width * DRAFT_GAP)
     mode = "L" if preparation.colour == "grey" and image.mode == "RGB" else image.mode
     image.draft(mode, (width, height))
 

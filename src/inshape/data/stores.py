@@ -93,27 +93,34 @@ class DiskStore:
 class DecodingStore:
     """No pictures: each batch is decoded when it is nearly its turn."""
 
-    def __init__(self, catalogue: Catalogue, preparation: Preparation, workers: int) -> None:
+    def __init__(
+        self, catalogue: Catalogue, preparation: Preparation, kind: StoredType, workers: int
+    ) -> None:
         self.catalogue = catalogue
         self.preparation = preparation
+        self.kind = kind
         self.workers = workers
 
     def batches(self, batches: Sequence[NDArray[np.intp]]) -> Iterator[NDArray[Any]]:
         """The rows of each batch."""
-        waiting: deque[list[Future[NDArray[np.float32]]]] = deque()
+
+        def stacked(made: list[Future[NDArray[Any]]]) -> NDArray[Any]:
+            return np.stack([picture.result() for picture in made]).astype(self.kind, copy=False)
+
+        waiting: deque[list[Future[NDArray[Any]]]] = deque()
         pool = ThreadPoolExecutor(self.workers)
         try:
             for positions in batches:
                 waiting.append(
                     [
-                        pool.submit(self.catalogue.load, i, self.preparation)
+                        pool.submit(self.catalogue.load_compact, i, self.preparation)
                         for i in positions.tolist()
                     ]
                 )
                 if len(waiting) > _AHEAD:
-                    yield np.stack([made.result() for made in waiting.popleft()])
+                    yield stacked(waiting.popleft())
             while waiting:
-                yield np.stack([made.result() for made in waiting.popleft()])
+                yield stacked(waiting.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -121,7 +128,7 @@ class DecodingStore:
 def fill(
     catalogue: Catalogue,
     preparation: Preparation,
-    put: Callable[[int, NDArray[np.float32]], None] | None,
+    put: Callable[[int, NDArray[Any]], None] | None,
     *,
     workers: int,
     as_bytes: bool,
@@ -134,20 +141,20 @@ def fill(
         preparation: what is done to them.
         put: takes a position and its prepared picture; ``None`` only checks that they can be read.
         workers: threads that decode.
-        as_bytes: whether ``put`` needs whole numbers.
+        as_bytes: whether every picture must be one of bytes.
         progress: told how far it is.
 
     Returns:
         What was found.
 
     Raises:
-        NotBytes: if ``as_bytes`` and a picture holds fractions.
+        NotBytes: if ``as_bytes`` and a picture is none.
         DataError: if a picture's bands or values do not fit.
     """
 
-    def made(index: int) -> NDArray[np.float32] | Skipped:
+    def made(index: int) -> NDArray[Any] | Skipped:
         try:
-            return catalogue.load(index, preparation)
+            return catalogue.load_compact(index, preparation)
         except UnreadablePicture as problem:
             reason = str(problem).removeprefix(f"{catalogue.path(index)}: ")
             return Skipped(catalogue.names[index], reason.split("; ")[0])
@@ -163,7 +170,7 @@ def fill(
                 if isinstance(picture, Skipped):
                     skipped[index] = picture
                     continue
-                if as_bytes and not np.array_equal(picture, np.rint(picture)):
+                if as_bytes and picture.dtype != np.uint8:
                     raise NotBytes
                 top = float(picture.max())
                 if 0.0 < top <= 1.0:
@@ -227,7 +234,7 @@ def fill_disk(
     try:
         with partial.open("wb") as file:
 
-            def put(index: int, picture: NDArray[np.float32]) -> None:
+            def put(index: int, picture: NDArray[Any]) -> None:
                 file.seek(index * row_bytes)
                 file.write(picture.astype(kind).tobytes())
 
