@@ -1,6 +1,7 @@
 """How long ``import inshape`` and ``inshape --help`` take, beside an empty Python program.
 
-Run as ``python -m benchmarks.startup``; exit code 1 says that one took half a second or more.
+Run as ``python -m benchmarks.startup``; exit code 1 says that one of these two took half a second or
+more. The help of a single command is shown beside them; there Typer loads Pydantic.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import time
 
 LIMIT_S = 0.5
+LIMITED = ("import inshape", "inshape --help")
 
 PROGRAMS = {
     "python -c pass": ["-c", "pass"],
@@ -50,7 +52,7 @@ def main() -> int:
     print(f"{'program':<22}{'median ms':>10}{'x python':>10}    ({repeats} runs each)")
     for name, median_s in medians.items():
         print(f"{name:<22}{1000 * median_s:>10.0f}{median_s / empty:>10.1f}")
-    slow = [name for name, median_s in medians.items() if median_s >= LIMIT_S]
+    slow = [name for name in LIMITED if medians[name] >= LIMIT_S]
     for name in slow:
         print(f"{name} takes {medians[name]:.2f} s, expected under {LIMIT_S} s")
     return 1 if slow else 0

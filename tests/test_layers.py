@@ -12,16 +12,16 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "inshape"
 
-# From top to bottom. A room is a file or a folder of the package; the files of a folder that are
-# listed here by themselves are rooms of their own, the others belong to the folder.
+# From top to bottom. A room is a file or a folder of the package. `backbones` stands above
+# `weights`, which loads a file for one, and `runs` above `train`, which fills a run folder.
 ROOMS = [
     "_version",
     "errors",
     "shapes",
     "geometry",
     "graph",
-    "weights",
     "backbones",
+    "weights",
     "strategies",
     "heads",
     "adapt",

@@ -52,7 +52,7 @@ def test_the_function_stays_whatever_was_imported_first(first):
         "for name in ('adapt', 'train'):\n"
         "    function = getattr(inshape, name)\n"
         "    assert isinstance(function, types.FunctionType), (name, function)\n"
-        "    assert function.__module__ == 'inshape.' + name\n"
+        "    assert function.__module__.startswith('inshape.' + name)\n"
         "    assert isinstance(sys.modules['inshape.' + name], types.ModuleType)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -25,18 +25,24 @@ if TYPE_CHECKING:
     from . import errors
     from .adapt import adapt, plan
     from .evaluate import evaluate
+    from .heads import Head
     from .predict import predict
+    from .runs import Run
     from .shapes import InputShape, Size
-    from .train import train
+    from .train import Recipe, resume, train
 
 __all__ = [
     "plan",
     "adapt",
     "train",
+    "resume",
     "evaluate",
     "predict",
     "InputShape",
     "Size",
+    "Head",
+    "Recipe",
+    "Run",
     "errors",
     "__version__",
 ]
@@ -45,10 +51,14 @@ _HOMES = {
     "plan": "adapt",
     "adapt": "adapt",
     "train": "train",
+    "resume": "train",
     "evaluate": "evaluate",
     "predict": "predict",
     "InputShape": "shapes",
     "Size": "shapes",
+    "Head": "heads",
+    "Recipe": "train",
+    "Run": "runs",
 }
 
 

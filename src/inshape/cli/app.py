@@ -12,7 +12,10 @@ import typer
 from .._version import __version__
 from .adapt import adapt
 from .console import INTERRUPTED, say
+from .evaluate import evaluate
 from .inspect import inspect
+from .predict import predict
+from .train import train
 
 app = typer.Typer(
     name="inshape",
@@ -22,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (inspect, adapt)
+_COMMANDS = (inspect, adapt, train, evaluate, predict)
 _NAMES = tuple(command.__name__ for command in _COMMANDS)
 for _command in _COMMANDS:
     app.command()(_command)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -52,6 +54,10 @@ Weights = Annotated[
     str,
     typer.Option(metavar="WEIGHTS", help="imagenet, a .weights.h5 or .keras file, or none."),
 ]
+Backbone = Annotated[
+    str, typer.Option(metavar="NAME", help="A name of keras.applications, or a .keras file.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object; text goes to standard error.")
 ]
@@ -117,6 +123,27 @@ def head_of(text: str | None) -> Any:
     return size_of("--head", text)
 
 
+def sizes_of(option: str, text: str | None) -> tuple[int | tuple[int, int], ...]:
+    """Read sizes separated by commas.
+
+    Args:
+        option: its name, for the error.
+        text: such as ``64,96,128x160``; a single number is a square.
+
+    Returns:
+        Numbers, and heights and widths.
+
+    Raises:
+        RequestError: if it is not a list of sizes.
+
+    Example:
+        >>> sizes_of("--sizes", "64,128x160")
+        (64, (128, 160))
+    """
+    parts = [] if text is None else [part.strip() for part in text.split(",")]
+    return tuple(int(part) if part.isdecimal() else size_of(option, part) for part in parts)
+
+
 def numbers_of(option: str, text: str | None) -> tuple[int, ...] | None:
     """Read numbers separated by commas.
 
@@ -142,6 +169,44 @@ def numbers_of(option: str, text: str | None) -> tuple[int, ...] | None:
             f"{option} {text!r} is not a list of numbers; write them with commas, such as 4,8,16,32"
         )
     return tuple(int(part) for part in parts)
+
+
+def recipe_of(settings: Sequence[str], **named: Any) -> dict[str, Any]:
+    """The choices of a training as they were given on the command line.
+
+    Args:
+        settings: the values of ``--set``, each ``NAME=VALUE``.
+        named: choices with an option of their own; ``None`` where it was not given.
+
+    Returns:
+        Choices by name, for ``inshape.Recipe().of``.
+
+    Raises:
+        RequestError: if a setting is not ``NAME=VALUE``.
+
+    Example:
+        >>> recipe_of(["mixup=0", "flip=false"], epochs=3, unfreeze="2", views=None)
+        {'epochs': 3, 'unfreeze': 2, 'mixup': 0, 'flip': False}
+    """
+    given = {name: value for name, value in named.items() if value is not None}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise RequestError(f"--set {setting!r}: expected NAME=VALUE, such as mixup=0")
+        given[name.strip().replace("-", "_")] = text.strip()
+    return {
+        name: _value_of(value) if isinstance(value, str) else value for name, value in given.items()
+    }
+
+
+def _value_of(text: str) -> Any:
+    """A number or a truth value where the text is one."""
+    for read in (int, float, {"true": True, "false": False}.__getitem__):
+        try:
+            return read(text.lower())
+        except (ValueError, KeyError):
+            continue
+    return text
 
 
 def planned(
