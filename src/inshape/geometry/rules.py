@@ -234,7 +234,7 @@ def _opaque(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[LayerSpec
         return shapes[0]
     if len(native) == 3 and native[:2] == read[0][:2]:
         return *shapes[0][:2], native[2]
-    return (None,) * len(native)
+    return *(None,) * (len(native) - 1), native[-1]
 
 
 def _as_read(layer: LayerSpec) -> Map:

@@ -172,20 +172,21 @@ def _least(spec: GraphSpec) -> str:
 
 def _fitting(spec: GraphSpec, working: InputShape) -> str:
     """Name the nearest lengths at which the maps that meet have one size."""
+    as_read = f"use {spec.input_shape.size} (as the network was read), or strategy='resize'"
+    kind = "working " if spec.front is not None and spec.front.resize_hw is not None else ""
     words: list[str] = []
     for axis, name in enumerate(("height", "width")):
         length = working.hw[axis]
         fits = _axis_test(spec, axis, VanishingMap, MapMismatch)
         if length is None or fits(length):
             continue
-        below = range(length - 1, max(0, length - _MISMATCH_SEARCHED_PX), -1)
+        below = range(length - 1, max(length // 2, length - _MISMATCH_SEARCHED_PX), -1)
         above = range(length + 1, length + _MISMATCH_SEARCHED_PX)
         near = [str(n) for side in (below, above) if (n := next(filter(fits, side), None))]
-        if near:
-            words.append(f"a {name} of {' or '.join(near)}")
-    if not words:
-        return f"use {spec.input_shape.size} (as the network was read), or strategy='resize'"
-    return f"use {' and '.join(words)}, or strategy='resize'"
+        if not near:
+            return as_read
+        words.append(f"a {kind}{name} of {' or '.join(near)}")
+    return f"use {' and '.join(words)}, or strategy='resize'" if words else as_read
 
 
 __all__ = [

@@ -166,11 +166,11 @@ def _multiple_warnings(
             expected = f"is not the native {trained} plus or minus a multiple of {stride}"
         smallest = least.hw[axis] or 1
         below = length - (length - offset) % stride
-        fitting = list(working.hw)
-        fitting[axis] = below + stride
-        even = _maps_at(spec, InputShape(*fitting, working.channels))
+        fit = below + stride
+        hw = (fit, working.width) if axis == 0 else (working.height, fit)
+        even = _maps_at(spec, InputShape(*hw, working.channels))
         changes = _changes(spec, path, axis, (even, maps))
-        near = [str(n) for n in (below, below + stride) if n >= smallest]
+        near = [str(n) for n in (below, fit) if n >= smallest]
         text = f"{subject}: {name} {length} {expected}; {changes}nearest: {', '.join(near)}"
         found.append(ShapeWarning("not-a-multiple", text))
     return found
