@@ -1,0 +1,128 @@
+"""The result of an evaluation: scores, the worst mistakes, and their tables in a terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+
+from .metrics import Score, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A picture that was taken for something else.
+
+    Attributes:
+        picture: its path, or ``"[17]"``.
+        label: its class.
+        guess: what it was taken for.
+        probability: of the guess.
+    """
+
+    picture: str
+    label: str
+    guess: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How good a run is on labelled pictures.
+
+    Attributes:
+        run: the run folder.
+        source: the pictures.
+        shape: the shape at which they went in.
+        scores: all scores.
+        mistakes: the most confidently wrong pictures, the most confident first.
+        skipped: pictures that could not be read, and why.
+        by_size: scores at other input sizes, for a model that takes any.
+    """
+
+    run: str
+    source: str
+    shape: str
+    scores: Scores
+    mistakes: tuple[Mistake, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    by_size: dict[str, Score] = field(default_factory=dict[str, Score])
+
+    @property
+    def accuracy(self) -> Score:
+        """Top-1 accuracy."""
+        return self.scores.accuracy
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        scores = self.scores
+        return {
+            "run": self.run,
+            "source": self.source,
+            "shape": self.shape,
+            "pictures": scores.pictures,
+            "accuracy": scores.accuracy.as_dict(),
+            "top5": None if scores.top5 is None else scores.top5.as_dict(),
+            "balanced_accuracy": scores.balanced_accuracy.as_dict(),
+            "macro_f1": scores.macro_f1.as_dict(),
+            "calibration_error": scores.calibration_error.as_dict(),
+            "classes": [
+                {
+                    "name": c.name,
+                    "pictures": c.pictures,
+                    "precision": c.precision.as_dict(),
+                    "recall": c.recall.as_dict(),
+                }
+                for c in scores.classes
+            ],
+            "confusion": scores.confusion.tolist(),
+            "by_size": {size: found.as_dict() for size, found in self.by_size.items()},
+            "mistakes": [
+                {
+                    "picture": m.picture,
+                    "label": m.label,
+                    "guess": m.guess,
+                    "probability": round(m.probability, 6),
+                }
+                for m in self.mistakes
+            ],
+            "skipped": [{"picture": name, "reason": why} for name, why in self.skipped],
+        }
+
+    def __str__(self) -> str:
+        text = io.StringIO()
+        Console(width=100, file=text, color_system=None).print(self)
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The tables of a terminal."""
+        yield from self._tables()
+
+    def _tables(self) -> Iterator[Table]:
+        scores = self.scores
+        title = f"{self.run} on {self.source}: {scores.pictures} pictures at {self.shape}"
+        table = Table("score", "value  [95 % interval]", title=title, title_justify="left")
+        table.add_row("accuracy", str(scores.accuracy))
+        if scores.top5 is not None:
+            table.add_row("top-5 accuracy", str(scores.top5))
+        table.add_row("balanced accuracy", str(scores.balanced_accuracy))
+        table.add_row("macro F1", str(scores.macro_f1))
+        table.add_row("calibration error", str(scores.calibration_error))
+        for size, found in self.by_size.items():
+            table.add_row(f"accuracy at {size}", str(found))
+        yield table
+        table = Table("class", "pictures", "precision", "recall")
+        for c in scores.classes:
+            table.add_row(c.name, str(c.pictures), str(c.precision), str(c.recall))
+        yield table
+        if self.mistakes:
+            table = Table(
+                "picture", "is", "taken for", "probability", title="most confidently wrong"
+            )
+            for m in self.mistakes:
+                table.add_row(m.picture, m.label, m.guess, f"{m.probability:.3f}")
+            yield table

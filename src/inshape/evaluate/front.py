@@ -1,0 +1,138 @@
+"""`evaluate`: a run on labelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.batches import Batches
+from ..data.catalogue import Catalogue
+from ..data.prepare import Preparation
+from ..data.sources import Source, open_source
+from ..errors import DataError, RequestError
+from ..runs import Run, write_json
+from .evaluation import Evaluation, Mistake
+from .metrics import Score, score
+from .probabilities import probabilities
+
+_MISTAKES = 10
+_METRICS = "metrics.json"
+
+
+def evaluate(
+    run: str | Path | Run,
+    source: Source,
+    *,
+    split: str | None = None,
+    sizes: Sequence[int | tuple[int, int]] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    save: bool = True,
+) -> Evaluation:
+    """Measure a run on labelled pictures.
+
+    Args:
+        run: a run folder.
+        source: as in `inshape.train`; its classes must be among the run's.
+        split: which of the source's splits. By default ``test`` if it has one, else ``validation``,
+            else everything.
+        sizes: further heights and widths in pixels to measure at; the model must take any size.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        save: whether to write ``metrics.json`` into the run folder.
+
+    Returns:
+        The evaluation: print it, or take ``as_dict()``.
+
+    Raises:
+        RequestError: if there is no finished run, or it cannot take a size.
+        DataError: if there is nothing to measure on.
+    """
+    opened = Run.open(run)
+    labels = opened.labels
+    catalogue = _chosen(open_source(source, class_names=labels), split)
+    model = opened.load_model()
+    preparation = opened.preparation
+    batches = Batches.open(catalogue, preparation)
+    found = probabilities(model, batches)
+    scores = score(found, batches.catalogue.labels, labels, resamples=resamples, seed=seed)
+    by_size: dict[str, Score] = {}
+    for size in sizes:
+        at_size = _at(preparation, model, size)
+        other = Batches.open(catalogue, at_size)
+        rows = score(
+            probabilities(model, other),
+            other.catalogue.labels,
+            labels,
+            resamples=resamples,
+            seed=seed,
+        )
+        by_size[str(at_size.shape.size)] = rows.accuracy
+    made = Evaluation(
+        run=str(opened.folder),
+        source=str(source) if isinstance(source, str | Path) else "the data",
+        shape=str(preparation.shape),
+        scores=scores,
+        mistakes=_mistakes(found, batches.catalogue, labels),
+        skipped=tuple((s.name, s.reason) for s in batches.skipped),
+        by_size=by_size,
+    )
+    if save:
+        write_json(opened.folder / _METRICS, made.as_dict())
+    return made
+
+
+def _chosen(catalogue: Catalogue, split: str | None) -> Catalogue:
+    """The pictures of the split that is asked for, or of the one furthest from training."""
+    if split is None:
+        present = [s for s in ("test", "validation") if len(catalogue.indices(s))]
+        chosen = catalogue.indices(present[0]) if present else catalogue.indices()
+    else:
+        chosen = catalogue.indices(split)
+        if not len(chosen):
+            held = sorted({str(s) for s in catalogue.splits if s}) or ["none"]
+            raise DataError(
+                f"no pictures in split {split!r}; expected one of: {', '.join(held)}; "
+                "leave split out to take all"
+            )
+    kept = catalogue.take(chosen[catalogue.labels[chosen] >= 0])
+    if not len(kept):
+        raise DataError(
+            "no labelled pictures to evaluate on; expected a folder per class or a label column; "
+            "use predict for pictures without classes"
+        )
+    return kept
+
+
+def _at(preparation: Preparation, model: keras.Model, size: int | tuple[int, int]) -> Preparation:
+    size_hw = (size, size) if isinstance(size, int) else size
+    takes_hw = model.input_shape[1:3]
+    if any(own not in (None, wanted) for own, wanted in zip(takes_hw, size_hw, strict=True)):
+        shown = "x".join("?" if n is None else str(n) for n in takes_hw)
+        raise RequestError(
+            f"size {size_hw[0]}x{size_hw[1]}; the model takes {shown} only; train with an input of "
+            f"?x?x{preparation.shape.channels} for a model of any size"
+        )
+    return preparation.at(size_hw)
+
+
+def _mistakes(
+    found: NDArray[np.float32], catalogue: Catalogue, labels: Sequence[str]
+) -> tuple[Mistake, ...]:
+    guessed = found.argmax(axis=1)
+    confidence = np.where(guessed == catalogue.labels, -1.0, found.max(axis=1))
+    worst = np.argsort(-confidence, kind="stable")[:_MISTAKES]
+    return tuple(
+        Mistake(
+            catalogue.names[i],
+            labels[int(catalogue.labels[i])],
+            labels[int(guessed[i])],
+            float(confidence[i]),
+        )
+        for i in worst
+        if confidence[i] >= 0
+    )

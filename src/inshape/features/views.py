@@ -1,0 +1,78 @@
+"""Which versions of every picture are run through the frozen network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.augment import Augmentation, augmenter
+from ..errors import RequestError
+
+View: TypeAlias = Literal["plain", "mirrored"] | int
+"""As prepared; with left and right exchanged; or the n-th random version."""
+
+Change: TypeAlias = Callable[[NDArray[Any], int], NDArray[np.float32]]
+
+
+def views(count: int, augment: Augmentation, *, flip: bool = True) -> tuple[View, ...]:
+    """The first so many views of a picture.
+
+    Args:
+        count: how many, at least 1.
+        augment: ``"none"`` gives one view only.
+        flip: whether left and right may be exchanged.
+
+    Returns:
+        The plain picture, its mirror image if allowed, then random versions.
+
+    Raises:
+        RequestError: if the count is below 1.
+
+    Example:
+        >>> views(4, "light"), views(2, "light", flip=False), views(4, "none")
+        (('plain', 'mirrored', 2, 3), ('plain', 1), ('plain',))
+    """
+    if count < 1:
+        raise RequestError(
+            f"views={count}; expected at least 1; use 1 for the plain pictures alone"
+        )
+    if augment == "none":
+        return ("plain",)
+    numbered: list[View] = list(range(count))
+    numbered[0] = "plain"
+    if flip and count > 1:
+        numbered[1] = "mirrored"
+    return tuple(numbered)
+
+
+def change_for(
+    view: View, augment: Augmentation, *, channels: int, seed: int, flip: bool
+) -> Change:
+    """What a view does to a batch.
+
+    Args:
+        view: which one.
+        augment: the kind of random versions.
+        channels: of the pictures.
+        seed: of the run.
+        flip: whether random versions may be mirrored.
+
+    Returns:
+        A function of a batch ``(pictures, height, width, channels)`` in [0, 255] and its number in
+        the pass; it gives float32 pictures, the same ones for the same number.
+    """
+    if view == "plain":
+        return lambda pictures, number: np.asarray(pictures, np.float32)
+    if view == "mirrored":
+        return lambda pictures, number: np.asarray(pictures, np.float32)[:, :, ::-1]
+    change = augmenter(augment, channels=channels, seed=seed + 104_729 * int(view), flip=flip)
+
+    def changed(pictures: NDArray[Any], number: int) -> NDArray[np.float32]:
+        result, _ = change(np.asarray(pictures, np.float32), step=number)
+        return np.asarray(keras.ops.convert_to_numpy(result), np.float32)
+
+    return changed

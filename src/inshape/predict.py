@@ -1,0 +1,109 @@
+"""`predict`: what a run says about pictures without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .data.batches import Batches
+from .data.catalogue import Catalogue, catalogued
+from .data.sources import Source, open_source
+from .errors import DataError, RequestError
+from .evaluate.probabilities import probabilities
+from .runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a run says about one picture.
+
+    Attributes:
+        picture: its path, or ``"[17]"``.
+        label: the most probable class.
+        probability: of that class, in [0, 1].
+        top: the most probable classes with their probabilities, the most probable first.
+    """
+
+    picture: str
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {
+            "picture": self.picture,
+            "label": self.label,
+            "probability": round(self.probability, 6),
+            "top": [{"label": name, "probability": round(p, 6)} for name, p in self.top],
+        }
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name} {p:.3f}" for name, p in self.top)
+        return f"{self.picture}: {shown}"
+
+
+def predict(
+    run: str | Path | Run, pictures: Source | Sequence[str | Path], *, top: int = 3
+) -> list[Prediction]:
+    """Classify pictures with a run.
+
+    Args:
+        run: a run folder.
+        pictures: a file, a folder, a list of files, an array ``(pictures, height, width[,
+            channels])``, or any source that `inshape.evaluate` takes.
+        top: how many classes to name per picture, at least 1.
+
+    Returns:
+        One prediction per readable picture, in the order given.
+
+    Raises:
+        RequestError: if there is no finished run, or ``top`` is below 1.
+        DataError: if there is nothing to predict, or pictures cannot be read.
+    """
+    if top < 1:
+        raise RequestError(f"top={top}; expected at least 1")
+    opened = Run.open(run)
+    labels = opened.labels
+    catalogue = _catalogue(pictures, labels)
+    model = opened.load_model()
+    batches = Batches.open(catalogue, opened.preparation)
+    found = probabilities(model, batches)
+    best = np.argsort(-found, axis=1, kind="stable")[:, :top]
+    names = _shown(pictures, batches.catalogue)
+    return [
+        Prediction(
+            name,
+            labels[order[0]],
+            float(row[order[0]]),
+            tuple((labels[i], float(row[i])) for i in order),
+        )
+        for name, row, order in zip(names, found, best, strict=True)
+    ]
+
+
+def _catalogue(pictures: Any, labels: Sequence[str]) -> Catalogue:
+    if isinstance(pictures, np.ndarray):
+        names = [f"[{i}]" for i in range(len(pictures))]
+        return catalogued(
+            names, [None] * len(names), [""] * len(names), arrays=pictures, class_names=labels
+        )
+    if isinstance(pictures, list | tuple) and all(isinstance(p, str | Path) for p in pictures):
+        if not pictures:
+            raise DataError("an empty list of pictures; expected at least one; give a path")
+        names = [str(p) for p in pictures]
+        return catalogued(
+            names, [None] * len(names), [""] * len(names), root=Path(), class_names=labels
+        )
+    return open_source(pictures, class_names=labels, labels="optional")
+
+
+def _shown(pictures: Any, catalogue: Catalogue) -> list[str]:
+    """The pictures as the user knows them: paths that can be opened from here."""
+    if isinstance(pictures, str | Path) and catalogue.root is not None:
+        return [str(catalogue.root / name) for name in catalogue.names]
+    return list(catalogue.names)

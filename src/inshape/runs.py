@@ -1,0 +1,364 @@
+"""The run folder: everything that one training leaves behind, complete in itself.
+
+    runs/a/
+      run.json       request, plan, data fingerprint, preparation, versions, seed, metrics, status
+      model.keras    the model with the weights of the best epoch
+      labels.txt     one class per line, in the order of the model's outputs
+      history.csv    one row per epoch
+      checkpoints/   what a resumed training needs; emptied when the training is complete
+      exports/       files that other runtimes read
+
+Every file is written beside its final place and then renamed, so that a reader, a kill or a full
+disk meets either the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from .data.prepare import Preparation
+from .errors import OutputExists, RequestError, RunError
+
+if TYPE_CHECKING:
+    import keras
+
+Status: TypeAlias = Literal["running", "interrupted", "complete"]
+
+_FORMAT = 1
+_RECORD = "run.json"
+_MODEL = "model.keras"
+_LABELS = "labels.txt"
+_HISTORY = "history.csv"
+_PACKAGES = ("inshape", "keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "numpy")
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Args:
+        path: where it belongs. A file that is there already stays until the new one is complete.
+        write: receives a path in the same folder, with the same suffix, and fills it.
+
+    Raises:
+        RunError: if the disk is full or the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_atomically(Path(folder, "a.txt"), lambda p: p.write_text("whole"))
+        ...     [p.name for p in Path(folder).iterdir()]
+        ['a.txt']
+    """
+    part = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        write(part)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; what was there is unchanged; "
+            "free some space or choose a folder that can be written"
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, readable by people.
+
+    Args:
+        path: where it belongs.
+        value: plain values.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on: Python and the packages that are installed.
+
+    Example:
+        >>> sorted(set(versions()) & {"python", "numpy"})
+        ['numpy', 'python']
+    """
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        folder: where it is.
+        record: what ``run.json`` says.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @classmethod
+    def create(cls, folder: str | Path, record: Mapping[str, Any]) -> Run:
+        """Make a new run folder.
+
+        Args:
+            folder: a path at which nothing is yet, or an empty folder.
+            record: what ``run.json`` shall say beside the status and the versions.
+
+        Returns:
+            The run, with status ``"running"``.
+
+        Raises:
+            OutputExists: if something is there already.
+            RunError: if the folder cannot be made.
+        """
+        path = Path(folder)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            fix = f"resume it (--resume {path})" if (path / _RECORD).exists() else "move it away"
+            raise OutputExists(
+                f"{path} exists already; expected a new folder; {fix} or name another"
+            )
+        try:
+            (path / "checkpoints").mkdir(parents=True)
+            (path / "exports").mkdir()
+        except OSError as error:
+            raise RunError(
+                f"cannot make {path}: {error.strerror or error}; expected a folder that can be "
+                "written; choose another"
+            ) from error
+        return cls(path, {}).updated(
+            format=_FORMAT, status="running", versions=versions(), **record
+        )
+
+    @classmethod
+    def open(cls, folder: str | Path | Run) -> Run:
+        """Read a run folder.
+
+        Args:
+            folder: its path. A run is handed back as it is.
+
+        Returns:
+            The run, complete or not.
+
+        Raises:
+            RequestError: if there is no run in it, or one of a newer format.
+        """
+        if isinstance(folder, Run):
+            return folder
+        path = Path(folder)
+        try:
+            record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RequestError(
+                f"{path} holds no {_RECORD}; expected a run folder; train one with inshape train"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise RequestError(
+                f"{path / _RECORD} cannot be read ({error}); expected the record of a run; "
+                "train anew"
+            ) from error
+        if record.get("format") != _FORMAT:
+            raise RequestError(
+                f"{path} has run format {record.get('format')}; expected {_FORMAT}; "
+                "read it with the version of inshape that wrote it"
+            )
+        return cls(path, record)
+
+    @property
+    def status(self) -> Status:
+        """Whether the training is running (or was killed), interrupted or complete."""
+        return self.record["status"]
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of what a resumed training needs."""
+        return self.folder / "checkpoints"
+
+    @property
+    def exports(self) -> Path:
+        """The folder of files for other runtimes."""
+        return self.folder / "exports"
+
+    @property
+    def model_path(self) -> Path:
+        """Where the model is, or will be."""
+        return self.folder / _MODEL
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of the model's outputs.
+
+        Raises:
+            RequestError: if the run has none yet.
+        """
+        try:
+            return tuple((self.folder / _LABELS).read_text(encoding="utf-8").splitlines())
+        except OSError:
+            raise self._unfinished(_LABELS) from None
+
+    @property
+    def preparation(self) -> Preparation:
+        """How pictures are brought to the model's input.
+
+        Raises:
+            RequestError: if the run has none yet.
+        """
+        values = self.record.get("preparation")
+        if values is None:
+            raise self._unfinished("preparation")
+        return Preparation.from_dict(values)
+
+    def load_model(self) -> keras.Model:
+        """Load the model.
+
+        Returns:
+            A Keras model that takes float32 pictures in [0, 255].
+
+        Raises:
+            RequestError: if the run has none yet.
+        """
+        if not self.model_path.exists():
+            raise self._unfinished(_MODEL)
+        return load_model(self.model_path)
+
+    def updated(self, **fields: Any) -> Run:
+        """Write some fields of ``run.json`` and hand back the run as it is then.
+
+        Args:
+            **fields: plain values that JSON can hold.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        run = replace(self, record={**self.record, **fields})
+        write_json(self.folder / _RECORD, run.record)
+        return run
+
+    def save_model(self, model: keras.Model) -> None:
+        """Write ``model.keras``.
+
+        Args:
+            model: what to save.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        save_model(model, self.model_path)
+
+    def save_labels(self, labels: Sequence[str]) -> None:
+        """Write ``labels.txt``.
+
+        Args:
+            labels: the classes in the order of the model's outputs.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        text = "".join(f"{label}\n" for label in labels)
+        write_atomically(self.folder / _LABELS, lambda p: p.write_text(text, encoding="utf-8"))
+
+    def save_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write ``history.csv``, one row per epoch.
+
+        Args:
+            rows: the values of each epoch; the columns are those of all rows, first seen first.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        kept = list(rows)
+        columns = list(dict.fromkeys(name for row in kept for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+        write_atomically(
+            self.folder / _HISTORY, lambda p: p.write_text(text.getvalue(), encoding="utf-8")
+        )
+
+    def history(self) -> list[dict[str, str]]:
+        """The rows of ``history.csv`` as they are written; none before the first epoch."""
+        try:
+            text = (self.folder / _HISTORY).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        return list(csv.DictReader(io.StringIO(text)))
+
+    def _unfinished(self, what: str) -> RequestError:
+        return RequestError(
+            f"{self.folder} holds no {what} yet (its training is {self.status}); expected a "
+            f"complete run; finish it with inshape train --resume {self.folder}"
+        )
+
+
+def load_model(path: Path) -> keras.Model:
+    """Load a ``.keras`` file that may hold inshape's own layers.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The model.
+
+    Raises:
+        RequestError: if it cannot be read.
+    """
+    import keras  # here, so that run folders can be listed without a framework
+
+    from .graph import layers
+
+    own = {
+        f"inshape>{kind.__name__}": kind
+        for kind in (layers.AdaptivePooling2D, layers.GeneralizedMeanPooling2D)
+    }
+    try:
+        return cast("keras.Model", keras.saving.load_model(path, own, compile=False))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RequestError(
+            f"{path} cannot be loaded ({reason}); expected a model that Keras saved; train anew"
+        ) from error
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Save a model atomically.
+
+    Args:
+        model: what to save.
+        path: a path that ends in ``.keras``.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    write_atomically(path, model.save)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is only safe from a power failure once the folder itself is on the disk; Windows
+    # has no way to ask for that.
+    with suppress(OSError, AttributeError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

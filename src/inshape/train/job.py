@@ -1,0 +1,233 @@
+"""What the phases of a training work on: the pictures, the model, and its frozen features."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.augment import augmenter
+from ..data.batches import Batches
+from ..features.cut import Cut, head_cut, section, unfrozen_from
+from ..features.extract import Extraction, Stored
+from ..features.forward import Forward
+from ..features.views import View, views
+from ..runs import Run
+from .feeds import FeatureFeed, Feed, PictureFeed, soft_labels
+from .learner import Learner
+from .recipe import Recipe
+from .show import Show
+
+_SAMPLE = 32
+_CHUNK = 256
+_DISK_SHARE = 0.5
+_LOGITS = "head_logits"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the phases work on.
+
+    Attributes:
+        run: the run folder.
+        recipe: the choices.
+        batches: the pictures of training and validation.
+        model: the model that learns.
+        show: tells the user how far it is.
+    """
+
+    run: Run
+    recipe: Recipe
+    batches: Batches
+    model: keras.Model
+    show: Show
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.run.record["seed"])
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.batches.catalogue.class_names)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the pictures in pixels."""
+        height, width = self.batches.preparation.shape.hw
+        assert height is not None
+        assert width is not None
+        return height, width
+
+    @cached_property
+    def logits_model(self) -> keras.Model:
+        """The model up to its logits; it shares the model's layers."""
+        return keras.Model(self.model.inputs[0], self.model.get_layer(_LOGITS).output)
+
+    @cached_property
+    def head_cut(self) -> Cut:
+        """Where the trained part of the head begins."""
+        return head_cut(self.logits_model, self.size_hw)
+
+    @cached_property
+    def body_cut(self) -> Cut | None:
+        """Where the trained part of the backbone begins, if any of it is trained."""
+        if self.recipe.epochs == 0:
+            return None
+        return unfrozen_from(self.logits_model, self.recipe.unfreeze, self.size_hw)
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """The views of each picture that are cached."""
+        return views(self.recipe.views, self.recipe.augment, flip=self.recipe.flip)
+
+    @cached_property
+    def sample(self) -> NDArray[np.float32]:
+        """A few pictures to check and time the frozen network on."""
+        pictures, _ = next(self.batches.iterate("train", _SAMPLE, shuffle=True, seed=self.seed))
+        return np.asarray(pictures, np.float32)
+
+    @cached_property
+    def class_weights(self) -> NDArray[np.float32]:
+        """The weight of each class in the loss; 1 on average over the pictures."""
+        counts = np.array(list(self.batches.catalogue.counts("train").values()), np.float64)
+        power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[self.recipe.class_weights]
+        weights = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0.0)
+        return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
+
+    def labels(self, split: str) -> NDArray[np.int32]:
+        """The classes of a split's pictures."""
+        return self.batches.catalogue.labels[self.batches.catalogue.indices(split)]
+
+    @property
+    def feature_folder(self) -> Path:
+        """Where features are kept until the run is complete."""
+        return self.run.checkpoints / "features"
+
+
+class Features:
+    """The frozen part of a job's model, run once per view where the results fit on the disk.
+
+    Attributes:
+        engines: what ran each frozen part, and why not LiteRT where it was not.
+    """
+
+    def __init__(self, job: Job) -> None:
+        """Nothing is run before it is asked for."""
+        self._job = job
+        self._forwards: dict[tuple[int, int], Forward] = {}
+        self.engines: list[str] = []
+
+    def head_rows(self) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+        """What the head reads: features of every training view, and of the validation split."""
+        job = self._job
+        if job.body_cut is None or job.body_cut.position == 0 or not self._fits:
+            return self._rows(job.head_cut, "frozen layers")
+        maps, held = self._rows(job.body_cut, "frozen layers")
+        forward = self._forward(
+            job.body_cut, job.head_cut, np.asarray(maps[0][:_SAMPLE], "float32")
+        )
+        return [_in_chunks(forward, m) for m in maps], _in_chunks(forward, held)
+
+    def body_feed(self) -> tuple[Feed, Callable[[Learner], NDArray[np.float32]]]:
+        """What the unfrozen backbone reads, and how a learner is run on the validation split."""
+        job, recipe = self._job, self._job.recipe
+        assert job.body_cut is not None
+        if job.body_cut.position and self._fits:
+            maps, held = self._rows(job.body_cut, "frozen layers")
+            labels = soft_labels(job.labels("train"), job.classes, recipe.label_smoothing)
+            feed = FeatureFeed(maps, labels, recipe.batch_size, job.seed, recipe.mixup)
+            return feed, lambda learner: learner.logits(held)
+        front = self._forward(None, job.body_cut, job.sample) if job.body_cut.position else None
+        change = augmenter(
+            recipe.augment,
+            channels=job.batches.preparation.shape.channels,
+            seed=job.seed,
+            flip=recipe.flip,
+            mixup=recipe.mixup,
+        )
+        feed = PictureFeed(
+            job.batches,
+            change,
+            job.classes,
+            recipe.label_smoothing,
+            recipe.batch_size,
+            job.seed,
+            front,
+        )
+
+        def held_logits(learner: Learner) -> NDArray[np.float32]:
+            parts = [
+                learner.logits(
+                    pictures if front is None else front(np.asarray(pictures, "float32"))
+                )
+                for pictures, _ in job.batches.iterate("validation", 2 * _SAMPLE)
+            ]
+            return np.concatenate(parts) if parts else np.zeros((0, job.classes), np.float32)
+
+        return feed, held_logits
+
+    @cached_property
+    def _fits(self) -> bool:
+        """Whether the maps before the unfrozen part leave half of the disk free."""
+        job = self._job
+        assert job.body_cut is not None
+        made = self._extraction(job.body_cut)
+        need = made.bytes("train", len(job.views)) + made.bytes("validation", 1)
+        return need <= _DISK_SHARE * shutil.disk_usage(job.run.folder).free
+
+    def _rows(self, end: Cut, title: str) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+        job = self._job
+        made = self._extraction(end)
+        asked: list[tuple[str, View]] = [("train", view) for view in job.views]
+        asked.append(("validation", "plain"))
+        found: list[NDArray[Any]] = []
+        for split, view in asked:
+            with job.show.bar(f"{title}: {split}, {view}") as told:
+                found.append(
+                    made.rows(
+                        split,
+                        view,
+                        job.feature_folder,
+                        lambda: self._forward(None, end, job.sample),
+                        told,
+                    )
+                )
+        return found[:-1], found[-1]
+
+    def _extraction(self, end: Cut) -> Extraction:
+        job = self._job
+        stored: Stored = "float16" if end.map_hw is not None else "float32"
+        return Extraction(
+            section(job.logits_model, None, end),
+            job.batches,
+            augment=job.recipe.augment,
+            flip=job.recipe.flip,
+            seed=job.seed,
+            stored=stored,
+        )
+
+    def _forward(self, start: Cut | None, end: Cut, sample: NDArray[np.float32]) -> Forward:
+        key = (0 if start is None else start.position, end.position)
+        if key not in self._forwards:
+            made = Forward(section(self._job.logits_model, start, end), sample)
+            self._forwards[key] = made
+            place = f"{start.layer if start else 'picture'} to {end.layer}"
+            self.engines.append(f"{place}: {made.engine}, {made.reason or made.setting}")
+        return self._forwards[key]
+
+
+def _in_chunks(forward: Forward, rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Run stored rows through a network without loading them all."""
+    parts = [
+        forward(np.asarray(rows[i : i + _CHUNK], np.float32)) for i in range(0, len(rows), _CHUNK)
+    ]
+    return np.concatenate(parts)

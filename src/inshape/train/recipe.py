@@ -1,0 +1,152 @@
+"""How a training is done: every number in one printable value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeAlias, get_args
+
+from ..data.augment import Augmentation
+from ..errors import RequestError, UnknownName
+
+ClassWeights: TypeAlias = Literal["none", "balanced", "sqrt"]
+BatchNorm: TypeAlias = Literal["inference", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The choices of a training.
+
+    The head is trained first, on features of the frozen backbone; then the backbone is unfrozen
+    from a stage on, and what stays frozen runs once per view and never again.
+
+    Attributes:
+        unfreeze: which part of the backbone the second phase trains: ``"none"``, ``"last"`` (the
+            layers at the last map's resolution), a number of such stages from the last, a layer's
+            name, or ``"all"``.
+        epochs: the most that the second phase takes, 0 or more.
+        head_epochs: the most that a head takes which is not linear, 1 or more.
+        patience: epochs without a better validation score after which a phase stops.
+        batch_size: pictures per step.
+        learning_rate: of the head in the second phase, at its peak.
+        layer_decay: the rate of the first unfrozen layer relative to the head's, in (0, 1]; the
+            layers between follow geometrically.
+        warmup_epochs: over which the rate rises from 0; afterwards it falls as a half cosine to 0.
+        weight_decay: of kernels (Loshchilov and Hutter, arXiv 1711.05101).
+        label_smoothing: share of the label spread over all classes, in [0, 1).
+        class_weights: ``"balanced"`` weighs each class as much as any other, ``"none"`` each
+            picture as any other, ``"sqrt"`` in between.
+        augment: random changes to pictures: ``"none"``, ``"light"`` or ``"strong"``.
+        views: versions of each picture that are run through the frozen part: the plain one, its
+            mirror image, then random ones. Used where part of the backbone stays frozen.
+        flip: whether left and right may be exchanged.
+        mixup: alpha with which features (or pictures) and labels are mixed, 0 for not at all (Zhang
+            et al., arXiv 1710.09412; Verma et al., arXiv 1806.05236, for features).
+        ema: momentum of a moving average of the weights that is evaluated and kept instead of them,
+            0 for none.
+        batch_norm: ``"inference"`` keeps the pretrained statistics.
+        validation: share of the pictures held out to choose the best epoch, where the source has no
+            validation split.
+
+    Raises:
+        RequestError: if a number is out of range.
+        UnknownName: if a word is none of the choices.
+
+    Example:
+        >>> Recipe(epochs=3).of({"views": 4}).views
+        4
+    """
+
+    unfreeze: str | int = "last"
+    epochs: int = 8
+    head_epochs: int = 40
+    patience: int = 4
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    layer_decay: float = 0.1
+    warmup_epochs: float = 1.0
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+    class_weights: ClassWeights = "none"
+    augment: Augmentation = "light"
+    views: int = 2
+    flip: bool = True
+    mixup: float = 0.2
+    ema: float = 0.0
+    batch_norm: BatchNorm = "inference"
+    validation: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be carried out."""
+        for kind, choices in (
+            ("class_weights", get_args(ClassWeights)),
+            ("augment", get_args(Augmentation)),
+            ("batch_norm", get_args(BatchNorm)),
+        ):
+            if getattr(self, kind) not in choices:
+                raise UnknownName(kind, getattr(self, kind), choices)
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                shown = f"{low} or more" if math.isinf(high) else f"{low} to {high}"
+                raise RequestError(f"{name}={value}; expected {shown}")
+
+    def of(self, changes: Mapping[str, Any]) -> Recipe:
+        """The recipe with some choices changed.
+
+        Args:
+            changes: values by name.
+
+        Raises:
+            UnknownName: if there is no such choice.
+        """
+        names = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in names:
+                raise UnknownName("training option", name, names)
+        return Recipe(**{**asdict(self), **changes})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; ``Recipe(**values)`` reads them back."""
+        return asdict(self)
+
+    def rate(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """The learning rate of a step.
+
+        Args:
+            step: counted over all epochs, from 0.
+            steps_per_epoch: steps in an epoch.
+            epochs: planned.
+
+        Returns:
+            The rate; `learning_rate` at its peak.
+
+        Example:
+            >>> recipe = Recipe(learning_rate=1.0, warmup_epochs=1)
+            >>> [round(recipe.rate(s, 10, 5), 3) for s in (0, 9, 10, 30, 49)]
+            [0.1, 1.0, 1.0, 0.5, 0.004]
+        """
+        total = steps_per_epoch * epochs
+        warm = min(round(self.warmup_epochs * steps_per_epoch), total // 2)
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))
+
+
+_ANY = float("inf")
+_RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (0, _ANY),
+    "head_epochs": (1, _ANY),
+    "patience": (1, _ANY),
+    "batch_size": (1, _ANY),
+    "learning_rate": (0, _ANY),
+    "layer_decay": (1e-6, 1),
+    "warmup_epochs": (0, _ANY),
+    "weight_decay": (0, _ANY),
+    "label_smoothing": (0, 0.99),
+    "views": (1, _ANY),
+    "mixup": (0, _ANY),
+    "ema": (0, 0.99999),
+    "validation": (0.001, 0.9),
+}

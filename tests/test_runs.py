@@ -1,0 +1,183 @@
+"""The run folder: whole files, clear refusals, and the way back from disk."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from inshape.data.prepare import Preparation
+from inshape.errors import OutputExists, RequestError, RunError
+from inshape.runs import Run, versions, write_atomically, write_json
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create(tmp_path / "a", {"seed": 3})
+
+
+def test_a_new_run_holds_its_record_and_folders(run):
+    record = json.loads((run.folder / "run.json").read_text())
+    assert (record["status"], record["seed"], record["format"]) == ("running", 3, 1)
+    assert record["versions"]["keras"] == keras.__version__
+    assert run.checkpoints.is_dir()
+    assert run.exports.is_dir()
+
+
+def test_a_run_comes_back_from_disk(run):
+    run.updated(status="complete", metrics={"accuracy": 0.5})
+    again = Run.open(run.folder)
+    assert again.status == "complete"
+    assert again.record["metrics"] == {"accuracy": 0.5}
+    assert Run.open(again) is again
+
+
+def test_updating_leaves_the_old_value_alone(run):
+    later = run.updated(status="complete")
+    assert (run.status, later.status) == ("running", "complete")
+
+
+@pytest.mark.parametrize("shape", ["97x64x1", "96x96x3", "33x50x4"])
+def test_labels_preparation_and_history_come_back(run, shape):
+    made = Preparation.of(shape, fit="letterbox", fill=12.0)
+    run = run.updated(preparation=made.as_dict())
+    run.save_labels(["a b", "ä", "z"])
+    run.save_history([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "val_loss": 0.25}])
+    again = Run.open(run.folder)
+    assert again.preparation == made
+    assert again.labels == ("a b", "ä", "z")
+    assert again.history() == [
+        {"epoch": "1", "loss": "0.5", "val_loss": ""},
+        {"epoch": "2", "loss": "", "val_loss": "0.25"},
+    ]
+
+
+def test_history_before_the_first_epoch_is_empty(run):
+    assert run.history() == []
+
+
+@pytest.mark.parametrize("shape", [(9, 7, 1), (8, 8, 3)])
+def test_the_model_comes_back_with_the_same_output(run, shape, rng):
+    image = keras.Input(shape)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
+    model = keras.Model(image, keras.layers.Dense(2)(x))
+    run.save_model(model)
+    pictures = rng.uniform(0, 255, (2, *shape)).astype("float32")
+    np.testing.assert_array_equal(run.load_model()(pictures), model(pictures))
+
+
+def test_what_an_unfinished_run_lacks_is_named(run):
+    hint = f"finish it with inshape train --resume {run.folder}"
+    for what, ask in (
+        ("labels.txt", lambda: run.labels),
+        ("preparation", lambda: run.preparation),
+        ("model.keras", run.load_model),
+    ):
+        text = f"{run.folder} holds no {what} yet (its training is running)"
+        with pytest.raises(RequestError, match=re.escape(text)) as caught:
+            ask()
+        assert hint in str(caught.value)
+
+
+def test_a_folder_that_exists_is_refused(run, tmp_path):
+    text = f"{run.folder} exists already; expected a new folder; resume it (--resume {run.folder})"
+    with pytest.raises(OutputExists, match=re.escape(text)):
+        Run.create(run.folder, {})
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "photo.jpg").touch()
+    with pytest.raises(OutputExists, match=re.escape("move it away or name another")):
+        Run.create(tmp_path / "b", {})
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert Run.create(tmp_path / "empty", {}).status == "running"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    text = f"cannot make {tmp_path / 'file' / 'a'}: Not a directory"
+    with pytest.raises(RunError, match=re.escape(text)):
+        Run.create(tmp_path / "file" / "a", {})
+
+
+def test_folders_that_are_no_runs_are_named(tmp_path):
+    text = f"{tmp_path} holds no run.json; expected a run folder"
+    with pytest.raises(RequestError, match=re.escape(text)):
+        Run.open(tmp_path)
+    (tmp_path / "run.json").write_text('{"format"')
+    with pytest.raises(RequestError, match=re.escape("run.json cannot be read (Expecting")):
+        Run.open(tmp_path)
+    (tmp_path / "run.json").write_text('{"format": 9}')
+    text = f"{tmp_path} has run format 9; expected 1"
+    with pytest.raises(RequestError, match=re.escape(text)):
+        Run.open(tmp_path)
+
+
+def test_a_damaged_model_is_one_line(run):
+    run.model_path.write_bytes(b"PK nothing")
+    with pytest.raises(RequestError, match=re.escape(f"{run.model_path} cannot be loaded (")):
+        run.load_model()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    write_atomically(path, lambda p: p.write_text("old"))
+
+    def half(part):
+        part.write_text("ne")
+        raise OSError(28, "No space left on device")
+
+    text = f"cannot write {path}: No space left on device; what was there is unchanged"
+    with pytest.raises(RunError, match=re.escape(text)):
+        write_atomically(path, half)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_real_limit_on_file_size_leaves_the_old_file(tmp_path):
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from inshape.errors import RunError\n"
+        "from inshape.runs import write_json\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "path = Path(sys.argv[1])\n"
+        "write_json(path, {'a': 1})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try: write_json(path, {'a': 'b' * 10_000})\n"
+        "except RunError as error: print(error)\n"
+    )
+    path = tmp_path / "a.json"
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"cannot write {path}: File too large; what was there")
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_no_reader_ever_meets_half_a_file(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": "x" * 100_000})
+    with path.open() as reader:
+        write_json(path, {"a": "y"})
+        assert json.load(reader) == {"a": "x" * 100_000}
+    assert json.loads(path.read_text()) == {"a": "y"}
+
+
+def test_versions_name_what_a_result_depends_on():
+    assert {"python", "keras", "numpy", "inshape"} <= set(versions())
+
+
+def test_opening_a_run_loads_no_framework(run):
+    code = (
+        "import sys; from inshape.runs import Run; Run.open(sys.argv[1]).status\n"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, run.folder], check=True)
