@@ -1,7 +1,7 @@
 """How long ``import inshape`` and ``inshape --help`` take, beside an empty Python program.
 
-Run as ``python -m benchmarks.startup``; exit code 1 says that one of these two took half a second or
-more. The help of a single command is shown beside them; there Typer loads Pydantic.
+Run as ``python -m benchmarks.startup``; exit code 1 says that one of these two took half a second
+or more. The help of a single command is shown beside them; there Typer loads Pydantic.
 """
 
 from __future__ import annotations
