@@ -17,7 +17,11 @@ def model(randomise) -> keras.Model:
     """A model with models in it, a repeated class, and layers without weights."""
     layers = keras.layers
     inner = keras.Sequential(
-        [layers.Conv2D(4, (3, 2), name="first"), layers.BatchNormalization(name="norm")],
+        [
+            layers.Conv2D(4, (3, 2), name="first"),
+            layers.BatchNormalization(name="norm"),
+            layers.Conv2D(4, 1, name="second"),  # Keras 2 puts its weights before norm's statistics
+        ],
         name="inner",
     )
     picture = keras.Input((9, 6, 1))
@@ -47,7 +51,7 @@ def written(model: keras.Model, form: str, folder):
 @pytest.mark.parametrize("form", [".weights.h5", ".keras", ".h5"])
 def test_every_array_has_its_place(form, model, tmp_path):
     names = {".h5": ["stem", "stem_norm", "inner", "last"]}.get(
-        form, ["stem", "stem_norm", "inner/first", "inner/norm", "last"]
+        form, ["stem", "stem_norm", "inner/first", "inner/norm", "inner/second", "last"]
     )
     with open_weights(written(model, form, tmp_path)) as stored:
         slots = stored.slots_of(model)
