@@ -242,6 +242,13 @@ def test_an_unknown_kind_of_layer_is_followed_only_where_that_is_safe(native_out
     assert map_shapes(spec, shape("224x224x3"))[2] == native_out
 
 
+def test_an_unknown_kind_of_layer_that_kept_its_shape_hands_on_the_channels():
+    net = Net()
+    net.layers[0] = net.layers[0].but(native_shape=(224, 224, 3))
+    net.add("opaque", native_shape=(224, 224, 3))
+    assert map_shapes(net.spec(), shape("97x64x1"))[1] == (97, 64, 1)
+
+
 def test_maps_that_no_output_needs_may_vanish():
     spec = vgg16()
     with pytest.raises(VanishingMap):
