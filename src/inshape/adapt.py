@@ -21,7 +21,7 @@ from .shapes import InputShape, ShapeLike
 from .strategies.channels import ChannelRule
 from .strategies.decide import AnyStrategy, decide
 from .strategies.plan import Plan
-from .weights.sources import load_model, load_source
+from .weights.sources import load_source
 from .weights.transplant import TransplantReport, transplant
 
 BackboneLike: TypeAlias = str | Path | keras.Model
@@ -226,7 +226,7 @@ def _resolved(backbone: BackboneLike) -> Backbone | keras.Model:
     if isinstance(backbone, keras.Model):
         return backbone
     if str(backbone).endswith(".keras"):
-        return load_model(backbone)
+        return _from_file(Path(backbone))
     try:
         return find(str(backbone))
     except UnknownName:
@@ -238,6 +238,18 @@ def _resolved(backbone: BackboneLike) -> Backbone | keras.Model:
         raise
 
 
+def _from_file(path: Path) -> keras.Model:
+    if not path.is_file():
+        raise WeightsError(f"no model file at {path}; expected a .keras file, or a backbone's name")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # zipfile, h5py and Keras each raise their own
+        raise WeightsError(
+            f"{path} cannot be loaded as a Keras model ({str(error).splitlines()[0]}); expected a whole "
+            "model saved with model.save('name.keras')"
+        ) from error
+
+
 def _source(
     backbone: Backbone | keras.Model | None, weights: Weights, *, with_top: bool
 ) -> keras.Model:
@@ -245,7 +257,9 @@ def _source(
     if isinstance(backbone, keras.Model):
         return backbone
     assert backbone is not None
-    source = load_source(backbone, weights, include_top=with_top)
+    source = load_source(
+        backbone, weights, include_top=with_top, activation="softmax" if with_top else None
+    )
     return _with_preprocessing(source, backbone) if _is_wrapped(backbone) else source
 
 

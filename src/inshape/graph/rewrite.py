@@ -108,7 +108,7 @@ def rebuild(
     for inline in (open_nested, True):
         rewriter = _Rewriter(spec, edits, needed, inline=inline)
         dtype = graph.inputs[0].dtype
-        picture = keras.Input(shape.as_tuple(), dtype=dtype, name=graph.inputs[0].name)
+        picture = keras.Input(shape.as_tuple(), dtype=dtype, name=_input_name(graph.inputs[0]))
         first, projection = _front(picture, edits)
         results = rewriter.run(graph, [first])
         if wanted is None or all(i in rewriter.tensors for i in wanted):
@@ -230,11 +230,17 @@ class _Rewriter(Walk):
     def _skips(self, first: int, count: int) -> bool:
         return self.needed is not None and self.needed.isdisjoint(range(first, first + count))
 
+    def _ends_inside(self, call: Call) -> bool:
+        """Whether what is asked for lies inside a nested model, which must then be opened."""
+        if self.inline or self.needed is None:
+            return False
+        return not self.needed.issuperset(self._inner_outputs(call))
+
     # Calls of nested models
 
     def nested(self, call: Call, graph: Any) -> Any:
         size = count_calls(graph)
-        if self._skips(call.index, size):
+        if self._skips(call.index, size) or self._ends_inside(call):
             self.position += size
             return None
         if self.inline:
@@ -259,7 +265,7 @@ class _Rewriter(Walk):
         """Build a nested model anew, at the shapes that now reach it."""
         source = call.operation
         inputs = [
-            keras.Input(batch_shape=t.shape, dtype=t.dtype, name=old.name)
+            keras.Input(batch_shape=t.shape, dtype=t.dtype, name=_input_name(old))
             for t, old in zip(call.values, graph.inputs, strict=True)
         ]
         names, self.names = self.names, set()
@@ -392,6 +398,10 @@ def _apply(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: 
             f"layer {path!r} ({type(operation).__name__}) refuses an input of {shapes}: "
             f"{_first_line(error)}; use strategy='resize', which leaves the layers at their own size"
         ) from error
+
+
+def _input_name(tensor: Any) -> str:
+    return tensor._keras_history.operation.name
 
 
 def _frozen_like(source: keras.Model, model: keras.Model) -> keras.Model:
