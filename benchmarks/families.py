@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def randomise(model: keras.Model, seed: int = 0) -> None:
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, keras.layers.BatchNormalization):
             for weight in layer.weights:
-                low, high = (0.5, 1.5) if weight.name.endswith(("gamma", "variance")) else (-0.4, 0.4)
+                low, high = (
+                    (0.5, 1.5) if weight.name.endswith(("gamma", "variance")) else (-0.4, 0.4)
+                )
                 weight.assign(rng.uniform(low, high, weight.shape))
 
 
@@ -122,7 +125,7 @@ def compare(case: Case, shapes: tuple[str, ...] = SHAPES) -> Iterator[Row]:
     top = case.arguments["include_top"]
     for shape in shapes:
         hwc = inshape.InputShape.of(shape).as_tuple()
-        yield _row(case, top, shape, lambda: _constructors(case, hwc, weights), source, hwc, hwc)
+        yield _row(case, top, shape, partial(_constructors, case, hwc, weights), source, hwc, hwc)
     try:
         anywhere = _adapted(source, "?x?x3", "flexible")
     except InshapeError as error:
@@ -134,7 +137,7 @@ def compare(case: Case, shapes: tuple[str, ...] = SHAPES) -> Iterator[Row]:
             case,
             top,
             f"dynamic at {height}x{width}",
-            lambda: _constructors(case, hwc, weights),
+            partial(_constructors, case, hwc, weights),
             anywhere,
             None,
             hwc,
@@ -170,9 +173,7 @@ def _row(
     )
 
 
-def _adapted(
-    source: keras.Model, shape: str | tuple[int, int, int], strategy: str
-) -> keras.Model:
+def _adapted(source: keras.Model, shape: str | tuple[int, int, int], strategy: str) -> keras.Model:
     return inshape.adapt(source, shape, strategy=strategy, head="top")
 
 
@@ -202,7 +203,8 @@ def main() -> None:
     worst = max((r.largest_difference / (r.largest_output or 1) for r in measured), default=0.0)
     exact = sum(r.largest_difference == 0 for r in measured)
     print(
-        f"{len(rows)} comparisons in {time.perf_counter() - start:.0f} s: {exact} equal to the last "
+        f"{len(rows)} comparisons in {time.perf_counter() - start:.0f} s: {exact} equal to the "
+        "last "
         f"bit, largest relative difference {worst:.1e}, {len(rows) - len(measured)} not comparable"
     )
     if options.json:

@@ -56,7 +56,7 @@ CHANNEL_RULES = ("sum", "mean", "luma", [1])
 
 
 def pictures_at(files: Sequence[Path], size_px: int, mode: str = "RGB") -> np.ndarray:
-    """Every picture as a camera of that size delivers it: uint8 (pictures, size, size, channels)."""
+    """Every picture as a camera of that size delivers it: uint8 (count, size, size, channels)."""
     pictures = [_picture(f, size_px, mode) for f in track(files, f"{size_px} px", transient=True)]
     return np.stack(pictures)
 

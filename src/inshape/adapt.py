@@ -67,13 +67,13 @@ class BackbonePlan(Plan):
         """Carry the plan out.
 
         Args:
-            weights: ``"imagenet"``, a path to ``.weights.h5``, ``.h5`` or ``.keras``, or ``None`` for
-                random ones; a model of the user's brings its own.
+            weights: ``"imagenet"``, a path to ``.weights.h5``, ``.h5`` or ``.keras``, or ``None``
+                for random ones; a model of the user's brings its own.
             classes: of the new classifier.
-            head: ``"top"`` keeps the pretrained one; a pool (``"avg"``, ``"max"``, ``"gem"``, or rows and
-                columns) or a `Head` makes a new one. By default average pooling.
-            features: output strides, such as ``[4, 8, 16, 32]``: the model returns the last map at each
-                instead of a head.
+            head: ``"top"`` keeps the pretrained one; a pool (``"avg"``, ``"max"``, ``"gem"``, or
+                rows and columns) or a `Head` makes a new one. By default average pooling.
+            features: output strides, such as ``[4, 8, 16, 32]``: the model returns the last map at
+                each instead of a head.
 
         Returns:
             A plain ``keras.Model``.
@@ -94,7 +94,7 @@ class BackbonePlan(Plan):
         head: HeadLike = None,
         features: Sequence[int] | None = None,
     ) -> Adapted:
-        """Carry the plan out; like `build`, with the plan and the weights' report beside the model."""
+        """Like `build`, with the plan and the weights' report beside the model."""
         ending = _ending(head, classes, features)
         source = _source(self.backbone, weights, with_top=ending == "top")
         spec = read(source)
@@ -128,7 +128,11 @@ class BackbonePlan(Plan):
     @property
     def asked_shape(self) -> InputShape:
         """The shape as the user gave it."""
-        return self.shown_shape if self.strategy == "flexible" and self.shown_shape else self.input_shape
+        return (
+            self.shown_shape
+            if self.strategy == "flexible" and self.shown_shape
+            else self.input_shape
+        )
 
 
 def plan(
@@ -146,8 +150,9 @@ def plan(
             ``keras.applications`` model), a path to a ``.keras`` file, or a ``keras.Model``.
         input_shape: ``"HxWxC"`` (``?``: any), a tuple ``(H, W, C)`` or an `InputShape`.
         strategy: ``"resize"``, ``"rebuild"``, ``"restride"``, ``"flexible"``, or ``"auto"``.
-        channels: ``"sum"``, ``"mean"``, ``"luma"``, ``"tile"``, ``"zero"``, ``"first"``, ``"project"``, a
-            list of the pretrained channels that bands start from (``None``: zero), or ``"auto"``.
+        channels: ``"sum"``, ``"mean"``, ``"luma"``, ``"tile"``, ``"zero"``, ``"first"``,
+            ``"project"``, a list of the pretrained channels that bands start from (``None``: zero),
+            or ``"auto"``.
         options: the strategy's own: ``working_hw``, ``fit``, ``interpolation`` (resize), ``stem``,
             ``factor``, ``output_stride`` (restride).
 
@@ -232,7 +237,8 @@ def _resolved(backbone: BackboneLike) -> Backbone | keras.Model:
     except UnknownName:
         if Path(backbone).exists():
             raise WeightsError(
-                f"backbone {str(backbone)!r} is not a .keras file; expected a name or a whole model; "
+                f"backbone {str(backbone)!r} is not a .keras file; expected a name or a whole "
+                "model; "
                 "give the architecture's name as backbone and the file as weights"
             ) from None
         raise
@@ -242,10 +248,12 @@ def _from_file(path: Path) -> keras.Model:
     if not path.is_file():
         raise WeightsError(f"no model file at {path}; expected a .keras file, or a backbone's name")
     try:
-        return keras.saving.load_model(path, compile=False)
+        model: Any = keras.saving.load_model(path, compile=False)
+        return model
     except Exception as error:  # zipfile, h5py and Keras each raise their own
         raise WeightsError(
-            f"{path} cannot be loaded as a Keras model ({str(error).splitlines()[0]}); expected a whole "
+            f"{path} cannot be loaded as a Keras model ({str(error).splitlines()[0]}); expected a "
+            "whole "
             "model saved with model.save('name.keras')"
         ) from error
 
@@ -279,16 +287,17 @@ def _with_preprocessing(source: keras.Model, backbone: Backbone) -> keras.Model:
     else:
         mean, variance = np.array([123.68, 116.779, 103.939]), np.ones(3)
         _reverse_stem_channels(source)
-    x = keras.layers.Normalization(mean=mean.tolist(), variance=variance.tolist(), name="preprocess")(
-        image
-    )
+    x = keras.layers.Normalization(
+        mean=mean.tolist(), variance=variance.tolist(), name="preprocess"
+    )(image)
     return keras.Model(image, source(x), name=source.name)
 
 
 def _reverse_stem_channels(source: keras.Model) -> None:
     """Let a network that was trained on BGR read RGB, by the order of its stem's kernel."""
     stem = next(layer for layer in source.layers if isinstance(layer, keras.layers.Conv2D))
-    stem.kernel.assign(np.asarray(keras.ops.convert_to_numpy(stem.kernel))[:, :, ::-1])
+    kernel, *bias = stem.get_weights()
+    stem.set_weights([kernel[:, :, ::-1], *bias])
 
 
 def _ending(
@@ -298,14 +307,16 @@ def _ending(
     if features is not None:
         if head is not None or classes is not None:
             raise RequestError(
-                f"features={list(features)} returns maps, so head={head!r} and classes={classes} have "
+                f"features={list(features)} returns maps, so head={head!r} and classes={classes} "
+                "have "
                 "nothing to stand on; leave them out, or leave out features"
             )
         return "maps"
     if head == "top":
         if classes is not None:
             raise RequestError(
-                f"head='top' keeps the pretrained classes, so classes={classes} cannot be met; leave "
+                f"head='top' keeps the pretrained classes, so classes={classes} cannot be met; "
+                "leave "
                 "classes out, or use head='avg'"
             )
         return "top"

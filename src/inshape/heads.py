@@ -24,11 +24,12 @@ class Head:
 
     Attributes:
         classes: how many classes, at least 2; ``None`` gives the pooled features.
-        pool: ``"avg"``, ``"max"``, ``"gem"`` (generalised mean, arXiv 1711.02512), or rows and columns
-            of a fixed grid.
+        pool: ``"avg"``, ``"max"``, ``"gem"`` (generalised mean, arXiv 1711.02512), or rows and
+            columns of a fixed grid.
         dropout: share of values dropped in training before the classifier, in [0, 1).
         hidden: units of a dense layer before the classifier, or ``None``.
-        activation: ``"softmax"`` gives probabilities, ``"logits"`` their logarithms up to a constant.
+        activation: ``"softmax"`` gives probabilities, ``"logits"`` their logarithms up to a
+            constant.
 
     Raises:
         RequestError: if a number is out of range.
@@ -50,7 +51,9 @@ class Head:
         if isinstance(self.pool, str) and self.pool not in get_args(PoolName):
             raise UnknownName("pool", self.pool, get_args(PoolName))
         if not isinstance(self.pool, str) and (len(self.pool) != 2 or min(self.pool) < 1):
-            raise RequestError(f"pool {self.pool}; expected a name, or rows and columns such as (2, 2)")
+            raise RequestError(
+                f"pool {self.pool}; expected a name, or rows and columns such as (2, 2)"
+            )
         if self.activation not in get_args(Activation):
             raise UnknownName("activation", self.activation, get_args(Activation))
         if self.classes is not None and self.classes < 2:
@@ -64,8 +67,8 @@ class Head:
 def attach(base: keras.Model, head: Head) -> keras.Model:
     """Put a head on a model that returns one map.
 
-    The head's layers are named ``head_pool``, ``head_hidden``, ``head_dropout``, ``head_logits`` and
-    ``head_probabilities``; everything else is the backbone.
+    The head's layers are named ``head_pool``, ``head_hidden``, ``head_dropout``, ``head_logits``
+    and ``head_probabilities``; everything else is the backbone.
 
     Args:
         base: a model whose output is (batch, height, width, channels); it is taken over.
@@ -177,6 +180,7 @@ def feature_maps(spec: GraphSpec, shape: InputShape, strides: tuple[int, ...]) -
     if missing:
         there = ", ".join(f"{s:g}" for s in sorted(found))
         raise RequestError(
-            f"features={list(strides)}: {spec.name} has no map at stride {missing[0]}; choose from: {there}"
+            f"features={list(strides)}: {spec.name} has no map at stride {missing[0]}; choose "
+            f"from: {there}"
         )
     return tuple(found[s] for s in strides)

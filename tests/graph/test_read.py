@@ -24,7 +24,12 @@ def test_a_chain_is_read_with_its_numbers():
     spec = read(keras.Model(image, x))
     _, pad, stem, depthwise, pool = spec.layers
     assert (pad.op, pad.pads) == ("pad", ((1, 2), (3, 4)))
-    assert (stem.kernel_hw, stem.stride_hw, stem.padding, stem.use_bias) == ((3, 5), (2, 1), "valid", False)
+    assert (stem.kernel_hw, stem.stride_hw, stem.padding, stem.use_bias) == (
+        (3, 5),
+        (2, 1),
+        "valid",
+        False,
+    )
     assert stem.params == 3 * 5 * 1 * 8
     assert (depthwise.op, depthwise.multiplier, depthwise.padding) == ("depthwise", 2, "same")
     assert pool.native_shape == (24, 33, 16)
@@ -33,7 +38,9 @@ def test_a_chain_is_read_with_its_numbers():
 
 def test_nested_models_are_opened_and_their_native_sizes_filled_in():
     inner_in = keras.Input((None, None, 3))
-    inner = keras.Model(inner_in, layers.Conv2D(4, 3, strides=2, name="conv")(inner_in), name="body")
+    inner = keras.Model(
+        inner_in, layers.Conv2D(4, 3, strides=2, name="conv")(inner_in), name="body"
+    )
     image = keras.Input((97, 64, 3))
     x = keras.Sequential([layers.RandomFlip(name="flip")], name="augment")(image)
     x = inner(x, training=False)
@@ -50,7 +57,9 @@ def test_a_shared_layer_is_counted_once():
     assert [layer.params for layer in spec] == [0, 84, 0]
 
 
-@pytest.mark.parametrize("name", ["MobileNetV3Small", "DenseNet121", "NASNetMobile", "ConvNeXtTiny"])
+@pytest.mark.parametrize(
+    "name", ["MobileNetV3Small", "DenseNet121", "NASNetMobile", "ConvNeXtTiny"]
+)
 def test_costs_of_the_record_add_up_to_the_models_parameters(name):
     model = getattr(keras.applications, name)(weights=None, input_shape=(224, 224, 3))
     spec = read(model)
@@ -103,14 +112,22 @@ def test_without_names_the_pads_themselves_tell():
 def test_channels_first_is_refused():
     image = keras.Input((3, 9, 7))
     conv = layers.Conv2D(2, 3, data_format="channels_first", name="conv")
-    with pytest.raises(GraphError, match=re.escape("layer 'conv' has data_format 'channels_first', expected 'channels_last'")):
+    with pytest.raises(
+        GraphError,
+        match=re.escape("layer 'conv' has data_format 'channels_first', expected 'channels_last'"),
+    ):
         read(keras.Model(image, conv(image)))
 
 
 def test_two_inputs_are_refused():
     a, b = keras.Input((9, 7, 3)), keras.Input((5,))
     model = keras.Model([a, b], [layers.Conv2D(2, 3)(a), layers.Dense(2)(b)], name="two")
-    with pytest.raises(GraphError, match=re.escape("model 'two' takes 2 inputs ((None, 9, 7, 3), (None, 5)), expected one picture")):
+    with pytest.raises(
+        GraphError,
+        match=re.escape(
+            "model 'two' takes 2 inputs ((None, 9, 7, 3), (None, 5)), expected one picture"
+        ),
+    ):
         read(model)
 
 
@@ -119,7 +136,10 @@ def test_a_subclassed_model_is_refused():
         def call(self, x):
             return x
 
-    with pytest.raises(GraphError, match=re.escape("(Own) has no functional graph, so its layers cannot be rewired")):
+    with pytest.raises(
+        GraphError,
+        match=re.escape("(Own) has no functional graph, so its layers cannot be rewired"),
+    ):
         read(Own(name="own"))
 
 

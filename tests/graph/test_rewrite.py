@@ -61,7 +61,9 @@ def test_a_users_nested_model_at_another_shape(rng, randomise):
     model = carried(source, "97x130x3")
     x = pictures(rng, 97, 130, 3)
     np.testing.assert_allclose(run(model, x), run(expected, x), rtol=1e-5, atol=1e-5)
-    assert [layer.name for layer in model.layers][-3:] == [layer.name for layer in source.layers][-3:]
+    assert [layer.name for layer in model.layers][-3:] == [layer.name for layer in source.layers][
+        -3:
+    ]
     assert isinstance(model.get_layer("body"), keras.Model)
 
 
@@ -174,7 +176,9 @@ def test_frozen_layers_stay_frozen():
 
 
 def test_a_sequential_model_inside_stays_sequential():
-    source = keras.applications.ConvNeXtTiny(weights=None, include_top=False, input_shape=(64, 64, 3))
+    source = keras.applications.ConvNeXtTiny(
+        weights=None, include_top=False, input_shape=(64, 64, 3)
+    )
     model, _ = rebuild(source, "97x64x3")
     kinds = {layer.name: type(layer) for layer in source.layers}
     assert {layer.name: type(layer) for layer in model.layers} == kinds
@@ -216,7 +220,9 @@ def test_a_layer_that_refuses_its_new_input_is_named():
     x = layers.Reshape((64, 3), name="rows")(image)
     x = layers.Conv1D(2, 64, name="all")(x)
     source = keras.Model(image, x)
-    with pytest.raises(GraphError, match=re.escape("layer 'rows' (Reshape) refuses an input of (None, 9, 7, 3)")):
+    with pytest.raises(
+        GraphError, match=re.escape("layer 'rows' (Reshape) refuses an input of (None, 9, 7, 3)")
+    ):
         rebuild(source, "9x7x3")
 
 
@@ -225,4 +231,7 @@ def test_structured_outputs_keep_their_structure():
     x = layers.Conv2D(4, 3)(image)
     source = keras.Model(image, {"map": x, "pooled": layers.GlobalMaxPooling2D()(x)})
     model, _ = rebuild(source, inshape.InputShape(9, 7, 3))
-    assert {k: v.shape for k, v in model.output.items()} == {"map": (None, 7, 5, 4), "pooled": (None, 4)}
+    assert {k: v.shape for k, v in model.output.items()} == {
+        "map": (None, 7, 5, 4),
+        "pooled": (None, 4),
+    }

@@ -48,7 +48,9 @@ def assert_near(found, expected, tolerance=2e-5):
 # Channels
 
 
-@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny"])
+@pytest.mark.parametrize(
+    "name", ["MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny"]
+)
 def test_one_channel_by_sum_equals_three_equal_channels(name, rng, randomise):
     source = getattr(apps, name)(weights=None, input_shape=(64, 64, 3), include_top=False)
     randomise(source)
@@ -74,7 +76,9 @@ def test_an_explicit_list_takes_the_named_channels(small, rng):
 
 @pytest.mark.parametrize("channels", [1, 5])
 def test_a_projection_begins_as_the_repetition_or_the_first_three(small, rng, channels):
-    model = inshape.adapt(small, f"65x96x{channels}", strategy="rebuild", channels="project", head="top")
+    model = inshape.adapt(
+        small, f"65x96x{channels}", strategy="rebuild", channels="project", head="top"
+    )
     three = inshape.adapt(small, "65x96x3", strategy="rebuild", head="top")
     x = pictures(rng, 65, 96, channels)
     assert_near(run(model, x), run(three, np.repeat(x, 3, -1) if channels == 1 else x[..., :3]))
@@ -102,7 +106,9 @@ def test_the_dynamic_model_equals_the_static_one(small, rng, height_width):
 
 def test_keras_own_dynamic_model_does_not(small, rng):
     """The trap that the test above guards against is real."""
-    theirs = apps.MobileNetV3Small(weights=None, input_shape=(None, None, 3), classifier_activation=None)
+    theirs = apps.MobileNetV3Small(
+        weights=None, input_shape=(None, None, 3), classifier_activation=None
+    )
     theirs.set_weights(small.get_weights())
     static = inshape.adapt(small, (97, 130, 3), strategy="rebuild", head="top")
     x = pictures(rng, 97, 130, 3)
@@ -112,7 +118,9 @@ def test_keras_own_dynamic_model_does_not(small, rng):
 @pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
 def test_resize_equals_resizing_beforehand(small, rng, fit):
     options = {"pad_to_aspect_ratio": fit == "letterbox", "crop_to_aspect_ratio": fit == "crop"}
-    model = inshape.adapt(small, "97x130x3", strategy="resize", working_hw=(128, 96), fit=fit, head="top")
+    model = inshape.adapt(
+        small, "97x130x3", strategy="resize", working_hw=(128, 96), fit=fit, head="top"
+    )
     bare = inshape.adapt(small, "128x96x3", strategy="rebuild", head="top")
     x = pictures(rng, 97, 130, 3)
     assert_near(run(model, x), run(bare, layers.Resizing(128, 96, **options)(x)))
@@ -148,7 +156,9 @@ def test_a_nearest_stem_equals_nearest_enlargement(name, shape, rng, randomise):
 @pytest.mark.parametrize("method", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size_hw", [(48, 48), (49, 64)])
 def test_a_composed_stem_equals_enlargement_away_from_the_border(small, rng, method, size_hw):
-    model = inshape.adapt(small, (*size_hw, 3), strategy="restride", stem=method, factor=2, features=[1])
+    model = inshape.adapt(
+        small, (*size_hw, 3), strategy="restride", stem=method, factor=2, features=[1]
+    )
     twice = (2 * size_hw[0], 2 * size_hw[1])
     bare = inshape.adapt(small, (*twice, 3), strategy="rebuild", features=[2])
     x = pictures(rng, *size_hw, 3)
@@ -168,7 +178,9 @@ def test_a_plain_stem_keeps_its_kernel(small, rng):
     model = inshape.adapt(small, "48x65x3", strategy="restride", stem="plain", head="top")
     stem = model.get_layer("conv")
     assert stem.strides == (1, 1)
-    np.testing.assert_array_equal(np.asarray(stem.kernel), np.asarray(small.get_layer("conv").kernel))
+    np.testing.assert_array_equal(
+        np.asarray(stem.kernel), np.asarray(small.get_layer("conv").kernel)
+    )
 
 
 @pytest.mark.parametrize("output_stride", [16, 8, 4])
@@ -183,14 +195,18 @@ def test_a_plain_stem_keeps_its_kernel(small, rng):
         ("ConvNeXtTiny", (97, 128, 3)),
     ],
 )
-def test_dilation_keeps_the_old_sampling_points(name, shape, output_stride, rng, randomise, minimalistic):
+def test_dilation_keeps_the_old_sampling_points(
+    name, shape, output_stride, rng, randomise, minimalistic
+):
     if name == "MobileNetV3Small":
         source = minimalistic
     else:
         source = getattr(apps, name)(weights=None, include_top=False, input_shape=(224, 224, 3))
         randomise(source)
     f = 32 // output_stride
-    dense = inshape.adapt(source, shape, strategy="restride", output_stride=output_stride, features=[output_stride])
+    dense = inshape.adapt(
+        source, shape, strategy="restride", output_stride=output_stride, features=[output_stride]
+    )
     plain = inshape.adapt(source, shape, strategy="rebuild", features=[32])
     x = pictures(rng, *shape)
     assert_near(run(dense, x)[:, ::f, ::f], run(plain, x), 1e-4)

@@ -1,0 +1,1 @@
+"""The only rooms that touch Keras internals: reading, editing and rebuilding a model."""

@@ -91,8 +91,8 @@ class ResampleKernel:
 class SetConstants:
     """Give a layer other per-channel constants (a ``Normalization``'s mean, say).
 
-    A value that is a weight in the model (``Normalization`` after ``adapt``) is not listed here: the
-    transplant converts it by the same matrix as the stem's kernel.
+    A value that is a weight in the model (``Normalization`` after ``adapt``) is not listed here:
+    the transplant converts it by the same matrix as the stem's kernel.
     """
 
     layer: int

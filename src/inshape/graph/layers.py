@@ -42,7 +42,8 @@ class AdaptivePooling2D(keras.layers.Layer):
 
     def _pool(self, maps: Any, axis: int) -> Any:
         cells = self.grid_hw[axis - 1]
-        length = maps.shape[axis] if maps.shape[axis] is not None else ops.shape(maps)[axis]
+        shape: Any = ops.shape(maps)
+        length = shape[axis]  # a number where it is known, else a tensor
         if isinstance(length, int) and length == cells:
             return maps
         reduce = ops.mean if self.mode == "avg" else ops.max
@@ -96,8 +97,8 @@ class GeneralizedMeanPooling2D(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Pool over height and width."""
-        clipped = ops.maximum(inputs, self.eps)
-        return ops.mean(clipped**self.exponent, axis=(1, 2)) ** (1.0 / self.exponent)
+        powers = ops.power(ops.maximum(inputs, self.eps), self.exponent)
+        return ops.power(ops.mean(powers, axis=(1, 2)), 1.0 / self.exponent)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """One value per channel."""

@@ -68,7 +68,9 @@ def mark_parity_pads(spec: GraphSpec) -> GraphSpec:
         if _COMPUTED.search(spec[i].name) or (both_seen and not _FIXED.search(spec[i].name))
     }
     return spec.but(
-        layers=tuple(layer.but(parity_pads=True) if layer.index in marked else layer for layer in spec)
+        layers=tuple(
+            layer.but(parity_pads=True) if layer.index in marked else layer for layer in spec
+        )
     )
 
 

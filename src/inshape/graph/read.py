@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from ..errors import GraphError, ShapeError
 from ..geometry.sizes import map_shapes
@@ -18,11 +19,17 @@ _KINDS: dict[str, OpKind] = {
     **dict.fromkeys(("UnitNormalization", "RMSNormalization"), "norm"),
     **dict.fromkeys(("Rescaling", "Normalization"), "rescale"),
     **dict.fromkeys(("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax"), "activation"),
-    **dict.fromkeys(("Add", "Multiply", "Subtract", "Average", "Maximum", "Minimum"), "elementwise"),
+    **dict.fromkeys(
+        ("Add", "Multiply", "Subtract", "Average", "Maximum", "Minimum"), "elementwise"
+    ),
     **dict.fromkeys(("TrueDivide", "Divide", "Power", "BiasAdd", "LayerScale"), "elementwise"),
-    **dict.fromkeys(("Relu", "Relu6", "Sigmoid", "HardSigmoid", "HardSwish", "HardSilu"), "activation"),
+    **dict.fromkeys(
+        ("Relu", "Relu6", "Sigmoid", "HardSigmoid", "HardSwish", "HardSilu"), "activation"
+    ),
     **dict.fromkeys(("Silu", "Gelu", "Tanh", "Clip", "Swish"), "activation"),
-    **dict.fromkeys(("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout"), "identity"),
+    **dict.fromkeys(
+        ("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout"), "identity"
+    ),
     **dict.fromkeys(("StochasticDepth", "Identity", "ActivityRegularization"), "identity"),
 }
 _FIXED_SIZE = ("Resizing", "CenterCrop", "RandomCrop")
@@ -197,7 +204,7 @@ def _constants(layer: Any) -> tuple[tuple[str, tuple[float, ...]], ...]:
     found: list[tuple[str, tuple[float, ...]]] = []
     for name in names.get(type(layer).__name__, ()):
         value = getattr(layer, name)
-        flat = keras.ops.convert_to_numpy(keras.ops.ravel(value)) if value is not None else ()
+        flat = np.ravel(value if value is not None else ()).tolist()
         if len(flat) > 1:
-            found.append((name.removeprefix("input_"), tuple(float(v) for v in flat)))
+            found.append((name.removeprefix("input_"), tuple(flat)))
     return tuple(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,24 +10,16 @@ from typing import Any
 import keras
 from keras import tree
 
-from ..errors import GraphError
-from ..geometry.sizes import same_padding
-from ..geometry.spec import NO_PADS, Front, GraphSpec, Pads
+from ..geometry.spec import NO_PADS, GraphSpec
 from ..shapes import InputShape, ShapeLike
+from .changes import Changes, front_layers
 from .edits import (
-    Bypass,
     Edit,
-    PoolToGrid,
-    ResampleKernel,
-    SetConstants,
-    SetDilation,
     SetFront,
-    SetPadding,
-    SetPads,
-    SetStride,
 )
 from .layers import AdaptivePooling2D
 from .read import read
+from .remake import applied_to, remade
 from .walk import Call, Walk, count_calls, functional_graph, picture_model, unwrap
 
 
@@ -74,8 +65,8 @@ def rebuild(
     """Build a model again at another input shape, sharing nothing with the source.
 
     Every layer is made anew from its configuration, so the new model's weights are fresh;
-    `weights.transplant` carries them over. Nested models stay nested, unless an output inside one is
-    asked for.
+    `weights.transplant` carries them over. Nested models stay nested, unless an output inside one
+    is asked for.
 
     Args:
         model: a functional Keras model that takes one picture; it is not changed.
@@ -109,7 +100,7 @@ def rebuild(
         rewriter = _Rewriter(spec, edits, needed, inline=inline)
         dtype = graph.inputs[0].dtype
         picture = keras.Input(shape.as_tuple(), dtype=dtype, name=_input_name(graph.inputs[0]))
-        first, projection = _front(picture, edits)
+        first, projection = front_layers(picture, edits)
         results = rewriter.run(graph, [first])
         if wanted is None or all(i in rewriter.tensors for i in wanted):
             break
@@ -134,72 +125,6 @@ def ancestors(spec: GraphSpec, outputs: Iterable[int]) -> frozenset[int]:
     return frozenset(found)
 
 
-def _front(picture: Any, edits: Sequence[Edit]) -> tuple[Any, keras.layers.Layer | None]:
-    """Put the resizing and channel layers in front, if an edit asks for them."""
-    front = next((e.front for e in reversed(edits) if isinstance(e, SetFront)), Front())
-    x = picture
-    if front.resize_hw is not None:
-        height, width = front.resize_hw
-        x = keras.layers.Resizing(
-            height,
-            width,
-            interpolation=front.interpolation,
-            pad_to_aspect_ratio=front.fit == "letterbox",
-            crop_to_aspect_ratio=front.fit == "crop",
-            name="fit_picture",
-        )(x)
-    projection = None
-    if front.channels == "repeat":
-        x = keras.layers.Concatenate(name="repeat_channel")([x] * front.network_channels)
-    elif front.channels == "project":
-        projection = keras.layers.Conv2D(
-            front.network_channels, 1, use_bias=False, name="project_channels"
-        )
-        x = projection(x)
-    return x, projection
-
-
-class _Changes:
-    """The edits of one layer, sorted by what they do."""
-
-    def __init__(self) -> None:
-        self.config: dict[str, Any] = {}
-        self.pads: Pads | None = None
-        self.bypass = False
-        self.grid_hw: tuple[int, int] | None = None
-
-    def add(self, edit: Edit) -> None:
-        match edit:
-            case SetStride(_, stride_hw):
-                self.config["strides"] = stride_hw
-            case SetDilation(_, dilation_hw):
-                self.config["dilation_rate"] = dilation_hw
-            case ResampleKernel():
-                self.config |= {"kernel_size": edit.kernel_hw, "strides": edit.stride_hw}
-                self._pad(edit.pads, edit.kernel_hw, edit.stride_hw)
-            case SetPadding(_, "same" | "valid" as padding):
-                self.config["padding"], self.pads = padding, None
-            case SetPadding(_, pads):
-                self.config["padding"], self.pads = "valid", pads
-            case SetPads(_, pads):
-                self.config["padding"] = pads
-            case Bypass():
-                self.bypass = True
-            case PoolToGrid(_, grid_hw):
-                self.grid_hw = grid_hw
-            case SetConstants(_, constants):
-                self.config |= {key: list(values) for key, values in constants}
-            case SetFront():
-                pass
-
-    def _pad(self, pads: Pads, kernel_hw: tuple[int, int], stride_hw: tuple[int, int]) -> None:
-        """Pad as ``"same"`` where that is equal at every size, which needs no layer of its own."""
-        at_stride_one = tuple(same_padding(k, k, 1) for k in kernel_hw)
-        same = stride_hw == (1, 1) and pads == at_stride_one
-        self.config["padding"] = "same" if same else "valid"
-        self.pads = None if same else pads
-
-
 class _Rewriter(Walk):
     def __init__(
         self, spec: GraphSpec, edits: Sequence[Edit], needed: frozenset[int] | None, *, inline: bool
@@ -214,8 +139,8 @@ class _Rewriter(Walk):
         self.models: dict[int, keras.Model] = {}
         self.names: set[str] = set()
         self.context: dict[str, Any] = {}
-        self.per_call: defaultdict[int, _Changes] = defaultdict(_Changes)
-        self.per_layer: defaultdict[int, _Changes] = defaultdict(_Changes)
+        self.per_call: defaultdict[int, Changes] = defaultdict(Changes)
+        self.per_layer: defaultdict[int, Changes] = defaultdict(Changes)
         for edit in edits:
             if isinstance(edit, SetFront):
                 continue
@@ -256,7 +181,7 @@ class _Rewriter(Walk):
         else:
             self.position += size
         args, kwargs = unwrap((call.args, call.kwargs))
-        results = tree.flatten(_apply(model, args, kwargs, call.name))
+        results = tree.flatten(applied_to(model, args, kwargs, call.name))
         for index, tensor in zip(self._inner_outputs(call), results, strict=True):
             self._keep(index, call.path[:-1], tensor)
         return results
@@ -288,7 +213,7 @@ class _Rewriter(Walk):
     def leaf(self, call: Call) -> Any:
         if self._skips(call.index, 1):
             return None
-        at_call = self.per_call.get(call.index, _Changes())
+        at_call = self.per_call.get(call.index, Changes())
         args, kwargs = unwrap((call.args, call.kwargs))
         if at_call.bypass:
             return self._keep(call.index, call.path[:-1], call.values[0])
@@ -301,7 +226,9 @@ class _Rewriter(Walk):
         operation = self._made(call)
         accepted = getattr(operation, "_call_context_args", ())
         kwargs |= {k: v for k, v in self.context.items() if k in accepted and kwargs.get(k) is None}
-        return self._keep(call.index, call.path[:-1], _apply(operation, args, kwargs, call.name))
+        return self._keep(
+            call.index, call.path[:-1], applied_to(operation, args, kwargs, call.name)
+        )
 
     def _keep(self, index: int, models: tuple[str, ...], result: Any) -> Any:
         """Remember a tensor that the outermost model can return."""
@@ -313,7 +240,7 @@ class _Rewriter(Walk):
         """The new layer for a call, the same one for every call of the same layer."""
         source = call.operation
         if id(source) not in self.made:
-            changes = self.per_layer.get(self.spec[call.index].layer, _Changes()).config
+            changes = self.per_layer.get(self.spec[call.index].layer, Changes()).config
             new = remade(source, changes, self._name(call), call.name)
             self.made[id(source)] = new
             if isinstance(source, keras.layers.Layer):
@@ -351,55 +278,6 @@ class _OutputFinder(Walk):
         return self.run(graph, list(call.values))
 
 
-def remade(source: Any, changes: dict[str, Any], name: str, path: str) -> Any:
-    """Make a layer or operation anew from its configuration.
-
-    Args:
-        source: a Keras layer or operation; it is not changed.
-        changes: configuration entries to replace.
-        name: the new layer's name.
-        path: the source's path, for messages.
-
-    Returns:
-        A layer that shares no weights with the source.
-
-    Raises:
-        GraphError: if its configuration does not build it again.
-    """
-    if not isinstance(source, keras.layers.Layer):
-        new = copy.copy(source)  # operations hold no weights; only their place in the graph is theirs
-        new._inbound_nodes, new._outbound_nodes, new.name = [], [], name
-        return new
-    if isinstance(source, keras.layers.Lambda):
-        return keras.layers.Lambda(
-            source.function,
-            output_shape=source._output_shape,
-            mask=source.mask,
-            arguments=source.arguments,
-            name=name,
-            dtype=source.dtype_policy,
-            trainable=source.trainable,
-        )
-    try:
-        return type(source).from_config({**source.get_config(), **changes, "name": name})
-    except Exception as error:  # whatever a user's own layer raises
-        raise GraphError(
-            f"layer {path!r} ({type(source).__name__}) cannot be made again from its configuration: "
-            f"{_first_line(error)}; give the class a get_config() that returns its arguments"
-        ) from error
-
-
-def _apply(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
-    try:
-        return operation(*args, **kwargs)
-    except Exception as error:  # Keras raises ValueError, TypeError and its backends' own errors
-        shapes = ", ".join(str(tuple(t.shape)) for t in tree.flatten(args) if hasattr(t, "shape"))
-        raise GraphError(
-            f"layer {path!r} ({type(operation).__name__}) refuses an input of {shapes}: "
-            f"{_first_line(error)}; use strategy='resize', which leaves the layers at their own size"
-        ) from error
-
-
 def _input_name(tensor: Any) -> str:
     return tensor._keras_history.operation.name
 
@@ -428,8 +306,3 @@ def _as_chain(inputs: list[Any], results: list[Any]) -> list[keras.layers.Layer]
         tensor = parents[0]
     chain.reverse()
     return chain if len(set(map(id, chain))) == len(chain) else None
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__

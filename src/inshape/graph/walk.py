@@ -80,7 +80,8 @@ def picture_model(model: Any) -> Any:
     """
     if not isinstance(model, keras.Model):
         raise GraphError(
-            f"got {type(model).__name__}, expected a keras.Model, a backbone's name or a .keras file"
+            f"got {type(model).__name__}, expected a keras.Model, a backbone's name or a .keras "
+            "file"
         )
     graph = functional_graph(model)
     if graph is None:
@@ -92,7 +93,8 @@ def picture_model(model: Any) -> Any:
     if len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 4:
         shapes = ", ".join(str(tuple(t.shape)) for t in graph.inputs)
         raise GraphError(
-            f"model {model.name!r} takes {len(graph.inputs)} inputs ({shapes}), expected one picture "
+            f"model {model.name!r} takes {len(graph.inputs)} inputs ({shapes}), expected one "
+            "picture "
             "(batch, height, width, channels)"
         )
     return graph
@@ -150,7 +152,9 @@ class Walk(ABC):
                 operation=node.operation,
                 args=args,
                 kwargs=kwargs,
-                values=tuple(v.content for v in tree.flatten((args, kwargs)) if isinstance(v, Value)),
+                values=tuple(
+                    v.content for v in tree.flatten((args, kwargs)) if isinstance(v, Value)
+                ),
                 outputs=tuple(node.outputs),
             )
             inner = functional_graph(node.operation)
@@ -169,4 +173,8 @@ class Walk(ABC):
 
 def unwrap(arguments: Any) -> Any:
     """Arguments with each `Value` replaced by its content."""
-    return tree.map_structure(lambda v: v.content if isinstance(v, Value) else v, arguments)
+
+    def content(value: Any) -> Any:
+        return value.content if isinstance(value, Value) else value
+
+    return tree.map_structure(content, arguments)

@@ -22,7 +22,7 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[StrategyName, str]:
     |---|---|---|
     | height or width unknown | `flexible` | one model for many sizes |
     | below 0.2 of native | `resize` | even a stem of stride 1 would leave a map of a few pixels |
-    | 0.2 to 0.75, stem's stride is divisible | `restride` | objects keep the size they were trained at |
+    | 0.2 to 0.75, divisible stem stride | `restride` | objects keep the size they were trained at |
     | 0.2 to 0.75 otherwise | `resize` | the same, by an enlargement in front |
     | 0.75 and more | `rebuild` | the layers as they are cost least and lose little |
 
@@ -58,6 +58,9 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[StrategyName, str]:
         except AmbiguousStem:
             return "resize", f"{size}, and there is no single stem whose stride could be divided"
         if stem.op == "conv" and direction == "up" and factor > 1:
-            return "restride", f"{size}; a stem of a {factor} times smaller stride keeps the maps' size"
+            return (
+                "restride",
+                f"{size}; a stem of a {factor} times smaller stride keeps the maps' size",
+            )
         return "resize", f"{size}, and the stem's stride cannot be divided"
     return "rebuild", f"{size}, near enough or larger"

@@ -16,7 +16,8 @@ from ..weights.channels import channel_matrix, convert_constants, resolve_rule
 from .stem import find_stem
 
 ChannelRule: TypeAlias = (
-    Literal["auto", "sum", "mean", "luma", "tile", "zero", "first", "project"] | Sequence[int | None]
+    Literal["auto", "sum", "mean", "luma", "tile", "zero", "first", "project"]
+    | Sequence[int | None]
 )
 
 
@@ -29,7 +30,8 @@ class ChannelPlan:
         old: channels of the pretrained network.
         new: channels of the new input.
         stem: position of the stem whose kernel is converted, or ``None`` where none is.
-        matrix: rows for new channels, columns for pretrained ones; ``None`` where nothing is converted.
+        matrix: rows for new channels, columns for pretrained ones; ``None`` where nothing is
+            converted.
         front: ``"repeat"`` or ``"project"`` where a layer in front restores the pretrained count.
         edits: new per-channel constants.
         reason: why it is done in this way.
@@ -47,7 +49,9 @@ class ChannelPlan:
     def __str__(self) -> str:
         if self.new == self.old and self.matrix is None:
             return f"{self.new}, as pretrained"
-        return f"{self.old} -> {self.new} by {self.rule}" + (f" ({self.reason})" if self.reason else "")
+        return f"{self.old} -> {self.new} by {self.rule}" + (
+            f" ({self.reason})" if self.reason else ""
+        )
 
     def as_matrix(self) -> np.ndarray | None:
         """The matrix as an array."""
@@ -57,10 +61,10 @@ class ChannelPlan:
 def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> ChannelPlan:
     """Decide how pretrained channels become the new input's.
 
-    The stem's kernel is multiplied by the rule's matrix, and constants per channel that stand before
-    it (mean, variance, scale) are converted with it. Where those constants differ between channels, a
-    single channel cannot carry them, so that ``"sum"`` repeats the channel in front instead: equal to
-    a grey picture repeated three times, to the last bit.
+    The stem's kernel is multiplied by the rule's matrix, and constants per channel that stand
+    before it (mean, variance, scale) are converted with it. Where those constants differ between
+    channels, a single channel cannot carry them, so that ``"sum"`` repeats the channel in front
+    instead: equal to a grey picture repeated three times, to the last bit.
 
     Args:
         spec: a graph as read.
@@ -88,7 +92,11 @@ def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> Cha
     """
     old, new = spec.input_shape.channels, target.channels
     resolved = resolve_rule(rule, new, old)
-    name = resolved if isinstance(resolved, str) else ",".join("-" if c is None else str(c) for c in resolved)
+    name = (
+        resolved
+        if isinstance(resolved, str)
+        else ",".join("-" if c is None else str(c) for c in resolved)
+    )
     if resolved == "project":
         why = "a learned 1x1 convolution in front"
         return ChannelPlan(name, old, new, front="project", reason=why)
@@ -108,13 +116,17 @@ def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> Cha
         )
     if stem.op != "conv" or stem.groups != 1:
         raise StrategyError(
-            f"channels={name!r}: the stem {stem.name!r} is a {stem.op} convolution of {stem.groups} "
+            f"channels={name!r}: the stem {stem.name!r} is a {stem.op} convolution of "
+            f"{stem.groups} "
             "groups, expected a plain one; use channels='project'"
         )
     edits = tuple(
         SetConstants(
             layer.index,
-            tuple((key, tuple(convert_constants(np.array(v), matrix))) for key, v in layer.constants),
+            tuple(
+                (key, tuple(convert_constants(values, matrix, key).tolist()))  # pyright: ignore[reportArgumentType]
+                for key, values in layer.constants
+            ),
         )
         for layer in per_channel
         if layer.constants

@@ -31,10 +31,10 @@ def dilated(spec: GraphSpec, target: InputShape, output_stride: int) -> tuple[Ed
     """Edits that keep the map's stride at ``output_stride`` at most.
 
     A layer whose stride would pass it loses that stride and keeps its own dilation; every later
-    convolution is dilated by the strides lost so far. The old left padding is kept, multiplied by that
-    dilation, and the right one extended, so that the old map is exactly every f-th value of the new
-    one, ``[:, ::f, ::f]``. Chen et al.: DeepLab, arXiv 1606.00915; the à trous algorithm of Holschneider
-    et al. 1989.
+    convolution is dilated by the strides lost so far. The old left padding is kept, multiplied by
+    that dilation, and the right one extended, so that the old map is exactly every f-th value of
+    the new one, ``[:, ::f, ::f]``. Chen et al.: DeepLab, arXiv 1606.00915; the à trous algorithm of
+    Holschneider et al. 1989.
 
     Args:
         spec: the graph, right at the target shape.
@@ -45,7 +45,8 @@ def dilated(spec: GraphSpec, target: InputShape, output_stride: int) -> tuple[Ed
         The edits; none if no layer's stride passes ``output_stride``.
 
     Raises:
-        StrategyError: if strides cannot end at ``output_stride``, or a pooling layer would have to be
+        StrategyError: if strides cannot end at ``output_stride``, or a pooling layer would have to
+        be
             dilated.
 
     Example:
@@ -95,9 +96,7 @@ class _Dilation:
                 raise self._refusal(layer, "stands where the map has become denser")
             return [], layer, before
         stride_hw, lost_hw = self._split(layer, before)
-        after = _Grid(
-            _times(before.stride_hw, stride_hw), _times(before.denser_hw, lost_hw)
-        )
+        after = _Grid(_times(before.stride_hw, stride_hw), _times(before.denser_hw, lost_hw))
         if stride_hw == layer.stride_hw and not before.is_denser:
             return [], layer, after
         if layer.op in ("max_pool", "avg_pool"):
@@ -124,7 +123,8 @@ class _Dilation:
             keep = stride if so_far * stride <= self.output_stride else self.output_stride // so_far
             if keep < 1 or stride % keep:
                 raise StrategyError(
-                    f"output_stride={self.output_stride}: layer {layer.name!r} has stride {stride} at "
+                    f"output_stride={self.output_stride}: layer {layer.name!r} has stride "
+                    f"{stride} at "
                     f"stride {so_far}, which cannot end there; expected a power of two from "
                     "the stem's stride on, such as 8 or 16"
                 )
@@ -138,9 +138,7 @@ class _Dilation:
     def _absorb(self, pad: LayerSpec, before: _Grid) -> tuple[list[Edit], LayerSpec, _Grid]:
         """Take a padding layer out if the convolutions behind it must be padded otherwise."""
         windows = [self.spec[i] for i in self.readers[pad.index]]
-        changes = before.is_denser or any(
-            self._split(w, before)[0] != w.stride_hw for w in windows
-        )
+        changes = before.is_denser or any(self._split(w, before)[0] != w.stride_hw for w in windows)
         if not changes:
             return [], pad, before
         return [Bypass(pad.index)], pad.but(op="identity"), before
@@ -169,14 +167,16 @@ class _Dilation:
             assert length is not None
             left = old_pads[axis][0] * before.denser_hw[axis]
             outputs = -(-length // stride_hw[axis])
-            reach = (outputs - 1) * stride_hw[axis] + (layer.kernel_hw[axis] - 1) * dilation_hw[axis]
+            reach = (outputs - 1) * stride_hw[axis] + (layer.kernel_hw[axis] - 1) * dilation_hw[
+                axis
+            ]
             pads.append((left, max(0, reach + 1 - length - left)))
         new_pads: Pads = (pads[0], pads[1])
         edits.append(SetPadding(layer.index, new_pads))
         return edits, changed.but(padding="valid", pads=new_pads)
 
     def _old_pads(self, layer: LayerSpec) -> Pads:
-        """The zeros around a convolution's input before any change, a padding layer's among them."""
+        """The zeros around a convolution's input before any change."""
         source = self.spec[layer.inputs[0]]
         if source.op == "pad" and self.new_layers[source.index].op == "identity":
             return source.pads

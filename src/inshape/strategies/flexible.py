@@ -35,5 +35,7 @@ def flexible(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "au
     anywhere = InputShape(None, None, target.channels)
     plan = layers_plan("flexible", spec, anywhere, channels)
     native = spec.input_shape
-    shown = InputShape(target.height or native.height, target.width or native.width, target.channels)
+    shown = InputShape(
+        target.height or native.height, target.width or native.width, target.channels
+    )
     return plan.but(shown_shape=shown)

@@ -15,10 +15,10 @@ def fitted(spec: GraphSpec, target: InputShape) -> tuple[Edit, ...]:
     """Edits that make the same layers right at another height and width.
 
     Padding that was computed from the parity of the old size becomes ``padding="same"`` of the
-    convolution behind it, which is equal at every size (odd kernel, stride 2); where a pooling layer
-    reads it, or the kernel is even, it is computed anew. A ``Flatten`` whose map has another size than
-    in training gets an adaptive average pooling to the trained grid in front, so that the dense layers
-    behind it keep their weights.
+    convolution behind it, which is equal at every size (odd kernel, stride 2); where a pooling
+    layer reads it, or the kernel is even, it is computed anew. A ``Flatten`` whose map has another
+    size than in training gets an adaptive average pooling to the trained grid in front, so that the
+    dense layers behind it keep their weights.
 
     Args:
         spec: a graph as read, possibly with edits applied.
@@ -68,18 +68,24 @@ def pads_at(layer: LayerSpec, read_shape: tuple[int | None, ...]) -> Pads:
             strict=True,
         )
     )
-    assert top_bottom is not None and left_right is not None
+    assert top_bottom is not None
+    assert left_right is not None
     return top_bottom, left_right
 
 
 def _parity_edits(
-    spec: GraphSpec, target: InputShape, pad: LayerSpec, windows: list[LayerSpec], before: list[Edit]
+    spec: GraphSpec,
+    target: InputShape,
+    pad: LayerSpec,
+    windows: list[LayerSpec],
+    before: list[Edit],
 ) -> list[Edit]:
     if all(w.is_conv and w.stride_hw == (2, 2) and _is_odd(w) for w in windows):
         return [Bypass(pad.index), *(SetPadding(w.index, "same") for w in windows)]
     if not target.is_static:
         raise FixedShape(
-            f"input {target}: layer {pad.name!r} of {spec.name} pads by the size of its map, which is "
+            f"input {target}: layer {pad.name!r} of {spec.name} pads by the size of its map, "
+            "which is "
             "unknown until run time; give a fixed height and width, or use strategy='resize'"
         )
     edited = applied(spec, before)
@@ -109,7 +115,8 @@ def _grid_edits(spec: GraphSpec, target: InputShape, before: list[Edit]) -> list
         height, width, _ = native
         if height is None or width is None:
             raise FixedShape(
-                f"input {target}: layer {layer.name!r} of {spec.name} flattens a map of unknown size, "
+                f"input {target}: layer {layer.name!r} of {spec.name} flattens a map of unknown "
+                "size, "
                 "so the grid it was trained on is not known; read the model at its trained size"
             )
         edits.append(PoolToGrid(layer.index, (height, width)))

@@ -63,7 +63,9 @@ class Plan:
     @cached_property
     def warnings(self) -> tuple[ShapeWarning, ...]:
         """What to know about this shape."""
-        return shape_warnings(self.spec, self.source.input_shape, self.shown_shape or self.input_shape)
+        return shape_warnings(
+            self.spec, self.source.input_shape, self.shown_shape or self.input_shape
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -84,7 +86,8 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.source.name}: {self.source.input_shape} -> {self.input_shape} by {self.strategy}"
+            f"{self.source.name}: {self.source.input_shape} -> {self.input_shape} by "
+            f"{self.strategy}"
         ]
         lines += [f"  why: {reason}" for reason in self.reasons]
         lines += [f"  channels: {self.channels}"]

@@ -45,7 +45,11 @@ def rebuild(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "aut
 
 
 def layers_plan(
-    strategy: str, spec: GraphSpec, target: InputShape, channels: ChannelRule, first: tuple[Edit, ...] = ()
+    strategy: str,
+    spec: GraphSpec,
+    target: InputShape,
+    channels: ChannelRule,
+    first: tuple[Edit, ...] = (),
 ) -> Plan:
     """A plan that keeps the layers, with some edits made first."""
     channel_plan = plan_channels(spec, target, channels)
@@ -53,7 +57,8 @@ def layers_plan(
     edits = (*edits, *fitted(applied(spec, edits), target))
     map_shapes(applied(spec, edits), target)
     notes = tuple(
-        f"padding layer {name} stays as it is; if its amounts were computed from the size of the map "
+        f"padding layer {name} stays as it is; if its amounts were computed from the size of the "
+        "map "
         "(keras.applications' correct_pad), name it so, or use strategy='resize'"
         for name in unclear_pads(spec)
     )

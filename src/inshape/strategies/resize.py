@@ -35,7 +35,8 @@ def resize(
         working_hw: the network's own height and width in pixels; by default its native ones.
         fit: ``"stretch"`` ignores the aspect ratio, ``"letterbox"`` keeps it and fills with 0,
             ``"crop"`` keeps it and cuts the longer side.
-        interpolation: ``"bilinear"`` or ``"nearest"``: those that LiteRT's builtin operators compute.
+        interpolation: ``"bilinear"`` or ``"nearest"``: those that LiteRT's builtin operators
+            compute.
         channels: how pretrained channels become the new ones.
 
     Returns:
@@ -43,7 +44,8 @@ def resize(
 
     Raises:
         UnknownName: for another ``fit`` or ``interpolation``.
-        StrategyError: for an interpolation that a device cannot run inside the model, or if the native
+        StrategyError: for an interpolation that a device cannot run inside the model, or if the
+        native
             size is unknown and none is given.
 
     Example:
@@ -56,9 +58,10 @@ def resize(
     """
     if fit not in get_args(Fit):
         raise UnknownName("fit", fit, get_args(Fit))
-    if interpolation in _OUTSIDE:
+    if str(interpolation) in _OUTSIDE:
         raise StrategyError(
-            f"interpolation {interpolation!r} does not run on LiteRT's builtin operators inside a model, "
+            f"interpolation {interpolation!r} does not run on LiteRT's builtin operators inside a "
+            "model, "
             "expected 'bilinear' or 'nearest'; bicubic and antialiased resampling belong to the "
             "preparation of the data, outside the model"
         )
@@ -67,7 +70,8 @@ def resize(
     height, width = spec.input_shape.hw if working_hw is None else working_hw
     if height is None or width is None:
         raise StrategyError(
-            f"{spec.name} has no native height and width ({spec.input_shape}), so a working size is "
+            f"{spec.name} has no native height and width ({spec.input_shape}), so a working size "
+            "is "
             "expected; give working_hw=(height, width)"
         )
     channel_plan = plan_channels(spec, target, channels)

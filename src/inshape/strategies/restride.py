@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from ..errors import StrategyError, UnknownName
 from ..geometry.spec import GraphSpec, LayerSpec, Pads
-from ..graph.edits import Bypass, Edit, ResampleKernel, SetPadding, SetStride, applied
+from ..graph.edits import Bypass, Edit, ResampleKernel, SetPadding, SetStride
 from ..shapes import InputShape
 from ..weights.resample import resampled_geometry
 from .channels import ChannelRule
@@ -33,16 +33,17 @@ def restride(
 
     The stem: for an input smaller than the native one its stride is divided and its kernel composed
     with an upsampling, so that the network answers as if the picture had been enlarged, without a
-    resizing layer; for a larger one its stride is multiplied and its kernel composed with averaging.
-    FlexiViT (arXiv 2212.08013) does the like for patch embeddings. Late stages: see `dilate`.
+    resizing layer; for a larger one its stride is multiplied and its kernel composed with
+    averaging. FlexiViT (arXiv 2212.08013) does the like for patch embeddings. Late stages: see
+    `dilate`.
 
     Args:
         spec: a graph as read.
         target: a fixed height and width, and any channels.
-        stem: the upsampling that the kernel is composed with, or ``"plain"``: the kernel as it is. By
-            default ``"nearest"``, or the stem untouched where ``output_stride`` is given.
-        factor: how many times the stem's stride is divided (small inputs) or multiplied (large ones);
-            by default the one that brings the input nearest to its native size.
+        stem: the upsampling that the kernel is composed with, or ``"plain"``: the kernel as it is.
+            By default ``"nearest"``, or the stem untouched where ``output_stride`` is given.
+        factor: how many times the stem's stride is divided (small inputs) or multiplied (large
+            ones); by default the one that brings the input nearest to its native size.
         output_stride: pixels of the input per pixel of the last map, such as 16; later strides are
             replaced by dilation.
         channels: how pretrained channels become the new ones.
@@ -76,7 +77,8 @@ def restride(
         late = dilated(plan.spec, target, output_stride)
         if not late:
             raise StrategyError(
-                f"output_stride={output_stride}: no layer of {spec.name} passes that stride, so there "
+                f"output_stride={output_stride}: no layer of {spec.name} passes that stride, so "
+                "there "
                 "is nothing to change; use a smaller one, or strategy='rebuild'"
             )
         plan = plan.but(edits=(*plan.edits, *late))
@@ -96,8 +98,8 @@ def stem_factor(spec: GraphSpec, target: InputShape) -> tuple[Literal["up", "dow
         target: a fixed height and width.
 
     Returns:
-        ``"up"`` and the divisor of the stride, or ``"down"`` and its multiplier; the factor is 1 where
-        the stride is best as it is.
+        ``"up"`` and the divisor of the stride, or ``"down"`` and its multiplier; the factor is 1
+        where the stride is best as it is.
     """
     stem, _ = find_stem(spec)
     ratio = size_ratio(spec, target)
@@ -111,12 +113,13 @@ def stem_factor(spec: GraphSpec, target: InputShape) -> tuple[Literal["up", "dow
 def size_ratio(spec: GraphSpec, target: InputShape) -> float:
     """How large an input is beside the native one, as the root of the ratio of their areas."""
     height, width = spec.input_shape.hw
-    if None in (height, width, *target.hw):
+    if not height or not width or not target.height or not target.width:
         raise StrategyError(
-            f"{spec.name} has no native height and width ({spec.input_shape}), so how far {target} is "
+            f"{spec.name} has no native height and width ({spec.input_shape}), so how far "
+            f"{target} is "
             "from it is not known; give factor="
         )
-    return math.sqrt(target.height * target.width / (height * width))  # pyright: ignore[reportOptionalOperand]
+    return math.sqrt(target.height * target.width / (height * width))
 
 
 def _has_squeeze_excite(spec: GraphSpec) -> bool:
@@ -146,8 +149,10 @@ def _stem_edits(
         raise StrategyError(f"factor={chosen}; expected at least 1")
     if chosen == 1:
         raise StrategyError(
-            f"input {target}: the stem {stem.name!r} (stride {_x(stem.stride_hw)}) is best left as it "
-            f"is at {size_ratio(spec, target):.2f} times the native size; use strategy='rebuild', or "
+            f"input {target}: the stem {stem.name!r} (stride {_x(stem.stride_hw)}) is best left "
+            "as it "
+            f"is at {size_ratio(spec, target):.2f} times the native size; use strategy='rebuild', "
+            "or "
             "factor=2 to change it all the same"
         )
     if direction == "up" and any(s % chosen for s in stem.stride_hw):
@@ -164,7 +169,12 @@ def _stem_edits(
         return (*edits, *_plain_padding(spec, stem)), note
     method = kernel if direction == "up" else "area"
     kernel_hw, new_stride_hw, pads = resampled_geometry(
-        stem.kernel_hw, stem.stride_hw, source_pads, factor=chosen, direction=direction, method=method
+        stem.kernel_hw,
+        stem.stride_hw,
+        source_pads,
+        factor=chosen,
+        direction=direction,
+        method=method,
     )
     edit = ResampleKernel(
         stem.index,

@@ -6,7 +6,18 @@ from ..errors import AmbiguousStem
 from ..geometry.spec import GraphSpec, LayerSpec
 
 _PASSES = frozenset(
-    ("pad", "crop", "rescale", "identity", "activation", "elementwise", "resize", "upsample", "norm", "opaque")
+    (
+        "pad",
+        "crop",
+        "rescale",
+        "identity",
+        "activation",
+        "elementwise",
+        "resize",
+        "upsample",
+        "norm",
+        "opaque",
+    )
 )
 
 
@@ -27,7 +38,8 @@ def find_stem(spec: GraphSpec) -> tuple[LayerSpec, tuple[LayerSpec, ...]]:
         >>> picture = LayerSpec(0, "image", "input", (), 0)
         >>> scale = LayerSpec(1, "rescaling", "rescale", (0,), 1)
         >>> conv = LayerSpec(2, "conv", "conv", (1,), 2, kernel_hw=(3, 3))
-        >>> stem, before = find_stem(GraphSpec("tiny", (picture, scale, conv), (2,), InputShape(9, 9, 3)))
+        >>> spec = GraphSpec("tiny", (picture, scale, conv), (2,), InputShape(9, 9, 3))
+        >>> stem, before = find_stem(spec)
         >>> stem.name, [layer.name for layer in before]
         ('conv', ['rescaling'])
     """

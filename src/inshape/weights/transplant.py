@@ -91,7 +91,9 @@ def transplant(
             values[0] = resampled_kernel(
                 values[0], edit, stride_hw=edit.source_stride_hw, pads=edit.source_pads
             )
-            how.append(f"kernel composed with {edit.method} resampling {edit.direction} x{edit.factor}")
+            how.append(
+                f"kernel composed with {edit.method} resampling {edit.direction} x{edit.factor}"
+            )
         if channels is not None and _touches_channels(pair, values, stem, channels.shape[1]):
             values = _converted(pair, values, stem, channels)
             old, new = channels.shape[1], channels.shape[0]
@@ -120,10 +122,12 @@ def _converted(
 ) -> list[np.ndarray]:
     if pair.index == stem:
         return [convert_kernel(values[0], channels), *values[1:]]
-    return [
-        convert_constants(v, channels).astype(v.dtype) if v.shape == (channels.shape[1],) else v
-        for v in values
+    mean, variance, *rest = values  # the order in which Normalization makes its weights
+    converted = [
+        convert_constants(mean, channels, "mean").astype(mean.dtype),
+        convert_constants(variance, channels, "variance").astype(variance.dtype),
     ]
+    return [*converted, *rest]
 
 
 def _assign(pair: LayerPair, values: list[np.ndarray]) -> None:
