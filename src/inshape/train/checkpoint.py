@@ -79,8 +79,8 @@ class Checkpoint:
             RunError: if it is damaged.
         """
         try:
-            with np.load(path) as file:
-                arrays = {name: file[name] for name in file.files}
+            with path.open("rb") as file, np.load(file) as stored:
+                arrays = {name: stored[name] for name in stored.files}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise RunError(
                 f"{path} cannot be read ({error}); expected a checkpoint; remove it to start this "

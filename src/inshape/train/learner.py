@@ -46,7 +46,9 @@ class Learner:
         scales = layer_scales(_depths(body), recipe.layer_decay) if body else []
         scales += [1.0] * len(head_variables)
         self._optimizer = LayerwiseAdamW(self.variables, scales, decay=recipe.weight_decay)
-        self._averages = [keras.Variable(v.value, trainable=False) for v in self.variables]
+        averaged = self.variables if recipe.ema else []
+        # From copies: a variable made of another's value would share it.
+        self._averages = [keras.Variable(_copy(v), trainable=False) for v in averaged]
         for index, state in enumerate(self._seeds()):
             # Keras draws these when a layer is made, so a loaded model has others.
             state.assign(np.asarray([seed, index], state.dtype))
@@ -75,7 +77,7 @@ class Learner:
         Returns:
             The loss.
         """
-        self._optimizer.learning_rate.assign(rate)
+        self._optimizer.learning_rate = rate
         return float(self._step(rows, labels, weights))
 
     def logits(self, rows: NDArray[Any]) -> NDArray[np.float32]:
@@ -102,8 +104,8 @@ class Learner:
         Returns:
             Copies, statistics of normalisations among them.
         """
-        averages = self._averages if averaged and self._recipe.ema else self.variables
-        use = {id(v): a for v, a in zip(self.variables, averages, strict=True)}
+        averages = self._averages if averaged else []
+        use = {id(v): a for v, a in zip(self.variables, averages, strict=False)}
         return [_copy(use.get(id(v), v)) for v in self._weights()]
 
     def set_weights(self, weights: Sequence[NDArray[np.float32]]) -> None:
@@ -119,8 +121,7 @@ class Learner:
         """Everything that a step reads and changes, by name."""
         found = {f"model/{i}": v for i, v in enumerate([*self._weights(), *self._seeds()])}
         found |= {f"optimizer/{i}": v for i, v in enumerate(self._optimizer.variables)}
-        if self._recipe.ema:
-            found |= {f"average/{i}": v for i, v in enumerate(self._averages)}
+        found |= {f"average/{i}": v for i, v in enumerate(self._averages)}
         return {name: _copy(variable) for name, variable in found.items()}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -128,7 +129,7 @@ class Learner:
         groups = {
             "model": [*self._weights(), *self._seeds()],
             "optimizer": self._optimizer.variables,
-            "average": self._averages if self._recipe.ema else [],
+            "average": self._averages,
         }
         for group, variables in groups.items():
             for index, variable in enumerate(variables):
@@ -154,9 +155,8 @@ class Learner:
         values = [v.value for v in self.variables]
         gradients = tape.gradient(loss, values)
         self._optimizer.apply(gradients, self.variables)
-        if self._recipe.ema:
-            for average, variable in zip(self._averages, self.variables, strict=True):
-                average.assign(average + (1.0 - self._recipe.ema) * (variable - average))
+        for average, variable in zip(self._averages, self.variables, strict=False):
+            average.assign(average + (1.0 - self._recipe.ema) * (variable - average))
         return loss
 
     def _logits_of(self, rows: Any) -> Any:

@@ -125,7 +125,7 @@ class Recipe:
         Example:
             >>> recipe = Recipe(learning_rate=1.0, warmup_epochs=1)
             >>> [round(recipe.rate(s, 10, 5), 3) for s in (0, 9, 10, 30, 49)]
-            [0.1, 1.0, 1.0, 0.5, 0.004]
+            [0.1, 1.0, 1.0, 0.5, 0.002]
         """
         total = steps_per_epoch * epochs
         warm = min(round(self.warmup_epochs * steps_per_epoch), total // 2)
