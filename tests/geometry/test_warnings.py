@@ -75,6 +75,16 @@ def test_explicit_pads_count_when_a_window_reads_them():
     ]
 
 
+def test_a_zero_that_no_window_reads_is_no_loss():
+    # 97 rows and a zero below: windows of 3 start at 0 to 94 and read every row, but not the zero.
+    net = Net()
+    net.add("pad", pads=((0, 1), (0, 1)))
+    net.conv(8, 3, 2, padding="valid")
+    assert messages(net.spec(), "97x224x3")["not-a-multiple"] == [
+        "input 97x224x3: height 97 is not a multiple of 2; nearest: 96, 98"
+    ]
+
+
 def test_a_native_size_that_is_no_multiple_sets_the_remainder():
     net = Net()
     net.conv(8, 3, 2, name="stem", padding="valid")
