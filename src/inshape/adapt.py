@@ -14,7 +14,7 @@ from .backbones import Backbone, find
 from .errors import RequestError, UnknownName, WeightsError
 from .geometry.spec import GraphSpec
 from .graph.edits import applied
-from .graph.read import read
+from .graph.read import at_native_size, read
 from .graph.rewrite import rebuild
 from .heads import Head, Pool, attach, feature_map, feature_maps, truncated
 from .shapes import InputShape, ShapeLike
@@ -50,10 +50,12 @@ class BackbonePlan(Plan):
 
     Attributes:
         backbone: the name's facts, or the user's own model.
+        asked_shape: the shape as asked for.
         request: strategy, channels and options as asked for.
     """
 
     backbone: Backbone | keras.Model | None = None
+    asked_shape: InputShape | None = None
     request: tuple[tuple[str, Any], ...] = ()
 
     def build(
@@ -97,12 +99,12 @@ class BackbonePlan(Plan):
         """Like `build`, with the plan and the weights' report beside the model."""
         ending = _ending(head, classes, features)
         source = _source(self.backbone, weights, with_top=ending == "top")
-        spec = read(source)
+        spec = _read(source)
         outputs: tuple[int, ...] | None = None
         if ending != "top":
             outputs = (feature_map(spec),)
             spec = truncated(spec, outputs)
-        plan = decide(spec, self.asked_shape, **dict(self.request))
+        plan = decide(spec, self.asked_shape or self.input_shape, **dict(self.request))
         if features is not None:
             shape = plan.shown_shape or plan.input_shape
             outputs = feature_maps(applied(spec, plan.edits), shape, tuple(features))
@@ -124,15 +126,6 @@ class BackbonePlan(Plan):
         if isinstance(ending, Head):
             model = attach(model, ending)
         return Adapted(model, plan, report)
-
-    @property
-    def asked_shape(self) -> InputShape:
-        """The shape as the user gave it."""
-        return (
-            self.shown_shape
-            if self.strategy == "flexible" and self.shown_shape
-            else self.input_shape
-        )
 
 
 def plan(
@@ -165,12 +158,12 @@ def plan(
     Example:
         >>> import inshape
         >>> small = inshape.plan("MobileNetV3Small", "96x96x1", strategy="rebuild")
-        >>> small.geometry.final_shape
-        (3, 3, 576)
+        >>> print(small.geometry.final_map)
+        3x3
     """
     shape = InputShape.of(input_shape)
     known = _resolved(backbone)
-    spec = read(_source(known, None, with_top=True))
+    spec = _read(_source(known, None, with_top=True))
     return _bound(spec, shape, known, strategy=strategy, channels=channels, **options)
 
 
@@ -224,7 +217,27 @@ def _bound(
 ) -> BackbonePlan:
     bare = decide(spec, shape, **request)
     fields = {name: getattr(bare, name) for name in bare.__dataclass_fields__}
-    return BackbonePlan(**fields, backbone=backbone, request=tuple(request.items()))
+    return BackbonePlan(
+        **fields, backbone=backbone, asked_shape=shape, request=tuple(request.items())
+    )
+
+
+def _read(model: keras.Model) -> GraphSpec:
+    """Read a model by the names and the size that it is known by.
+
+    A named network stands nested behind its preprocessing, and one of ``keras.applications`` may
+    have been built for any size.
+    """
+    spec = read(model)
+    nested = f"{model.name}/"
+    spec = spec.but(layers=tuple(x.but(name=x.name.removeprefix(nested)) for x in spec))
+    if spec.input_shape.is_static:
+        return spec
+    try:
+        native_hw = find(model.name).native_hw
+    except UnknownName:
+        return spec
+    return at_native_size(spec, native_hw)
 
 
 def _resolved(backbone: BackboneLike) -> Backbone | keras.Model:

@@ -70,7 +70,9 @@ class InputShape:
             if length is not None and length < 1:
                 raise ShapeError(f"input {self}: {axis} is {length}, expected at least 1; {_HOW}")
         if self.channels < 1:
-            raise ShapeError(f"input {self}: channels is {self.channels}, expected at least 1; {_HOW}")
+            raise ShapeError(
+                f"input {self}: channels is {self.channels}, expected at least 1; {_HOW}"
+            )
 
     def __str__(self) -> str:
         return f"{_word(self.height)}x{_word(self.width)}x{self.channels}"
@@ -100,7 +102,9 @@ class InputShape:
             raise ShapeError(f"input {tuple(shape)} has {len(shape)} axes, expected 3; {_HOW}")
         height, width, channels = shape
         if channels is None:
-            raise ShapeError(f"input {tuple(shape)} has no channel count, expected a number; {_HOW}")
+            raise ShapeError(
+                f"input {tuple(shape)} has no channel count, expected a number; {_HOW}"
+            )
         return cls(_axis(height), _axis(width), int(channels))
 
     @property

@@ -23,7 +23,7 @@ def _numbered_from_zero():
 
 @pytest.mark.parametrize("shape", ["97x64x1", "?x?x3"])
 def test_it_prints_the_plan(call, shape):
-    answer = call("inspect", SMALL, "--input", shape)
+    answer = call("inspect", SMALL, shape)
     assert answer.code == 0
     assert answer.out == f"{plan_anew(SMALL, shape)}\n"
     assert answer.err == ""
@@ -70,3 +70,25 @@ def test_a_bad_request_is_one_line(call, words, told):
     assert answer.err.startswith("inshape: error: ")
     assert answer.err.count("\n") == 1
     assert told in answer.err
+
+
+def test_the_shape_may_be_an_option(call):
+    answer = call("inspect", SMALL, "--input", "97x64x1", "--json")
+    assert answer.code == 0
+    assert answer.json["input_shape"] == "97x64x1"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ([], "no input shape given; expected HxWxC behind the network's name, such as 96x96x1"),
+        (
+            ["96x96x1", "--input", "96x96x3"],
+            "two input shapes given, 96x96x1 and 96x96x3; leave one out",
+        ),
+    ],
+)
+def test_one_shape_is_needed(call, words, text):
+    answer = call("inspect", SMALL, *words)
+    assert answer.code == 2
+    assert text in answer.err

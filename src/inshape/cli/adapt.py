@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from ..errors import OutputExists, RequestError
-from ..shapes import InputShape
 from . import options
 from .console import console
 
 
 def adapt(
-    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="A name, or a .keras file.")],
-    input_shape: options.Input,
+    backbone: options.Network,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The new model, a .keras file.")],
+    input_shape: options.Shape = None,
+    input_option: options.Input = None,
     weights: options.Weights = "imagenet",
     classes: Annotated[
         int | None, typer.Option(metavar="N", help="Outputs of the new classifier.")
@@ -47,7 +47,7 @@ def adapt(
     The pretrained weights are carried over; the result is saved as a plain Keras model.
     """
     with console(as_json=as_json, debug=debug) as told:
-        shape = InputShape.of(input_shape)
+        shape = options.shape_of(input_shape, input_option)
         _check_out(out)
         from ..adapt import plan
         from ..runs import save_model
@@ -62,7 +62,7 @@ def adapt(
             factor=factor,
             output_stride=output_stride,
         )
-        adapted = plan(backbone, shape, **asked).carried_out(
+        adapted = plan(options.network_of(backbone), shape, **asked).carried_out(
             weights=options.weights_of(weights),
             classes=classes,
             head=options.head_of(head),

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from ..shapes import InputShape
 from . import options
 from .console import console
 
 
 def inspect(
-    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="A name, or a .keras file.")],
-    input_shape: options.Input,
+    backbone: options.Network,
+    input_shape: options.Shape = None,
+    input_option: options.Input = None,
     strategy: options.Strategy = "auto",
     channels: options.Channels = "auto",
     working: options.WorkingSize = None,
@@ -31,7 +27,7 @@ def inspect(
     downloaded.
     """
     with console(as_json=as_json, debug=debug) as out:
-        shape = InputShape.of(input_shape)  # a slip here should not wait for Keras
+        shape = options.shape_of(input_shape, input_option)  # before Keras is waited for
         from ..adapt import plan
 
         asked = options.planned(
@@ -44,5 +40,5 @@ def inspect(
             factor=factor,
             output_stride=output_stride,
         )
-        made = plan(backbone, shape, **asked)
+        made = plan(options.network_of(backbone), shape, **asked)
         out.answer(made, made.as_dict())

@@ -10,12 +10,21 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import RequestError, ShapeError
+from ..shapes import InputShape
 
-Input = Annotated[
-    str,
-    typer.Option(
-        "--input", metavar="HxWxC", help="New input shape: height, width, channels; ? is any size."
+Network = Annotated[
+    str, typer.Argument(metavar="BACKBONE", help="A name, a .keras file, or a run folder.")
+]
+Shape = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="HxWxC",
+        help="New input shape: height, width, channels; ? is any size.",
+        show_default=False,
     ),
+]
+Input = Annotated[
+    str | None, typer.Option("--input", metavar="HxWxC", help="The same, as an option.")
 ]
 Strategy = Annotated[
     str, typer.Option(help="auto, resize, rebuild, restride or flexible.", metavar="NAME")
@@ -62,6 +71,51 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object; text goes to standard error.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def shape_of(argument: str | None, option: str | None) -> InputShape:
+    """Read the new input shape, which stands behind the network or after ``--input``.
+
+    Args:
+        argument: the positional one.
+        option: the one after ``--input``.
+
+    Returns:
+        The shape.
+
+    Raises:
+        RequestError: if neither is there, or both are and differ.
+        ShapeError: if it is no shape.
+
+    Example:
+        >>> print(shape_of("96x128x1", None))
+        96x128x1
+    """
+    found = argument or option
+    if found is None:
+        raise RequestError(
+            "no input shape given; expected HxWxC behind the network's name, such as 96x96x1"
+        )
+    if argument and option and InputShape.of(argument) != InputShape.of(option):
+        raise RequestError(f"two input shapes given, {argument} and {option}; leave one out")
+    return InputShape.of(found)
+
+
+def network_of(text: str) -> str:
+    """Read a network: a run folder stands for the model in it.
+
+    Args:
+        text: a name, a file or a folder.
+
+    Returns:
+        What `inshape.plan` takes.
+
+    Example:
+        >>> network_of("MobileNetV3Small")
+        'MobileNetV3Small'
+    """
+    model = Path(text) / "model.keras"
+    return str(model) if model.is_file() else text
 
 
 def weights_of(text: str) -> str | None:

@@ -67,8 +67,31 @@ def read(model: keras.Model) -> GraphSpec:
     return mark_parity_pads(_with_native_shapes(spec))
 
 
+def at_native_size(spec: GraphSpec, native_hw: tuple[int, int]) -> GraphSpec:
+    """The graph of a model built for any size, as if it had been built at one.
+
+    Args:
+        spec: a graph whose height or width is unknown.
+        native_hw: pixels that the weights were trained at, even ones: Keras pads a model for any
+            size as one of even size.
+
+    Returns:
+        The graph with that input shape and every map's size.
+
+    Example:
+        >>> import keras
+        >>> image = keras.Input((None, None, 1))
+        >>> model = keras.Model(image, keras.layers.MaxPooling2D()(image))
+        >>> at_native_size(read(model), (64, 98))[1].native_shape
+        (32, 49, 1)
+    """
+    height, width = native_hw
+    shape = InputShape(height, width, spec.input_shape.channels)
+    return _with_native_shapes(spec.but(input_shape=shape))
+
+
 def _with_native_shapes(spec: GraphSpec) -> GraphSpec:
-    """Fill in the shapes inside nested models, which were built for any size."""
+    """Fill in the shapes of models that were built for any size."""
     if all(None not in layer.native_shape for layer in spec):
         return spec
     try:

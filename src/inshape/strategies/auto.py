@@ -9,7 +9,7 @@ from .plan import StrategyName
 from .restride import size_ratio, stem_factor
 from .stem import find_stem
 
-SMALL = 0.75
+SMALL = 0.65
 TINY = 0.2
 
 
@@ -22,9 +22,9 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[StrategyName, str]:
     |---|---|---|
     | height or width unknown | `flexible` | one model for many sizes |
     | below 0.2 of native | `resize` | even a stem of stride 1 would leave a map of a few pixels |
-    | 0.2 to 0.75, divisible stem stride | `restride` | objects keep the size they were trained at |
-    | 0.2 to 0.75 otherwise | `resize` | the same, by an enlargement in front |
-    | 0.75 and more | `rebuild` | the layers as they are cost least and lose little |
+    | 0.2 to 0.65, divisible stem stride | `restride` | objects keep the size they were trained at |
+    | 0.2 to 0.65 otherwise | `resize` | the same, by an enlargement in front |
+    | 0.65 and more | `rebuild` | the layers as they are cost least and lose little |
 
     The bounds come from the tables that ``python -m benchmarks.zero_shot`` prints.
 

@@ -121,7 +121,8 @@ class _Dilation:
         lost: list[int] = []
         for stride, so_far in zip(layer.stride_hw, before.stride_hw, strict=True):
             keep = stride if so_far * stride <= self.output_stride else self.output_stride // so_far
-            if keep < 1 or stride % keep:
+            reached = so_far * keep in (so_far * stride, self.output_stride)
+            if keep < 1 or stride % keep or not reached:
                 raise StrategyError(
                     f"output_stride={self.output_stride}: layer {layer.name!r} has stride "
                     f"{stride} at "

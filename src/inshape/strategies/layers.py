@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import FixedShape
 from ..geometry.lengths import window_padding
+from ..geometry.rules import Map
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec, LayerSpec, Pads
 from ..graph.edits import Bypass, Edit, PoolToGrid, SetPadding, SetPads, applied
@@ -103,21 +104,15 @@ def _is_odd(layer: LayerSpec) -> bool:
 
 
 def _grid_edits(spec: GraphSpec, target: InputShape, before: list[Edit]) -> list[Edit]:
-    flattens = [layer for layer in spec if layer.op == "flatten"]
-    if not flattens:
+    """Grids for the flattened maps whose size is not the trained one."""
+    trained: dict[int, Map] = {}
+    for layer in spec:
+        if layer.op == "flatten":
+            native = spec[layer.inputs[0]].native_shape
+            if len(native) == 3 and native[0] is not None and native[1] is not None:
+                trained[layer.index] = native
+    grids = [PoolToGrid(index, (h or 0, w or 0)) for index, (h, w, *_) in trained.items()]
+    if not grids:
         return []
-    shapes = map_shapes(applied(spec, before), target)
-    edits: list[Edit] = []
-    for layer in flattens:
-        native = spec[layer.inputs[0]].native_shape
-        if len(native) != 3 or shapes[layer.inputs[0]] == native:
-            continue
-        height, width, _ = native
-        if height is None or width is None:
-            raise FixedShape(
-                f"input {target}: layer {layer.name!r} of {spec.name} flattens a map of unknown "
-                "size, "
-                "so the grid it was trained on is not known; read the model at its trained size"
-            )
-        edits.append(PoolToGrid(layer.index, (height, width)))
-    return edits
+    shapes = map_shapes(applied(spec, [*before, *grids]), target)
+    return [grid for grid in grids if shapes[spec[grid.layer].inputs[0]] != trained[grid.layer]]

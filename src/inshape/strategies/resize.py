@@ -53,8 +53,8 @@ def resize(
         >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(224, 224, 3))
         >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, kernel_hw=(3, 3), out_channels=8)
         >>> spec = GraphSpec("tiny", (picture, conv), (1,), InputShape(224, 224, 3))
-        >>> resize(spec, InputShape(97, 64, 3)).geometry.final_shape
-        (222, 222, 8)
+        >>> print(resize(spec, InputShape(97, 64, 3)).geometry.final_map)
+        222x222
     """
     if fit not in get_args(Fit):
         raise UnknownName("fit", fit, get_args(Fit))

@@ -61,8 +61,8 @@ def restride(
         >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, kernel_hw=(3, 3), stride_hw=(2, 2),
         ...                  padding="same", out_channels=8)
         >>> spec = GraphSpec("tiny", (picture, conv), (1,), InputShape(224, 224, 3))
-        >>> restride(spec, InputShape(112, 112, 3)).geometry.final_shape
-        (112, 112, 8)
+        >>> print(restride(spec, InputShape(112, 112, 3)).geometry.final_map)
+        112x112
     """
     require_static(target, "restride")
     if stem is not None and stem not in get_args(StemKernel):

@@ -1,0 +1,333 @@
+"""The front door: plans and adapted models, as a user asks for them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import inshape
+from inshape.errors import (
+    AmbiguousStem,
+    FixedShape,
+    GraphError,
+    RequestError,
+    StrategyError,
+    UnknownName,
+    VanishingMap,
+    WeightsError,
+)
+
+layers = keras.layers
+apps = keras.applications
+SMALL = "MobileNetV3Small-minimalistic"
+
+
+def run(model, pictures):
+    return np.asarray(ops.convert_to_numpy(model(pictures, training=False)))
+
+
+def pictures(rng, *shape):
+    return rng.uniform(0, 255, (2, *shape)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def small(randomise):
+    """MobileNetV3Small as `keras.applications` builds it when no shape is given: for any size."""
+    return randomise(apps.MobileNetV3Small(weights=None, classifier_activation=None))
+
+
+def test_a_model_built_for_any_size_is_measured_against_its_known_native_size(small):
+    plan = inshape.plan(small, "96x96x3")
+    assert plan.strategy == "restride"
+    assert plan.source.input_shape == inshape.InputShape(224, 224, 3)
+    assert str(plan.geometry.final_map) == "6x6"
+
+
+def test_the_source_is_not_changed(small, rng):
+    before = hashlib.sha256(b"".join(w.tobytes() for w in small.get_weights())).hexdigest()
+    model = inshape.adapt(small, "97x64x1", head="top")
+    model.trainable_variables[0].assign(model.trainable_variables[0] * 0)
+    assert hashlib.sha256(b"".join(w.tobytes() for w in small.get_weights())).hexdigest() == before
+
+
+def test_save_and_load(small, rng, tmp_path):
+    model = inshape.adapt(small, "97x64x1", strategy="restride", classes=5, head="gem")
+    model.save(tmp_path / "adapted.keras")
+    x = pictures(rng, 97, 64, 1)
+    again = keras.saving.load_model(tmp_path / "adapted.keras")
+    np.testing.assert_array_equal(run(again, x), run(model, x))
+
+
+def test_a_keras_file_is_a_backbone(small, rng, tmp_path):
+    small.save(tmp_path / "source.keras")
+    from_file = inshape.adapt(tmp_path / "source.keras", "97x64x3", strategy="rebuild", head="top")
+    x = pictures(rng, 97, 64, 3)
+    direct = inshape.adapt(small, "97x64x3", strategy="rebuild", head="top")
+    np.testing.assert_array_equal(run(from_file, x), run(direct, x))
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("MobileNetV2-0.35", "mobilenet_v2"),  # x / 127.5 - 1
+        ("DenseNet121", "densenet"),  # mean and deviation
+        ("ResNet50", "resnet"),  # blue first, mean only
+    ],
+)
+def test_preprocessing_is_put_into_the_model(name, module, rng, randomise, tmp_path):
+    alpha = {"alpha": 0.35} if "-" in name else {}
+    make = getattr(apps, name.split("-")[0])
+    theirs = randomise(make(weights=None, input_shape=(224, 224, 3), **alpha))
+    theirs.save_weights(tmp_path / "own.weights.h5")
+    weights = tmp_path / "own.weights.h5"
+    preprocess = getattr(apps, module).preprocess_input
+    bare = inshape.adapt(theirs, "97x130x3", strategy="rebuild")
+    model = inshape.adapt(name, "97x130x3", strategy="rebuild", weights=weights)
+    x = pictures(rng, 97, 130, 3)
+    assert_near(run(model, x), run(bare, preprocess(x.copy())))
+    grey = inshape.adapt(name, "97x130x1", strategy="rebuild", weights=weights)
+    one = x[..., :1]
+    assert_near(run(grey, one), run(bare, preprocess(np.repeat(one, 3, -1))))
+    top = inshape.adapt(name, "97x130x3", strategy="rebuild", weights=weights, head="top")
+    np.testing.assert_allclose(run(top, x).sum(-1), 1, rtol=1e-5)
+
+
+def assert_near(found, expected):
+    scale = np.abs(expected).max()
+    assert np.abs(expected[0] - expected[1]).max() > 0.002 * scale, "the output ignores its input"
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize(
+    ("head", "shape"),
+    [("avg", (None, 5)), ("max", (None, 5)), ("gem", (None, 5)), ((2, 3), (None, 5))],
+)
+def test_heads(small, head, shape):
+    model = inshape.adapt(small, "97x64x1", strategy="rebuild", classes=5, head=head)
+    assert model.output_shape == shape
+    assert model.layers[-1].name == "head_probabilities"
+
+
+def test_a_head_in_full(small, rng):
+    head = inshape.Head(classes=7, hidden=16, dropout=0.5, activation="logits")
+    model = inshape.adapt(small, "?x?x3", head=head)
+    names = [layer.name for layer in model.layers if layer.name.startswith("head_")]
+    assert names == ["head_pool", "head_hidden", "head_dropout", "head_logits"]
+    for hw in ((97, 64), (65, 130)):
+        assert run(model, pictures(rng, *hw, 3)).shape == (2, 7)
+
+
+def test_without_classes_the_pooled_features_come_out(small, rng):
+    model = inshape.adapt(small, "97x64x3", strategy="rebuild")
+    maps = inshape.adapt(small, "97x64x3", strategy="rebuild", features=[32])
+    x = pictures(rng, 97, 64, 3)
+    np.testing.assert_allclose(run(model, x), run(maps, x).mean((1, 2)), rtol=1e-4, atol=1e-4)
+
+
+def test_maps_at_several_strides(small):
+    model = inshape.adapt(small, "97x160x1", strategy="rebuild", features=[4, 8, 16, 32])
+    assert [tuple(t.shape[1:3]) for t in model.outputs] == [(25, 40), (13, 20), (7, 10), (4, 5)]
+
+
+def test_a_flattened_top_is_pooled_to_its_trained_grid(rng, randomise):
+    def build(shape):
+        image = keras.Input(shape)
+        x = layers.MaxPooling2D(name="pool")(
+            layers.Conv2D(6, 3, padding="same", name="conv")(image)
+        )
+        return keras.Model(image, layers.Dense(4, name="top")(layers.Flatten()(x)))
+
+    source = randomise(build((14, 10, 3)))
+    model = inshape.adapt(source, "33x21x3", strategy="rebuild", head="top")
+    x = pictures(rng, 33, 21, 3)
+    maps = np.asarray(source.get_layer("pool")(source.get_layer("conv")(x)))
+    cells = np.empty((2, 7, 5, 6), "float32")
+    for i in range(7):
+        for j in range(5):
+            rows = slice(i * 16 // 7, -(-(i + 1) * 16 // 7))
+            columns = slice(j * 10 // 5, -(-(j + 1) * 10 // 5))
+            cells[:, i, j] = maps[:, rows, columns].mean((1, 2))
+    expected = np.asarray(source.get_layer("top")(cells.reshape(2, -1)))
+    np.testing.assert_allclose(run(model, x), expected, rtol=1e-4, atol=1e-2)
+    flexible = inshape.adapt(source, "?x?x3", head="top")
+    np.testing.assert_allclose(run(flexible, x), expected, rtol=1e-4, atol=1e-2)
+
+
+def test_a_vanishing_map_is_named():
+    message = 'input 16x16x3: map at "block5_pool" would be 0x0 pixels; use at least 32x32'
+    with pytest.raises(VanishingMap, match=re.escape(message)):
+        inshape.plan("VGG16", "16x16x3", strategy="rebuild")
+
+
+def test_a_reshape_to_the_old_size_is_named():
+    image = keras.Input((8, 8, 3))
+    x = layers.Reshape((64, 4), name="rows")(layers.Conv2D(4, 3, padding="same")(image))
+    source = keras.Model(image, layers.GlobalAveragePooling1D()(x), name="tokens")
+    for shape in ("9x7x3", "?x?x3"):
+        with pytest.raises(FixedShape, match="rows"):
+            inshape.plan(source, shape, strategy="rebuild" if "?" not in shape else "flexible")
+
+
+def test_nasnet_for_any_size_is_refused():
+    source = apps.NASNetMobile(weights=None, include_top=False, input_shape=(224, 224, 3))
+    message = "pads by the size of its map, which is unknown until run time"
+    with pytest.raises(FixedShape, match=message):
+        inshape.plan(source, "?x?x3")
+
+
+def test_two_stems_are_ambiguous():
+    image = keras.Input((64, 64, 3))
+    both = [layers.Conv2D(2, 3, name="left")(image), layers.Conv2D(2, 3, name="right")(image)]
+    source = keras.Model(image, layers.Concatenate()(both))
+    with pytest.raises(
+        AmbiguousStem, match=re.escape("2 convolutions read the picture (left, right)")
+    ):
+        inshape.plan(source, "64x64x1", strategy="rebuild")
+
+
+def test_a_lambda_before_the_stem_needs_a_projection(rng):
+    image = keras.Input((64, 64, 3))
+    x = layers.Lambda(lambda x: x[..., ::-1], name="bgr")(image)
+    source = keras.Model(image, layers.Conv2D(2, 3, name="stem")(x), name="flipped")
+    message = "layer 'bgr' works on 3 channels before the stem 'stem' and cannot be converted to 4"
+    with pytest.raises(StrategyError, match=re.escape(message)):
+        inshape.plan(source, "64x64x4", strategy="rebuild", channels="zero")
+    grey = inshape.adapt(source, "33x20x1", strategy="rebuild", channels="sum", head="top")
+    x = pictures(rng, 33, 20, 1)
+    same = inshape.adapt(source, "33x20x3", strategy="rebuild", head="top")
+    np.testing.assert_allclose(run(grey, x), run(same, np.repeat(x, 3, -1)), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "message"),
+    [
+        (
+            {"strategy": "restrde"},
+            UnknownName,
+            "unknown strategy 'restrde'; did you mean restride?",
+        ),
+        ({"channels": "summ"}, UnknownName, "did you mean sum?"),
+        (
+            {"strategy": "rebuild", "stem": "nearest"},
+            RequestError,
+            "strategy 'rebuild' has no option 'stem'; its options: none",
+        ),
+        (
+            {"strategy": "restride", "stem": "cubic"},
+            UnknownName,
+            "unknown stem 'cubic'; did you mean bicubic?",
+        ),
+        (
+            {"strategy": "resize", "interpolation": "bicubic"},
+            StrategyError,
+            "interpolation 'bicubic' does not run on LiteRT's builtin operators inside a model",
+        ),
+        ({"strategy": "resize", "fit": "strech"}, UnknownName, "did you mean stretch?"),
+        (
+            {"strategy": "restride", "factor": 3},
+            StrategyError,
+            "the stem 'conv' has stride 2x2, which cannot be divided by 3",
+        ),
+        ({"strategy": "restride", "factor": 0}, StrategyError, "factor=0; expected at least 1"),
+        (
+            {"strategy": "restride", "output_stride": 32},
+            StrategyError,
+            "output_stride=32: no layer of MobileNetV3Small passes that stride",
+        ),
+        (
+            {"strategy": "restride", "output_stride": 3},
+            StrategyError,
+            "which cannot end there; expected a power of two",
+        ),
+    ],
+)
+def test_a_bad_option_says_what_to_do(small, request_, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        inshape.plan(small, "96x96x3", **request_)
+
+
+def test_a_stem_at_its_native_size_is_best_left(small):
+    message = "is best left as it is at 1.00 times the native size; use strategy='rebuild'"
+    with pytest.raises(StrategyError, match=re.escape(message)):
+        inshape.plan(small, "224x224x3", strategy="restride")
+
+
+@pytest.mark.parametrize("strategy", ["rebuild", "restride"])
+def test_a_fixed_size_is_needed(small, strategy):
+    message = f"input ?x64x3: strategy {strategy!r} needs a fixed height and width"
+    with pytest.raises(StrategyError, match=re.escape(message)):
+        inshape.plan(small, "?x64x3", strategy=strategy)
+
+
+def test_pooling_cannot_be_dilated():
+    source = apps.Xception(weights=None, include_top=False, input_shape=(299, 299, 3))
+    with pytest.raises(
+        StrategyError, match=re.escape("(max_pool) would move its window when it loses its stride")
+    ):
+        inshape.plan(source, "97x130x3", strategy="restride", output_stride=16)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"head": "top", "classes": 3}, "head='top' keeps the pretrained classes, so classes=3"),
+        ({"features": [8], "classes": 3}, "features=[8] returns maps, so head=None and classes=3"),
+        ({"features": [64]}, "has no map at stride 64; choose from: 1, 2, 4, 8, 16, 32"),
+        ({"head": inshape.Head(classes=2), "classes": 3}, "disagree; give the classes once"),
+        ({"classes": 1}, "classes=1; expected at least 2"),
+        (
+            {"head": "average"},
+            "unknown pool 'average'; did you mean avg? choose from: avg, max, gem",
+        ),
+    ],
+)
+def test_an_ending_that_contradicts_itself(small, request_, message):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        inshape.adapt(small, "96x96x3", strategy="rebuild", **request_)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"dropout": 1.0}, "dropout=1.0; expected at least 0 and below 1"),
+        ({"hidden": 0}, "hidden=0; expected at least 1 unit, or None"),
+        ({"pool": (0, 2)}, "pool (0, 2); expected a name, or rows and columns such as (2, 2)"),
+        ({"activation": "sigmoid"}, "unknown activation 'sigmoid'"),
+    ],
+)
+def test_a_head_that_cannot_be(numbers, message):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        inshape.Head(classes=2, **numbers)
+
+
+def test_a_model_without_a_map_has_nothing_to_put_a_head_on():
+    image = keras.Input((8, 8, 3))
+    source = keras.Model(image, layers.Dense(2)(layers.Flatten()(image)), name="flat")
+    with pytest.raises(
+        GraphError, match=re.escape("model 'flat' has no feature map before its output")
+    ):
+        inshape.adapt(source, "8x8x3", strategy="rebuild", classes=2)
+
+
+def test_files_that_are_no_models(tmp_path):
+    with pytest.raises(
+        WeightsError, match=re.escape("expected a .keras file, or a backbone's name")
+    ):
+        inshape.plan(tmp_path / "none.keras", "8x8x3")
+    broken = tmp_path / "broken.keras"
+    broken.write_bytes(b"PK")
+    with pytest.raises(
+        WeightsError, match=re.escape(f"{broken} cannot be loaded as a Keras model")
+    ):
+        inshape.plan(broken, "8x8x3")
+    weights = tmp_path / "only.weights.h5"
+    weights.write_bytes(b"")
+    with pytest.raises(
+        WeightsError, match=re.escape("is not a .keras file; expected a name or a whole model")
+    ):
+        inshape.plan(weights, "8x8x3")
