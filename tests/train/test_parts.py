@@ -19,7 +19,7 @@ from inshape.data.sources import open_source
 from inshape.data.split import split
 from inshape.errors import RequestError, UnknownName
 from inshape.train.feeds import FeatureFeed, PictureFeed, ahead, mixed, soft_labels
-from inshape.train.linear import fit_linear, scores
+from inshape.train.linear import fit_linear, scores, temperature
 from inshape.train.optimizer import LayerwiseAdamW, layer_scales
 from inshape.train.recipe import Recipe
 
@@ -260,3 +260,13 @@ def test_scores_by_hand():
     accuracy, loss = scores(np.log([[0.5, 0.5], [0.2, 0.8]]), np.array([0, 1]))
     assert accuracy == 1.0
     assert loss == pytest.approx(-(math.log(0.5) + math.log(0.8)) / 2)
+
+
+def test_the_temperature_undoes_a_scaling(rng):
+    logits = rng.normal(size=(4000, 5)).astype("float32") * 2
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(5, p=p / p.sum()) for p in probabilities.astype(float)])
+    # Labels drawn from the probabilities themselves, so the logits are right as they are.
+    assert temperature(logits, labels) == pytest.approx(1.0, rel=0.06)
+    assert temperature(logits * 3, labels) == pytest.approx(3.0, rel=0.06)
+    assert temperature(logits[:0], labels[:0]) == 1.0

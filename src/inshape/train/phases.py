@@ -13,7 +13,7 @@ from ..features.cut import section
 from .feeds import FeatureFeed, Feed, soft_labels
 from .job import Features, Job
 from .learner import Learner
-from .linear import fit_linear
+from .linear import fit_linear, scores, temperature
 from .loop import Phase, run_phase
 
 _LOGITS = "head_logits"
@@ -90,6 +90,8 @@ def _trained(
 ) -> dict[str, Any]:
     """Run a phase of steps and show it."""
     before = [row for row in job.run.history() if row["phase"] != name]
+    learner = Learner(body, head, job.recipe, seed=job.seed)
+    held_labels = job.labels("validation")
 
     def on_epoch(rows: list[dict[str, Any]]) -> None:
         job.run.save_history([*before, *rows])
@@ -99,10 +101,10 @@ def _trained(
         done = run_phase(
             Phase(
                 name,
-                Learner(body, head, job.recipe, seed=job.seed),
+                learner,
                 feed,
                 held,
-                job.labels("validation"),
+                held_labels,
                 job.class_weights,
                 job.recipe,
                 epochs,
@@ -111,9 +113,15 @@ def _trained(
                 lambda epoch, step, steps, loss: told(epoch * steps + step, epochs * steps),
             )
         )
+    logits = held(learner)
+    divisor = temperature(logits, held_labels)
+    last = job.model.get_layer(_LOGITS)
+    last.set_weights([np.asarray(w) / divisor for w in last.get_weights()])
+    accuracy, loss = scores(logits / divisor, held_labels)
     return {
-        "accuracy": done.best_accuracy,
-        "loss": done.best_loss,
+        "accuracy": accuracy,
+        "loss": loss,
+        "temperature": divisor,
         "epoch": done.best_epoch + 1,
         "epochs": done.epoch,
     }
