@@ -129,6 +129,18 @@ def test_a_cut_of_another_model_is_refused():
         section(other, None, cut)
 
 
+def test_a_map_that_is_only_trimmed_or_padded_begins_no_stage():
+    image = keras.Input((33, 20, 1))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="stem")(image)
+    x = layers.ZeroPadding2D(1, name="pad")(x)
+    x = layers.Conv2D(4, 3, strides=2, name="strided")(x)  # 17x10 -> 9x5
+    x = layers.Conv2D(4, (3, 1), name="trims")(x)  # 9x5 -> 7x5
+    x = layers.GlobalAveragePooling2D(name="head_pool")(layers.ReLU(name="end")(x))
+    model = keras.Model(image, layers.Dense(3, name="head_logits")(x))
+    assert "pad" not in [c.layer for c in cuts(model, (33, 20))]
+    assert unfrozen_from(model, "last", (33, 20)).layer == "stem"
+
+
 def test_the_last_stage_of_mobilenet_v3_is_the_papers():
     # Howard et al. 2019 (arXiv 1905.02244), table 1: the blocks of 160 channels at stride 32
     # follow two of 112; Keras numbers those 10 and 11.

@@ -220,7 +220,7 @@ def _single_tensors(graph: Any) -> list[tuple[Any, int, int]]:
         live = {t for t in live if last_read.get(t, 0) > position}
         kernels += _kernels(node.operation)
         is_pad = type(node.operation).__name__ == "ZeroPadding2D"  # cut before it rather
-        if len(live) == 1 and not is_pad and {id(t) for t in node.outputs} == live:
+        if not is_pad and len(node.outputs) == 1 and live == {id(node.outputs[0])}:
             found.append((node.outputs[0], position, kernels))
     return found[:-1] if found and found[-1][1] == len(nodes) else found
 
