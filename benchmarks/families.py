@@ -6,7 +6,7 @@ A source model with random weights and non-trivial batch-norm statistics is buil
 shape. For each target shape it is adapted by ``strategy="rebuild"`` (and ``"flexible"`` for any
 size) and compared, on the same random pictures, with the model that the family's own constructor
 builds at that shape, given the same weights. The table shows the largest absolute difference beside
-the largest absolute output.
+the largest absolute output, and how far the outputs for two pictures lie apart.
 """
 
 from __future__ import annotations
@@ -57,26 +57,57 @@ class Row:
     shape: str
     largest_difference: float | None
     largest_output: float | None
+    between_pictures: float | None = None
     note: str = ""
 
     def __str__(self) -> str:
         if self.largest_difference is None:
             result = self.note
         else:
-            result = f"{self.largest_difference:9.1e}  of {self.largest_output:8.3g}  {self.note}"
+            result = (
+                f"{self.largest_difference:8.1e} of {self.largest_output:8.3g}; two differ "
+                f"differ by {self.between_pictures:8.3g}"
+            )
         return f"{self.model:34} {'top' if self.top else 'no top':7} {self.shape:16} {result}"
 
 
-def randomise(model: keras.Model, seed: int = 0) -> None:
-    """Give a model batch-norm statistics that a wrong shape or a lost layer would show in."""
+def randomise(model: keras.Model, shape: tuple[int, int, int], seed: int = 0) -> None:
+    """Give a model weights in which a wrong shape or a lost layer would show.
+
+    Kernels are random. Batch-norm statistics are those of random pictures, so that the signal
+    reaches the output, and are then moved a little, so that each channel's counts.
+    """
     rng = np.random.default_rng(seed)
-    for layer in model._flatten_layers(include_self=False):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            for weight in layer.weights:
-                low, high = (
-                    (0.5, 1.5) if weight.name.endswith(("gamma", "variance")) else (-0.4, 0.4)
-                )
-                weight.assign(rng.uniform(low, high, weight.shape))
+    norms = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(pictures(rng, 4, shape), training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        for weight in norm.weights:
+            near_one = rng.uniform(0.8, 1.2, weight.shape)
+            is_offset = weight.path.endswith("beta")
+            weight.assign(
+                weight * near_one + (rng.normal(0, 0.2, weight.shape) if is_offset else 0)
+            )
+
+
+def pictures(rng: np.random.Generator, count: int, hwc: tuple[int, int, int]) -> np.ndarray:
+    """Random pictures in [0, 255] that differ in brightness, contrast and coarseness."""
+    height, width, channels = hwc
+    made = []
+    for i in range(count):
+        cell = 2 ** (i % 4 + 1)
+        blocks = rng.uniform(size=(-(-height // cell), -(-width // cell), channels))
+        coarse = blocks.repeat(cell, 0).repeat(cell, 1)[:height, :width]
+        low, high = sorted(rng.uniform(0, 255, 2))
+        made.append(low + (high - low) * coarse)
+    return np.stack(made).astype("float32")
 
 
 def cases() -> Iterator[Case]:
@@ -120,7 +151,7 @@ def compare(case: Case, shapes: tuple[str, ...] = SHAPES) -> Iterator[Row]:
         One row for each.
     """
     source = case.build((*case.native_hw, 3))
-    randomise(source)
+    randomise(source, (*case.native_hw, 3))
     weights = source.get_weights()
     top = case.arguments["include_top"]
     for shape in shapes:
@@ -129,7 +160,7 @@ def compare(case: Case, shapes: tuple[str, ...] = SHAPES) -> Iterator[Row]:
     try:
         anywhere = _adapted(source, "?x?x3", "flexible")
     except InshapeError as error:
-        yield Row(case.name, top, "dynamic", None, None, f"refused: {error}")
+        yield Row(case.name, top, "dynamic", None, None, note=f"refused: {error}")
         return
     for height, width in DYNAMIC_SIZES:
         hwc = (height, width, 3)
@@ -157,19 +188,26 @@ def _row(
     try:
         expected = make_expected()
     except (ValueError, TypeError) as error:
-        return Row(case.name, top, label, None, None, f"constructor refuses: {str(error)[:60]}")
+        return Row(
+            case.name, top, label, None, None, note=f"constructor refuses: {str(error)[:60]}"
+        )
     try:
         model = source if target is None else _adapted(source, target, "rebuild")
     except InshapeError as error:
-        return Row(case.name, top, label, None, None, f"refused: {error}")
-    rng = np.random.default_rng(1)
-    pictures = rng.uniform(0, 255, (2, *picture_hwc)).astype("float32")
-    ours = np.asarray(keras.ops.convert_to_numpy(model(pictures, training=False)))
-    theirs = np.asarray(keras.ops.convert_to_numpy(expected(pictures, training=False)))
+        return Row(case.name, top, label, None, None, note=f"refused: {error}")
+    x = pictures(np.random.default_rng(1), 2, picture_hwc)
+    ours = np.asarray(keras.ops.convert_to_numpy(model(x, training=False)))
+    theirs = np.asarray(keras.ops.convert_to_numpy(expected(x, training=False)))
     if ours.shape != theirs.shape:
-        return Row(case.name, top, label, None, None, f"shapes differ: {ours.shape} {theirs.shape}")
+        note = f"shapes differ: {ours.shape} {theirs.shape}"
+        return Row(case.name, top, label, None, None, note=note)
     return Row(
-        case.name, top, label, float(np.abs(ours - theirs).max()), float(np.abs(theirs).max())
+        case.name,
+        top,
+        label,
+        largest_difference=float(np.abs(ours - theirs).max()),
+        largest_output=float(np.abs(theirs).max()),
+        between_pictures=float(np.abs(theirs[0] - theirs[1]).max()),
     )
 
 

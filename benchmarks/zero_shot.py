@@ -23,6 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+from rich.console import Console
 from rich.progress import track
 
 import inshape
@@ -57,8 +58,8 @@ CHANNEL_RULES = ("sum", "mean", "luma", [1])
 
 def pictures_at(files: Sequence[Path], size_px: int, mode: str = "RGB") -> np.ndarray:
     """Every picture as a camera of that size delivers it: uint8 (count, size, size, channels)."""
-    pictures = [_picture(f, size_px, mode) for f in track(files, f"{size_px} px", transient=True)]
-    return np.stack(pictures)
+    shown = track(files, f"{size_px} px", transient=True, console=Console(stderr=True))
+    return np.stack([_picture(f, size_px, mode) for f in shown])
 
 
 def _picture(file: Path, size_px: int, mode: str) -> np.ndarray:

@@ -160,8 +160,10 @@ def test_a_flattened_top_is_pooled_to_its_trained_grid(rng, randomise):
 
 def test_a_vanishing_map_is_named():
     message = 'input 16x16x3: map at "block5_pool" would be 0x0 pixels; use at least 32x32'
-    with pytest.raises(VanishingMap, match=re.escape(message)):
-        inshape.plan("VGG16", "16x16x3", strategy="rebuild")
+    for strategy in ("rebuild", "auto"):
+        with pytest.raises(VanishingMap, match=re.escape(message)):
+            inshape.plan("VGG16", "16x16x3", strategy=strategy)
+    assert inshape.plan("VGG16", "16x16x3", strategy="resize").warnings == ()
 
 
 def test_a_reshape_to_the_old_size_is_named():

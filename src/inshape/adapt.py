@@ -164,6 +164,8 @@ def plan(
     shape = InputShape.of(input_shape)
     known = _resolved(backbone)
     spec = _read(_source(known, None, with_top=True))
+    if isinstance(known, Backbone):
+        spec = spec.but(name=known.name)
     return _bound(spec, shape, known, strategy=strategy, channels=channels, **options)
 
 

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from ..errors import RequestError, UnknownName
+from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec
+from ..graph.edits import applied
 from ..shapes import InputShape
 from .auto import choose
 from .channels import ChannelRule
 from .flexible import flexible
+from .layers import fitted
 from .plan import Plan, StrategyName
 from .rebuild import rebuild
 from .resize import resize
@@ -90,4 +93,9 @@ def _chosen(spec: GraphSpec, target: InputShape, given: dict[str, Any]) -> tuple
         fitting = [name for name in STRATEGIES if set(given) <= set(options_of(name))]
         if len(fitting) == 1:
             return fitting[0], f"{', '.join(given)} belongs to this strategy"
-    return choose(spec, target)
+    name, reason = choose(spec, target)
+    if name == "resize":
+        # An enlargement that stands in for a network which cannot read the size at all is for the
+        # user to ask for.
+        map_shapes(applied(spec, fitted(spec, target)), target)
+    return name, reason
