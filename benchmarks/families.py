@@ -65,7 +65,7 @@ class Row:
             result = self.note
         else:
             result = (
-                f"{self.largest_difference:8.1e} of {self.largest_output:8.3g}; two differ "
+                f"{self.largest_difference:8.1e} of {self.largest_output:8.3g}; two pictures "
                 f"differ by {self.between_pictures:8.3g}"
             )
         return f"{self.model:34} {'top' if self.top else 'no top':7} {self.shape:16} {result}"
