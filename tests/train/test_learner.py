@@ -112,6 +112,18 @@ def test_the_loss_is_keras_own_and_weights_count():
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
+def test_dropout_acts_in_training_alone():
+    body, head = networks((9, 7, 1))
+    rows, labels = rows_of((9, 7, 1))
+    learner = Learner(body, head, Recipe(), seed=0)
+    soft, weights = soft_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32")
+    losses = [learner.step(rows, soft, weights, 0.0) for _ in range(2)]
+    assert losses[0] != losses[1]
+    np.testing.assert_array_equal(learner.logits(rows), learner.logits(rows))
+    again = Learner(*networks((9, 7, 1)), Recipe(), seed=0)
+    assert again.step(rows, soft, weights, 0.0) == losses[0]
+
+
 def test_averaged_weights_follow_the_formula():
     body, head = networks((9, 7, 1))
     learner = Learner(body, head, Recipe(ema=0.9), seed=0)
