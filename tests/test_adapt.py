@@ -172,7 +172,9 @@ def test_a_reshape_to_the_old_size_is_named():
     source = keras.Model(image, layers.GlobalAveragePooling1D()(x), name="tokens")
     for shape in ("9x7x3", "?x?x3"):
         with pytest.raises(FixedShape, match="rows"):
-            inshape.plan(source, shape, strategy="rebuild" if "?" not in shape else "flexible")
+            inshape.adapt(source, shape, head="top")
+    model = inshape.adapt(source, "9x7x3", strategy="rebuild", classes=3)  # the top is cut off
+    assert model.output_shape == (None, 3)
 
 
 def test_nasnet_for_any_size_is_refused():
@@ -254,7 +256,7 @@ def test_a_bad_option_says_what_to_do(small, request_, error, message):
 
 
 def test_a_stem_at_its_native_size_is_best_left(small):
-    message = "is best left as it is at 1.00 times the native size; use strategy='rebuild'"
+    message = "is best left as it is beside the native 224x224; use strategy='rebuild'"
     with pytest.raises(StrategyError, match=re.escape(message)):
         inshape.plan(small, "224x224x3", strategy="restride")
 
@@ -333,3 +335,112 @@ def test_files_that_are_no_models(tmp_path):
         WeightsError, match=re.escape("is not a .keras file; expected a name or a whole model")
     ):
         inshape.plan(weights, "8x8x3")
+
+
+def test_statistics_that_a_normalization_learned_are_carried_over(rng):
+    normalization = layers.Normalization()
+    normalization.adapt(rng.normal([5, 50, 100], [1, 20, 60], (64, 4, 4, 3)))
+    image = keras.Input((33, 20, 3))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="stem")(normalization(image))
+    source = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    x = pictures(rng, 33, 20, 3)
+    same = inshape.adapt(source, "33x20x3", strategy="rebuild", head="top")
+    np.testing.assert_allclose(run(same, x), run(source, x), rtol=1e-5, atol=1e-5)
+    grey = inshape.adapt(source, "33x20x1", strategy="rebuild", head="top")
+    three = np.repeat(x[..., :1], 3, -1)
+    np.testing.assert_allclose(run(grey, x[..., :1]), run(source, three), rtol=1e-4, atol=1e-4)
+    four = inshape.adapt(source, "33x20x4", strategy="rebuild", channels="zero", head="top")
+    x4 = pictures(rng, 33, 20, 4)
+    np.testing.assert_allclose(run(four, x4), run(source, x4[..., :3]), rtol=1e-4, atol=1e-4)
+
+
+def test_an_array_that_is_subtracted_is_seen(rng):
+    image = keras.Input((33, 20, 3))
+    x = layers.Conv2D(4, 3, name="stem")((image - np.array([10.0, 100.0, 200.0])) / 50.0)
+    source = keras.Model(image, layers.GlobalAveragePooling2D()(x), name="centred")
+    one = pictures(rng, 33, 20, 1)
+    grey = inshape.adapt(source, "33x20x1", strategy="rebuild", head="top")
+    expected = run(source, np.repeat(one, 3, -1))
+    np.testing.assert_allclose(run(grey, one), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(
+        StrategyError, match=re.escape("works on 3 channels before the stem 'stem'")
+    ):
+        inshape.plan(source, "33x20x3", strategy="rebuild", channels=[2, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        (
+            [layers.ZeroPadding2D(3, name="zeros"), layers.Rescaling(2.0)],
+            "layer 'zeros' (pad) changes the map before the stem 'stem'",
+        ),
+        (
+            [layers.Resizing(64, 64, name="own")],
+            "layer 'own' (resize) changes the map before the stem 'stem'",
+        ),
+    ],
+)
+def test_a_stem_behind_something_that_moves_is_not_restrided(before, message):
+    image = keras.Input((64, 64, 3))
+    x = image
+    for layer in before:
+        x = layer(x)
+    source = keras.Model(image, layers.Conv2D(4, 7, strides=2, name="stem")(x))
+    with pytest.raises(StrategyError, match=re.escape(message)):
+        inshape.plan(source, "32x32x3", strategy="restride")
+    expected = "rebuild" if "resize" in message else "resize"
+    assert inshape.plan(source, "32x32x3").strategy == expected
+
+
+def test_adapting_an_adapted_model(rng, randomise):
+    image = keras.Input((64, 64, 3))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="stem")(image)
+    source = randomise(keras.Model(image, layers.Conv2D(5, 3, name="last")(x)))
+    once = inshape.adapt(source, "32x24x1", strategy="resize", classes=3, head=(2, 2))
+    again = inshape.adapt(once, "48x20x1", strategy="resize", working_hw=(32, 24), classes=4)
+    names = [layer.name for layer in again.layers]
+    assert len([n for n in names if n.startswith("head_pool")]) == 1
+    assert "last" in names
+    assert run(again, pictures(rng, 48, 20, 1)).shape == (2, 4)
+
+
+def test_a_map_of_one_pixel_may_be_the_last(rng, randomise):
+    image = keras.Input((8, 8, 3))
+    x = image
+    for i in range(3):
+        x = layers.MaxPooling2D(name=f"pool{i}")(layers.Conv2D(4, 3, padding="same")(x))
+    source = randomise(keras.Model(image, layers.Dense(2)(layers.Flatten()(x))))
+    model = inshape.adapt(source, "16x24x3", strategy="rebuild", classes=3)
+    assert model.layers[-5].name == "pool2"
+
+
+def test_weights_beside_a_whole_model_are_refused(small):
+    message = "weights='other.h5' with a whole model, which brings its own"
+    with pytest.raises(RequestError, match=re.escape(message)):
+        inshape.adapt(small, "96x96x3", weights="other.h5")
+
+
+def test_a_lambda_tied_to_the_old_size_is_refused():
+    image = keras.Input((56, 56, 3))
+    x = layers.AveragePooling2D(8)(image)
+    x = layers.Lambda(lambda t: ops.reshape(t, (-1, 49 * 3)), name="rows")(x)
+    source = keras.Model(image, layers.Dense(2)(x))
+    message = "input 56x64x3: 3 pictures give"
+    with pytest.raises((GraphError, FixedShape), match=re.escape("rows")) as raised:
+        inshape.adapt(source, "56x64x3", strategy="rebuild", head="top")
+    assert message in str(raised.value) or "refuses" in str(raised.value)
+
+
+def test_an_encoder_on_two_scales(rng, randomise):
+    inner_in = keras.Input((None, None, 3))
+    encoder = keras.Model(inner_in, layers.Conv2D(4, 3, padding="same")(inner_in), name="encoder")
+    image = keras.Input((32, 32, 3))
+    half = layers.AveragePooling2D()(image)
+    both = [layers.GlobalAveragePooling2D()(encoder(t)) for t in (image, half)]
+    source = randomise(keras.Model(image, layers.Concatenate()(both)))
+    model = inshape.adapt(source, "48x40x3", strategy="rebuild", head="top")
+    x = pictures(rng, 48, 40, 3)
+    halved = np.asarray(layers.AveragePooling2D()(x))
+    expected = np.concatenate([np.asarray(encoder(t)).mean((1, 2)) for t in (x, halved)], -1)
+    np.testing.assert_allclose(run(model, x), expected, rtol=1e-4, atol=1e-3)

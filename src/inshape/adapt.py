@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from .backbones import Backbone, find
-from .errors import RequestError, UnknownName, WeightsError
+from .errors import GraphError, RequestError, ShapeError, UnknownName, WeightsError
 from .geometry.spec import GraphSpec
 from .graph.edits import applied
 from .graph.read import at_native_size, read
@@ -166,7 +166,16 @@ def plan(
     spec = _read(_source(known, None, with_top=True))
     if isinstance(known, Backbone):
         spec = spec.but(name=known.name)
-    return _bound(spec, shape, known, strategy=strategy, channels=channels, **options)
+    request = {"strategy": strategy, "channels": channels, **options}
+    try:
+        return _bound(spec, shape, known, **request)
+    except ShapeError as problem:
+        # The network's own top may be all that is in the way, and a new head takes its place.
+        try:
+            bare = truncated(spec, (feature_map(spec),))
+        except GraphError:
+            raise problem from None
+        return _bound(bare, shape, known, **request)
 
 
 def adapt(
@@ -278,6 +287,12 @@ def _source(
 ) -> keras.Model:
     """The network to start from; pictures in [0, 255] go in, where it is a named one."""
     if isinstance(backbone, keras.Model):
+        if weights not in (None, "imagenet"):
+            raise RequestError(
+                f"weights={str(weights)!r} with a whole model, which brings its own; leave "
+                "weights out, "
+                "or give the architecture's name as backbone"
+            )
         return backbone
     assert backbone is not None
     source = load_source(
@@ -320,6 +335,10 @@ def _ending(
 ) -> Literal["top", "maps"] | Head:
     """What the model ends in, checked for contradictions."""
     if features is not None:
+        if not isinstance(features, Sequence):
+            raise RequestError(
+                f"features={features!r}; expected output strides, such as [8, 16, 32]"
+            )
         if head is not None or classes is not None:
             raise RequestError(
                 f"features={list(features)} returns maps, so head={head!r} and classes={classes} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -50,7 +51,7 @@ class Head:
         """Refuse what no head can be."""
         if isinstance(self.pool, str) and self.pool not in get_args(PoolName):
             raise UnknownName("pool", self.pool, get_args(PoolName))
-        if not isinstance(self.pool, str) and (len(self.pool) != 2 or min(self.pool) < 1):
+        if not isinstance(self.pool, str) and not _is_grid(self.pool):
             raise RequestError(
                 f"pool {self.pool}; expected a name, or rows and columns such as (2, 2)"
             )
@@ -62,6 +63,10 @@ class Head:
             raise RequestError(f"dropout={self.dropout}; expected at least 0 and below 1")
         if self.hidden is not None and self.hidden < 1:
             raise RequestError(f"hidden={self.hidden}; expected at least 1 unit, or None")
+
+
+def _is_grid(pool: Any) -> bool:
+    return isinstance(pool, Sequence) and len(pool) == 2 and min(pool) >= 1
 
 
 def attach(base: keras.Model, head: Head) -> keras.Model:
@@ -129,12 +134,21 @@ def feature_map(spec: GraphSpec) -> int:
         >>> feature_map(GraphSpec("tiny", (picture, conv, pool), (2,), InputShape(9, 9, 3)))
         1
     """
+    if len(spec.outputs) != 1:
+        raise GraphError(
+            f"model {spec.name!r} returns {len(spec.outputs)} outputs, expected one to cut the "
+            "head "
+            "off; use head='top' to keep it whole, or pass a model that returns one map"
+        )
     layer = spec[spec.outputs[0]]
+    single_pixel: int | None = None  # the last 1x1 map, which may or may not have been pooled
     while layer.inputs:
-        if layer.op == "global_pool":
+        if layer.op in ("global_pool", "adaptive_pool"):
             return layer.inputs[0]
-        if len(layer.native_shape) == 3 and layer.native_shape[:2] != (1, 1):
-            return layer.index
+        if len(layer.native_shape) == 3:
+            if layer.native_shape[:2] != (1, 1):
+                return layer.index if single_pixel is None else single_pixel
+            single_pixel = layer.index if single_pixel is None else single_pixel
         layer = spec[layer.inputs[0]]
     raise GraphError(
         f"model {spec.name!r} has no feature map before its output; "
@@ -161,7 +175,8 @@ def feature_maps(spec: GraphSpec, shape: InputShape, strides: tuple[int, ...]) -
     Args:
         spec: the graph as it will be, front included.
         shape: a shape at which to follow the strides, height and width known.
-        strides: pixels of the input per pixel of the map, such as (4, 8, 16, 32).
+        strides: pixels per pixel of the map, such as (4, 8, 16, 32); where a resizing layer stands
+            in front, pixels of the resized picture.
 
     Returns:
         One position for each.
@@ -169,12 +184,15 @@ def feature_maps(spec: GraphSpec, shape: InputShape, strides: tuple[int, ...]) -
     Raises:
         RequestError: if no map has that stride, with the ones that there are.
     """
+    if not strides:
+        raise RequestError("features=[]; expected output strides, such as [8, 16, 32]")
     found: dict[float, int] = {}
     end = feature_map(spec)
+    on_the_way = spec.but(outputs=(end,)).needed()
     for layer, field in zip(spec, receptive_fields(spec, shape), strict=True):
         is_map = len(layer.native_shape) == 3 and layer.op not in ("input", "pad", "global_pool")
         strides_agree = field.height.jump_px == field.width.jump_px
-        if layer.index <= end and is_map and strides_agree and not field.whole:
+        if layer.index in on_the_way and is_map and strides_agree and not field.whole:
             found[field.height.jump_px or 0] = layer.index
     missing = [s for s in strides if s not in found]
     if missing:

@@ -22,6 +22,8 @@ from .edits import (
     SetStride,
 )
 
+FRONT_NAMES = frozenset(("fit_picture", "repeat_channel", "project_channels"))
+
 
 def front_layers(picture: Any, edits: Sequence[Edit]) -> tuple[Any, keras.layers.Layer | None]:
     """Put the resizing and channel layers in front, if an edit asks for them."""

@@ -129,10 +129,20 @@ class _Reader(Walk):
                 layer=first,
                 params=operation.count_params() if is_new_layer else 0,
                 native_shape=tuple(call.outputs[0].shape[1:]),
-                **_facts(operation, call),
+                **_with_operands(_facts(operation, call), call),
             )
         )
         return call.index
+
+
+def _with_operands(facts: dict[str, Any], call: Call) -> dict[str, Any]:
+    """Add the arrays that a plain operation computes with, such as a mean that is subtracted."""
+    if facts["op"] != "elementwise":
+        return facts
+    arguments = keras.tree.flatten((call.args, call.kwargs))
+    arrays = [np.ravel(a) for a in arguments if hasattr(a, "shape") and np.size(a) > 1]
+    found = tuple(("operand", tuple(float(v) for v in a)) for a in arrays)
+    return {**facts, "constants": (*facts.get("constants", ()), *found)}
 
 
 def _check_data_format(operation: Any, name: str) -> None:
@@ -194,8 +204,6 @@ def _shape_facts(operation: Any, kind: str, call: Call) -> dict[str, Any]:
         return {"op": "concat"}
     if kind == "Mean" and len(call.outputs[0].shape) in (2, 4) and _spatial(operation.axis):
         return {"op": "global_pool", "keepdims": operation.keepdims}
-    if kind.startswith("Random") and call.outputs[0].shape[1:3] != (None, None):
-        return {"op": "identity"}
     if kind.startswith("Random"):
         return {"op": "identity"}
     return {"op": "opaque", "out_channels": call.outputs[0].shape[-1]}

@@ -10,9 +10,10 @@ from typing import Any
 import keras
 from keras import tree
 
+from ..errors import GraphError
 from ..geometry.spec import NO_PADS, GraphSpec
 from ..shapes import InputShape, ShapeLike
-from .changes import Changes, front_layers
+from .changes import FRONT_NAMES, Changes, front_layers
 from .edits import (
     Edit,
     SetFront,
@@ -101,8 +102,10 @@ def rebuild(
         dtype = graph.inputs[0].dtype
         picture = keras.Input(shape.as_tuple(), dtype=dtype, name=_input_name(graph.inputs[0]))
         first, projection = front_layers(picture, edits)
+        if any(isinstance(edit, SetFront) for edit in edits):
+            rewriter.names |= FRONT_NAMES
         results = rewriter.run(graph, [first])
-        if wanted is None or all(i in rewriter.tensors for i in wanted):
+        if not rewriter.must_open:
             break
     if wanted is None:
         returned = tree.pack_sequence_as(graph._outputs_struct, results)
@@ -110,7 +113,28 @@ def rebuild(
         found = [rewriter.tensors[i] for i in wanted]
         returned = found[0] if len(found) == 1 else found
     rebuilt = keras.Model(picture, returned, name=name or model.name)
+    _check_batch_axis(rebuilt, spec, shape)
     return _frozen_like(model, rebuilt), LayerMap(tuple(rewriter.pairs), projection)
+
+
+def _check_batch_axis(model: keras.Model, spec: GraphSpec, shape: InputShape) -> None:
+    """Refuse a model in which an unknown layer mixes the pictures of a batch.
+
+    A function that reshapes by the numbers of the old size does not fail at another one: it takes
+    values of the next picture.
+    """
+    unknown = [layer.name for layer in spec if layer.op == "opaque"]
+    if not unknown or not shape.is_static:
+        return
+    pictures = 3
+    returned = model.compute_output_spec(keras.KerasTensor((pictures, *shape.as_tuple())))
+    counts = {t.shape[0] for t in tree.flatten(returned)}
+    if not counts <= {pictures, None}:
+        raise GraphError(
+            f"input {shape}: {pictures} pictures give {max(c or 0 for c in counts)} rows, because "
+            f"one of {', '.join(unknown)} is tied to the old size; expected one row each; use "
+            "strategy='resize', or a layer that reads the size from its input"
+        )
 
 
 def ancestors(spec: GraphSpec, outputs: Iterable[int]) -> frozenset[int]:
@@ -138,6 +162,7 @@ class _Rewriter(Walk):
         self.made: dict[int, Any] = {}
         self.models: dict[int, keras.Model] = {}
         self.names: set[str] = set()
+        self.must_open = False
         self.context: dict[str, Any] = {}
         self.per_call: defaultdict[int, Changes] = defaultdict(Changes)
         self.per_layer: defaultdict[int, Changes] = defaultdict(Changes)
@@ -159,7 +184,8 @@ class _Rewriter(Walk):
         """Whether what is asked for lies inside a nested model, which must then be opened."""
         if self.inline or self.needed is None:
             return False
-        return not self.needed.issuperset(self._inner_outputs(call))
+        self.must_open |= not self.needed.issuperset(self._inner_outputs(call))
+        return self.must_open
 
     # Calls of nested models
 
@@ -189,8 +215,13 @@ class _Rewriter(Walk):
     def _rebuilt_inside(self, call: Call, graph: Any) -> keras.Model:
         """Build a nested model anew, at the shapes that now reach it."""
         source = call.operation
+        is_called_again = len(source._inbound_nodes) > 2  # the first one is its own building
         inputs = [
-            keras.Input(batch_shape=t.shape, dtype=t.dtype, name=_input_name(old))
+            keras.Input(
+                batch_shape=_any_size(t.shape, old.shape) if is_called_again else t.shape,
+                dtype=t.dtype,
+                name=_input_name(old),
+            )
             for t, old in zip(call.values, graph.inputs, strict=True)
         ]
         names, self.names = self.names, set()
@@ -211,7 +242,7 @@ class _Rewriter(Walk):
     # Calls of layers
 
     def leaf(self, call: Call) -> Any:
-        if self._skips(call.index, 1):
+        if self.must_open or self._skips(call.index, 1):
             return None
         at_call = self.per_call.get(call.index, Changes())
         args, kwargs = unwrap((call.args, call.kwargs))
@@ -280,6 +311,11 @@ class _OutputFinder(Walk):
 
 def _input_name(tensor: Any) -> str:
     return tensor._keras_history.operation.name
+
+
+def _any_size(now: Sequence[int | None], before: Sequence[int | None]) -> tuple[int | None, ...]:
+    """The shape that reaches a nested model, unknown where it was built for any size."""
+    return tuple(None if old is None else new for new, old in zip(now, before, strict=True))
 
 
 def _frozen_like(source: keras.Model, model: keras.Model) -> keras.Model:

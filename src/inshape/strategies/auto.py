@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..errors import AmbiguousStem
+from ..errors import StrategyError
 from ..geometry.spec import GraphSpec
 from ..shapes import InputShape
 from .plan import StrategyName
 from .restride import size_ratio, stem_factor
-from .stem import find_stem
+from .stem import resizable_stem
 
 SMALL = 0.65
 TINY = 0.2
@@ -52,12 +52,14 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[StrategyName, str]:
     if ratio < TINY:
         return "resize", f"{size}, too small for the layers even with a stem of stride 1"
     if ratio < SMALL:
+        if any(layer.op == "resize" for layer in spec):
+            return "rebuild", f"{size}, but the network resizes pictures itself"
         try:
-            stem, _ = find_stem(spec)
-            direction, factor = stem_factor(spec, target)
-        except AmbiguousStem:
+            resizable_stem(spec)
+        except StrategyError:
             return "resize", f"{size}, and there is no single stem whose stride could be divided"
-        if stem.op == "conv" and direction == "up" and factor > 1:
+        direction, factor = stem_factor(spec, target)
+        if direction == "up" and factor > 1:
             return (
                 "restride",
                 f"{size}; a stem of a {factor} times smaller stride keeps the maps' size",

@@ -105,8 +105,9 @@ def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> Cha
         return ChannelPlan(name, old, new)
     stem, before = find_stem(spec)
     per_channel = [layer for layer in before if _is_per_channel(layer)]
-    if resolved == "sum" and per_channel:
-        why = f"repeated in front, because {per_channel[0].name} differs between channels"
+    differing = [layer for layer in per_channel if _differs(layer)]
+    if resolved == "sum" and differing:
+        why = f"repeated in front, because {differing[0].name} differs between channels"
         return ChannelPlan(name, old, new, front="repeat", reason=why)
     stuck = [layer for layer in per_channel if not _is_convertible(layer)]
     if stuck:
@@ -136,9 +137,14 @@ def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> Cha
 
 
 def _is_per_channel(layer: LayerSpec) -> bool:
-    """Whether a layer before the stem treats channels differently, or may."""
-    differs = any(len(set(values)) > 1 for _, values in layer.constants)
-    return differs or layer.params > 0 or layer.op == "opaque"
+    """Whether a layer before the stem holds or computes something per channel."""
+    return bool(layer.constants) or layer.params > 0 or layer.op in ("norm", "opaque")
+
+
+def _differs(layer: LayerSpec) -> bool:
+    """Whether it treats channels differently, or may."""
+    several_values = any(len(set(values)) > 1 for _, values in layer.constants)
+    return several_values or layer.params > 0 or not _is_convertible(layer)
 
 
 def _is_convertible(layer: LayerSpec) -> bool:

@@ -97,8 +97,10 @@ class _Dilation:
             return [], layer, before
         stride_hw, lost_hw = self._split(layer, before)
         after = _Grid(_times(before.stride_hw, stride_hw), _times(before.denser_hw, lost_hw))
-        if stride_hw == layer.stride_hw and not before.is_denser:
+        if stride_hw == layer.stride_hw and not before.is_denser and not self._lost_pads(layer):
             return [], layer, after
+        if sum(other.layer == layer.layer for other in self.spec) > 1:
+            raise self._refusal(layer, "is called more than once, and the calls would differ")
         if layer.op in ("max_pool", "avg_pool"):
             return *self._pool(layer, before, stride_hw), after
         return *self._conv(layer, before, stride_hw), after
@@ -147,7 +149,11 @@ class _Dilation:
     def _conv(
         self, layer: LayerSpec, before: _Grid, stride_hw: Pair
     ) -> tuple[list[Edit], LayerSpec]:
-        if layer.kernel_hw == (1, 1) and stride_hw == layer.stride_hw:
+        if (
+            layer.kernel_hw == (1, 1)
+            and stride_hw == layer.stride_hw
+            and not self._lost_pads(layer)
+        ):
             return [], layer
         dilation_hw = _times(layer.dilation_hw, before.denser_hw)
         edits: list[Edit] = []
@@ -157,15 +163,14 @@ class _Dilation:
             edits.append(SetDilation(layer.index, dilation_hw))
         changed = layer.but(stride_hw=stride_hw, dilation_hw=dilation_hw)
         old_pads = self._old_pads(layer)
-        if old_pads == NO_PADS:
-            if layer.padding == "same":
-                edits.append(SetPadding(layer.index, "valid"))
-            return edits, changed.but(padding="valid", pads=NO_PADS)
+        if old_pads == NO_PADS and layer.padding == "valid":
+            return edits, changed
         new_map = self.new_shapes[layer.inputs[0]]
         pads: list[Pair] = []
         for axis in (0, 1):
             length = new_map[axis]
-            assert length is not None
+            if length is None:
+                raise self._refusal(layer, "reads a map whose size is not known")
             left = old_pads[axis][0] * before.denser_hw[axis]
             outputs = -(-length // stride_hw[axis])
             reach = (outputs - 1) * stride_hw[axis] + (layer.kernel_hw[axis] - 1) * dilation_hw[
@@ -178,10 +183,16 @@ class _Dilation:
 
     def _old_pads(self, layer: LayerSpec) -> Pads:
         """The zeros around a convolution's input before any change."""
+        own = pads_at(layer, self.old_shapes[layer.inputs[0]])
+        if not self._lost_pads(layer):
+            return own
+        (top, bottom), (left, right) = self.spec[layer.inputs[0]].pads
+        return (own[0][0] + top, own[0][1] + bottom), (own[1][0] + left, own[1][1] + right)
+
+    def _lost_pads(self, layer: LayerSpec) -> bool:
+        """Whether the padding layer in front was taken out."""
         source = self.spec[layer.inputs[0]]
-        if source.op == "pad" and self.new_layers[source.index].op == "identity":
-            return source.pads
-        return pads_at(layer, self.old_shapes[layer.inputs[0]])
+        return source.op == "pad" and self.new_layers[source.index].op == "identity"
 
     def _pool(
         self, layer: LayerSpec, before: _Grid, stride_hw: Pair

@@ -101,8 +101,10 @@ class Plan:
     def _compared(self) -> str:
         """One line that sets the cost against the source's own."""
         new, old = self.geometry, self.native_geometry
-        if new.macs is None or old.macs is None:
+        if new.macs is None:
             return "cost: depends on the size at run time"
+        if old.macs is None:
+            return f"cost: {new.macs / 1e6:.1f} MMACs"
         return (
             f"cost: {new.macs / 1e6:.1f} MMACs, {new.macs / old.macs:.2f}x of "
             f"{old.macs / 1e6:.1f} at {self.source.input_shape}"

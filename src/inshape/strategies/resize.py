@@ -67,6 +67,10 @@ def resize(
         )
     if interpolation not in get_args(Interpolation):
         raise UnknownName("interpolation", interpolation, get_args(Interpolation))
+    if working_hw is not None and not _is_size(working_hw):
+        raise StrategyError(
+            f"working_hw={working_hw!r}; expected height and width, such as (192, 192)"
+        )
     height, width = spec.input_shape.hw if working_hw is None else working_hw
     if height is None or width is None:
         raise StrategyError(
@@ -82,3 +86,7 @@ def resize(
     bare = applied(spec, channel_plan.edits)
     edits = (*edits, *fitted(bare, working))
     return Plan("resize", spec, target, edits, channel_plan)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and min(value) >= 1  # pyright: ignore[reportUnknownArgumentType]

@@ -15,7 +15,7 @@ from .dilate import dilated
 from .layers import pads_at
 from .plan import Plan
 from .rebuild import layers_plan, require_static
-from .stem import find_stem
+from .stem import find_stem, resizable_stem
 
 StemKernel: TypeAlias = Literal["nearest", "bilinear", "bicubic", "plain"]
 
@@ -69,7 +69,7 @@ def restride(
         raise UnknownName("stem", stem, get_args(StemKernel))
     first: tuple[Edit, ...] = ()
     notes: tuple[str, ...] = ()
-    if stem is not None or output_stride is None:
+    if stem is not None or factor is not None or output_stride is None:
         first, note = _stem_edits(spec, target, stem or "nearest", factor)
         notes = (note,)
     plan = layers_plan("restride", spec, target, channels, first)
@@ -137,23 +137,19 @@ def _has_squeeze_excite(spec: GraphSpec) -> bool:
 def _stem_edits(
     spec: GraphSpec, target: InputShape, kernel: StemKernel, factor: int | None
 ) -> tuple[tuple[Edit, ...], str]:
-    stem, _ = find_stem(spec)
-    direction, best = stem_factor(spec, target)
-    chosen = best if factor is None else factor
-    if stem.op != "conv":
-        raise StrategyError(
-            f"the stem {stem.name!r} is a {stem.op} convolution, expected a plain one; "
-            "use strategy='rebuild' or 'resize'"
-        )
+    stem = resizable_stem(spec)
+    if factor is None or spec.input_shape.is_static:
+        direction, chosen = stem_factor(spec, target)
+    else:
+        direction, chosen = "up", factor
+    chosen = chosen if factor is None else factor
     if chosen < 1:
         raise StrategyError(f"factor={chosen}; expected at least 1")
     if chosen == 1:
         raise StrategyError(
-            f"input {target}: the stem {stem.name!r} (stride {_x(stem.stride_hw)}) is best left "
-            "as it "
-            f"is at {size_ratio(spec, target):.2f} times the native size; use strategy='rebuild', "
-            "or "
-            "factor=2 to change it all the same"
+            f"input {target}: the stem {stem.name!r} (stride {_x(stem.stride_hw)}) is best left as "
+            f"it is beside the native {spec.input_shape.size}; use strategy='rebuild', or factor=2 "
+            "to change it all the same"
         )
     if direction == "up" and any(s % chosen for s in stem.stride_hw):
         raise StrategyError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import AmbiguousStem
+from ..errors import AmbiguousStem, StrategyError
 from ..geometry.spec import GraphSpec, LayerSpec
 
 _PASSES = frozenset(
@@ -19,6 +19,46 @@ _PASSES = frozenset(
         "opaque",
     )
 )
+
+
+_MOVES = ("pad", "crop", "resize", "upsample", "opaque")
+
+
+def resizable_stem(spec: GraphSpec) -> LayerSpec:
+    """The stem, if its stride can be changed together with its kernel.
+
+    Args:
+        spec: a graph as read.
+
+    Returns:
+        The convolution's only call.
+
+    Raises:
+        AmbiguousStem: if several convolutions read the picture, or none does.
+        StrategyError: if it is no plain convolution, is called more than once, or if a layer before
+            it changes the map's size otherwise than by zeros right before it.
+    """
+    stem, before = find_stem(spec)
+    if stem.op != "conv":
+        raise StrategyError(
+            f"the stem {stem.name!r} is a {stem.op} convolution, expected a plain one; "
+            "use strategy='rebuild' or 'resize'"
+        )
+    if sum(layer.layer == stem.layer for layer in spec) > 1:
+        raise StrategyError(
+            f"the stem {stem.name!r} is called more than once, expected one call; "
+            "use strategy='rebuild' or 'resize'"
+        )
+    right_before = spec[stem.inputs[0]]
+    for layer in before:
+        is_its_zeros = layer is right_before and layer.op == "pad" and stem.padding == "valid"
+        if layer.op in _MOVES and not is_its_zeros:
+            raise StrategyError(
+                f"layer {layer.name!r} ({layer.op}) changes the map before the stem "
+                f"{stem.name!r}, so "
+                "its stride cannot be changed; use strategy='rebuild' or 'resize'"
+            )
+    return stem
 
 
 def find_stem(spec: GraphSpec) -> tuple[LayerSpec, tuple[LayerSpec, ...]]:

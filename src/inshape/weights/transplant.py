@@ -103,7 +103,7 @@ def transplant(
             converted.append((pair.name, ", ".join(how)))
         elif values:
             copied.append(pair.name)
-    return TransplantReport(tuple(copied), tuple(converted), _projection(layer_map, spec))
+    return TransplantReport(tuple(copied), tuple(converted), _projection(layer_map))
 
 
 def _touches_channels(
@@ -141,9 +141,11 @@ def _assign(pair: LayerPair, values: list[np.ndarray]) -> None:
         )
     for target, value in zip(targets, values, strict=True):
         target.assign(value)
+    if isinstance(pair.target, keras.layers.Normalization):
+        pair.target.finalize_state()  # it computes with copies of its weights
 
 
-def _projection(layer_map: LayerMap, spec: GraphSpec) -> tuple[str, ...]:
+def _projection(layer_map: LayerMap) -> tuple[str, ...]:
     layer = layer_map.front
     if layer is None:
         return ()
