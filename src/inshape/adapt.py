@@ -335,10 +335,8 @@ def _ending(
 ) -> Literal["top", "maps"] | Head:
     """What the model ends in, checked for contradictions."""
     if features is not None:
-        if not isinstance(features, Sequence):
-            raise RequestError(
-                f"features={features!r}; expected output strides, such as [8, 16, 32]"
-            )
+        if isinstance(features, int):
+            raise RequestError(f"features={features}; expected a list, such as [8, 16, 32]")
         if head is not None or classes is not None:
             raise RequestError(
                 f"features={list(features)} returns maps, so head={head!r} and classes={classes} "
