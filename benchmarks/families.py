@@ -140,12 +140,17 @@ def cases() -> Iterator[Case]:
             yield Case(name, getattr(apps, name), logits, (native_px, native_px))
 
 
-def compare(case: Case, shapes: tuple[str, ...] = SHAPES) -> Iterator[Row]:
+def compare(
+    case: Case,
+    shapes: tuple[str, ...] = SHAPES,
+    dynamic_sizes: tuple[tuple[int, int], ...] = DYNAMIC_SIZES,
+) -> Iterator[Row]:
     """Adapt one model to each shape and compare it with the constructor's.
 
     Args:
         case: the model.
-        shapes: static shapes; the dynamic model follows at `DYNAMIC_SIZES`.
+        shapes: static shapes.
+        dynamic_sizes: heights and widths at which the model for any size follows.
 
     Yields:
         One row for each.
@@ -162,7 +167,7 @@ def compare(case: Case, shapes: tuple[str, ...] = SHAPES) -> Iterator[Row]:
     except InshapeError as error:
         yield Row(case.name, top, "dynamic", None, None, note=f"refused: {error}")
         return
-    for height, width in DYNAMIC_SIZES:
+    for height, width in dynamic_sizes:
         hwc = (height, width, 3)
         yield _row(
             case,

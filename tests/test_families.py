@@ -1,0 +1,31 @@
+"""Every family, rebuilt, is what its own constructor builds: a part of ``benchmarks.families``."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+from benchmarks.families import Case, cases, compare
+
+_CASES = [
+    pytest.param(case, id=f"{case.name}{'' if case.arguments['include_top'] else '-notop'}")
+    for case in cases()
+    # The top of a large network is built at one shape only; MobileNetV3's is part of the subject.
+    if case.arguments["include_top"] == case.name.startswith("MobileNetV3")
+    or case.name == "MobileNetV3Small-1.0"
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", _CASES)
+def test_rebuilt_equals_the_constructors_own(case: Case):
+    rows = list(compare(case, shapes=("97x130x3",), dynamic_sizes=((161, 226),)))
+    keras.utils.clear_session()
+    static, *dynamic = rows
+    assert static.largest_difference is not None, static.note
+    assert static.between_pictures > 1e-3 * static.largest_output, "the output ignores its input"
+    assert static.largest_difference <= 1e-5 * static.largest_output
+    (at_run_time,) = dynamic
+    if case.name.startswith("NASNet"):
+        assert "pads by the size of its map" in at_run_time.note
+    else:
+        assert at_run_time.largest_difference <= 1e-5 * at_run_time.largest_output
