@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inshape.errors import DataError, GraphError, OutputExists, RequestError
+from inshape.errors import DataError, GraphError, OutputExists, RequestError, WeightsError
 from inshape.heads import Head
 from inshape.predict import predict
 from inshape.runs import Run
@@ -239,6 +239,14 @@ def test_bad_requests_leave_nothing_behind(photos, tmp_path):
     with pytest.raises(RequestError, match=re.escape("0x12x1")):
         train(photos, "0x12x1", out=out, backbone=backbone(), weights=None)
     assert not out.exists()
+
+
+def test_weights_that_do_not_fit_leave_nothing_behind(photos, tmp_path):
+    wrong = tmp_path / "wrong.weights.h5"
+    backbone().save_weights(wrong)
+    with pytest.raises(WeightsError, match="does not fit MobileNetV3Small"):
+        train(photos, "32x32x3", out=tmp_path / "run", backbone="MobileNetV3Small", weights=wrong)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_output_that_exists_is_refused_before_any_work(tmp_path):

@@ -85,6 +85,9 @@ def train(
     with output.bar("reading the list of pictures") as told:
         catalogue = _catalogue(source, chosen, seed, told)
     plain_head = head or Head()
+    keras.utils.set_random_seed(seed)
+    complete = replace(plain_head, classes=len(catalogue.class_names))
+    model = build_for(made, complete, weights)  # what it refuses leaves no folder behind
     request = {
         "source": str(Path(source).resolve()) if isinstance(source, str | Path) else None,
         "shape": str(wanted),
@@ -110,9 +113,6 @@ def train(
     )
     run.save_labels(catalogue.class_names)
     try:
-        keras.utils.set_random_seed(seed)
-        complete = replace(plain_head, classes=len(catalogue.class_names))
-        model = build_for(made, complete, weights)
         save_model(model, run.checkpoints / _INITIAL)
         return _carry_on(run, catalogue, model, chosen, output)
     except KeyboardInterrupt as stop:
