@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def predict(
         top: how many classes to name per picture, at least 1.
 
     Returns:
-        One prediction per readable picture, in the order given.
+        One prediction per readable picture, in the order given; the others are warned of by name.
 
     Raises:
         RequestError: if there is no finished run, or ``top`` is below 1.
@@ -72,6 +73,9 @@ def predict(
     catalogue = _catalogue(pictures, labels)
     model = opened.load_model()
     batches = Batches.open(catalogue, opened.preparation)
+    for skipped in batches.skipped:
+        message = f"{skipped.name} is left out: {skipped.reason}"
+        warnings.warn(message, UserWarning, stacklevel=2)
     found = probabilities(model, batches)
     best = np.argsort(-found, axis=1, kind="stable")[:, :top]
     names = _shown(pictures, batches.catalogue)
