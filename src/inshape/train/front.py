@@ -180,6 +180,9 @@ def _carry_on(
     begun = time.perf_counter()
     with output.bar("preparing pictures") as told:
         batches = Batches.open(catalogue, run.preparation, progress=told)
+    if batches.skipped:
+        named = "; ".join(f"{s.name} ({s.reason})" for s in batches.skipped)
+        output.say(f"left out {len(batches.skipped)} that cannot be read: {named}")
     for line in batches.catalogue.warnings:
         warnings.warn(line, UserWarning, stacklevel=4)
     if not run.record["done"]:
