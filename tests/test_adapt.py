@@ -421,26 +421,26 @@ def test_weights_beside_a_whole_model_are_refused(small):
         inshape.adapt(small, "96x96x3", weights="other.h5")
 
 
-def test_a_lambda_tied_to_the_old_size_is_refused():
+@pytest.mark.parametrize("width", [56 + 8, 56 * 2])  # numbers that do not divide, and that do
+def test_a_lambda_tied_to_the_old_size_is_refused(width):
     image = keras.Input((56, 56, 3))
     x = layers.AveragePooling2D(8)(image)
     x = layers.Lambda(lambda t: ops.reshape(t, (-1, 49 * 3)), name="rows")(x)
     source = keras.Model(image, layers.Dense(2)(x))
-    message = "input 56x64x3: 3 pictures give"
-    with pytest.raises((GraphError, FixedShape), match=re.escape("rows")) as raised:
-        inshape.adapt(source, "56x64x3", strategy="rebuild", head="top")
-    assert message in str(raised.value) or "refuses" in str(raised.value)
+    message = f"input 56x{width}x3: one of rows is tied to the old size and mixes the pictures"
+    with pytest.raises(GraphError, match=re.escape(message)):
+        inshape.adapt(source, (56, width, 3), strategy="rebuild", head="top")
 
 
 def test_an_encoder_on_two_scales(rng, randomise):
     inner_in = keras.Input((None, None, 3))
     encoder = keras.Model(inner_in, layers.Conv2D(4, 3, padding="same")(inner_in), name="encoder")
     image = keras.Input((32, 32, 3))
-    half = layers.AveragePooling2D()(image)
+    half = layers.AveragePooling2D(2)(image)
     both = [layers.GlobalAveragePooling2D()(encoder(t)) for t in (image, half)]
     source = randomise(keras.Model(image, layers.Concatenate()(both)))
     model = inshape.adapt(source, "48x40x3", strategy="rebuild", head="top")
     x = pictures(rng, 48, 40, 3)
-    halved = np.asarray(layers.AveragePooling2D()(x))
+    halved = np.asarray(layers.AveragePooling2D(2)(x))
     expected = np.concatenate([np.asarray(encoder(t)).mean((1, 2)) for t in (x, halved)], -1)
     np.testing.assert_allclose(run(model, x), expected, rtol=1e-4, atol=1e-3)

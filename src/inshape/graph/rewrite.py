@@ -127,13 +127,16 @@ def _check_batch_axis(model: keras.Model, spec: GraphSpec, shape: InputShape) ->
     if not unknown or not shape.is_static:
         return
     pictures = 3
-    returned = model.compute_output_spec(keras.KerasTensor((pictures, *shape.as_tuple())))
-    counts = {t.shape[0] for t in tree.flatten(returned)}
-    if not counts <= {pictures, None}:
+    probe = keras.KerasTensor((pictures, *shape.as_tuple()))
+    try:
+        rows = {t.shape[0] for t in tree.flatten(model.compute_output_spec(probe))}
+    except Exception:  # a reshape whose numbers do not even divide
+        rows = {0}
+    if not rows <= {pictures, None}:
         raise GraphError(
-            f"input {shape}: {pictures} pictures give {max(c or 0 for c in counts)} rows, because "
-            f"one of {', '.join(unknown)} is tied to the old size; expected one row each; use "
-            "strategy='resize', or a layer that reads the size from its input"
+            f"input {shape}: one of {', '.join(unknown)} is tied to the old size and mixes the "
+            "pictures of a batch; expected one row for each picture; use strategy='resize', or a "
+            "layer that reads the size from its input"
         )
 
 
@@ -215,7 +218,7 @@ class _Rewriter(Walk):
     def _rebuilt_inside(self, call: Call, graph: Any) -> keras.Model:
         """Build a nested model anew, at the shapes that now reach it."""
         source = call.operation
-        is_called_again = len(source._inbound_nodes) > 2  # the first one is its own building
+        is_called_again = len(source._inbound_nodes) > 1
         inputs = [
             keras.Input(
                 batch_shape=_any_size(t.shape, old.shape) if is_called_again else t.shape,
