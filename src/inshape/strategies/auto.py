@@ -26,8 +26,8 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[StrategyName, str]:
     | 0.2 to 0.65 otherwise | `resize` | the same, by an enlargement in front |
     | 0.65 and more | `rebuild` | the layers as they are cost least and lose little |
 
-    The bound of 0.65 comes from the table that ``python -m benchmarks.zero_shot`` prints; the one of
-    0.2 is a judgement, below the sizes measured there.
+    The bound of 0.65 comes from the table that ``python -m benchmarks.zero_shot`` prints; the one
+    of 0.2 is a judgement, below the sizes measured there.
 
     Args:
         spec: a graph as read.
