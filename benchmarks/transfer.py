@@ -1,0 +1,179 @@
+"""`inshape train` against the recipe that a Keras user writes by hand, from files to a model.
+
+    python -m benchmarks.transfer TRAIN VALIDATION --weights FILE [--shapes 96x96x3] [--seeds 0,1,2]
+
+Every training is a process of its own, so that its time is the whole way from JPEG files to a
+trained model and its peak memory its own; the ways take turns, seed by seed. Finished trainings are
+kept under ``--out``, so that an interrupted benchmark goes on; ``--table`` prints what is there.
+
+- ``keras``: benchmarks/keras_recipe.py, validated on VALIDATION after each epoch, as people do.
+- ``inshape``: `inshape train TRAIN` with its defaults, which holds out a tenth of TRAIN itself.
+- ``inshape-head``: the same with ``--unfreeze none``, the first thing that it reaches.
+- ``torch``: benchmarks/torch_recipe.py, the recipe in PyTorch.
+
+The accuracy is that on VALIDATION, which `inshape train` never sees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import binomtest
+
+WAYS = ("keras", "inshape-head", "inshape")
+SHAPES = "96x96x3,160x160x3,128x128x1"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("train", type=Path)
+    parser.add_argument("validation", type=Path)
+    parser.add_argument("--weights", type=Path, required=True, help="MobileNetV3Large-minimalistic")
+    parser.add_argument("--shapes", default=SHAPES)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
+    parser.add_argument("--table", action="store_true", help="print the table of what is there")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.table:
+        for seed in map(int, options.seeds.split(",")):
+            for shape in options.shapes.split(","):
+                for way in options.ways.split(","):
+                    measure(way, shape, seed, options)
+    print(table(options.out))
+
+
+def measure(way: str, shape: str, seed: int, options: argparse.Namespace) -> None:
+    """Train once in a process of its own, unless that is done already, and keep what came out."""
+    record = options.out / f"{way}-{shape}-{seed}.json"
+    if record.exists():
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "made"
+        command = [sys.executable, "-m", *commands(way, shape, seed, made, options)]
+        print(shlex.join(command), flush=True)
+        found: dict[str, Any] = {"way": way, "shape": shape, "seed": seed, **timed(command)}
+        if way.startswith("inshape"):
+            found |= of_run(made, options.validation)
+        else:
+            found |= json.loads(made.read_text())
+    record.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"  {found['seconds']:.0f} s, {found['right'] / found['pictures']:.3f}", flush=True)
+
+
+def commands(way: str, shape: str, seed: int, made: Path, options: argparse.Namespace) -> list[str]:
+    """The module and arguments of a training."""
+    common = ["--weights", str(options.weights), "--seed", str(seed), "--out", str(made)]
+    if way.startswith("inshape"):
+        unfreeze = ["--unfreeze", "none"] if way == "inshape-head" else []
+        return ["inshape", "train", str(options.train), "--input", shape, *common, *unfreeze]
+    module = f"benchmarks.{way}_recipe"
+    return [module, str(options.train), str(options.validation), "--shape", shape, *common]
+
+
+def timed(command: list[str]) -> dict[str, float]:
+    """Run a command: seconds by the clock, CPU seconds, and peak memory in MB."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{shlex.join(command)} ended with {process.returncode}")
+    return {
+        "seconds": round(time.perf_counter() - begun, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_mb": round(usage.ru_maxrss / 1024),
+        "load": os.getloadavg()[0],
+    }
+
+
+def of_run(folder: Path, validation: Path) -> dict[str, Any]:
+    """What a run says of itself, and its answers on the validation pictures."""
+    record = json.loads((folder / "run.json").read_text())
+    told = subprocess.run(
+        [sys.executable, "-m", "inshape", "evaluate", str(folder), str(validation), "--json"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    evaluated = json.loads(told.stdout)
+    pictures = evaluated["pictures"]
+    return {
+        "right": round(evaluated["accuracy"]["value"] * pictures),
+        "pictures": pictures,
+        "phases": record["seconds"],
+        "rate": rate_of(record),
+    }
+
+
+def rate_of(record: dict[str, Any]) -> float | None:
+    """Pictures per second with the backbone unfrozen, the frozen part's features included."""
+    epochs = record["metrics"].get("validation", {}).get("epochs")
+    if not epochs or "body" not in record["seconds"]:
+        return None
+    return epochs * sum(record["data"]["train"].values()) / record["seconds"]["body"]
+
+
+def table(folder: Path) -> str:
+    """The stored trainings as a Markdown table, a row per shape and way."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    lines = [
+        "| shape | way | seeds | seconds | of keras | CPU seconds | peak MB | pictures/s "
+        "| accuracy of each seed | mean | 95 % |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for shape in dict.fromkeys(f["shape"] for f in found):
+        base = mean_of(found, shape, "keras", "seconds")
+        for way in dict.fromkeys([*WAYS, *(f["way"] for f in found)]):
+            runs = [f for f in found if f["shape"] == shape and f["way"] == way]
+            if not runs:
+                continue
+            right, pictures = sum(r["right"] for r in runs), sum(r["pictures"] for r in runs)
+            # Seeds share the pictures, so that the interval is that of one seed's number of them.
+            count = runs[0]["pictures"]
+            interval = binomtest(round(right / len(runs)), count).proportion_ci(method="wilson")
+            seconds = statistics.mean(r["seconds"] for r in runs)
+            cells = [
+                shape,
+                way,
+                " ".join(str(r["seed"]) for r in runs),
+                f"{seconds:.0f}",
+                f"{seconds / base:.2f}" if base else "",
+                f"{statistics.mean(r['cpu_seconds'] for r in runs):.0f}",
+                f"{max(r['peak_mb'] for r in runs):.0f}",
+                rate(runs),
+                " ".join(f"{r['right'] / r['pictures']:.3f}" for r in runs),
+                f"{right / pictures:.3f}",
+                f"{interval.low:.3f} to {interval.high:.3f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def mean_of(found: Iterable[dict[str, Any]], shape: str, way: str, key: str) -> float | None:
+    values = [f[key] for f in found if f["shape"] == shape and f["way"] == way]
+    return statistics.mean(values) if values else None
+
+
+def rate(runs: list[dict[str, Any]]) -> str:
+    """Training pictures per second, all epochs of the trained backbone, without the start."""
+    rates = [r["rate"] for r in runs if r.get("rate")]
+    return f"{statistics.mean(rates):.0f}" if rates else ""
+
+
+if __name__ == "__main__":
+    main()
