@@ -60,9 +60,12 @@ def features(size: int, pictures: NDArray[np.float32], rounds: int) -> None:
 def steps(size: int, pictures: NDArray[np.float32], rounds: int) -> None:
     """Training steps with every layer unfrozen and batch norm fixed."""
     labels = np.eye(CLASSES, dtype=np.float32)[np.arange(len(pictures)) % CLASSES]
-    by_hand = network(size, with_head=True)
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    by_hand.compile(keras.optimizers.AdamW(1e-5), loss)
+    by_hand = {name: network(size, with_head=True) for name in ("batch norm trained", "fixed")}
+    for layer in by_hand["fixed"].layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    for model in by_hand.values():
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.AdamW(1e-5), loss)
     backbone = network(size, with_head=False)
     features = keras.Input(backbone.output_shape[1:])
     head = keras.Model(features, keras.layers.Dense(CLASSES)(features))
@@ -74,10 +77,13 @@ def steps(size: int, pictures: NDArray[np.float32], rounds: int) -> None:
             part = slice(start, start + BATCH)
             learner.step(pictures[part], labels[part], weights, 1e-5)
 
-    ways = {
-        "model.fit": lambda: by_hand.fit(pictures, labels, batch_size=BATCH, verbose=0),
-        "training steps": ours,
+    ways: dict[str, Callable[[], Any]] = {
+        f"model.fit, {name}": lambda model=model: model.fit(
+            pictures, labels, batch_size=BATCH, verbose=0
+        )
+        for name, model in by_hand.items()
     }
+    ways["training steps"] = ours
     show(ways, size, len(pictures) // BATCH * BATCH, rounds)
 
 
