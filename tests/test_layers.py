@@ -29,6 +29,7 @@ ROOMS = [
     "features",
     "calibrate",
     "runs",
+    "charts",
     "train",
     "evaluate",
     "predict",

@@ -5,6 +5,10 @@
       model.keras    the model with the weights of the best epoch
       labels.txt     one class per line, in the order of the model's outputs
       history.csv    one row per epoch
+      logs/          the same as TensorBoard's event files
+      plots/         learning curves, and the figures of an evaluation
+      metrics.json   the last evaluation
+      teacher/       the run of the teacher, if there was one
       checkpoints/   what a resumed training needs; emptied when the training is complete
       exports/       files that other runtimes read
 
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
     import keras
 
 Status: TypeAlias = Literal["running", "interrupted", "complete"]
+
+PLOTS = "plots"
+"""The folder of figures in a run folder."""
 
 _FORMAT = 1
 _RECORD = "run.json"

@@ -14,7 +14,7 @@ from inshape.data.batches import Batches
 from inshape.data.catalogue import catalogued
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
-from inshape.errors import DataError, RequestError
+from inshape.errors import DataError, RequestError, RunError
 from inshape.evaluate import evaluate
 from inshape.evaluate.probabilities import as_probabilities, ends_in_softmax, probabilities
 from inshape.predict import predict
@@ -174,3 +174,30 @@ def test_bad_requests_for_predictions(tmp_path, photos):
     broken.write_bytes((photos / "dark" / "a.png").read_bytes()[:200])
     with pytest.raises(DataError, match=re.escape("broken.png")):
         predict(run, broken)
+
+
+def test_figures_are_drawn_beside_the_metrics(tmp_path, photos):
+    run = run_of(tmp_path / "run", (None, None, 1), size_hw=(13, 10))
+    found = evaluate(run, photos, sizes=[8, 16], resamples=50)
+    plots = run.folder / "plots"
+    assert sorted(p.name for p in plots.iterdir()) == [
+        "classes.png", "confusion.png", "reliability.png", "sizes.png",
+    ]  # fmt: skip
+    for path in plots.iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 100
+            assert len(picture.convert("RGB").getcolors(1_000_000)) > 10
+    told = json.loads((run.folder / "metrics.json").read_text())["reliability"]
+    assert len(told) == 15
+    assert sum(b["pictures"] for b in told) == found.scores.pictures
+    right = sum(b["pictures"] * b["accuracy"] for b in told if b["pictures"])
+    assert right / found.scores.pictures == pytest.approx(found.accuracy.value, abs=1e-5)
+
+
+def test_a_folder_that_cannot_hold_figures_is_one_line(tmp_path, photos):
+    run = run_of(tmp_path / "run", (13, 10, 1))
+    (run.folder / "plots").write_text("in the way")
+    text = f"cannot make {run.folder / 'plots'}: File exists; expected a folder that can be written"
+    with pytest.raises(RunError, match=re.escape(text)):
+        evaluate(run, photos, resamples=20)
+    assert (run.folder / "plots").read_text() == "in the way"

@@ -48,7 +48,7 @@ def phase_of(tmp_path, shape=(9, 7, 1), recipe=None, **changes):
     recipe = recipe or Recipe(learning_rate=0.02, batch_size=8, patience=20)
     rows, labels = rows_of(shape)
     body, head = networks(shape)
-    feed = FeatureFeed([rows, rows[:, :, ::-1]], soft_labels(labels, CLASSES, 0.1), 8, 5, 0.2)
+    feed = FeatureFeed([rows, rows[:, :, ::-1]], [soft_labels(labels, CLASSES, 0.1)] * 2, 8, 5, 0.2)
     made = Phase(
         name="body",
         learner=Learner(body, head, recipe, seed=5),

@@ -126,7 +126,7 @@ def test_scales_rise_geometrically_with_depth():
 def feature_feed(mixup=0.0, count=21):
     rows = np.arange(count * 2, dtype="float32").reshape(count, 2)
     labels = soft_labels(np.arange(count) % 3, 3, 0.1)
-    return FeatureFeed([rows, rows + 1000], labels, 4, seed=7, mixup=mixup)
+    return FeatureFeed([rows, rows + 1000], [labels] * 2, 4, seed=7, mixup=mixup)
 
 
 def picture_feed(front=None, shape=(9, 7, 1)):

@@ -70,6 +70,35 @@ def train(
         float | None,
         typer.Option(metavar="SHARE", help="Held out where there is no validation folder."),
     ] = None,
+    distil: Annotated[
+        bool | None,
+        typer.Option(
+            "--distil",
+            help="Let the network at its own shape, on larger pictures, teach this one.",
+            show_default=False,
+        ),
+    ] = None,
+    recalibrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--recalibrate",
+            help="Measure batch norm's statistics anew at the end; kept if better.",
+            show_default=False,
+        ),
+    ] = None,
+    fixres: Annotated[
+        bool | None,
+        typer.Option(
+            "--fixres",
+            help="Tune the last batch norm and the head without augmentation at the end; kept if "
+            "better.",
+            show_default=False,
+        ),
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Keep the run in this MLflow server or store too."),
+    ] = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option(
@@ -149,6 +178,9 @@ def train(
                 views=views,
                 class_weights=class_weights,
                 validation=validation,
+                distil=distil,
+                recalibrate=recalibrate,
+                fixres=fixres,
             )
             run = begin(
                 pictures,
@@ -163,6 +195,7 @@ def train(
                 recipe=Recipe().of(choices),
                 plan_options=asked,
                 preparation={} if picture_fit is None else {"fit": picture_fit},
+                mlflow=mlflow,
                 show=True,
             )
         validation_scores = run.record["metrics"]["validation"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
@@ -80,6 +81,14 @@ class Evaluation:
                 for c in scores.classes
             ],
             "confusion": scores.confusion.tolist(),
+            "reliability": [
+                {
+                    "pictures": int(count),
+                    "probability": None if np.isnan(mean) else round(float(mean), 6),
+                    "accuracy": None if np.isnan(right) else round(float(right), 6),
+                }
+                for count, mean, right in scores.reliability
+            ],
             "by_size": {size: found.as_dict() for size, found in self.by_size.items()},
             "mistakes": [
                 {

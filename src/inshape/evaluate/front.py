@@ -14,9 +14,10 @@ from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..data.sources import Source, open_source
 from ..errors import DataError, RequestError
-from ..runs import Run, write_json
+from ..runs import PLOTS, Run, write_json
 from .evaluation import Evaluation, Mistake
 from .metrics import Score, score
+from .plots import draw
 from .probabilities import probabilities
 
 _MISTAKES = 10
@@ -43,7 +44,7 @@ def evaluate(
         sizes: further heights and widths in pixels to measure at; the model must take any size.
         resamples: of the bootstrap.
         seed: of the bootstrap.
-        save: whether to write ``metrics.json`` into the run folder.
+        save: whether to write ``metrics.json`` and figures into the run folder.
 
     Returns:
         The evaluation: print it, or take ``as_dict()``.
@@ -83,6 +84,7 @@ def evaluate(
     )
     if save:
         write_json(opened.folder / _METRICS, made.as_dict())
+        draw(made, opened.folder / PLOTS)
     return made
 
 

@@ -74,6 +74,8 @@ class Scores:
             width (Guo et al., arXiv 1706.04599). Its resamples lie a little higher than the value.
         classes: precision and recall of each class.
         confusion: counts ``(right class, guessed class)``.
+        reliability: pictures, mean probability of the guess, and accuracy in each of 15 bins of
+            probability, ``(15, 3)``; NaN in an empty bin.
     """
 
     pictures: int
@@ -84,6 +86,7 @@ class Scores:
     calibration_error: Score
     classes: tuple[ClassScores, ...]
     confusion: NDArray[np.int64]
+    reliability: NDArray[np.float64]
 
 
 def score(
@@ -157,7 +160,23 @@ def score(
             )
         ),
         confusion=confusion,
+        reliability=_reliability(probabilities.max(axis=1), guessed == right),
     )
+
+
+def _reliability(
+    confidence: NDArray[np.floating[Any]], is_right: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    bins = _bins(confidence)
+    count = np.bincount(bins, minlength=_BINS)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(bins, v, _BINS) / count for v in (confidence, is_right)]
+    return np.stack([count.astype(np.float64), *means], axis=1)
+
+
+def _bins(confidence: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    # The last bin is closed, so that a confidence of 1 belongs to it.
+    return np.minimum((confidence * _BINS).astype(int), _BINS - 1)
 
 
 def _computer(
@@ -168,8 +187,7 @@ def _computer(
     confidence = probabilities.max(axis=1)
     is_right = guessed == labels
     cell = labels * classes + guessed
-    # The last bin is closed, so that a confidence of 1 belongs to it.
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    bins = _bins(confidence)
     own = probabilities[np.arange(len(labels)), labels]
     above = (probabilities > own[:, None]).sum(axis=1)
     in_top = above < _TOP

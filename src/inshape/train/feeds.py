@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Protocol, TypeAlias
 
 import keras
@@ -37,7 +38,7 @@ class FeatureFeed:
 
     Attributes:
         views: features per view, each ``(pictures, ...)``.
-        labels: soft labels ``(pictures, classes)``.
+        labels: soft labels per view, each ``(pictures, classes)``.
         batch_size: rows per batch.
         seed: of the run.
         mixup: alpha of the mixing of rows and labels, 0 for none (manifold mixup, Verma et al.,
@@ -45,7 +46,7 @@ class FeatureFeed:
     """
 
     views: Sequence[NDArray[Any]]
-    labels: NDArray[np.float32]
+    labels: Sequence[NDArray[np.float32]]
     batch_size: int
     seed: int
     mixup: float = 0.0
@@ -53,7 +54,7 @@ class FeatureFeed:
     @property
     def steps(self) -> int:
         """Batches in an epoch; a last, smaller one is left out unless it is the only one."""
-        return max(1, len(self.labels) // self.batch_size)
+        return max(1, len(self.labels[0]) // self.batch_size)
 
     def epoch(self, number: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch, the same for the same seed.
@@ -65,15 +66,15 @@ class FeatureFeed:
         Yields:
             Rows and soft labels.
         """
-        order = np.random.default_rng([self.seed, number]).permutation(len(self.labels))
+        order = np.random.default_rng([self.seed, number]).permutation(len(self.labels[0]))
         for step in range(start, self.steps):
             rng = np.random.default_rng([self.seed, number, step])
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
             drawn = rng.integers(len(self.views), size=len(chosen))
-            rows = np.stack([self.views[v][i] for v, i in zip(drawn, chosen, strict=True)]).astype(
-                np.float32
-            )
-            yield mixed(rows, self.labels[chosen], self.mixup, rng)
+            picked = list(zip(drawn, chosen, strict=True))
+            rows = np.stack([self.views[v][i] for v, i in picked]).astype(np.float32)
+            labels = np.stack([self.labels[v][i] for v, i in picked])
+            yield mixed(rows, labels, self.mixup, rng)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +90,8 @@ class PictureFeed:
         seed: of the run.
         front: a frozen network to run the changed pictures through, where its features would not
             fit on the disk.
+        teacher: gives a teacher's soft labels of the same crops, batch by batch from an epoch and a
+            step on.
     """
 
     batches: Batches
@@ -98,6 +101,7 @@ class PictureFeed:
     batch_size: int
     seed: int
     front: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+    teacher: Callable[[int, int], Iterator[NDArray[np.float32]]] | None = None
 
     @property
     def steps(self) -> int:
@@ -118,13 +122,22 @@ class PictureFeed:
             "train", self.batch_size, shuffle=True, seed=self.seed, epoch=number, start=start
         )
         steps = range(start, self.steps)
+        taught = repeat(None) if self.teacher is None else self.teacher(number, start)
         yield from ahead(
-            self._changed(pictures, labels, number * self.steps + step)
-            for step, (pictures, labels) in zip(steps, read, strict=False)
+            self._changed(pictures, labels, number * self.steps + step, told)
+            for step, (pictures, labels), told in zip(steps, read, taught, strict=False)
         )
 
-    def _changed(self, pictures: NDArray[Any], labels: NDArray[np.int32], step: int) -> Batch:
+    def _changed(
+        self,
+        pictures: NDArray[Any],
+        labels: NDArray[np.int32],
+        step: int,
+        taught: NDArray[np.float32] | None,
+    ) -> Batch:
         soft = soft_labels(labels, self.classes, self.smoothing)
+        if taught is not None:
+            soft = np.concatenate([soft, taught], axis=1)
         changed, targets = self.change(np.asarray(pictures, np.float32), soft, step=step)
         rows = np.asarray(keras.ops.convert_to_numpy(changed), np.float32)
         if self.front is not None:

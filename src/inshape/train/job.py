@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -24,11 +24,20 @@ from .feeds import FeatureFeed, Feed, PictureFeed, soft_labels
 from .learner import Learner
 from .recipe import Recipe
 from .show import Show
+from .teacher import Teacher
 
 _SAMPLE = 32
 _CHUNK = 256
 _DISK_SHARE = 0.5
 _LOGITS = "head_logits"
+
+
+class Journal(Protocol):
+    """What follows the history of a training, such as TensorBoard's event files."""
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take note of the rows that are new."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Job:
         batches: the pictures of training and validation.
         model: the model that learns.
         show: tells the user how far it is.
+        journals: told the history whenever it grows.
     """
 
     run: Run
@@ -48,6 +58,17 @@ class Job:
     batches: Batches
     model: keras.Model
     show: Show
+    journals: Sequence[Journal] = ()
+
+    def keep_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the history into the run folder and hand it to the journals.
+
+        Args:
+            rows: all of its rows.
+        """
+        self.run.save_history(rows)
+        for journal in self.journals:
+            journal.write(rows)
 
     @property
     def seed(self) -> int:
@@ -130,20 +151,31 @@ class Features:
         """What the head reads: features of every training view, and of the validation split."""
         job = self._job
         if job.body_cut is None or job.body_cut.position == 0 or not self._fits:
-            return self._rows(job.head_cut, "frozen layers")
-        maps, held = self._rows(job.body_cut, "frozen layers")
+            return self.rows(job.head_cut, job.views)
+        maps, held = self.rows(job.body_cut, job.views)
         forward = self._forward(
             job.body_cut, job.head_cut, np.asarray(maps[0][:_SAMPLE], "float32")
         )
         return [_in_chunks(forward, m) for m in maps], _in_chunks(forward, held)
 
-    def body_feed(self) -> tuple[Feed, Callable[[Learner], NDArray[np.float32]]]:
-        """What the unfrozen backbone reads, and how a learner is run on the validation split."""
+    def body_feed(
+        self, teacher: Teacher | None = None
+    ) -> tuple[Feed, Callable[[Learner], NDArray[np.float32]]]:
+        """What the unfrozen backbone reads, and how a learner is run on the validation split.
+
+        Args:
+            teacher: whose soft labels stand behind the hard ones.
+        """
         job, recipe = self._job, self._job.recipe
         assert job.body_cut is not None
-        if job.body_cut.position and self._fits:
-            maps, held = self._rows(job.body_cut, "frozen layers")
-            labels = soft_labels(job.labels("train"), job.classes, recipe.label_smoothing)
+        is_new_each_epoch = bool(recipe.cutmix or recipe.rand_augment)
+        if job.body_cut.position and self._fits and not is_new_each_epoch:
+            maps, held = self.rows(job.body_cut, job.views)
+            hard = soft_labels(job.labels("train"), job.classes, recipe.label_smoothing)
+            labels = [hard] * len(maps)
+            if teacher is not None:
+                taught = teacher.of_views(job.views, job.feature_folder)
+                labels = [np.concatenate([hard, soft], axis=1) for soft in taught]
             feed = FeatureFeed(maps, labels, recipe.batch_size, job.seed, recipe.mixup)
             return feed, lambda learner: learner.logits(held)
         front = self._forward(None, job.body_cut, job.sample) if job.body_cut.position else None
@@ -153,6 +185,8 @@ class Features:
             seed=job.seed,
             flip=recipe.flip,
             mixup=recipe.mixup,
+            cutmix=recipe.cutmix,
+            rand_augment=recipe.rand_augment,
         )
         feed = PictureFeed(
             job.batches,
@@ -162,6 +196,7 @@ class Features:
             recipe.batch_size,
             job.seed,
             front,
+            None if teacher is None else teacher.of_epoch,
         )
 
         def held_logits(learner: Learner) -> NDArray[np.float32]:
@@ -184,14 +219,20 @@ class Features:
         need = made.bytes("train", len(job.views)) + made.bytes("validation", 1)
         return need <= _DISK_SHARE * shutil.disk_usage(job.run.folder).free
 
-    def _rows(self, end: Cut, title: str) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+    def rows(self, end: Cut, views: Sequence[View]) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+        """Features at a cut: of each view of the training pictures, and of the validation split.
+
+        Args:
+            end: where the frozen part ends.
+            views: which versions of the training pictures.
+        """
         job = self._job
         made = self._extraction(end)
-        asked: list[tuple[str, View]] = [("train", view) for view in job.views]
+        asked: list[tuple[str, View]] = [("train", view) for view in views]
         asked.append(("validation", "plain"))
         found: list[NDArray[Any]] = []
         for split, view in asked:
-            with job.show.bar(f"{title}: {split}, {view}") as told:
+            with job.show.bar(f"frozen layers: {split}, {view}") as told:
                 found.append(
                     made.rows(
                         split,

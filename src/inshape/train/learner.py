@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .optimizer import LayerwiseAdamW, layer_scales
 from .recipe import Recipe
+from .teaching import Teaching, distilled
 
 _EVAL_BATCH = 64
 
@@ -26,7 +27,13 @@ class Learner:
     """
 
     def __init__(
-        self, body: keras.Model | None, head: keras.Model, recipe: Recipe, *, seed: int
+        self,
+        body: keras.Model | None,
+        head: keras.Model,
+        recipe: Recipe,
+        *,
+        seed: int,
+        teaching: Teaching | None = None,
     ) -> None:
         """Prepare the step.
 
@@ -36,10 +43,12 @@ class Learner:
             head: called in training mode.
             recipe: the choices.
             seed: of dropout.
+            teaching: how a teacher's soft labels count, if the labels hold them.
         """
         self.body = body
         self.head = head
         self._recipe = recipe
+        self._teaching = teaching
         body_variables: list[keras.Variable] = body.trainable_variables if body else []
         head_variables: list[keras.Variable] = head.trainable_variables
         self.variables = [*body_variables, *head_variables]
@@ -54,7 +63,8 @@ class Learner:
             state.assign(np.asarray([seed, index], state.dtype))
         first = body or head
         row = tf.TensorSpec((None, *first.input_shape[1:]), tf.float32)
-        labels = tf.TensorSpec((None, head.output_shape[-1]), tf.float32)
+        columns = head.output_shape[-1] * (1 if teaching is None else 2)
+        labels = tf.TensorSpec((None, columns), tf.float32)
         weights = tf.TensorSpec((None,), tf.float32)
         self._step = tf.function(self._one_step, input_signature=[row, labels, weights])
         self._forward = tf.function(self._logits_of, input_signature=[row])
@@ -70,7 +80,8 @@ class Learner:
 
         Args:
             rows: pictures or features, ``(batch, ...)``.
-            labels: ``(batch, classes)``, each row summing to 1.
+            labels: ``(batch, classes)``, each row summing to 1; with a teacher, its soft labels in
+                as many columns behind them.
             weights: of each row in the loss, ``(batch,)``.
             rate: the learning rate at scale 1.
 
@@ -150,7 +161,10 @@ class Learner:
             training = self._recipe.batch_norm == "train"
             features = rows if self.body is None else self.body(rows, training=training)
             logits = self.head(features, training=True)
-            losses = keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
+            if self._teaching is None:
+                losses = keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
+            else:
+                losses = distilled(labels, logits, self._teaching)
             loss = tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
         values = [v.value for v in self.variables]
         gradients = tape.gradient(loss, values)

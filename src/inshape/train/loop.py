@@ -111,7 +111,8 @@ def _epoch(
     saved = time.monotonic()
     for rows, labels in phase.feed.epoch(progress.epoch, progress.step):
         rate = phase.recipe.rate(progress.epoch * steps + progress.step, steps, phase.epochs)
-        loss = phase.learner.step(rows, labels, labels @ phase.class_weights, rate)
+        weights = labels[:, : len(phase.class_weights)] @ phase.class_weights
+        loss = phase.learner.step(rows, labels, weights, rate)
         progress = replace(progress, step=progress.step + 1, loss_sum=progress.loss_sum + loss)
         phase.on_step(progress.epoch, progress.step, steps, progress.loss_sum / progress.step)
         stop = interrupted() and progress.step < steps
@@ -129,9 +130,11 @@ def _validated(
     """Score the epoch that has just ended, and keep its weights if it is the best so far."""
     weights = phase.learner.weights()
     accuracy, loss = _scores_with(phase, weights)
+    steps = phase.feed.steps
     row = {
         "phase": phase.name,
         "epoch": progress.epoch + 1,
+        "learning_rate": phase.recipe.rate((progress.epoch + 1) * steps - 1, steps, phase.epochs),
         "loss": round(progress.loss_sum / max(1, progress.step), 6),
         "val_loss": round(loss, 6),
         "val_accuracy": round(accuracy, 6),

@@ -1,4 +1,4 @@
-"""The two phases of a training: the head on frozen features, then part of the backbone."""
+"""The phases of a training: the head on frozen features, part of the backbone, a teacher."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.cut import section
+from ..runs import Run, load_model
 from .feeds import FeatureFeed, Feed, soft_labels
 from .job import Features, Job
 from .learner import Learner
 from .linear import fit_linear, scores, temperature
 from .loop import Phase, run_phase
+from .recipe import Recipe
+from .teacher import Teacher
+from .teaching import Teaching
+
+HEAD_MODEL = "head.keras"
+"""The model as the first phase left it, among the checkpoints of a run that will be taught."""
+TEACHER = "teacher"
+"""The folder of the teacher's own run inside the student's."""
 
 _LOGITS = "head_logits"
 
@@ -43,17 +52,13 @@ def train_head(job: Job) -> dict[str, Any]:
         )
         job.model.get_layer(_LOGITS).set_weights([fit.kernel, fit.bias])
         row = {"phase": "head", "epoch": 1, "val_loss": fit.loss, "val_accuracy": fit.accuracy}
-        job.run.save_history([row])
+        job.keep_history([row])
         facts = {"accuracy": fit.accuracy, "loss": fit.loss, "strength": fit.strength}
     else:
         recipe = job.recipe
-        feed = FeatureFeed(
-            views,
-            soft_labels(labels, job.classes, recipe.label_smoothing),
-            recipe.batch_size,
-            job.seed,
-        )
-        facts = _trained(
+        hard = soft_labels(labels, job.classes, recipe.label_smoothing)
+        feed = FeatureFeed(views, [hard] * len(views), recipe.batch_size, job.seed)
+        facts = trained(
             job, "head", None, head, feed, lambda learner: learner.logits(held), recipe.head_epochs
         )
     job.show.say(f"head: validation accuracy {facts['accuracy']:.4f} on frozen features")
@@ -71,15 +76,49 @@ def train_body(job: Job) -> dict[str, Any]:
     """
     if job.body_cut is None:
         return {"validation": job.run.record["metrics"]["head"]}
+    return {"validation": _train_body(job, "body", None)}
+
+
+def train_distilled(job: Job) -> dict[str, Any]:
+    """Train the unfrozen part once more from the same head, with a teacher's answers.
+
+    Args:
+        job: what to work on; its model holds the weights trained without the teacher.
+
+    Returns:
+        Facts for the record; the model is left with the better weights.
+    """
+    without = job.run.record["metrics"]["validation"]
+    plain = job.model.get_weights()
+    job.model.set_weights(load_model(job.run.checkpoints / HEAD_MODEL).get_weights())
+    run = Run.open(job.run.folder / TEACHER)
+    teacher = Teacher(run, job.batches, job.recipe, seed=job.seed, show=job.show)
+    found = _train_body(job, "distil", teacher)
+    is_better = (found["accuracy"], -found["loss"]) > (without["accuracy"], -without["loss"])
+    if not is_better:
+        job.model.set_weights(plain)
+    gain = found["accuracy"] - without["accuracy"]
+    taught_by = run.record["metrics"]["validation"]["accuracy"]
+    job.show.say(
+        f"distil: validation accuracy {found['accuracy']:.4f} with the teacher "
+        f"({taught_by:.4f}), {without['accuracy']:.4f} without ({100 * gain:+.1f} points); "
+        f"{'kept' if is_better else 'not kept'}"
+    )
+    facts = {"teacher": taught_by, "with": found, "without": without, "kept": is_better}
+    return {"distil": facts, "validation": found if is_better else without}
+
+
+def _train_body(job: Job, name: str, teacher: Teacher | None) -> dict[str, Any]:
+    assert job.body_cut is not None
     features = Features(job)
     body = section(job.logits_model, job.body_cut, job.head_cut)
     head = section(job.logits_model, job.head_cut, None)
-    feed, held = features.body_feed()
-    facts = _trained(job, "body", body, head, feed, held, job.recipe.epochs)
-    return {"validation": facts}
+    feed, held = features.body_feed(teacher)
+    teaching = None if teacher is None else teacher.teaching
+    return trained(job, name, body, head, feed, held, job.recipe.epochs, teaching)
 
 
-def _trained(
+def trained(
     job: Job,
     name: str,
     body: keras.Model | None,
@@ -87,14 +126,32 @@ def _trained(
     feed: Feed,
     held: Callable[[Learner], NDArray[np.float32]],
     epochs: int,
+    teaching: Teaching | None = None,
+    recipe: Recipe | None = None,
 ) -> dict[str, Any]:
-    """Run a phase of steps and show it."""
+    """Run a phase of steps and show it.
+
+    Args:
+        job: what to work on; the layers of its model are trained.
+        name: of the phase.
+        body: what is trained besides the head.
+        head: from the features to the logits.
+        feed: what is learned from.
+        held: gives a learner's logits on the validation split.
+        epochs: the most it takes.
+        teaching: how a teacher's soft labels count, if the feed has them.
+        recipe: another one than the job's.
+
+    Returns:
+        Scores on the validation split, and the epochs.
+    """
+    chosen = recipe or job.recipe
     before = [row for row in job.run.history() if row["phase"] != name]
-    learner = Learner(body, head, job.recipe, seed=job.seed)
+    learner = Learner(body, head, chosen, seed=job.seed, teaching=teaching)
     held_labels = job.labels("validation")
 
     def on_epoch(rows: list[dict[str, Any]]) -> None:
-        job.run.save_history([*before, *rows])
+        job.keep_history([*before, *rows])
         job.show.epoch(rows[-1], epochs)
 
     with job.show.bar(f"training the {name}") as told:
@@ -106,7 +163,7 @@ def _trained(
                 held,
                 held_labels,
                 job.class_weights,
-                job.recipe,
+                chosen,
                 epochs,
                 job.run.checkpoints / f"{name}.npz",
                 on_epoch,

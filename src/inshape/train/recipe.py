@@ -43,11 +43,26 @@ class Recipe:
         flip: whether left and right may be exchanged.
         mixup: alpha with which features (or pictures) and labels are mixed, 0 for not at all (Zhang
             et al., arXiv 1710.09412; Verma et al., arXiv 1806.05236, for features).
+        cutmix: largest alpha with which parts of pictures are exchanged, 0 for none (Yun et al.,
+            arXiv 1905.04899). It and ``rand_augment`` need new pictures in every epoch, so that the
+            frozen part runs again for each.
+        rand_augment: factor of Keras's RandAugment, 0 for none (Cubuk et al., arXiv 1909.13719);
+            RGB pictures only.
         ema: momentum of a moving average of the weights that is evaluated and kept instead of them,
             0 for none.
         batch_norm: ``"inference"`` keeps the pretrained statistics.
         validation: share of the pictures held out to choose the best epoch, where the source has no
             validation split.
+        distil: train the same backbone at its native shape first, and then the second phase once
+            more with its soft labels beside the hard ones (Hinton et al., arXiv 1503.02531), both
+            seeing the same crops; the better of the two students is kept.
+        distil_share: of the soft labels in the loss, in (0, 1].
+        distil_temperature: by which both networks' logits are divided for the soft labels, 1 or
+            more; their part of the loss is multiplied by its square.
+        recalibrate: measure the statistics of batch norm anew on the training pictures afterwards,
+            and keep them if the validation split is answered better.
+        fixres: tune the last batch norm and the classifier on pictures without augmentation
+            afterwards (Touvron et al., arXiv 1906.06423), and keep that likewise.
 
     Raises:
         RequestError: if a number is out of range.
@@ -73,9 +88,16 @@ class Recipe:
     views: int = 2
     flip: bool = True
     mixup: float = 0.2
+    cutmix: float = 0.0
+    rand_augment: float = 0.0
     ema: float = 0.0
     batch_norm: BatchNorm = "inference"
     validation: float = 0.1
+    distil: bool = False
+    distil_share: float = 0.7
+    distil_temperature: float = 2.0
+    recalibrate: bool = False
+    fixres: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be carried out."""
@@ -147,6 +169,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0, 0.99),
     "views": (1, _ANY),
     "mixup": (0, _ANY),
+    "cutmix": (0, 1),
+    "rand_augment": (0, 1),
     "ema": (0, 0.99999),
     "validation": (0.001, 0.9),
+    "distil_share": (1e-3, 1),
+    "distil_temperature": (1, 100),
 }

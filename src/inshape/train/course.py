@@ -1,0 +1,327 @@
+"""The course of a training: what is asked for, and the phases one after the other."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import keras
+
+from ..adapt import BackboneLike, Weights, plan
+from ..data.batches import Batches
+from ..data.catalogue import Catalogue
+from ..data.prepare import Preparation
+from ..data.sources import Source, open_source
+from ..data.split import split
+from ..errors import DataError, RequestError
+from ..heads import Head
+from ..runs import Run, load_model, save_model
+from ..shapes import InputShape
+from .after import recalibrated, resolution_fixed
+from .curves import draw_curves
+from .job import Job
+from .logs import Logs
+from .neck import build_for
+from .phases import HEAD_MODEL, TEACHER, train_body, train_distilled, train_head
+from .recipe import Recipe
+from .show import Show
+from .tracking import Tracking, check_installed
+
+Step: TypeAlias = Callable[[Job], dict[str, Any]]
+
+_INITIAL = "initial.keras"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """A training as it was asked for; the fields are those of `inshape.train`."""
+
+    source: Source
+    shape: InputShape
+    backbone: BackboneLike
+    weights: Weights
+    strategy: Any = "auto"
+    channels: Any = "auto"
+    seed: int = 0
+    head: Head = field(default_factory=Head)
+    recipe: Recipe = field(default_factory=Recipe)
+    plan_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    preparation: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    mlflow: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``run.json`` keeps of it; objects that are neither names nor files are left out."""
+        return {
+            "source": (
+                str(Path(self.source).resolve()) if isinstance(self.source, str | Path) else None
+            ),
+            "shape": str(self.shape),
+            "backbone": str(self.backbone) if isinstance(self.backbone, str | Path) else None,
+            "weights": str(self.weights) if self.weights is not None else None,
+            "strategy": self.strategy,
+            "channels": self.channels,
+            "head": asdict(self.head),
+            "plan_options": dict(self.plan_options),
+            "preparation": dict(self.preparation),
+            "recipe": self.recipe.as_dict(),
+            "mlflow": self.mlflow,
+        }
+
+    def of_teacher(self, native: InputShape) -> Request:
+        """The training of the same network at its own shape."""
+        return replace(
+            self,
+            shape=native,
+            strategy="rebuild",
+            channels="auto",
+            plan_options={},
+            recipe=self.recipe.of({"distil": False, "recalibrate": False, "fixres": False}),
+            mlflow=None,
+        )
+
+
+def begin(request: Request, out: Path, output: Show) -> Run:
+    """Make a run folder and train into it.
+
+    Args:
+        request: what is asked for.
+        out: a new folder.
+        output: tells how far the work is.
+
+    Returns:
+        The complete run.
+
+    Raises:
+        RequestError: if the request cannot be met; nothing was written then.
+        RunError: if the run folder cannot be written.
+    """
+    if request.mlflow is not None:
+        check_installed()
+    made = plan(
+        request.backbone,
+        request.shape,
+        strategy=request.strategy,
+        channels=request.channels,
+        **dict(request.plan_options),
+    )
+    native = made.shown_shape or made.source.input_shape
+    size_hw = _size_hw(request.shape, native)
+    if request.recipe.distil:
+        _check_teaching(request, native)
+    prepared = Preparation.of(request.shape, **dict(request.preparation)).at(size_hw)
+    if out.exists():
+        Run.create(out, {})  # says that it is there, before any work is done
+    catalogue = _catalogue(request.source, request.recipe, request.seed, output)
+    keras.utils.set_random_seed(request.seed)
+    complete = replace(request.head, classes=len(catalogue.class_names))
+    # What it refuses leaves no folder behind.
+    model = build_for(made, complete, request.weights)
+    run = Run.create(
+        out,
+        {
+            "seed": request.seed,
+            "request": {**request.as_dict(), "native_shape": str(native)},
+            "plan": made.as_dict(),
+            "preparation": prepared.as_dict(),
+            "data": _facts(catalogue),
+            "done": [],
+            "seconds": {},
+            "metrics": {},
+        },
+    )
+    run.save_labels(catalogue.class_names)
+    save_model(model, run.checkpoints / _INITIAL)
+    if request.recipe.distil:
+        run = _with_teacher(run, request, native, output)
+    return _carry_on(run, catalogue, model, request.recipe, output)
+
+
+def go_on(run: Run, source: Source, output: Show) -> Run:
+    """Go on with a run that was interrupted or killed.
+
+    Args:
+        run: an incomplete one.
+        source: the pictures, if they have moved or were no files.
+        output: tells how far the work is.
+
+    Returns:
+        The complete run.
+
+    Raises:
+        RequestError: if it cannot be resumed.
+        DataError: if the pictures are not those that the run began with.
+    """
+    asked = run.record["request"]
+    pictures = source if source is not None else asked["source"]
+    if pictures is None:
+        raise RequestError(
+            f"{run.folder} was trained on pictures that were no files; expected them again; "
+            "give source="
+        )
+    initial = run.checkpoints / _INITIAL
+    if not initial.exists():
+        raise RequestError(
+            f"{run.folder} was stopped before its model was built; expected a checkpoint; "
+            "remove the folder and train again"
+        )
+    recipe = Recipe(**asked["recipe"])
+    seed = int(run.record["seed"])
+    catalogue = _catalogue(pictures, recipe, seed, output)
+    expected = run.record["data"]["fingerprint"]
+    if catalogue.fingerprint != expected:
+        raise DataError(
+            f"the pictures in {pictures} are not those that {run.folder} began with (fingerprint "
+            f"{catalogue.fingerprint[:12]}, expected {expected[:12]}); restore them or train anew"
+        )
+    run = run.updated(status="running")
+    if recipe.distil and TEACHER not in run.record["done"]:
+        if asked["backbone"] is None:
+            raise RequestError(
+                f"{run.folder} was stopped while its teacher was trained, from a model that is no "
+                "file; expected a name or a file to build it from; remove the folder and train "
+                "again"
+            )
+        request = Request(
+            source=pictures,
+            shape=InputShape.of(asked["shape"]),
+            backbone=asked["backbone"],
+            weights=asked["weights"],
+            seed=seed,
+            head=Head(**asked["head"]),
+            recipe=recipe,
+            preparation=asked["preparation"],
+        )
+        run = _with_teacher(run, request, InputShape.of(asked["native_shape"]), output)
+    keras.utils.set_random_seed(seed)
+    model = load_model(run.model_path if "head" in run.record["done"] else initial)
+    return _carry_on(run, catalogue, model, recipe, output)
+
+
+def _with_teacher(run: Run, request: Request, native: InputShape, output: Show) -> Run:
+    """Train the teacher, or go on with it."""
+    folder = run.folder / TEACHER
+    output.say(f"training the teacher at {native}")
+    begun = time.perf_counter()
+    if (folder / "run.json").exists():
+        teacher = Run.open(folder)
+        if teacher.status != "complete":
+            go_on(teacher, request.source, output)
+    else:
+        begin(request.of_teacher(native), folder, output)
+    output.say(f"training the student at {request.shape}")
+    return _noted(run, TEACHER, {}, time.perf_counter() - begun)
+
+
+def _carry_on(
+    run: Run, catalogue: Catalogue, model: keras.Model, recipe: Recipe, output: Show
+) -> Run:
+    """Do the phases that are not done yet."""
+    begun = time.perf_counter()
+    with output.bar("preparing pictures") as told:
+        batches = Batches.open(catalogue, run.preparation, progress=told)
+    if batches.skipped:
+        named = "; ".join(f"{s.name} ({s.reason})" for s in batches.skipped)
+        output.say(f"left out {len(batches.skipped)} that cannot be read: {named}")
+    for line in batches.catalogue.warnings:
+        warnings.warn(line, UserWarning, stacklevel=4)
+    if "pictures" not in run.record["seconds"]:
+        seconds = {**run.record["seconds"], "pictures": round(time.perf_counter() - begun, 2)}
+        run = run.updated(data={**run.record["data"], **_reading(batches)}, seconds=seconds)
+    journals: list[Logs | Tracking] = [Logs(run)]
+    tracking: Tracking | None = None
+    uri = run.record["request"].get("mlflow")
+    if uri is not None:
+        tracking = Tracking(run, uri)
+        run = run.updated(mlflow={"uri": uri, "run_id": tracking.run_id})
+        journals.append(tracking)
+    for name, step in _steps(recipe):
+        if name in run.record["done"]:
+            continue
+        begun = time.perf_counter()
+        facts = step(Job(run, recipe, batches, model, output, journals))
+        run.save_model(model)
+        if name == "head" and recipe.distil:
+            save_model(model, run.checkpoints / HEAD_MODEL)
+        run = _noted(run, name, facts, time.perf_counter() - begun)
+    draw_curves(run)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    run.checkpoints.mkdir(exist_ok=True)
+    run = run.updated(status="complete")
+    if tracking is not None:
+        tracking.finish(run)
+    return run
+
+
+def _steps(recipe: Recipe) -> tuple[tuple[str, Step], ...]:
+    steps: list[tuple[str, Step]] = [("head", train_head), ("body", train_body)]
+    if recipe.distil:
+        steps.append(("distil", train_distilled))
+    if recipe.recalibrate:
+        steps.append(("recalibrate", recalibrated))
+    if recipe.fixres:
+        steps.append(("fixres", resolution_fixed))
+    return tuple(steps)
+
+
+def _noted(run: Run, name: str, facts: Mapping[str, Any], seconds: float) -> Run:
+    """Write down that a step is done."""
+    return run.updated(
+        done=[*run.record["done"], name],
+        seconds={**run.record["seconds"], name: round(seconds, 2)},
+        metrics={**run.record["metrics"], **facts},
+    )
+
+
+def _check_teaching(request: Request, native: InputShape) -> None:
+    if request.recipe.unfreeze in ("none", 0) or request.recipe.epochs == 0:
+        raise RequestError(
+            "distil with a frozen backbone; expected a second phase, in which the student learns; "
+            "unfreeze a part of it, such as unfreeze='last'"
+        )
+    if not native.is_static or request.shape.hw == native.hw:
+        raise RequestError(
+            f"distil at {request.shape} with a network whose own shape is {native}; expected a "
+            "smaller input than the teacher's; leave distil out"
+        )
+
+
+def _catalogue(source: Source, recipe: Recipe, seed: int, output: Show) -> Catalogue:
+    """The pictures for training and validation; those for testing are left alone."""
+    with output.bar("reading the list of pictures") as told:
+        opened = open_source(source, progress=told)
+    found = split(opened, validation=recipe.validation, seed=seed)
+    return found.take(found.indices("train").tolist() + found.indices("validation").tolist())
+
+
+def _size_hw(shape: InputShape, native: InputShape) -> tuple[int, int]:
+    """The size to train at: the shape's own, the network's where the shape leaves it open."""
+    height, width = (
+        own if own is not None else given for own, given in zip(shape.hw, native.hw, strict=True)
+    )
+    if height is None or width is None:
+        raise RequestError(
+            f"input {shape}: neither it nor the network has a size to train at; "
+            "give a height and a width"
+        )
+    return height, width
+
+
+def _facts(catalogue: Catalogue) -> dict[str, Any]:
+    return {
+        "fingerprint": catalogue.fingerprint,
+        "train": catalogue.counts("train"),
+        "validation": catalogue.counts("validation"),
+    }
+
+
+def _reading(batches: Batches) -> dict[str, Any]:
+    return {
+        "skipped": [asdict(skipped) for skipped in batches.skipped],
+        "warnings": list(batches.catalogue.warnings),
+        "kept": str(batches.cache_report),
+    }

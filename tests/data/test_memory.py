@@ -1,0 +1,62 @@
+"""A hundred thousand pictures are read without being held in memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+COUNT = 100_000
+
+# In a process of its own, whose peak is measured from outside the reading.
+PROGRAM = """
+import json, resource, sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+
+folder, cache, count = Path(sys.argv[1], "photos"), Path(sys.argv[1], "cache"), int(sys.argv[2])
+folder.mkdir()
+Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "model.bmp")
+header = (folder / "model.bmp").read_bytes()[:54]
+(folder / "model.bmp").unlink()
+rng = np.random.default_rng(0)
+for label in range(10):
+    (folder / str(label)).mkdir()
+    for number in range(count // 10):
+        (folder / str(label) / f"{number}.bmp").write_bytes(header + rng.bytes(192))
+
+from inshape.data.batches import Batches
+from inshape.data.prepare import Preparation
+from inshape.data.sources import open_source
+from inshape.data.split import split
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+before = peak_mb()
+catalogue = split(open_source(folder), validation=0.1)
+batches = Batches.open(
+    catalogue, Preparation.of((64, 64, 3)), memory_budget_bytes=64 << 20, cache_dir=cache
+)
+seen = sum(len(labels) for _, labels in batches.iterate("train", 64, shuffle=True))
+print(json.dumps({"kind": batches.cache_report.kind, "seen": seen, "grown": peak_mb() - before}))
+"""
+
+
+@pytest.mark.slow
+def test_a_large_folder_stays_on_the_disk(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path), str(COUNT)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["kind"] == "disk"
+    assert told["seen"] == 90_000
+    held = COUNT * 64 * 64 * 3 / 2**20
+    # File pages that the system may drop count as well; 1,172 MB would be all of the pictures.
+    assert told["grown"] < 0.5 * held
