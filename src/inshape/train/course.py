@@ -24,6 +24,7 @@ from ..runs import Run, load_model, save_model
 from ..shapes import InputShape
 from .after import recalibrated, resolution_fixed
 from .curves import draw_curves
+from .devices import scope
 from .job import Job
 from .logs import Logs
 from .neck import build_for
@@ -120,7 +121,8 @@ def begin(request: Request, out: Path, output: Show) -> Run:
     keras.utils.set_random_seed(request.seed)
     complete = replace(request.head, classes=len(catalogue.class_names))
     # What it refuses leaves no folder behind.
-    model = build_for(made, complete, request.weights)
+    with scope():
+        model = build_for(made, complete, request.weights)
     run = Run.create(
         out,
         {
@@ -198,7 +200,8 @@ def go_on(run: Run, source: Source, output: Show) -> Run:
         )
         run = _with_teacher(run, request, InputShape.of(asked["native_shape"]), output)
     keras.utils.set_random_seed(seed)
-    model = load_model(run.model_path if "head" in run.record["done"] else initial)
+    with scope():
+        model = load_model(run.model_path if "head" in run.record["done"] else initial)
     return _carry_on(run, catalogue, model, recipe, output)
 
 
@@ -243,7 +246,8 @@ def _carry_on(
         if name in run.record["done"]:
             continue
         begun = time.perf_counter()
-        facts = step(Job(run, recipe, batches, model, output, journals))
+        with scope():
+            facts = step(Job(run, recipe, batches, model, output, journals))
         run.save_model(model)
         if name == "head" and recipe.distil:
             save_model(model, run.checkpoints / HEAD_MODEL)

@@ -66,7 +66,10 @@ class Learner:
         columns = head.output_shape[-1] * (1 if teaching is None else 2)
         labels = tf.TensorSpec((None, columns), tf.float32)
         weights = tf.TensorSpec((None,), tf.float32)
-        self._step = tf.function(self._one_step, input_signature=[row, labels, weights])
+        self._strategy = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+        total = tf.TensorSpec((), tf.float32)
+        self._step = tf.function(self._one_step, input_signature=[row, labels, weights, total])
+        self._spread = tf.function(self._on_each_replica)
         self._forward = tf.function(self._logits_of, input_signature=[row])
 
     def step(
@@ -89,7 +92,27 @@ class Learner:
             The loss.
         """
         self._optimizer.learning_rate = rate
-        return float(self._step(rows, labels, weights))
+        loss = self._on_every_device(rows, labels, weights)
+        for average, variable in zip(self._averages, self.variables, strict=False):
+            average.assign(average + (1.0 - self._recipe.ema) * (variable - average))
+        return float(loss)
+
+    def _on_every_device(self, *batch: NDArray[np.float32]) -> Any:
+        """Take the step, each device with its share of the batch; their losses add up."""
+        total = np.float32(batch[-1].sum())
+        if self._strategy is None:
+            return self._step(*batch, total)
+        strategy = self._strategy
+        shares = [np.array_split(part, strategy.num_replicas_in_sync) for part in batch]
+
+        def share_of(part: list[NDArray[np.float32]]) -> Any:
+            def one(context: Any) -> Any:
+                return tf.constant(part[context.replica_id_in_sync_group])
+
+            return strategy.experimental_distribute_values_from_function(one)
+
+        losses = self._spread(*map(share_of, shares), total)
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
     def logits(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """The logits of any number of rows, in inference mode.
@@ -156,26 +179,28 @@ class Learner:
         unique: dict[int, Any] = {id(v): v for v in found if id(v) not in weights}
         return list(unique.values())
 
-    def _one_step(self, rows: Any, labels: Any, weights: Any) -> Any:
+    def _on_each_replica(self, *batch: Any) -> Any:
+        assert self._strategy is not None
+        return self._strategy.run(self._one_step, batch)
+
+    def _one_step(self, rows: Any, labels: Any, weights: Any, total: Any) -> Any:
         with tf.GradientTape() as tape:
             training = self._recipe.batch_norm == "train"
             features = rows if self.body is None else self.body(rows, training=training)
-            logits = self.head(features, training=True)
+            logits = tf.cast(self.head(features, training=True), tf.float32)
             if self._teaching is None:
                 losses = keras.losses.categorical_crossentropy(labels, logits, from_logits=True)
             else:
                 losses = distilled(labels, logits, self._teaching)
-            loss = tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
+            loss = tf.reduce_sum(losses * weights) / total
         values = [v.value for v in self.variables]
         gradients = tape.gradient(loss, values)
         self._optimizer.apply(gradients, self.variables)
-        for average, variable in zip(self._averages, self.variables, strict=False):
-            average.assign(average + (1.0 - self._recipe.ema) * (variable - average))
         return loss
 
     def _logits_of(self, rows: Any) -> Any:
         features = rows if self.body is None else self.body(rows, training=False)
-        return self.head(features, training=False)
+        return tf.cast(self.head(features, training=False), tf.float32)
 
 
 def _copy(variable: keras.Variable) -> NDArray[Any]:

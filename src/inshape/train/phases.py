@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..features.cut import section
 from ..runs import Run, load_model
+from .devices import computing_in
 from .feeds import FeatureFeed, Feed, soft_labels
 from .job import Features, Job
 from .learner import Learner
@@ -154,7 +155,10 @@ def trained(
         job.keep_history([*before, *rows])
         job.show.epoch(rows[-1], epochs)
 
-    with job.show.bar(f"training the {name}") as told:
+    with (
+        computing_in(chosen.precision, body, head),
+        job.show.bar(f"training the {name}") as told,
+    ):
         done = run_phase(
             Phase(
                 name,

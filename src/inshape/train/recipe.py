@@ -12,6 +12,7 @@ from ..errors import RequestError, UnknownName
 
 ClassWeights: TypeAlias = Literal["none", "balanced", "sqrt"]
 BatchNorm: TypeAlias = Literal["inference", "train"]
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Recipe:
         ema: momentum of a moving average of the weights that is evaluated and kept instead of them,
             0 for none.
         batch_norm: ``"inference"`` keeps the pretrained statistics.
+        precision: in which steps are computed; ``"auto"`` is ``"bfloat16"`` on GPUs that have it in
+            hardware (compute capability 8), else ``"float32"``. Weights are float32.
         validation: share of the pictures held out to choose the best epoch, where the source has no
             validation split.
         distil: train the same backbone at its native shape first, and then the second phase once
@@ -92,6 +95,7 @@ class Recipe:
     rand_augment: float = 0.0
     ema: float = 0.0
     batch_norm: BatchNorm = "inference"
+    precision: Precision = "auto"
     validation: float = 0.1
     distil: bool = False
     distil_share: float = 0.7
@@ -105,6 +109,7 @@ class Recipe:
             ("class_weights", get_args(ClassWeights)),
             ("augment", get_args(Augmentation)),
             ("batch_norm", get_args(BatchNorm)),
+            ("precision", get_args(Precision)),
         ):
             if getattr(self, kind) not in choices:
                 raise UnknownName(kind, getattr(self, kind), choices)
