@@ -204,7 +204,8 @@ class Learner:
 
 
 def _copy(variable: keras.Variable) -> NDArray[Any]:
-    return np.array(keras.ops.convert_to_numpy(variable.value))
+    # Not Keras's own conversion, which cannot read what is mirrored on several devices.
+    return np.array(tf.convert_to_tensor(variable.value))
 
 
 def _depths(body: keras.Model) -> list[int]:
