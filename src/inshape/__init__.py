@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from . import errors
     from .adapt import adapt, plan
     from .evaluate import evaluate
+    from .export.front import export
     from .heads import Head
     from .predict import predict
     from .runs import Run
@@ -38,6 +39,7 @@ __all__ = [
     "resume",
     "evaluate",
     "predict",
+    "export",
     "InputShape",
     "Size",
     "Head",
@@ -54,6 +56,7 @@ _HOMES = {
     "resume": "train",
     "evaluate": "evaluate",
     "predict": "predict",
+    "export": "export.front",
     "InputShape": "shapes",
     "Size": "shapes",
     "Head": "heads",

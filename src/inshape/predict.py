@@ -1,4 +1,4 @@
-"""`predict`: what a run says about pictures without labels."""
+"""`predict`: what a run or an exported file says about pictures without labels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .data.batches import Batches
 from .data.catalogue import Catalogue, catalogued
+from .data.prepare import Preparation
 from .data.sources import Source, open_source
 from .errors import DataError, RequestError
 from .evaluate.probabilities import probabilities
+from .export.parity import answers
+from .export.runtimes import load
+from .export.sidecar import card_in
 from .runs import Run
 
 
@@ -51,10 +56,10 @@ class Prediction:
 def predict(
     run: str | Path | Run, pictures: Source | Sequence[str | Path], *, top: int = 3
 ) -> list[Prediction]:
-    """Classify pictures with a run.
+    """Classify pictures with a run, or with a file that was exported from one.
 
     Args:
-        run: a run folder.
+        run: a run folder, or an exported file.
         pictures: a file, a folder, a list of files, an array ``(pictures, height, width[,
             channels])``, or any source that `inshape.evaluate` takes.
         top: how many classes to name per picture, at least 1.
@@ -68,15 +73,17 @@ def predict(
     """
     if top < 1:
         raise RequestError(f"top={top}; expected at least 1")
-    opened = Run.open(run)
-    labels = opened.labels
-    catalogue = _catalogue(pictures, labels)
-    model = opened.load_model()
-    batches = Batches.open(catalogue, opened.preparation)
+    if not isinstance(run, Run) and is_exported(Path(run)):
+        labels, batches, found = _by_file(Path(run), pictures)
+    else:
+        opened = Run.open(run)
+        labels = opened.labels
+        model = opened.load_model()
+        batches = Batches.open(_catalogue(pictures, labels), opened.preparation)
+        found = probabilities(model, batches)
     for skipped in batches.skipped:
         message = f"{skipped.name} is left out: {skipped.reason}"
         warnings.warn(message, UserWarning, stacklevel=2)
-    found = probabilities(model, batches)
     best = np.argsort(-found, axis=1, kind="stable")[:, :top]
     names = _shown(pictures, batches.catalogue)
     return [
@@ -88,6 +95,29 @@ def predict(
         )
         for name, row, order in zip(names, found, best, strict=True)
     ]
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a path is an exported file rather than a run folder.
+
+    Args:
+        path: what was given.
+    """
+    return path.is_file() or (path / "saved_model.pb").exists()
+
+
+def _by_file(path: Path, pictures: Any) -> tuple[tuple[str, ...], Batches, NDArray[np.float32]]:
+    run = load(path)
+    card = card_in(path)
+    if card is None:
+        raise RequestError(
+            f"{path} does not say what its classes are; expected the JSON that was exported with "
+            f"it, {path.name}.json; put it beside the file"
+        )
+    labels = tuple(str(label) for label in card["labels"])
+    preparation = Preparation.from_dict(card["preparation"])
+    batches = Batches.open(_catalogue(pictures, labels), preparation)
+    return labels, batches, np.concatenate([answers(run, p) for p, _ in batches.iterate(None, 64)])
 
 
 def _catalogue(pictures: Any, labels: Sequence[str]) -> Catalogue:

@@ -93,7 +93,8 @@ def test_what_is_tried_afterwards_reports_both_sides(name, taught):
     if name == "recalibrate":
         assert facts["before"] != facts["after"]
     ranks = {k: (facts[k]["accuracy"], -facts[k]["loss"]) for k in ("before", "after")}
-    assert facts["kept"] == (ranks["after"] > ranks["before"])
+    assert not facts["kept"] or ranks["after"] > ranks["before"]
+    assert facts["kept"] or ranks["after"][0] <= ranks["before"][0]
 
 
 def test_the_model_answers_as_the_record_says(taught, photos):
@@ -104,12 +105,12 @@ def test_the_model_answers_as_the_record_says(taught, photos):
     assert metrics["validation"]["accuracy"] >= metrics["head"]["accuracy"]
     # The split of the run, from its own catalogue.
     from inshape.data.batches import Batches
-    from inshape.train.course import _catalogue
+    from inshape.train.course import catalogue_of
     from inshape.train.recipe import Recipe
     from inshape.train.show import Show
 
     recipe = Recipe(**taught.record["request"]["recipe"])
-    batches = Batches.open(_catalogue(photos, recipe, 0, Show(None)), taught.preparation)
+    batches = Batches.open(catalogue_of(photos, recipe, 0, Show(None)), taught.preparation)
     model = taught.load_model()
     found = [
         (model.predict_on_batch(p.astype("float32")), y) for p, y in batches.iterate("validation")
@@ -136,7 +137,6 @@ def test_a_step_changes_the_statistics_of_what_it_keeps(name, photos, network, t
     }
     # Statistics that are worse are taken back.
     kept = run.record["metrics"][name]["kept"]
-    assert kept or name == "recalibrate"
     assert moved == {"stem_bn": kept and name == "recalibrate", "last_bn": kept}
     np.testing.assert_array_equal(model.get_layer("stem").kernel, original.get_layer("stem").kernel)
 
@@ -182,12 +182,12 @@ def test_a_teacher_sees_the_crops_of_its_student(taught, photos):
 
 def test_soft_labels_reach_the_steps_of_an_epoch(taught, photos):
     from inshape.data.batches import Batches
-    from inshape.train.course import _catalogue
+    from inshape.train.course import catalogue_of
     from inshape.train.recipe import Recipe
     from inshape.train.show import Show
 
     recipe = Recipe(**taught.record["request"]["recipe"]).of({"unfreeze": "all", "mixup": 0.0})
-    batches = Batches.open(_catalogue(photos, recipe, 0, Show(None)), taught.preparation)
+    batches = Batches.open(catalogue_of(photos, recipe, 0, Show(None)), taught.preparation)
     teacher = Teacher(Run.open(taught.folder / "teacher"), batches, recipe, seed=0, show=Show(None))
     job = Job(taught, recipe, batches, taught.load_model(), Show(None))
     from inshape.train.job import Features

@@ -13,6 +13,7 @@ from .._version import __version__
 from .adapt import adapt
 from .console import INTERRUPTED, say
 from .evaluate import evaluate
+from .export import bench, export
 from .inspect import inspect
 from .predict import predict
 from .train import train
@@ -25,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (inspect, adapt, train, evaluate, predict)
+_COMMANDS = (inspect, adapt, train, evaluate, predict, export, bench)
 _NAMES = tuple(command.__name__ for command in _COMMANDS)
 for _command in _COMMANDS:
     app.command()(_command)

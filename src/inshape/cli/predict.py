@@ -12,7 +12,7 @@ from .console import console
 
 
 def predict(
-    run: options.RunFolder,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or an exported file.")],
     pictures: Annotated[
         list[Path], typer.Argument(metavar="PICTURES...", help="Files, or one folder.")
     ],
@@ -20,7 +20,7 @@ def predict(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Classify pictures with a run."""
+    """Classify pictures with a run or an exported file."""
     with console(as_json=as_json, debug=debug) as told:
         from ..predict import predict as classify
 

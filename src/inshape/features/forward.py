@@ -170,28 +170,43 @@ def _why_not_litert() -> str:
 
 
 def _converted(model: keras.Model, shape: tuple[int, ...]) -> bytes:
-    """A LiteRT file of the model at a fixed picture size.
+    """A LiteRT file of the model at a fixed picture size."""
+    import tensorflow as tf
 
-    Variables become constants before the conversion: `from_concrete_functions` on a Keras 3 model
+    traced = frozen(model, (None, *shape))
+    with quiet("absl"):  # it asks for the object that holds the variables; there are none left
+        return tf.lite.TFLiteConverter.from_concrete_functions([traced]).convert()
+
+
+def frozen(model: keras.Model, shape: tuple[int | None, ...]) -> Any:
+    """A model as one TensorFlow function without variables.
+
+    Variables become constants before a conversion: `from_concrete_functions` on a Keras 3 model
     loses them and gives NaN, and `from_keras_model` writes a SavedModel first, which takes three
     times as long.
+
+    Args:
+        model: in inference mode, with its weights as they are now.
+        shape: ``(batch, height, width, channels)``; ``None`` where any number will do.
+
+    Returns:
+        A concrete function whose input is named ``picture``.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,  # TensorFlow offers it in no public place
     )
 
-    def run(pictures: Any) -> Any:
-        return model(pictures, training=False)
+    def run(picture: Any) -> Any:
+        return model(picture, training=False)
 
-    traced = tf.function(run).get_concrete_function(tf.TensorSpec((None, *shape), tf.float32))
-    frozen = convert_variables_to_constants_v2(traced)
-    with _quiet("absl"):  # it asks for the object that holds the variables; there are none left
-        return tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()
+    spec = tf.TensorSpec(shape, tf.float32, name="picture")
+    return convert_variables_to_constants_v2(tf.function(run).get_concrete_function(spec))
 
 
 @contextmanager
-def _quiet(name: str) -> Generator[None]:
+def quiet(name: str) -> Generator[None]:
+    """Keep a logger's warnings back."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -20,6 +20,7 @@ _BATCH = 64
 _MOST_BATCHES = 64
 _EPOCHS = 5
 _RATE_SHARE = 0.1
+_LEAST_GAIN = 1e-3
 
 
 def recalibrated(job: Job) -> dict[str, Any]:
@@ -101,7 +102,10 @@ def _told(
     weights: list[NDArray[Any]],
 ) -> dict[str, Any]:
     """Keep the better weights, and say which they are."""
-    is_better = (after["accuracy"], -after["loss"]) > (before["accuracy"], -before["loss"])
+    # A loss that differs by a rounding is none that was won.
+    gained = before["loss"] - after["loss"] > _LEAST_GAIN
+    same = after["accuracy"] == before["accuracy"]
+    is_better = after["accuracy"] > before["accuracy"] or (same and gained)
     if not is_better:
         job.model.set_weights(weights)
     gain = after["accuracy"] - before["accuracy"]

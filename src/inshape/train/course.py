@@ -117,7 +117,7 @@ def begin(request: Request, out: Path, output: Show) -> Run:
     prepared = Preparation.of(request.shape, **dict(request.preparation)).at(size_hw)
     if out.exists():
         Run.create(out, {})  # says that it is there, before any work is done
-    catalogue = _catalogue(request.source, request.recipe, request.seed, output)
+    catalogue = catalogue_of(request.source, request.recipe, request.seed, output)
     keras.utils.set_random_seed(request.seed)
     complete = replace(request.head, classes=len(catalogue.class_names))
     # What it refuses leaves no folder behind.
@@ -173,7 +173,7 @@ def go_on(run: Run, source: Source, output: Show) -> Run:
         )
     recipe = Recipe(**asked["recipe"])
     seed = int(run.record["seed"])
-    catalogue = _catalogue(pictures, recipe, seed, output)
+    catalogue = catalogue_of(pictures, recipe, seed, output)
     expected = run.record["data"]["fingerprint"]
     if catalogue.fingerprint != expected:
         raise DataError(
@@ -294,8 +294,18 @@ def _check_teaching(request: Request, native: InputShape) -> None:
         )
 
 
-def _catalogue(source: Source, recipe: Recipe, seed: int, output: Show) -> Catalogue:
-    """The pictures for training and validation; those for testing are left alone."""
+def catalogue_of(source: Source, recipe: Recipe, seed: int, output: Show) -> Catalogue:
+    """The pictures for training and validation; those for testing are left alone.
+
+    Args:
+        source: the pictures.
+        recipe: whose share is held out, unless the source says what is.
+        seed: of the split.
+        output: tells how far the work is.
+
+    Returns:
+        The same split for the same pictures and seed.
+    """
     with output.bar("reading the list of pictures") as told:
         opened = open_source(source, progress=told)
     found = split(opened, validation=recipe.validation, seed=seed)

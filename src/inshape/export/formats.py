@@ -1,0 +1,93 @@
+"""The formats that a model can be exported to, and what each needs."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from ..errors import RequestError, UnknownName
+
+Io: TypeAlias = Literal["float32", "int8", "uint8"]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of exported file.
+
+    Attributes:
+        name: as it is asked for.
+        suffix: of the file; none is a folder.
+        needs: the modules that write and run it.
+        extra: what to install for them.
+        is_quantised: whether it is calibrated on pictures.
+    """
+
+    name: str
+    suffix: str
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+    is_quantised: bool = False
+
+
+_LITERT = ("ai_edge_litert",)
+FORMATS = {
+    made.name: made
+    for made in (
+        Format("litert", ".tflite", _LITERT, "cpu"),
+        Format("litert-float16", ".tflite", _LITERT, "cpu"),
+        Format("litert-dynamic", ".tflite", _LITERT, "cpu"),
+        Format("litert-int8", ".tflite", _LITERT, "cpu", is_quantised=True),
+        Format("onnx", ".onnx", ("tf2onnx", "onnx", "onnxruntime"), "onnx"),
+        Format("openvino", ".xml", ("tf2onnx", "onnx", "onnxruntime", "openvino"), "onnx,openvino"),
+        Format("savedmodel", ""),
+        Format("keras", ".keras"),
+    )
+}
+"""Every format by name: LiteRT as it is, with float16 weights, with int8 weights, all in int8."""
+
+
+def formats_of(asked: str | Sequence[str]) -> tuple[Format, ...]:
+    """Read what formats are asked for.
+
+    Args:
+        asked: names, as a list or with commas.
+
+    Returns:
+        The formats, each once.
+
+    Raises:
+        UnknownName: if there is no such format.
+        RequestError: if none is named, or what it needs is not installed.
+
+    Example:
+        >>> [f.name for f in formats_of("savedmodel,keras,keras")]
+        ['savedmodel', 'keras']
+    """
+    names = asked.split(",") if isinstance(asked, str) else list(asked)
+    names = list(dict.fromkeys(name.strip().lower() for name in names if name.strip()))
+    if not names:
+        raise RequestError(f"no format to export to; expected some of {', '.join(FORMATS)}")
+    for name in names:
+        if name not in FORMATS:
+            raise UnknownName("format", name, FORMATS)
+        check_installed(FORMATS[name])
+    return tuple(FORMATS[name] for name in names)
+
+
+def check_installed(form: Format) -> None:
+    """Refuse a format whose tools are missing.
+
+    Args:
+        form: the format.
+
+    Raises:
+        RequestError: if a module it needs is not installed.
+    """
+    missing = [name for name in form.needs if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RequestError(
+            f"format {form.name} needs {', '.join(missing)}; expected them to be installed; "
+            f"pip install 'inshape[{form.extra}]'"
+        )

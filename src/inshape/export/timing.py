@@ -1,0 +1,131 @@
+"""How long an exported file takes for one picture, and how much memory it needs.
+
+    python -m inshape.export.timing FILE 1x96x96x3 THREADS
+
+prints one JSON object. A process of its own has no other library's threads and memory in it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import RunError
+
+_WARM_UPS = 5
+_LEAST_RUNS = 30
+_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Measurements of a file at batch 1.
+
+    Attributes:
+        threads: that it was allowed.
+        runs: how many were measured.
+        median_ms: of a picture.
+        p95_ms: the 95th percentile.
+        load_ms: from the file to the first answer.
+        peak_mb: by how much loading and running raised the peak memory of the process.
+    """
+
+    threads: int
+    runs: int
+    median_ms: float
+    p95_ms: float
+    load_ms: float
+    peak_mb: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def timed(path: Path, shape: tuple[int, ...], *, threads: int) -> Timing:
+    """Measure a file in a process of its own.
+
+    Args:
+        path: an exported file.
+        shape: of the picture, ``(height, width, channels)``.
+        threads: that it may use.
+
+    Raises:
+        RunError: if the process fails.
+    """
+    size = "x".join(map(str, shape))
+    command = [sys.executable, "-m", "inshape.export.timing", str(path), size, str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+        raise RunError(
+            f"{path} could not be timed ({reason}); expected a file that runs; export it again"
+        )
+    return Timing(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(path: Path, shape: tuple[int, ...], threads: int) -> Timing:
+    """Measure a file in this process.
+
+    Args:
+        path: an exported file.
+        shape: of the picture.
+        threads: that it may use.
+    """
+    from .runtimes import kind_of, load
+
+    kind = kind_of(path)
+    if kind in ("keras", "savedmodel"):
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    picture = np.random.default_rng(0).uniform(0, 255, (1, *shape)).astype(np.float32)
+    before = _peak_mb()
+    begun = time.perf_counter()
+    run = load(path, threads=threads)
+    run(picture)
+    load_ms = 1e3 * (time.perf_counter() - begun)
+    for _ in range(_WARM_UPS):
+        run(picture)
+    taken: list[float] = []
+    until = time.perf_counter() + _SECONDS
+    while len(taken) < _LEAST_RUNS or time.perf_counter() < until:
+        begun = time.perf_counter()
+        run(picture)
+        taken.append(1e3 * (time.perf_counter() - begun))
+    after = _peak_mb()
+    return Timing(
+        threads=threads,
+        runs=len(taken),
+        median_ms=round(float(np.median(taken)), 4),
+        p95_ms=round(float(np.percentile(taken, 95)), 4),
+        load_ms=round(load_ms, 2),
+        peak_mb=None if before is None or after is None else round(after - before, 1),
+    )
+
+
+def _peak_mb() -> float | None:
+    """The peak memory of this process; Linux counts its parent's in ``ru_maxrss``."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+if __name__ == "__main__":
+    made = measure(Path(sys.argv[1]), tuple(map(int, sys.argv[2].split("x"))), int(sys.argv[3]))
+    print(json.dumps(made.as_dict()))
