@@ -24,6 +24,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from . import errors
     from .adapt import adapt, plan
+    from .compare import compare
     from .evaluate import evaluate
     from .export.front import export
     from .heads import Head
@@ -39,6 +40,7 @@ __all__ = [
     "resume",
     "evaluate",
     "predict",
+    "compare",
     "export",
     "InputShape",
     "Size",
@@ -56,6 +58,7 @@ _HOMES = {
     "resume": "train",
     "evaluate": "evaluate",
     "predict": "predict",
+    "compare": "compare",
     "export": "export.front",
     "InputShape": "shapes",
     "Size": "shapes",

@@ -11,6 +11,7 @@ import typer
 
 from .._version import __version__
 from .adapt import adapt
+from .compare import compare
 from .console import INTERRUPTED, say
 from .evaluate import evaluate
 from .export import bench, export
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (inspect, adapt, train, evaluate, predict, export, bench)
+_COMMANDS = (inspect, adapt, train, evaluate, predict, compare, export, bench)
 _NAMES = tuple(command.__name__ for command in _COMMANDS)
 for _command in _COMMANDS:
     app.command()(_command)

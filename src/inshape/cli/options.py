@@ -67,6 +67,20 @@ Backbone = Annotated[
     str, typer.Option(metavar="NAME", help="A name of keras.applications, or a .keras file.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+MaxLatency = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="For one picture on this machine, one thread: 5ms."),
+]
+MaxMacs = Annotated[
+    str | None, typer.Option(metavar="N", help="Multiply-accumulates for a picture: 30M.")
+]
+MaxSize = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Of an int8 file, estimated: 1MB.")
+]
+MaxRam = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Of int8 activations, estimated: 256KB.")
+]
+MinAccuracy = Annotated[float | None, typer.Option(metavar="SHARE", help="Of the probe: 0.8.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object; text goes to standard error.")
 ]
@@ -301,3 +315,39 @@ def planned(
     }
     given = {name: value for name, value in options.items() if value is not None}
     return {"strategy": strategy, "channels": parse_rule(channels), **given}
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Read words separated by commas.
+
+    Args:
+        text: such as ``rebuild,restride``.
+
+    Returns:
+        The words without those that are empty.
+
+    Example:
+        >>> words_of("rebuild, restride,")
+        ('rebuild', 'restride')
+    """
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def limits_of(
+    latency: str | None, macs: str | None, size: str | None, ram: str | None, least: float | None
+) -> Any:
+    """Read what a device allows.
+
+    Args:
+        latency: ``--max-latency``.
+        macs: ``--max-macs``.
+        size: ``--max-size``.
+        ram: ``--max-ram``.
+        least: ``--min-accuracy``.
+
+    Returns:
+        ``inshape.compare.Limits``.
+    """
+    from ..compare.limits import Limits
+
+    return Limits.of(latency_ms=latency, macs=macs, size_bytes=size, ram_bytes=ram, accuracy=least)

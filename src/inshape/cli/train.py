@@ -24,7 +24,11 @@ def train(
     ] = None,
     input_shape: Annotated[
         str | None,
-        typer.Option("--input", metavar="HxWxC", help="Input shape; ? is any size."),
+        typer.Option(
+            "--input",
+            metavar="HxWxC",
+            help="Input shape; ? is any size; auto lets the pictures and limits choose.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The run folder to make.")
@@ -99,6 +103,10 @@ def train(
         str | None,
         typer.Option(metavar="URI", help="Keep the run in this MLflow server or store too."),
     ] = None,
+    max_latency: options.MaxLatency = None,
+    max_macs: options.MaxMacs = None,
+    max_size: options.MaxSize = None,
+    max_ram: options.MaxRam = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option(
@@ -150,6 +158,27 @@ def train(
                 raise RequestError(
                     "train needs pictures, --input and --out; write: "
                     "inshape train PICTURES --input 96x96x3 --out runs/a"
+                )
+            limits = (max_latency, max_macs, max_size, max_ram)
+            if input_shape == "auto":
+                from ..compare import compare
+
+                found = compare(
+                    pictures,
+                    backbones=[backbone],
+                    channels=[channels],
+                    weights=options.weights_of(weights),
+                    limits=options.limits_of(*limits, None),
+                    seed=seed,
+                    show=True,
+                )
+                print(found)
+                best = found.recommendation
+                assert best is not None
+                input_shape, strategy, channels = best.input_shape, best.strategy, best.channels
+            elif any(limit is not None for limit in limits):
+                raise RequestError(
+                    f"limits with --input {input_shape}; expected --input auto, which keeps them"
                 )
             shape = InputShape.of(input_shape)
             from ..heads import Head

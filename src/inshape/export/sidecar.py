@@ -177,8 +177,8 @@ def c_array(content: bytes, name: str, arena_bytes: int) -> str:
         The text of a header.
 
     Example:
-        >>> print(c_array(bytes([1, 255]), "model", 64).splitlines()[-3])
-            0x01, 0xff,
+        >>> c_array(bytes([1, 255]), "model", 64).splitlines()[-2].strip()
+        '0x01, 0xff,'
     """
     rows = [
         "    " + " ".join(f"0x{byte:02x}," for byte in content[i : i + 16])

@@ -1,0 +1,71 @@
+"""``inshape compare``: which shape and strategy suit these pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .console import console
+
+
+def compare(
+    pictures: Annotated[
+        Path, typer.Argument(metavar="PICTURES", help="A folder per class, or a table.")
+    ],
+    shapes: Annotated[
+        str | None,
+        typer.Option(metavar="SHAPES", help="With commas; by default what suits the pictures."),
+    ] = None,
+    strategies: Annotated[
+        str, typer.Option(metavar="NAMES", help="With commas.")
+    ] = "rebuild,restride",
+    backbones: Annotated[
+        str, typer.Option(metavar="NAMES", help="With commas.")
+    ] = "MobileNetV3Large-minimalistic",
+    channels: Annotated[str, typer.Option(metavar="RULES", help="With commas.")] = "auto",
+    weights: options.Weights = "imagenet",
+    max_latency: options.MaxLatency = None,
+    max_macs: options.MaxMacs = None,
+    max_size: options.MaxSize = None,
+    max_ram: options.MaxRam = None,
+    min_accuracy: options.MinAccuracy = None,
+    finetune: Annotated[
+        int, typer.Option(metavar="N", help="Train so many of the best to the end; needs --out.")
+    ] = 0,
+    most: Annotated[
+        int, typer.Option("--pictures", metavar="N", help="The most pictures to use.")
+    ] = 4000,
+    latency: Annotated[
+        bool, typer.Option("--latency/--no-latency", help="Time every candidate.")
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keeps what is finished; a second call goes on."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of pictures and folds.")] = 0,
+    as_json: options.AsJson = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure shapes and strategies on your pictures and recommend one."""
+    with console(as_json=as_json, debug=debug) as told:
+        from ..compare import compare as measure
+
+        found = measure(
+            pictures,
+            shapes=options.words_of(shapes) if shapes is not None else None,
+            strategies=options.words_of(strategies),
+            backbones=options.words_of(backbones),
+            channels=options.words_of(channels),
+            weights=options.weights_of(weights),
+            limits=options.limits_of(max_latency, max_macs, max_size, max_ram, min_accuracy),
+            out=out,
+            finetune=finetune,
+            pictures=most,
+            latency=latency,
+            seed=seed,
+            show=True,
+        )
+        told.answer(found, found.as_dict())

@@ -1,0 +1,251 @@
+"""What a comparison found: its candidates, which are worth a thought, and the one to take."""
+
+from __future__ import annotations
+
+import html
+import io
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+
+from ..evaluate.metrics import Score
+
+_COLUMNS = (
+    "backbone", "input_shape", "strategy", "channels", "accuracy", "low", "high", "pictures",
+    "latency_ms", "macs", "params", "size_bytes", "float32_bytes", "ram_bytes", "finetuned",
+    "status", "error",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to the user's classes, and what it costs and reaches.
+
+    Attributes:
+        backbone: its name or file.
+        input_shape: ``HxWxC``.
+        strategy: how the backbone gets the shape.
+        channels: how its stem gets the channels.
+        accuracy: of a linear classifier on the frozen features, cross-validated.
+        pictures: that the accuracy was measured on.
+        right: for each of those pictures ``1`` if it was answered rightly, in a fixed order.
+        latency_ms: for one picture, LiteRT float32, one thread, median.
+        latencies: threads, median and 95th percentile in milliseconds.
+        macs: multiply-accumulate operations for one picture.
+        params: parameters.
+        size_bytes: of an int8 file, estimated as a byte per parameter.
+        float32_bytes: of a float32 file, estimated as four.
+        ram_bytes: peak activation memory with int8 values, estimated.
+        seconds: what the measurements took, by part.
+        finetuned: validation accuracy after fine-tuning, if it was done.
+        dropped: why it was not measured to the end, if it was not.
+        error: why it could not be measured at all.
+    """
+
+    backbone: str
+    input_shape: str
+    strategy: str
+    channels: str = "auto"
+    accuracy: Score | None = None
+    pictures: int = 0
+    right: str = ""
+    latency_ms: float | None = None
+    latencies: tuple[tuple[int, float, float], ...] = ()
+    macs: int | None = None
+    params: int | None = None
+    size_bytes: int | None = None
+    float32_bytes: int | None = None
+    ram_bytes: int | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    finetuned: float | None = None
+    dropped: str | None = None
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The candidate in a few words."""
+        return f"{self.backbone} {self.input_shape} {self.strategy}" + (
+            "" if self.channels == "auto" else f" {self.channels}"
+        )
+
+    @property
+    def is_contender(self) -> bool:
+        """Whether it was measured to the end and is within the limits."""
+        return self.error is None and self.dropped is None and self.accuracy is not None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; `from_dict` reads them back."""
+        names = [n for n in self.__slots__ if n not in ("accuracy", "latencies", "seconds")]
+        return {
+            **{name: getattr(self, name) for name in names},
+            "accuracy": None if self.accuracy is None else self.accuracy.as_dict(),
+            "latencies": [list(row) for row in self.latencies],
+            "seconds": dict(self.seconds),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Candidate:
+        """The candidate that `as_dict` wrote down.
+
+        Example:
+            >>> made = Candidate("MobileNetV3Small", "64x64x1", "rebuild", macs=3, right="01",
+            ...                  accuracy=Score(0.5, 0.0, 1.0), latencies=((1, 2.0, 3.0),))
+            >>> Candidate.from_dict(made.as_dict()) == made
+            True
+        """
+        accuracy = values["accuracy"]
+        fields: dict[str, Any] = {
+            **values,
+            "accuracy": None if accuracy is None else Score(**accuracy),
+            "latencies": tuple((int(t), float(m), float(p)) for t, m, p in values["latencies"]),
+        }
+        return cls(**fields)
+
+    def but(self, **changes: Any) -> Candidate:
+        """The same candidate with some fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All candidates and the one to take.
+
+    Attributes:
+        source: the pictures.
+        pictures: how many there are to train on.
+        weights: with which the candidates were measured.
+        candidates: in the order of their accuracy.
+        front: names of the candidates that none is both faster and better than.
+        recommended: the name of the one to take; ``None`` if none was measured.
+        reason: why, in one sentence.
+        command: what to go on with.
+        seconds: where the time went, by part.
+    """
+
+    source: str
+    pictures: int
+    weights: str | None
+    candidates: tuple[Candidate, ...]
+    front: tuple[str, ...] = ()
+    recommended: str | None = None
+    reason: str = ""
+    command: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def recommendation(self) -> Candidate | None:
+        """The candidate to take."""
+        return next((c for c in self.candidates if c.name == self.recommended), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {
+            "source": self.source,
+            "pictures": self.pictures,
+            "weights": self.weights,
+            "candidates": [
+                {k: v for k, v in c.as_dict().items() if k != "right"} for c in self.candidates
+            ],
+            "front": list(self.front),
+            "recommendation": None
+            if self.recommendation is None
+            else {
+                **{
+                    name: getattr(self.recommendation, name)
+                    for name in ("backbone", "input_shape", "strategy", "channels")
+                },
+                "reason": self.reason,
+                "command": shlex.join(self.command),
+            },
+            "seconds": dict(self.seconds),
+        }
+
+    def to_pandas(self) -> Any:
+        """The candidates as a ``pandas.DataFrame``, a row each.
+
+        Raises:
+            RequestError: if pandas is not installed.
+        """
+        from ..errors import RequestError
+
+        try:
+            import pandas as pd
+        except ImportError:
+            raise RequestError(
+                "a table needs pandas; expected it to be installed; pip install 'inshape[pandas]'"
+            ) from None
+        return pd.DataFrame([self._row(c) for c in self.candidates], columns=list(_COLUMNS))
+
+    def _row(self, c: Candidate) -> dict[str, Any]:
+        score = c.accuracy
+        return {
+            **{name: getattr(c, name) for name in _COLUMNS if hasattr(c, name)},
+            "accuracy": None if score is None else score.value,
+            "low": None if score is None else score.low,
+            "high": None if score is None else score.high,
+            "status": self._status(c),
+        }
+
+    def _status(self, c: Candidate) -> str:
+        if c.error is not None:
+            return f"failed: {c.error}"
+        if c.dropped is not None:
+            return c.dropped
+        if c.name == self.recommended:
+            return "recommended"
+        return "on the front" if c.name in self.front else ""
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        rows = "".join(
+            f'<tr style="opacity:{0.5 if not c.is_contender else 1}">'
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in self._cells(c))
+            + "</tr>"
+            for c in self.candidates
+        )
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in _TITLES)
+        told = html.escape(self.reason)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{told}</p>"
+
+    def _cells(self, c: Candidate) -> tuple[str, ...]:
+        return (
+            c.backbone.rsplit("/", 1)[-1],
+            c.input_shape,
+            c.strategy + ("" if c.channels == "auto" else f", {c.channels}"),
+            "-" if c.accuracy is None else str(c.accuracy),
+            "-" if c.finetuned is None else f"{c.finetuned:.3f}",
+            "-" if c.latency_ms is None else f"{c.latency_ms:.2f}",
+            "-" if c.macs is None else f"{c.macs / 1e6:.0f}",
+            "-" if c.size_bytes is None else f"{c.size_bytes / 1e6:.2f}",
+            "-" if c.ram_bytes is None else f"{c.ram_bytes / 1e3:.0f}",
+            self._status(c),
+        )
+
+    def __str__(self) -> str:
+        text = io.StringIO()
+        Console(width=160, file=text, color_system=None).print(self)
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table of a terminal, what is out of the question greyed."""
+        title = f"{self.source}: {self.pictures} training pictures"
+        table = Table(*_TITLES, title=title, title_justify="left")
+        for c in self.candidates:
+            style = "dim" if not c.is_contender else "bold" if c.name == self.recommended else ""
+            table.add_row(*self._cells(c), style=style)
+        yield table
+        told = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in self.seconds.items())
+        yield f"time: {told}"
+        if self.recommended is not None:
+            yield self.reason
+            yield shlex.join(self.command)
+
+
+_TITLES = (
+    "backbone", "input", "strategy", "probe accuracy [95 %]", "fine-tuned", "ms, 1 thread", "MMACs",
+    "int8 MB", "int8 RAM kB", "",
+)  # fmt: skip

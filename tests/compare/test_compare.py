@@ -1,0 +1,280 @@
+"""Comparisons: candidates, limits, halving, what is kept, and what is recommended."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from inshape.compare import Candidate, Comparison, Limits, compare
+from inshape.compare import measure as measuring
+from inshape.compare.choose import front_of, recommended
+from inshape.compare.front import _command, _usual
+from inshape.compare.probe import folds_of, is_worse, probed
+from inshape.data.sources import open_source
+from inshape.errors import DataError, RequestError
+from inshape.evaluate.metrics import Score
+
+layers = keras.layers
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Fine stripes that lie or stand: gone at 8 pixels, there at 32."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:40, :32]
+    for name, way in (("lie", rows), ("stand", columns)):
+        (folder / name).mkdir()
+        for i in range(30):
+            level = 128 + 80 * np.sin(way * 1.2 + rng.uniform(0, 6))
+            pixels = np.clip(level + rng.normal(0, 25, level.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    keras.utils.set_random_seed(3)
+    image = keras.Input((32, 32, 1))
+    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu", name="stem")(x)
+    x = layers.Conv2D(16, 3, strides=2, padding="same", activation="relu", name="last")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    path = tmp_path_factory.mktemp("network") / "small.keras"
+    keras.Model(image, layers.Dense(5)(x), name="small").save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def found(photos, network, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "a"
+    made = compare(
+        photos, shapes=["32x32x1", "8x8x1", "2x2x3"], strategies=["rebuild", "restride"],
+        backbones=[network], weights=None, out=out,
+    )  # fmt: skip
+    return made, out
+
+
+def test_every_candidate_is_measured_or_says_why_not(found, network):
+    made, _ = found
+    by_name = {(c.input_shape, c.strategy): c for c in made.candidates}
+    assert len(by_name) == 6
+    whole = by_name["32x32x1", "rebuild"]
+    # Counted by hand: 16x16 outputs of 3x3x1x8, 8x8 of 3x3x8x16, and the classifier.
+    assert whole.macs == pytest.approx(16 * 16 * 72 + 8 * 8 * 72 * 16 + 32, rel=0.02)
+    assert whole.params == 80 + 1168 + 34
+    assert whole.pictures == 60
+    assert len(whole.right) == 60
+    assert whole.right.count("1") / 60 == pytest.approx(whole.accuracy.value)
+    assert whole.accuracy.value > by_name["8x8x1", "rebuild"].accuracy.value
+    assert whole.latency_ms > 0
+    assert {t for t, *_ in whole.latencies} >= {1}
+    for c in made.candidates:
+        assert c.error or c.accuracy is not None
+
+
+def test_the_recommendation_is_on_the_front_and_can_be_typed(found, photos, network):
+    made, _ = found
+    best = made.recommendation
+    assert best.name in made.front
+    assert best.input_shape.startswith("32x32")
+    assert made.command[:4] == ("inshape", "train", str(photos), "--input")
+    assert made.reason.startswith(best.name)
+    told = made.as_dict()["recommendation"]
+    assert told["command"].startswith(f"inshape train {photos} --input {best.input_shape}")
+    assert network in told["command"]
+
+
+def test_a_second_call_measures_only_what_is_new(found, photos, network, monkeypatch):
+    made, out = found
+    built = []
+    original = measuring.build_for
+    monkeypatch.setattr(
+        measuring, "build_for", lambda plan, *rest: built.append(plan) or original(plan, *rest)
+    )
+    options = {"backbones": [network], "weights": None, "out": out, "strategies": ["rebuild"]}
+    again = compare(photos, shapes=["32x32x1", "8x8x1"], **options)
+    assert not built
+    firsts = {c.name: c for c in made.candidates}
+    for c in again.candidates:
+        if c.dropped is None:
+            assert c.accuracy.value == pytest.approx(firsts[c.name].accuracy.value, abs=1e-6)
+    compare(photos, shapes=["32x32x1", "16x16x1"], **options)
+    assert [str(plan.input_shape) for plan in built] == ["16x16x1"]
+    told = json.loads((out / "comparison.json").read_text())
+    assert {c["input_shape"] for c in told["candidates"]} == {"32x32x1", "16x16x1"}
+
+
+def test_a_failing_candidate_does_not_stop_the_rest(photos, network, monkeypatch):
+    original = measuring.build_for
+
+    def sometimes(plan, *rest):
+        if str(plan.input_shape) == "16x16x1":
+            raise MemoryError("no more")
+        return original(plan, *rest)
+
+    monkeypatch.setattr(measuring, "build_for", sometimes)
+    made = compare(
+        photos, shapes=["16x16x1", "32x32x1"], strategies=["rebuild"], backbones=[network],
+        weights=None, latency=False,
+    )  # fmt: skip
+    errors = {c.input_shape: c.error for c in made.candidates}
+    assert errors == {"16x16x1": "MemoryError: no more", "32x32x1": None}
+
+
+def test_a_limit_drops_candidates_with_its_reason(photos, network):
+    made = compare(
+        photos, shapes=["32x32x1", "8x8x1"], strategies=["rebuild"], backbones=[network],
+        weights=None, latency=False, limits=Limits(macs=20_000),
+    )  # fmt: skip
+    dropped = {c.input_shape: c.dropped for c in made.candidates}
+    assert dropped["8x8x1"] is None
+    assert re.fullmatch(r"0\.1 MMACs is over 0\.0 MMACs", dropped["32x32x1"])
+    assert made.recommendation.input_shape == "8x8x1"
+    assert "within the limits" in made.reason
+
+
+def test_limits_that_nothing_meets_say_what_is_needed(photos, network):
+    text = r"no candidate meets the limits; the nearest, .*small.keras 8x8x1 rebuild, has .* MMACs"
+    with pytest.raises(RequestError, match=text):
+        compare(
+            photos, shapes=["32x32x1", "8x8x1"], strategies=["rebuild"], backbones=[network],
+            weights=None, latency=False, limits=Limits(macs=10),
+        )  # fmt: skip
+
+
+def candidate(name, accuracy, latency, right="", **more):
+    return Candidate(
+        name, "8x8x1", "rebuild", accuracy=Score(accuracy, accuracy, accuracy), right=right,
+        latency_ms=latency, **more,
+    )  # fmt: skip
+
+
+def test_the_front_holds_what_none_beats_in_both():
+    found = [
+        candidate("slow", 0.9, 5.0), candidate("fast", 0.7, 1.0), candidate("beaten", 0.65, 2.0),
+        candidate("over", 0.99, 0.1, dropped="over"), candidate("same", 0.7, 1.5),
+    ]  # fmt: skip
+    assert [c.backbone for c in front_of(found)] == ["fast", "slow"]
+
+
+def test_the_fastest_of_equals_is_recommended():
+    right = "1" * 90 + "0" * 10
+    near = "1" * 89 + "0" * 11
+    far = "1" * 50 + "0" * 50
+    slow, fast, bad = (
+        candidate("slow", 0.9, 5.0, right),
+        candidate("fast", 0.89, 2.0, near),
+        candidate("bad", 0.5, 1.0, far),
+    )
+    chosen, reason = recommended([slow, fast, bad], Limits())
+    assert chosen is fast
+    assert "2.00 ms instead of 5.00 ms for slow" in reason
+    chosen, reason = recommended([slow, bad], Limits(latency_ms=9))
+    assert chosen is slow
+    assert "the most accurate within the limits" in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "option"),
+    [
+        ("latency_ms", "5 minutes", "--max-latency"), ("macs", "many", "--max-macs"),
+        ("size_bytes", "1 ms", "--max-size"), ("ram_bytes", "", "--max-ram"),
+    ],
+)  # fmt: skip
+def test_amounts_that_cannot_be_read(name, text, option):
+    with pytest.raises(RequestError, match=re.escape(f"{option} {text!r} is no amount; write")):
+        Limits.of(**{name: text})
+
+
+def test_accuracy_is_a_share():
+    with pytest.raises(RequestError, match="--min-accuracy 80; expected 0 to 1"):
+        Limits.of(accuracy=80)
+
+
+def test_folds_are_the_same_for_all_and_whole():
+    labels = np.array([0] * 12 + [1] * 3)
+    folds = folds_of(labels, 4)
+    assert len(folds) == 3
+    assert sorted(np.concatenate(folds).tolist()) == list(range(15))
+    assert all((labels[f] == 1).sum() == 1 for f in folds)
+    for one, other in zip(folds, folds_of(labels, 4), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_noise_is_probed_at_chance(rng):
+    labels = np.arange(200) % 2
+    right = probed(rng.normal(size=(200, 5)), labels, folds_of(labels, 0))
+    assert 0.35 < right.mean() < 0.65
+    assert not is_worse(right, ~right) or not is_worse(~right, right)
+
+
+def test_a_class_of_one_picture_is_refused(photos, tmp_path, network):
+    for label, count in (("a", 4), ("b", 1)):
+        (tmp_path / label).mkdir()
+        for i in range(count):
+            Image.new("L", (9, 9), i * 20).save(tmp_path / label / f"{i}.png")
+    with pytest.raises(DataError, match="a class with 1 pictures, of 2 classes; expected two"):
+        compare(tmp_path, shapes=["32x32x1"], backbones=[network], weights=None)
+
+
+def test_unreadable_and_missing_pictures_are_refused(tmp_path, network):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for i in range(3):
+            (tmp_path / label / f"{i}.png").write_bytes(b"no picture" + label.encode() + bytes([i]))
+    with pytest.raises((DataError, RequestError)):
+        compare(tmp_path, shapes=["32x32x1"], backbones=[network], weights=None)
+
+
+def test_usual_shapes_follow_the_pictures(tmp_path, photos):
+    assert [str(s) for s in _usual(open_source(photos))] == ["64x64x1"]
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (640, 360)).save(tmp_path / label / f"{label}.png")
+    shapes = [str(s) for s in _usual(open_source(tmp_path))]
+    assert shapes[0] == "64x96x3"
+    assert all(h < w for h, w in ((int(a), int(b)) for a, b, _ in (s.split("x") for s in shapes)))
+
+
+def test_a_comparison_is_a_frame_and_a_table_in_a_notebook(found):
+    pytest.importorskip("pandas")
+    made, _ = found
+    frame = made.to_pandas()
+    assert len(frame) == 6
+    assert frame["accuracy"].notna().sum() >= 3
+    page = made._repr_html_()
+    assert page.count("<tr") == 7
+    assert "recommended" in page
+    assert "probe accuracy" in str(made)
+
+
+def test_finetuned_finalists_are_runs(photos, network, tmp_path):
+    with pytest.raises(RequestError, match="finetune without out"):
+        compare(photos, shapes=["32x32x1"], finetune=1)
+    made = compare(
+        photos, shapes=["32x32x1"], strategies=["rebuild"], backbones=[network], weights=None,
+        latency=False, out=tmp_path / "a", finetune=1,
+    )  # fmt: skip
+    (one,) = made.candidates
+    assert 0.0 <= one.finetuned <= 1.0
+    (folder,) = (tmp_path / "a" / "runs").iterdir()
+    assert (folder / "model.keras").exists()
+
+
+def test_a_command_names_what_is_not_usual():
+    made = _command(candidate("net", 0.5, 1.0, channels="luma"), "photos", None)
+    assert made[-8:] == (
+        "--channels", "luma", "--backbone", "net", "--weights", "none", "--out", "runs/a",
+    )  # fmt: skip
+
+
+def test_json_has_no_long_rows_of_answers(found):
+    made, _ = found
+    assert isinstance(made, Comparison)
+    assert "right" not in json.dumps(made.as_dict())
