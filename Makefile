@@ -10,13 +10,15 @@ STAMP := .venv/.inshape-stamp
 TORCH ?= torch==2.13.0
 PYTEST := $(BIN)/python -m pytest
 
-# The demo: WEIGHTS is "imagenet" or a .weights.h5/.keras file, PHOTOS a folder per class.
+JOBS ?= auto
+
+# The demo on photos: WEIGHTS is "imagenet" or a .weights.h5/.keras file, PHOTOS a folder per class.
 BACKBONE ?= MobileNetV3Large-minimalistic
 INPUT ?= 96x96x3
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint format test-backends test-jax test-torch demo demo-request lock clean
+.PHONY: help venv test lint format test-backends test-jax test-torch demo lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  */\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -31,8 +33,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-test: $(STAMP)  ## the whole suite, doctests included
-	$(PYTEST)
+test: $(STAMP)  ## the whole suite, doctests included, on JOBS processes
+	$(PYTEST) -n $(JOBS) --dist loadfile
 
 lint: $(STAMP)  ## ruff format, ruff check, pyright
 	$(BIN)/ruff format --check .
@@ -57,13 +59,11 @@ test-torch: $(STAMP)  ## the tests marked "backends" on PyTorch (installs a CPU 
 	else echo "test-torch: skipped, no CPU build of $(TORCH) could be installed here; install one into .venv by hand and run make test-torch again"; \
 	fi
 
-demo: demo-request $(STAMP)  ## train on photos: make demo WEIGHTS=file PHOTOS=folder
-	$(BIN)/inshape train "$(PHOTOS)" --input $(INPUT) --backbone $(BACKBONE) --weights "$(WEIGHTS)" --out $(OUT)
-
-demo-request:
-	@test -n "$(WEIGHTS)" || { echo 'make demo: no weights given; say make demo WEIGHTS=FILE PHOTOS=FOLDER, with a .weights.h5 or .keras file of $(BACKBONE) (or WEIGHTS=imagenet to download them)' >&2; exit 2; }
-	@test -n "$(PHOTOS)" || { echo 'make demo: no photos given; say make demo WEIGHTS=FILE PHOTOS=FOLDER, with one folder of pictures per class inside FOLDER' >&2; exit 2; }
-	@test "$(WEIGHTS)" = imagenet -o -f "$(WEIGHTS)" || { echo 'make demo: no file $(WEIGHTS); say make demo WEIGHTS=FILE PHOTOS=FOLDER, with a .weights.h5 or .keras file of $(BACKBONE)' >&2; exit 2; }
+demo: $(STAMP)  ## the main job on handwritten digits; or on photos: make demo WEIGHTS=file PHOTOS=folder
+	@if test -z "$(WEIGHTS)$(PHOTOS)"; then $(BIN)/inshape demo --out "$(OUT)"; \
+	elif test -z "$(WEIGHTS)" -o -z "$(PHOTOS)"; then \
+	  echo 'make demo: WEIGHTS and PHOTOS go together; say make demo WEIGHTS=FILE PHOTOS=FOLDER, with a .weights.h5 or .keras file of $(BACKBONE) (or WEIGHTS=imagenet) and one folder of pictures per class, or make demo alone' >&2; exit 2; \
+	else $(BIN)/inshape train "$(PHOTOS)" --input $(INPUT) --backbone $(BACKBONE) --weights "$(WEIGHTS)" --out "$(OUT)"; fi
 
 # Universal: one file for every platform and Python from 3.11 on. It names no index, so that the
 # reader's own is used.

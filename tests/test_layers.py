@@ -35,6 +35,7 @@ ROOMS = [
     "export",
     "predict",
     "compare",
+    "demo",
     "report",
     "cli",
     "__main__",

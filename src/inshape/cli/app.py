@@ -13,6 +13,7 @@ from .._version import __version__
 from .adapt import adapt
 from .compare import compare
 from .console import INTERRUPTED, say
+from .demo import demo
 from .evaluate import evaluate
 from .export import bench, export
 from .inspect import inspect
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (inspect, adapt, train, evaluate, predict, compare, export, bench)
+_COMMANDS = (inspect, adapt, train, evaluate, predict, compare, export, bench, demo)
 _NAMES = tuple(command.__name__ for command in _COMMANDS)
 for _command in _COMMANDS:
     app.command()(_command)

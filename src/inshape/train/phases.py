@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibrate import quick_statistics
 from ..features.cut import section
 from ..runs import Run, load_model
 from .devices import computing_in
@@ -157,6 +158,7 @@ def trained(
 
     with (
         computing_in(chosen.precision, body, head),
+        quick_statistics(body if chosen.batch_norm == "train" else None, feed.steps),
         job.show.bar(f"training the {name}") as told,
     ):
         done = run_phase(
