@@ -152,3 +152,102 @@ def test_a_folder_that_cannot_be_used(call, tmp_path, photos, kind):
     assert answer.code == 2
     assert answer.err.splitlines()[-1].startswith("inshape: error: ")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def exported(call, trained, photos):
+    words = ("export", trained[0], "--to", "litert,litert-int8", "--data", photos, "--no-timing")
+    answer = call(*words, "--calibration", 10, "--min-agreement", 0, "--json")
+    assert answer.code == 0, answer.err
+    return answer
+
+
+def test_export_answers_with_one_object(exported, trained):
+    told = exported.json
+    assert told["run"] == str(trained[0])
+    first = told["exports"][0]
+    assert {"format", "path", "size_bytes", "agreement", "accuracy", "latency_ms"} <= set(first)
+    assert first["agreement"] == 1.0
+    assert {"value", "low", "high"} == set(first["accuracy"])
+    assert "model-int8.tflite" in exported.err
+
+
+def test_a_file_below_the_wanted_agreement_ends_with_1(
+    call, trained, photos, tmp_path, monkeypatch
+):
+    from inshape.export import front
+
+    monkeypatch.setattr(
+        front, "answers", lambda run, pictures: np.eye(2)[np.arange(len(pictures)) % 2]
+    )
+    words = ("export", trained[0], "--data", photos, "--out", tmp_path / "x", "--no-timing")
+    answer = call(*words, "--json")
+    assert answer.code == 1
+    assert answer.json["exports"][0]["failed"]
+    assert (tmp_path / "x" / "model.tflite").exists()
+
+
+def test_export_refuses_in_one_line(call, trained, exported):
+    answer = call("export", trained[0], "--to", "litert")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "exists already; expected a new file; add --replace" in answer.err
+    answer = call("export", trained[0], "--to", "coreml")
+    assert answer.code == 2
+    assert "format 'coreml'" in answer.err
+    assert "litert-int8" in answer.err
+
+
+def test_bench_measures_a_file(call, exported):
+    path = exported.json["exports"][1]["path"]
+    told = call("bench", path, "--threads", 1, "--json").json
+    assert told["input_shape"] == "49x64x1"
+    assert told["runtime"] == "litert"
+    assert 0 < told["timings"][0]["median_ms"] <= told["timings"][0]["p95_ms"]
+    answer = call("bench", path + ".txt")
+    assert answer.code == 2
+    assert "no such file; expected an exported model" in answer.err
+
+
+def test_predict_with_an_exported_file(call, exported, photos):
+    path = exported.json["exports"][0]["path"]
+    told = call("predict", path, photos / "light" / "03.jpg", "--json").json
+    assert told["predictions"][0]["label"] in ("dark", "light")
+
+
+def test_compare_answers_with_one_object(call, photos, tmp_path):
+    words = ("compare", photos, "--shapes", "33x40x1,2x2x1", "--strategies", "rebuild")
+    answer = call(
+        *words, "--backbones", "MobileNetV3Small-minimalistic", "--weights", "none",
+        "--no-latency", "--out", tmp_path / "c", "--json",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    told = answer.json
+    by_shape = {c["input_shape"]: c for c in told["candidates"]}
+    assert {"input_shape", "strategy", "backbone", "accuracy", "macs", "latency_ms"} <= set(
+        by_shape["33x40x1"]
+    )
+    assert {"value", "low", "high"} == set(by_shape["33x40x1"]["accuracy"])
+    assert told["recommendation"]["command"].startswith("inshape train ")
+    assert len(list((tmp_path / "c" / "candidates").iterdir())) >= 1
+
+
+def test_limits_without_auto_are_refused(call, photos, tmp_path):
+    words = ("train", photos, "--input", "33x40x1", "--out", tmp_path / "a", "--max-macs", "1M")
+    answer = call(*words, *SMALL)
+    assert answer.code == 2
+    assert "limits with --input 33x40x1; expected --input auto" in answer.err
+
+
+def test_the_input_is_chosen_by_the_pictures(call, photos, tmp_path, monkeypatch):
+    from inshape.compare import front
+
+    monkeypatch.setattr(front, "_SIDES", (32, 64))
+    answer = call(
+        "train", photos, "--input", "auto", "--max-macs", "100M", "--out", tmp_path / "a",
+        *SMALL, *QUICK, "--json",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    request = answer.json["request"]
+    assert request["shape"] in ("32x32x3", "64x64x3", "32x64x3")
+    assert request["strategy"] in ("rebuild", "restride")
