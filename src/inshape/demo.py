@@ -11,6 +11,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -100,7 +101,7 @@ def write_digits(out: Path) -> int:
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputExists(f"{out} exists already; expected a new folder; name another with --out")
-    digits = load_digits()
+    digits: Any = load_digits()
     for number, (picture, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         folder = out / "digits" / ("train" if number % _HELD_OUT else "test") / str(label)
         make_folder(folder)

@@ -69,19 +69,22 @@ def _ranges(
     run = _Exposed(model, tensors, pictures[0].shape)
     draw = np.random.default_rng(0)
     kept: dict[int, list[NDArray[np.float32]]] = {index: [] for index in tensors}
+    ends: dict[int, tuple[float, float]] = dict.fromkeys(tensors, (0.0, 0.0))
     for picture in pictures:
         for index, values in zip(tensors, run(picture), strict=True):
+            low, high = ends[index]
+            ends[index] = min(low, float(values.min())), max(high, float(values.max()))
             flat = values.ravel()
-            ends = np.array([flat.min(), flat.max()], np.float32)
             if len(flat) > _VALUES_PER_PICTURE:
                 flat = flat[draw.integers(len(flat), size=_VALUES_PER_PICTURE)]
-            kept[index] += [flat, ends]
+            kept[index].append(flat)
     graph = model.subgraphs[0]
     found = {_name(graph, int(graph.inputs[0])): _PIXELS}
     for index, parts in kept.items():
-        values = np.concatenate(parts)
-        low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-        found[_name(graph, index)] = least_error(values, low, high) if clipped else (low, high)
+        low, high = ends[index]
+        found[_name(graph, index)] = (
+            least_error(np.concatenate(parts), low, high) if clipped else (low, high)
+        )
     return found
 
 
