@@ -140,11 +140,7 @@ class Run:
             RunError: if the folder cannot be made.
         """
         path = Path(folder)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            fix = f"resume it (--resume {path})" if (path / _RECORD).exists() else "move it away"
-            raise OutputExists(
-                f"{path} exists already; expected a new folder; {fix} or name another"
-            )
+        check_new(path)
         try:
             (path / "checkpoints").mkdir(parents=True)
             (path / "exports").mkdir()
@@ -316,6 +312,20 @@ class Run:
             f"{self.folder} holds no {what} yet (its training is {self.status}); expected a "
             f"complete run; finish it with inshape train --resume {self.folder}"
         )
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder in which something is already.
+
+    Args:
+        folder: where a run shall be made.
+
+    Raises:
+        OutputExists: if it is neither absent nor empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        fix = f"resume it (--resume {folder})" if (folder / _RECORD).exists() else "move it away"
+        raise OutputExists(f"{folder} exists already; expected a new folder; {fix} or name another")
 
 
 def load_model(path: Path) -> keras.Model:

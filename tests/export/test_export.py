@@ -207,6 +207,8 @@ def test_what_is_there_is_not_replaced_unasked(exports, run):
         export(run, "litert", timing=False)
     assert Path(exports["litert"].path).read_bytes() == before
     export(run, "litert", timing=False, replace_files=True)
+    rows = json.loads((run.exports / "exports.json").read_text())["exports"]
+    assert sorted(row["format"] for row in rows) == sorted(ALL)
 
 
 @pytest.mark.parametrize(

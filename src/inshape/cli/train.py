@@ -162,7 +162,9 @@ def train(
             limits = (max_latency, max_macs, max_size, max_ram)
             if input_shape == "auto":
                 from ..compare import compare
+                from ..runs import check_new
 
+                check_new(out)
                 found = compare(
                     pictures,
                     backbones=[backbone],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -136,8 +137,20 @@ def export(
         keras_timings=_timings(opened.model_path, held[0].shape[1:]) if timing else (),
         files=tuple(made),
     )
-    write_json(folder / _TABLE, found.as_dict())
+    _keep_table(folder / _TABLE, found)
     return found
+
+
+def _keep_table(path: Path, found: Exports) -> None:
+    """Write the table; rows of earlier exports stay while their files are there."""
+    rows = found.as_dict()
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["exports"]
+    except (OSError, ValueError, KeyError):
+        before = []
+    new = {row["path"] for row in rows["exports"]}
+    kept = [row for row in before if row["path"] not in new and Path(row["path"]).exists()]
+    write_json(path, {**rows, "exports": [*kept, *rows["exports"]]})
 
 
 def _predicted(model: Any, pictures: NDArray[np.float32]) -> NDArray[np.float32]:

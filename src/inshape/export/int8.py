@@ -189,7 +189,7 @@ def _with_corrected_biases(
         bias = graph.tensors[graph.operators[place].inputs[2]]
         missing = (target[_name(graph, index)] - got) / np.asarray(bias.quantization.scale)
         buffer = model.buffers[bias.buffer]
-        whole = np.frombuffer(bytes(buffer.data), np.int32) + np.round(missing)
+        whole = buffer.data.view(np.int32) + np.round(missing)
         buffer.data = whole.astype(np.int32).view(np.uint8)
         if told is not None:
             told(count, len(todo))
@@ -273,7 +273,11 @@ def _schema() -> Any:
 
 def _read(content: bytes) -> Any:
     tools: Any = importlib.import_module("ai_edge_litert.tools.flatbuffer_utils")
-    return tools.read_model_from_bytearray(bytearray(content))
+    model = tools.read_model_from_bytearray(bytearray(content))
+    for buffer in model.buffers:  # as arrays they are written whole, otherwise byte by byte
+        if buffer.data is not None:
+            buffer.data = np.frombuffer(buffer.data, np.uint8)
+    return model
 
 
 def _written(model: Any) -> bytes:

@@ -20,7 +20,7 @@ from ..data.sources import Source, open_source
 from ..data.split import split
 from ..errors import DataError, RequestError
 from ..heads import Head
-from ..runs import Run, load_model, save_model
+from ..runs import Run, check_new, load_model, save_model
 from ..shapes import InputShape
 from .after import recalibrated, resolution_fixed
 from .curves import draw_curves
@@ -115,8 +115,7 @@ def begin(request: Request, out: Path, output: Show) -> Run:
     if request.recipe.distil:
         _check_teaching(request, native)
     prepared = Preparation.of(request.shape, **dict(request.preparation)).at(size_hw)
-    if out.exists():
-        Run.create(out, {})  # says that it is there, before any work is done
+    check_new(out)  # before any work is done
     catalogue = catalogue_of(request.source, request.recipe, request.seed, output)
     keras.utils.set_random_seed(request.seed)
     complete = replace(request.head, classes=len(catalogue.class_names))
