@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import typer
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from inshape.cli import app
+from inshape.cli.demo import demo
 from inshape.demo import SHAPE, steps, write_digits
 from inshape.errors import OutputExists
 
@@ -34,27 +36,23 @@ def test_every_digit_is_written_once(tmp_path):
 
 def test_the_shown_commands_are_the_commands_that_run(tmp_path, monkeypatch, capsys):
     done = []
-    original = app.run
 
-    def run(words):
-        if words[0] != "inspect":
-            done.append(tuple(words))
-            return 0
-        return original(words)
+    def run(words, **options):
+        done.append(tuple(words))
+        return subprocess.CompletedProcess(words, 0)
 
-    monkeypatch.setattr(app, "run", run)
-    assert original(["demo", "--out", str(tmp_path / "a")]) == 0
+    monkeypatch.setattr(subprocess, "run", run)
+    demo(out=tmp_path / "a")
     shown = re.findall(r"^\$ (.*)$", capsys.readouterr().out, re.MULTILINE)
     asked = steps(tmp_path / "a")
     assert shown == [step.command for step in asked]
-    assert done == [step.words for step in asked[1:]]
+    assert done == [(sys.executable, "-m", "inshape", *step.words) for step in asked]
     assert all(SHAPE in step.command for step in asked[:3])
 
 
 def test_a_step_that_fails_ends_the_demonstration(tmp_path, monkeypatch):
-    monkeypatch.setattr(app, "run", lambda words: 1)
-    from inshape.cli.demo import demo
-
+    failed = subprocess.CompletedProcess((), 2)
+    monkeypatch.setattr(subprocess, "run", lambda words, **options: failed)
     with pytest.raises(typer.Exit) as stopped:
         demo(out=tmp_path / "a")
-    assert stopped.value.exit_code == 1
+    assert stopped.value.exit_code == 2

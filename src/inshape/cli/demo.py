@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -22,15 +24,15 @@ def demo(
     """Inspect, compare, train, evaluate and export on handwritten digits; nothing is downloaded."""
     with console(as_json=as_json, debug=debug) as told:
         from ..demo import steps, write_digits
-        from .app import run
 
         begun = time.perf_counter()
         print(f"{write_digits(out)} handwritten digits of 8x8 grey pixels in {out / 'digits'}")
         for step in steps(out):
             print(f"\n# {step.title}\n$ {step.command}\n", flush=True)
-            code = run(step.words)
-            if code:
-                raise typer.Exit(code)
+            words = [sys.executable, "-m", "inshape", *step.words]
+            done = subprocess.run(words, stdout=sys.stderr if as_json else None, check=False)
+            if done.returncode:
+                raise typer.Exit(done.returncode)
         seconds = time.perf_counter() - begun
         told.answer(
             f"\ndone in {seconds:.0f} s; the run is {out / 'run'}",

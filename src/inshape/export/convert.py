@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import GraphError
 from ..features.forward import frozen, quiet
 from .formats import Format, Io
+from .int8 import int8_content
 
 OPSET = 17
 """The ONNX operator set: read by onnxruntime from 1.12 on."""
@@ -72,10 +73,22 @@ def _litert(model: keras.Model, form: Format, pictures: list[NDArray[np.float32]
     if form.name == "litert-float16":
         converter.target_spec.supported_types = [tf.float16]
     if form.is_quantised:
+        made = int8_content(_float(model, traced), pictures, io)
+        if made is not None:
+            return made
+        # An operator without a kernel there has one here; ranges are then the widest.
         converter.representative_dataset = lambda: ([picture] for picture in pictures)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.as_dtype(io)
         converter.inference_output_type = tf.as_dtype(io)
+    return _built_in_only(model, converter.convert)
+
+
+def _float(model: keras.Model, traced: Any) -> bytes:
+    import tensorflow as tf
+
+    with quiet("absl"):
+        converter: Any = tf.lite.TFLiteConverter.from_concrete_functions([traced])
     return _built_in_only(model, converter.convert)
 
 

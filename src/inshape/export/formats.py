@@ -38,7 +38,7 @@ FORMATS = {
         Format("litert", ".tflite", _LITERT, "cpu"),
         Format("litert-float16", ".tflite", _LITERT, "cpu"),
         Format("litert-dynamic", ".tflite", _LITERT, "cpu"),
-        Format("litert-int8", ".tflite", _LITERT, "cpu", is_quantised=True),
+        Format("litert-int8", ".tflite", (*_LITERT, "ai_edge_quantizer"), "cpu,quantize", True),
         Format("onnx", ".onnx", ("tf2onnx", "onnx", "onnxruntime"), "onnx"),
         Format("openvino", ".xml", ("tf2onnx", "onnx", "onnxruntime", "openvino"), "onnx,openvino"),
         Format("savedmodel", ""),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import importlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -151,7 +152,10 @@ def _quantised(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) -
         name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
         for name, (low, high) in ranges.items()
     }
-    done = work.quantize(known, enable_progress_bar=False, enable_progress_report=False)
+    with warnings.catch_warnings():
+        # Its interpreter is told to keep all tensors, and says that this is for debugging.
+        warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors")
+        done = work.quantize(known, enable_progress_bar=False, enable_progress_report=False)
     made = bytes(done.quantized_model)
     return None if _works_in_float(_read(made)) else made
 

@@ -1,0 +1,88 @@
+"""Quantised files: ranges by error and corrected biases against the usual way."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from inshape.export.convert import convert
+from inshape.export.formats import FORMATS
+from inshape.export.int8 import int8_content, least_error
+from inshape.export.parity import answers
+from inshape.export.runtimes import load
+
+layers = keras.layers
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Channels of very different ranges, with a few outliers: what naive int8 does worst."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((16, 12, 3))
+    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
+    x = layers.DepthwiseConv2D(3, padding="same", activation="relu6")(x)
+    x = layers.Conv2D(16, 1, activation="relu")(x)
+    model = keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+    kernel, bias = model.layers[2].get_weights()
+    model.layers[2].set_weights([kernel * np.geomspace(0.3, 12, 8), bias + 0.1])
+    return model
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    scale = rng.uniform(0.2, 1.0, (48, 1, 1, 1))
+    return (rng.uniform(0, 255, (48, 16, 12, 3)) * scale).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def errors(network, pictures, tmp_path_factory):
+    """Mean differences from Keras of four ways to quantise, on pictures of their own."""
+    folder = tmp_path_factory.mktemp("files")
+    convert(network, FORMATS["litert"], folder / "float.tflite")
+    content = (folder / "float.tflite").read_bytes()
+    expected = network.predict(pictures[24:], verbose=0)
+    found = {}
+    for name, options in {
+        "naive": {"clipped": False, "corrected": False},
+        "clipped": {"corrected": False},
+        "both": {},
+    }.items():
+        path = folder / f"{name}.tflite"
+        path.write_bytes(int8_content(content, [p[None] for p in pictures[:24]], **options))
+        got = answers(load(path), pictures[24:])
+        found[name] = (np.abs((got - expected).mean(axis=0)).mean(), len(path.read_bytes()))
+    return found, len(content)
+
+
+def test_corrected_biases_bring_the_means_back(errors):
+    found, _ = errors
+    assert found["both"][0] < 0.7 * found["clipped"][0]
+    assert found["both"][0] < 0.7 * found["naive"][0]
+
+
+@pytest.mark.parametrize("io", ["float32", "int8", "uint8"])
+def test_input_and_output_are_of_the_type_asked_for(io, network, pictures, tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = tmp_path / "a.tflite"
+    convert(network, FORMATS["litert-int8"], path, pictures=[p[None] for p in pictures[:8]], io=io)
+    reader = Interpreter(model_path=str(path))
+    sides = (*reader.get_input_details(), *reader.get_output_details())
+    assert {side["dtype"] for side in sides} == {np.dtype(io).type}
+    expected = network.predict(pictures, verbose=0)
+    got = answers(load(path), pictures)
+    assert np.abs(got - expected).mean() < 0.1 * np.abs(expected).max()
+
+
+def test_outliers_are_clipped_where_that_shows_the_rest_better():
+    rng = np.random.default_rng(0)
+    values = np.append(rng.normal(size=200_000), [40.0, -35.0])
+    low, high = least_error(values, -35.0, 40.0)
+    assert -35.0 < low < -3.0
+    assert 3.0 < high < 40.0
+    even = rng.uniform(-1, 1, 100_000)
+    assert least_error(even, -1.0, 1.0) == pytest.approx((-1.0, 1.0), abs=0.06)
+    assert least_error(np.zeros(3), 0.0, 0.0) == (0.0, 0.0)
