@@ -4,12 +4,12 @@
 
 Every training is a process of its own, so that its time is the whole way from JPEG files to a
 trained model and its peak memory its own; the ways take turns, seed by seed. Finished trainings are
-kept under ``--out``, so that an interrupted benchmark goes on; ``--table`` prints what is there.
+kept under ``--out``, so that an interrupted benchmark goes on; ``--table`` prints what is there:
+``python -m benchmarks.transfer --table --out docs/transfer`` the table of docs/transfer.md.
 
 - ``keras``: benchmarks/keras_recipe.py, validated on VALIDATION after each epoch, as people do.
 - ``inshape``: `inshape train TRAIN` with its defaults, which holds out a tenth of TRAIN itself.
 - ``inshape-head``: the same with ``--unfreeze none``, the first thing that it reaches.
-- ``torch``: benchmarks/torch_recipe.py, the recipe in PyTorch.
 
 The accuracy is that on VALIDATION, which `inshape train` never sees.
 """
@@ -37,15 +37,17 @@ SHAPES = "96x96x3,160x160x3,128x128x1"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("train", type=Path)
-    parser.add_argument("validation", type=Path)
-    parser.add_argument("--weights", type=Path, required=True, help="MobileNetV3Large-minimalistic")
+    parser.add_argument("train", type=Path, nargs="?")
+    parser.add_argument("validation", type=Path, nargs="?")
+    parser.add_argument("--weights", type=Path, help="of MobileNetV3Large-minimalistic")
     parser.add_argument("--shapes", default=SHAPES)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     parser.add_argument("--table", action="store_true", help="print the table of what is there")
     options = parser.parse_args()
+    if not options.table and not (options.train and options.validation and options.weights):
+        parser.error("expected TRAIN, VALIDATION and --weights FILE, or --table")
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.table:
         for seed in map(int, options.seeds.split(",")):
