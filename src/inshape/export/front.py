@@ -96,13 +96,9 @@ def export(
     for path in paths:
         if path.exists() and not replace_files:
             raise OutputExists(f"{path} exists already; expected a new file; add --replace")
-    own = _own_pictures(opened, output)
-    held = _prepared(opened, _held_out(own, data, opened), pictures, output)
+    needed = calibration if any(form.is_quantised for form in forms) else 0
+    held, sample = pictures_of(opened, data, pictures, needed, output)
     model = opened.load_model()
-    sample: list[NDArray[np.float32]] = []
-    if any(form.is_quantised for form in forms):
-        source = own.take(own.indices("train")) if own is not None else _labelled(data, opened)
-        sample = list(_prepared(opened, source, calibration, output)[0])
     reference = as_probabilities(_predicted(model, held[0]), is_softmax=ends_in_softmax(model))
     make_folder(folder)
     made: list[ExportFile] = []
@@ -151,6 +147,33 @@ def _keep_table(path: Path, found: Exports) -> None:
     new = {row["path"] for row in rows["exports"]}
     kept = [row for row in before if row["path"] not in new and Path(row["path"]).exists()]
     write_json(path, {**rows, "exports": [*kept, *rows["exports"]]})
+
+
+def pictures_of(
+    run: Run, data: Source, most: int, calibration: int, output: Show | None = None
+) -> tuple[tuple[NDArray[np.float32], NDArray[np.int32]], list[NDArray[np.float32]]]:
+    """The pictures to compare on, and those to calibrate on.
+
+    Args:
+        run: a complete run.
+        data: to compare on; ``None`` for those that the training held out.
+        most: to compare on.
+        calibration: how many to calibrate on, from the training pictures; 0 for none.
+        output: tells how far the work is.
+
+    Returns:
+        Prepared pictures with their classes, and prepared pictures.
+
+    Raises:
+        DataError: if there are none.
+    """
+    told = output or Show(None)
+    own = _own_pictures(run, told)
+    held = _prepared(run, _held_out(own, data, run), most, told)
+    if not calibration:
+        return held, []
+    source = own.take(own.indices("train")) if own is not None else _labelled(data, run)
+    return held, list(_prepared(run, source, calibration, told)[0])
 
 
 def _predicted(model: Any, pictures: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,86 @@
+"""Ways to quantise a run to int8, from the usual one to what `inshape export` does.
+
+    python -m benchmarks.int8_ladder RUN FOLDER [--calibration 200]
+
+Every way is calibrated on the same training pictures and compared with the Keras model on the
+pictures of FOLDER: share of the same answers, accuracy and its paired change, file size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from inshape.export.convert import convert
+from inshape.export.formats import FORMATS
+from inshape.export.front import pictures_of
+from inshape.export.int8 import int8_content
+from inshape.export.parity import answers, compared
+from inshape.export.runtimes import load
+from inshape.features.forward import frozen
+from inshape.runs import Run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--calibration", type=int, default=200)
+    options = parser.parse_args()
+    run = Run.open(options.run)
+    model = run.load_model()
+    held, sample = pictures_of(run, options.folder, 1000, options.calibration)
+    reference = model.predict(held[0], batch_size=32, verbose=0)
+    shown = run.record["request"]
+    print(f"{shown['backbone']} at {shown['shape']}, {len(held[0])} pictures")
+    print("| way | agreement | accuracy | change (95 %) | mean difference | MB |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = Path(scratch) / "float.tflite"
+        convert(model, FORMATS["litert"], plain)
+        content = plain.read_bytes()
+        calibrating = [picture[None] for picture in sample]
+        quantise = partial(int8_content, content, calibrating)
+        ways: dict[str, Callable[[], bytes | None]] = {
+            "float32": lambda: content,
+            "TFLiteConverter": lambda: by_converter(model, calibrating),
+            "ai-edge-quantizer, widest ranges": lambda: quantise(clipped=False, corrected=False),
+            "+ ranges by least error": lambda: quantise(corrected=False),
+            "+ corrected biases": quantise,
+        }
+        for name, way in ways.items():
+            made = way()
+            if made is None:
+                print(f"| {name} | an operator has no int8 kernel | | | | |")
+                continue
+            path = Path(scratch) / "way.tflite"
+            path.write_bytes(made)
+            found = compared(answers(load(path), held[0]), reference, held[1])
+            change = found.accuracy_change
+            print(
+                f"| {name} | {100 * found.agreement:.1f} % | {found.accuracy.value:.3f} | "
+                f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f}) | "
+                f"{found.mean_difference:.4f} | {len(made) / 1e6:.2f} |",
+                flush=True,
+            )
+
+
+def by_converter(model: Any, pictures: list[np.ndarray]) -> bytes:
+    """What most tutorials do."""
+    traced = frozen(model, (1, *model.input_shape[1:]))
+    converter: Any = tf.lite.TFLiteConverter.from_concrete_functions([traced])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([picture] for picture in pictures)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return converter.convert()
+
+
+if __name__ == "__main__":
+    main()
