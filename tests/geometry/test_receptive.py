@@ -47,8 +47,13 @@ def chain(layers) -> GraphSpec:
 
 
 def run(spec: GraphSpec, pictures: np.ndarray) -> list[np.ndarray]:
-    """The network's maps under kernels of ones, by TensorFlow; sums can't cancel."""
-    values = [tf.constant(pictures)]
+    """The network's maps under kernels of ones, by TensorFlow; sums can't cancel.
+
+    In float64, which oneDNN leaves alone: where two strides differ and the result is one pixel
+    wide, oneDNN in TensorFlow 2.21 takes the wrong one (a 1x2 kernel of stride (1, 2) on 20x3
+    pixels skips every other row).
+    """
+    values = [tf.constant(pictures, tf.float64)]
     for layer in spec.layers[1:]:
         read = [values[i] for i in layer.inputs]
         (top, bottom), (left, right) = layer.pads
@@ -61,7 +66,7 @@ def run(spec: GraphSpec, pictures: np.ndarray) -> list[np.ndarray]:
             values.append(read[0][:, top : height - bottom, left : width - right])
         else:
             padded = tf.pad(read[0], [[0, 0], [top, bottom], [left, right], [0, 0]])
-            kernel = np.ones((*layer.kernel_hw, read[0].shape[-1], 1), "float32")
+            kernel = np.ones((*layer.kernel_hw, read[0].shape[-1], 1))
             values.append(
                 tf.nn.conv2d(
                     padded, kernel, layer.stride_hw, layer.padding.upper(),

@@ -40,11 +40,12 @@ def convolved(
     dilation_hw: tuple[int, int],
     padding: Any,
 ) -> np.ndarray:
-    """TensorFlow's own convolution of a picture in which no two pixels are alike."""
-    picture = np.arange(1, hw[0] * hw[1] + 1, dtype="float32").reshape(1, *hw, 1)
-    kernel = np.arange(1, kernel_hw[0] * kernel_hw[1] + 1, dtype="float32").reshape(
-        *kernel_hw, 1, 1
-    )
+    """TensorFlow's own convolution of a picture in which no two pixels are alike.
+
+    In float64, which oneDNN leaves alone (see `tests/geometry/test_receptive.py`).
+    """
+    picture = np.arange(1.0, hw[0] * hw[1] + 1).reshape(1, *hw, 1)
+    kernel = np.arange(1.0, kernel_hw[0] * kernel_hw[1] + 1).reshape(*kernel_hw, 1, 1)
     return tf.nn.conv2d(picture, kernel, stride_hw, padding, dilations=dilation_hw).numpy()
 
 
