@@ -16,7 +16,7 @@ from .data.catalogue import Catalogue, catalogued
 from .data.prepare import Preparation
 from .data.sources import Source, open_source
 from .errors import DataError, RequestError
-from .evaluate.probabilities import probabilities
+from .evaluate.probabilities import as_probabilities, probabilities
 from .export.parity import answers
 from .export.runtimes import load
 from .export.sidecar import card_in
@@ -117,7 +117,16 @@ def _by_file(path: Path, pictures: Any) -> tuple[tuple[str, ...], Batches, NDArr
     labels = tuple(str(label) for label in card["labels"])
     preparation = Preparation.from_dict(card["preparation"])
     batches = Batches.open(_catalogue(pictures, labels), preparation)
-    return labels, batches, np.concatenate([answers(run, p) for p, _ in batches.iterate(None, 64)])
+    at_once = _calls(card)
+    given = [answers(run, p, at_once=at_once) for p, _ in batches.iterate(None, 64)]
+    is_softmax = card["output"]["kind"] == "probabilities"
+    return labels, batches, as_probabilities(np.concatenate(given), is_softmax=is_softmax)
+
+
+def _calls(card: dict[str, Any]) -> int:
+    """Pictures per call: as many as the file is made for, one where it takes any number."""
+    batch = card["input"].get("batch", 1)
+    return batch if isinstance(batch, int) else 1
 
 
 def _catalogue(pictures: Any, labels: Sequence[str]) -> Catalogue:

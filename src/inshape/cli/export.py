@@ -36,6 +36,16 @@ def export(
     calibration: Annotated[
         int, typer.Option(metavar="N", help="Training pictures that int8 is calibrated on.")
     ] = 200,
+    calibrate_on: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Pictures to calibrate on; by default the training pictures."
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Pictures per call of onnx and openvino; any by default."),
+    ] = None,
     pictures: Annotated[
         int, typer.Option(metavar="N", help="The most pictures to compare on.")
     ] = 1000,
@@ -65,6 +75,8 @@ def export(
             data=data,
             out=out,
             calibration=calibration,
+            calibrate_on=calibrate_on,
+            batch=batch,
             pictures=pictures,
             io=io,  # pyright: ignore[reportArgumentType]
             min_agreement=min_agreement,
@@ -73,7 +85,7 @@ def export(
             show=True,
         )
         told.answer(found, found.as_dict())
-        if found.failed:
+        if found.failed or found.refused:
             raise typer.Exit(1)
 
 
@@ -89,7 +101,7 @@ def bench(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure how long an exported file takes for one picture."""
+    """Measure how long a call of an exported file takes."""
     with console(as_json=as_json, debug=debug) as told:
         from ..export.runtimes import kind_of
         from ..export.sidecar import card_in
@@ -106,10 +118,12 @@ def bench(
             raise RequestError(f"--input {shape}; expected a size to measure at, such as 96x96x3")
         counts = dict.fromkeys([threads] if threads else [1, os.cpu_count() or 1])
         size = tuple(int(n) for n in shape.as_tuple() if n is not None)
-        found = [timed(file, size, threads=count) for count in counts]
+        batch = card["input"].get("batch", 1) if card else 1
+        batch = batch if isinstance(batch, int) else 1
+        found = [timed(file, size, threads=count, batch=batch) for count in counts]
         told.answer(
             "\n".join(
-                f"{file} ({kind}) at {shape}, {t.threads} thread{'s' * (t.threads > 1)}: "
+                f"{file} ({kind}) at {batch}x{shape}, {t.threads} thread{'s' * (t.threads > 1)}: "
                 f"{t.median_ms:.2f} ms, 95 % within {t.p95_ms:.2f} ms; first answer after "
                 f"{t.load_ms:.0f} ms"
                 for t in found
@@ -118,6 +132,7 @@ def bench(
                 "file": str(file),
                 "runtime": kind,
                 "input_shape": str(shape),
+                "batch": batch,
                 "timings": [t.as_dict() for t in found],
             },
         )

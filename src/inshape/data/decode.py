@@ -197,8 +197,9 @@ def _draft(image: Image.Image, preparation: Preparation, *, sideways: bool) -> N
         upright_hw = (width, height) if sideways else (height, width)
         wanted = scaled_hw(preparation, upright_hw)
         wanted_height, wanted_width = (wanted[1], wanted[0]) if sideways else wanted
-        height = math.ceil(wanted_height * DRAFT_GAP)
-        width = math.ceil(wanted_width * DRAFT_GAP)
+        # Rounded, so that 100 pixels scaled to 240 and back never ask for the 121st of 120.
+        height = math.ceil(round(wanted_height * DRAFT_GAP, 6))
+        width = math.ceil(round(wanted_width * DRAFT_GAP, 6))
     mode = "L" if preparation.colour == "grey" and image.mode == "RGB" else image.mode
     image.draft(mode, (width, height))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GraphError
+from ..errors import DataError, GraphError
 from ..features.forward import frozen, quiet
-from .formats import Format, Io
+from .formats import OPSET, Format, Io
 from .int8 import int8_content
 
-OPSET = 17
-"""The ONNX operator set: read by onnxruntime from 1.12 on."""
-
 _FLEX = re.compile(r"\btf\.([A-Z][A-Za-z0-9]+)")
+_RESIZE = 'use Resizing(interpolation="bilinear", antialias=False)'
+_INSTEAD = {"ResizeBicubic": _RESIZE, "ResizeArea": _RESIZE, "ScaleAndTranslate": _RESIZE}
+"""What to use for operations that LiteRT has only as Flex or custom operators."""
 
 
 def convert(
@@ -45,6 +45,7 @@ def convert(
 
     Raises:
         GraphError: if the format has no operator for a layer.
+        DataError: if there is nothing to calibrate a quantised file on.
     """
     if form.name == "keras":
         model.save(path)
@@ -66,14 +67,21 @@ def _litert(model: keras.Model, form: Format, pictures: list[NDArray[np.float32]
 
     # A kernel that quantised files hold per channel needs a batch of a known size.
     traced = frozen(model, (1, *model.input_shape[1:]))
-    with quiet("absl"):  # it asks for the object that holds the variables; there are none left
-        converter: Any = tf.lite.TFLiteConverter.from_concrete_functions([traced])
+    for operation in traced.graph.get_operations():
+        if operation.type in _INSTEAD:  # before the converter writes a page about it
+            raise _lacking("LiteRT", model, traced, operation.type)
+    converter = _converter(traced)
     if form.name != "litert":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if form.name == "litert-float16":
         converter.target_spec.supported_types = [tf.float16]
     if form.is_quantised:
-        made = int8_content(_float(model, traced), pictures, io)
+        if not pictures:
+            raise DataError(
+                "no calibration pictures; expected some that say which ranges int8 has to cover; "
+                "give pictures= that the model was trained on"
+            )
+        made = int8_content(_built_in_only(model, traced, _converter(traced)), pictures, io)
         if made is not None:
             return made
         # An operator without a kernel there has one here; ranges are then the widest.
@@ -81,38 +89,68 @@ def _litert(model: keras.Model, form: Format, pictures: list[NDArray[np.float32]
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.as_dtype(io)
         converter.inference_output_type = tf.as_dtype(io)
-    return _built_in_only(model, converter.convert)
+    return _built_in_only(model, traced, converter)
 
 
-def _float(model: keras.Model, traced: Any) -> bytes:
+def _converter(traced: Any) -> Any:
     import tensorflow as tf
 
-    with quiet("absl"):
-        converter: Any = tf.lite.TFLiteConverter.from_concrete_functions([traced])
-    return _built_in_only(model, converter.convert)
+    with quiet("absl"):  # it asks for the object that holds the variables; there are none left
+        return tf.lite.TFLiteConverter.from_concrete_functions([traced])
 
 
-def _built_in_only(model: keras.Model, run: Callable[[], bytes]) -> bytes:
-    """Convert, and name the layer that has no operator."""
+def _built_in_only(model: keras.Model, traced: Any, converter: Any) -> bytes:
+    """Convert with the operators that every LiteRT has; the converter is set to no others."""
     try:
         with quiet("absl"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Statistics for quantized inputs")
-            return run()
+            return converter.convert()
     except Exception as error:  # the converter raises its own, undocumented kinds
-        missing = sorted(set(_FLEX.findall(str(error))))
-        named = ", ".join(missing) or str(error).strip().splitlines()[0][:160]
-        kinds = {name.lower() for name in missing}
-        guilty = [
-            layer.name
-            for layer in model.layers
-            if any(type(layer).__name__.lower() in kind or kind in type(layer).__name__.lower()
-                   for kind in kinds)
-        ]  # fmt: skip
-        where = f" (layer {guilty[0]!r})" if guilty else ""
-        raise GraphError(
-            f"LiteRT has no built-in operator for {named}{where}; expected layers that it has; "
-            "replace the layer, or export to onnx or savedmodel"
-        ) from error
+        raise _lacking("LiteRT", model, traced, str(error)) from error
+
+
+def _lacking(name: str, model: keras.Model, traced: Any, told: str) -> GraphError:
+    """Say which layer a format has no operator for, and what to use instead.
+
+    Args:
+        name: of the format.
+        model: what was converted.
+        traced: the same as TensorFlow's operations, each named after its layer.
+        told: what the converter said.
+    """
+    words = set(re.findall(r"[A-Za-z0-9_]+", told))
+    missing = [o for o in traced.graph.get_operations() if o.type in words & _kinds(traced, told)]
+    if not missing:
+        reason = (told.strip().splitlines() or ["it did not say why"])[0][:160]
+        return GraphError(
+            f"{name} cannot hold the model ({reason}); expected layers that it has operators for; "
+            "export to savedmodel or keras"
+        )
+    kind = missing[0].type
+    layer = _layer_of(model, missing[0].name)
+    instead = _INSTEAD.get(kind, "replace the layer")
+    return GraphError(
+        f"{name} has no built-in operator for {kind} (layer {layer!r}); expected layers that it "
+        f"has; {instead}, or export to {'onnx or ' if name != 'ONNX' else ''}savedmodel"
+    )
+
+
+def _kinds(traced: Any, told: str) -> set[str]:
+    """Kinds of operations that a message may mean: those it calls ``tf.Kind``, or else any."""
+    named = set(_FLEX.findall(told))
+    return named or {o.type for o in traced.graph.get_operations()} - {"Const", "Identity"}
+
+
+def _layer_of(model: keras.Model, operation: str) -> str:
+    """The layer that an operation such as ``functional_1/enlarge_1/resize/ResizeBicubic`` is of."""
+    names: set[str] = set()
+    todo: list[Any] = [model]
+    while todo:
+        layer = todo.pop()
+        names.add(layer.name)
+        todo += getattr(layer, "layers", [])
+    parts = [p for part in operation.split("/")[1:] for p in (part, re.sub(r"_\d+$", "", part))]
+    return next((part for part in parts[::-1] if part in names), operation)
 
 
 def _onnx(model: keras.Model, batch: int | None) -> bytes:
@@ -120,16 +158,19 @@ def _onnx(model: keras.Model, batch: int | None) -> bytes:
     import tf2onnx.convert
 
     traced = frozen(model, (batch, *model.input_shape[1:]))
-    with quiet("tf2onnx"), quiet("tensorflow"):
-        made, _ = tf2onnx.convert.from_graph_def(
-            traced.graph.as_graph_def(),
-            input_names=[tensor.name for tensor in traced.inputs],
-            output_names=[tensor.name for tensor in traced.outputs],
-            opset=OPSET,
-        )
-    _rename(made, made.graph.input[0].name, "picture")
-    _rename(made, made.graph.output[0].name, "probabilities")
-    onnx.checker.check_model(made)
+    try:
+        with quiet("tf2onnx"), quiet("tensorflow"):
+            made, _ = tf2onnx.convert.from_graph_def(
+                traced.graph.as_graph_def(),
+                input_names=[tensor.name for tensor in traced.inputs],
+                output_names=[tensor.name for tensor in traced.outputs],
+                opset=OPSET,
+            )
+        _rename(made, made.graph.input[0].name, "picture")
+        _rename(made, made.graph.output[0].name, "probabilities")
+        onnx.checker.check_model(made)
+    except Exception as error:  # tf2onnx and the checker raise what they like
+        raise _lacking("ONNX", model, traced, str(error)) from error
     return made.SerializeToString()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +29,10 @@ class ExportFile:
         max_difference: the largest difference of two probabilities.
         mean_difference: their mean difference.
         timings: with one thread and with all.
-        arena_bytes: of a LiteRT file, what its tensors take where memory is reused best; a
-            micro-controller needs this and the interpreter's own records.
-        is_trusted: whether agreement reaches what was asked for.
+        tensor_bytes: of a full-integer file, the most that its tensors take at one moment.
+        arena_bytes: what TensorFlow Lite for Microcontrollers took of its arena when it ran such a
+            file; ``None`` where it is not installed or lacks an operator.
+        is_trusted: whether all answers are finite and agreement reaches what was asked for.
     """
 
     format: str
@@ -43,6 +45,7 @@ class ExportFile:
     max_difference: float
     mean_difference: float
     timings: tuple[Timing, ...]
+    tensor_bytes: int | None
     arena_bytes: int | None
     is_trusted: bool
 
@@ -56,13 +59,30 @@ class ExportFile:
             "agreement": round(self.agreement, 6),
             "accuracy": self.accuracy.as_dict(),
             "accuracy_change": self.accuracy_change.as_dict(),
-            "max_difference": float(f"{self.max_difference:.3g}"),
-            "mean_difference": float(f"{self.mean_difference:.3g}"),
+            "max_difference": _short(self.max_difference),
+            "mean_difference": _short(self.mean_difference),
             "latency_ms": self.timings[0].median_ms if self.timings else None,
+            "latency_p95_ms": self.timings[0].p95_ms if self.timings else None,
+            "load_ms": self.timings[0].load_ms if self.timings else None,
+            "peak_mb": self.timings[0].peak_mb if self.timings else None,
             "timings": [timing.as_dict() for timing in self.timings],
+            "tensor_bytes": self.tensor_bytes,
             "arena_bytes": self.arena_bytes,
             "failed": not self.is_trusted,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A format that has no operator for a layer of the model.
+
+    Attributes:
+        format: its name.
+        reason: which layer, and what to use instead.
+    """
+
+    format: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +95,7 @@ class Exports:
         keras_accuracy: of the model itself.
         keras_timings: of the ``.keras`` file.
         files: in the order they were asked for.
+        refused: formats that could not be written.
     """
 
     run: str
@@ -82,6 +103,7 @@ class Exports:
     keras_accuracy: Score
     keras_timings: tuple[Timing, ...]
     files: tuple[ExportFile, ...]
+    refused: tuple[Refusal, ...] = ()
 
     @property
     def failed(self) -> tuple[ExportFile, ...]:
@@ -98,11 +120,12 @@ class Exports:
                 "timings": [timing.as_dict() for timing in self.keras_timings],
             },
             "exports": [f.as_dict() for f in self.files],
+            "refused": [{"format": r.format, "reason": r.reason} for r in self.refused],
         }
 
     def __str__(self) -> str:
         text = io.StringIO()
-        Console(width=170, file=text, color_system=None).print(self)
+        Console(width=190, file=text, color_system=None).print(self)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -113,7 +136,7 @@ class Exports:
             "latency for one picture: median, 95th percentile"
         )
         table = Table(title=title, title_justify="left")
-        for name in ("file", "size", "agreement", "accuracy", "change", "max diff", "load"):
+        for name in ("file", "size", "agreement", "accuracy", "change", "max, mean diff", "load"):
             table.add_column(name, justify="left" if name == "file" else "right", no_wrap=True)
         for timing in self.files[0].timings if self.files else ():
             table.add_column(f"{timing.threads} thread{'s' * (timing.threads > 1)}")
@@ -127,7 +150,7 @@ class Exports:
                 f"{100 * f.agreement:.1f} %{mark}",
                 f"{f.accuracy.value:.3f}",
                 f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]",
-                f"{f.max_difference:.1e}",
+                f"{f.max_difference:.1e}, {f.mean_difference:.1e}",
                 f"{f.timings[0].load_ms:.0f} ms" if f.timings else "-",
                 *(f"{t.median_ms:.2f}, {t.p95_ms:.2f} ms" for t in f.timings),
                 "-" if not f.timings or f.timings[0].peak_mb is None
@@ -140,3 +163,15 @@ class Exports:
                 for t in self.keras_timings
             )
             yield f"model.predict: {shown}"
+        for f in self.files:
+            if f.tensor_bytes is not None:
+                shown = f"{f.tensor_bytes / 1024:.0f} KiB for tensors"
+                if f.arena_bytes is not None:
+                    shown = f"an arena of {f.arena_bytes / 1024:.0f} KiB, {shown}"
+                yield f"{f.path.rsplit('/', 1)[-1]} on a micro-controller: {shown}"
+        yield from (f"{r.format} was not written: {r.reason}" for r in self.refused)
+
+
+def _short(difference: float) -> float | None:
+    """Three digits; JSON has no NaN."""
+    return float(f"{difference:.3g}") if math.isfinite(difference) else None

@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 from ..errors import RequestError, UnknownName
 
 Io: TypeAlias = Literal["float32", "int8", "uint8"]
+OPSET = 17
+"""The ONNX operator set: read by onnxruntime from 1.12 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,11 @@ class Format:
     needs: tuple[str, ...] = ()
     extra: str = ""
     is_quantised: bool = False
+
+    @property
+    def takes_batch(self) -> bool:
+        """Whether the number of pictures per call can be fixed; LiteRT files take one."""
+        return self.name in ("onnx", "openvino")
 
 
 _LITERT = ("ai_edge_litert",)

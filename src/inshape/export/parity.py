@@ -18,24 +18,34 @@ _RESAMPLES = 1000
 class Parity:
     """How two sets of answers to the same pictures differ; see `ExportFile` for the fields."""
 
+    pictures: int
     agreement: float
     accuracy: Score
     accuracy_change: Score
     max_difference: float
     mean_difference: float
+    is_finite: bool
 
 
-def answers(run: Runner, pictures: NDArray[Any]) -> NDArray[np.float32]:
-    """The outputs for pictures, one call each, as on a device.
+def answers(run: Runner, pictures: NDArray[Any], *, at_once: int = 1) -> NDArray[np.float32]:
+    """The outputs for pictures, one call each as on a device, unless told otherwise.
 
     Args:
         run: an exported file.
         pictures: ``(pictures, height, width, channels)`` in [0, 255].
+        at_once: pictures per call, 1 or more; a last smaller call is filled up with zeros.
 
     Returns:
         float32 ``(pictures, classes)``.
     """
-    return np.concatenate([run(np.asarray(p[None], np.float32)) for p in pictures])
+    parts: list[NDArray[np.float32]] = []
+    for start in range(0, len(pictures), at_once):
+        part = np.asarray(pictures[start : start + at_once], np.float32)
+        count = len(part)
+        if count < at_once:
+            part = np.pad(part, [(0, at_once - count), *[(0, 0)] * (part.ndim - 1)])
+        parts.append(run(part)[:count])
+    return np.concatenate(parts)
 
 
 def compared(
@@ -55,7 +65,7 @@ def compared(
 
     Returns:
         Agreement and differences on all pictures; accuracies on those whose class is known, NaN if
-        there are none.
+        there are none. A picture with an answer that is no finite number agrees with nothing.
 
     Example:
         >>> eye = np.eye(2)
@@ -63,7 +73,9 @@ def compared(
         >>> found.agreement, found.accuracy.value, found.accuracy_change.value
         (0.75, 0.5, -0.25)
     """
-    guesses, expected = own.argmax(axis=1), reference.argmax(axis=1)
+    finite = np.isfinite(own).all(axis=1)
+    guesses = np.where(finite, own.argmax(axis=1), -1)
+    expected = reference.argmax(axis=1)
     known = labels >= 0
     right = (guesses == labels)[known].astype(float)
     change = right - (expected == labels)[known]
@@ -72,11 +84,13 @@ def compared(
     count = len(right)
     draws = rng.integers(count, size=(_RESAMPLES, count)) if count else np.zeros((1, 0), int)
     return Parity(
+        pictures=len(own),
         agreement=float((guesses == expected).mean()),
         accuracy=score_of(right, draws),
         accuracy_change=score_of(change, draws),
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
+        is_finite=bool(finite.all()),
     )
 
 

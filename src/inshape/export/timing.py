@@ -26,13 +26,13 @@ _SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Measurements of a file at batch 1.
+    """Measurements of a file, one call after the other.
 
     Attributes:
         threads: that it was allowed.
         runs: how many were measured.
-        median_ms: of a picture.
-        p95_ms: the 95th percentile.
+        median_ms: of a call.
+        p95_ms: the 95th percentile of the calls.
         load_ms: from the file to the first answer.
         peak_mb: by how much loading and running raised the peak memory of the process.
     """
@@ -49,18 +49,19 @@ class Timing:
         return asdict(self)
 
 
-def timed(path: Path, shape: tuple[int, ...], *, threads: int) -> Timing:
+def timed(path: Path, shape: tuple[int, ...], *, threads: int, batch: int = 1) -> Timing:
     """Measure a file in a process of its own.
 
     Args:
         path: an exported file.
         shape: of the picture, ``(height, width, channels)``.
         threads: that it may use.
+        batch: pictures per call.
 
     Raises:
         RunError: if the process fails.
     """
-    size = "x".join(map(str, shape))
+    size = "x".join(map(str, (batch, *shape)))
     command = [sys.executable, "-m", "inshape.export.timing", str(path), size, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -76,7 +77,7 @@ def measure(path: Path, shape: tuple[int, ...], threads: int) -> Timing:
 
     Args:
         path: an exported file.
-        shape: of the picture.
+        shape: of what a call takes, ``(pictures, height, width, channels)``.
         threads: that it may use.
     """
     from .runtimes import kind_of, load
@@ -86,7 +87,7 @@ def measure(path: Path, shape: tuple[int, ...], threads: int) -> Timing:
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-    picture = np.random.default_rng(0).uniform(0, 255, (1, *shape)).astype(np.float32)
+    picture = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
     before = _peak_mb()
     begun = time.perf_counter()
     run = load(path, threads=threads)
