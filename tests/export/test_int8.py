@@ -86,3 +86,14 @@ def test_outliers_are_clipped_where_that_shows_the_rest_better():
     even = rng.uniform(-1, 1, 100_000)
     assert least_error(even, -1.0, 1.0) == pytest.approx((-1.0, 1.0), abs=0.06)
     assert least_error(np.zeros(3), 0.0, 0.0) == (0.0, 0.0)
+
+
+def test_the_quantizer_keeps_quiet(tmp_path, capsys):
+    """It shows a progress bar for more than a hundred tensors, and tells nobody how to stop it."""
+    image = x = keras.Input((8, 8, 2))
+    for _ in range(36):
+        x = layers.Conv2D(2, 1, activation="relu")(x)
+    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))
+    sample = [np.full((1, 8, 8, 2), level, np.float32) for level in (0, 100, 255)]
+    convert(model, FORMATS["litert-int8"], tmp_path / "a.tflite", pictures=sample)
+    assert "Applying" not in capsys.readouterr().err

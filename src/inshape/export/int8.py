@@ -14,6 +14,8 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -152,7 +154,8 @@ def _quantised(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) -
         name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
         for name, (low, high) in ranges.items()
     }
-    with warnings.catch_warnings():
+    # Its second progress bar is shown whatever it is told.
+    with warnings.catch_warnings(), redirect_stderr(StringIO()):
         # Its interpreter is told to keep all tensors, and says that this is for debugging.
         warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors")
         done = work.quantize(known, enable_progress_bar=False, enable_progress_report=False)

@@ -1,0 +1,150 @@
+"""How far every exported file of a run can be trusted, and how fast it is beside Keras.
+
+    python -m benchmarks.exports RUN FOLDER
+    python -m benchmarks.exports --sizes
+
+The first exports a run in every format, compares each file with the Keras model on the pictures of
+FOLDER, and times all of them in turns beside ``model.predict`` and a traced ``tf.function``: each
+round calls every one a few times, so that a machine that is busy for a while slows all of them and
+the ratios hold. Exit code 1 if LiteRT is not five times as fast as ``model.predict``.
+
+The second builds a model that takes any height and width, exports it to LiteRT and ONNX, and runs
+it at three sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import inshape
+from inshape.export.convert import convert
+from inshape.export.exported import Exports
+from inshape.export.formats import FORMATS
+from inshape.export.runtimes import load
+from inshape.runs import Run
+
+LEAST_SPEED_UP = 5.0
+_ROUNDS = 20
+_CALLS = 3
+_SIZES_HW = ((96, 96), (97, 130), (160, 128))
+
+Call = Callable[[np.ndarray], Any]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--sizes", action="store_true")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS)
+    options = parser.parse_args()
+    if options.sizes:
+        return any_size()
+    if options.run is None or options.folder is None:
+        parser.error("expected RUN and FOLDER, or --sizes")
+    run = Run.open(options.run)
+    asked = run.record["request"]
+    with tempfile.TemporaryDirectory() as out:
+        found = inshape.export(run, list(FORMATS), data=options.folder, out=out, timing=False)
+        print(f"{asked['backbone']} at {asked['shape']}, {found.files[0].pictures} pictures; ")
+        print(f"Keras itself {found.keras_accuracy}\n")
+        print_parity(found)
+        cores = os.cpu_count() or 1
+        ratios = [
+            print_latency(run, {f.format: Path(f.path) for f in found.files}, n, options.rounds)
+            for n in dict.fromkeys((1, cores))
+        ]
+    slow = min(ratios)
+    if slow < LEAST_SPEED_UP:
+        print(f"LiteRT is {slow:.1f} times as fast, expected {LEAST_SPEED_UP:.0f}")
+    return int(slow < LEAST_SPEED_UP)
+
+
+def print_parity(found: Exports) -> None:
+    """A row per file: agreement, accuracy, differences, size beside the float32 LiteRT file."""
+    whole = next(f.size_bytes for f in found.files if f.format == "litert")
+    print("| format | agreement | accuracy | change (95 %) | max, mean difference | MB | size |")
+    print("|---|---|---|---|---|---|---|")
+    for f in found.files:
+        change = f.accuracy_change
+        print(
+            f"| {f.format} | {100 * f.agreement:.1f} % | {f.accuracy.value:.3f} | "
+            f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f}) | "
+            f"{f.max_difference:.1e}, {f.mean_difference:.1e} | {f.size_bytes / 1e6:.2f} | "
+            f"{100 * f.size_bytes / whole:.1f} % |"
+        )
+    for f in found.files:
+        if f.arena_bytes is not None:
+            print(f"\nA micro-controller needs an arena of {f.arena_bytes / 1024:.0f} KiB.")
+
+
+def print_latency(run: Run, paths: Mapping[str, Path], threads: int, rounds: int) -> float:
+    """A row per way to run one picture; how many times as fast LiteRT is as `model.predict`."""
+    model = run.load_model()
+    traced = tf.function(lambda picture: model(picture, training=False), jit_compile=False)
+    calls: dict[str, Call] = {
+        "model.predict": lambda picture: model.predict(picture, verbose=0),
+        "traced tf.function": lambda picture: traced(tf.constant(picture)).numpy(),
+    }
+    calls |= {n: load(path, threads=threads) for n, path in paths.items() if n != "keras"}
+    height, width = run.preparation.shape.hw
+    shape = (1, height, width, run.preparation.shape.channels)
+    picture = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+    taken_ms: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            for _ in range(_CALLS):
+                begun = time.perf_counter()
+                call(picture)
+                if number:  # the first round warms up
+                    taken_ms[name].append(1e3 * (time.perf_counter() - begun))
+    own = float(np.median(taken_ms["model.predict"]))
+    own_traced = float(np.median(taken_ms["traced tf.function"]))
+    plural = "s" * (threads > 1)
+    print(
+        f"\nOne picture, {threads} thread{plural} (TensorFlow's own two rows: as many as it likes)"
+    )
+    print("\n| run by | median ms | p95 ms | x model.predict | x traced |")
+    print("|---|---|---|---|---|")
+    for name, values in taken_ms.items():
+        median = float(np.median(values))
+        print(
+            f"| {name} | {median:.2f} | {np.percentile(values, 95):.2f} | "
+            f"{own / median:.1f} | {own_traced / median:.1f} |"
+        )
+    return own / float(np.median(taken_ms["litert"]))
+
+
+def any_size() -> int:
+    """Export a model of any height and width; print its differences from Keras at three sizes."""
+    model = inshape.adapt("MobileNetV3Small", "?x?x3", weights=None, classes=10)
+    print("| MobileNetV3Small ?x?x3 at | LiteRT | ONNX |")
+    print("|---|---|---|")
+    worst = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"model{FORMATS[name].suffix}" for name in ("litert", "onnx")]
+        for name, path in zip(("litert", "onnx"), paths, strict=True):
+            convert(model, FORMATS[name], path)
+        runs = [load(path) for path in paths]
+        rng = np.random.default_rng(0)
+        for height, width in _SIZES_HW:
+            picture = rng.uniform(0, 255, (1, height, width, 3)).astype(np.float32)
+            expected = np.asarray(model(picture, training=False))
+            off = [float(np.abs(run(picture) - expected).max()) for run in runs]
+            worst = max(worst, *off)
+            print(f"| {height}x{width} | {off[0]:.1e} | {off[1]:.1e} |")
+    return int(not worst <= 1e-4)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
