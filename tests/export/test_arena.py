@@ -37,7 +37,7 @@ def test_the_interpreter_for_micro_controllers_runs_in_just_that_arena(file):
     picture = np.random.default_rng(1).integers(-128, 128, (1, 24, 20, 3), np.int8)
     run.set_input(picture, 0)
     run.invoke()
-    expected = load(file)((picture.astype(np.float32) + 128))
+    expected = load(file)(picture.astype(np.float32) + 128)
     details = run.get_output_details(0)["quantization_parameters"]
     got = (run.get_output(0).astype(np.float32) - details["zero_points"]) * details["scales"]
     np.testing.assert_allclose(got, expected, atol=2 * float(details["scales"][0]))

@@ -246,6 +246,15 @@ def test_what_would_go_with_a_file_is_not_replaced_either(kept, run, tmp_path):
     assert (tmp_path / kept).read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["exports.json", "exports.txt"])
+def test_a_table_of_something_else_is_not_replaced(name, run, tmp_path):
+    (tmp_path / name).write_text('{"mine": 1}')
+    text = f"{tmp_path / name} exists already and is no table of exports; expected a new file"
+    with pytest.raises(OutputExists, match=re.escape(text)):
+        export(run, "keras", out=tmp_path, timing=False)
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
+
+
 def test_timings_are_taken_in_a_process_of_their_own(run, tmp_path):
     found = export(run, "litert", out=tmp_path / "x")
     (row,) = found.as_dict()["exports"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..charts import make_folder
 from ..data.sources import Source
-from ..errors import GraphError, RequestError, UnknownName
+from ..errors import GraphError, OutputExists, RequestError, UnknownName
 from ..evaluate.probabilities import as_probabilities, ends_in_softmax
 from ..runs import Run, write_atomically, write_json
 from ..train.show import Show
@@ -80,25 +80,15 @@ def export(
         GraphError: if none of the formats has an operator for every layer.
     """
     forms = formats_of(to)
-    if io not in get_args(Io):
-        raise UnknownName("io", io, get_args(Io))
-    if not 0.0 <= min_agreement <= 1.0:
-        raise RequestError(f"min_agreement={min_agreement}; expected 0 to 1")
-    for name, value in (("calibration", calibration), ("pictures", pictures), ("batch", batch)):
-        if value is not None and value < 1:
-            raise RequestError(f"{name}={value}; expected at least 1")
-    opened = Run.open(run)
-    if opened.status != "complete":
-        raise RequestError(
-            f"{opened.folder} holds no trained model yet (its training is {opened.status}); "
-            f"expected a complete run; finish it with inshape train --resume {opened.folder}"
-        )
+    _check_choices(io, min_agreement, calibration=calibration, pictures=pictures, batch=batch)
+    opened = _complete(run)
     output = Show.to_stderr(show)
     folder = Path(out) if out is not None else opened.exports
     paths = [folder / file_name(form) for form in forms]
     if not replace_files:
         for form, path in zip(forms, paths, strict=True):
             check_new(form, path)
+        _check_table(folder)
     needed = calibration if any(form.is_quantised for form in forms) else 0
     held, sample = pictures_of(
         opened, data, pictures, needed, calibrate_on=calibrate_on, output=output
@@ -141,6 +131,46 @@ def export(
     return found
 
 
+def _check_choices(io: str, min_agreement: float, **counts: int | None) -> None:
+    if io not in get_args(Io):
+        raise UnknownName("io", io, get_args(Io))
+    if not 0.0 <= min_agreement <= 1.0:
+        raise RequestError(f"min_agreement={min_agreement}; expected 0 to 1")
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise RequestError(f"{name}={value}; expected at least 1")
+
+
+def _complete(run: str | Path | Run) -> Run:
+    opened = Run.open(run)
+    if opened.status != "complete":
+        raise RequestError(
+            f"{opened.folder} holds no trained model yet (its training is {opened.status}); "
+            f"expected a complete run; finish it with inshape train --resume {opened.folder}"
+        )
+    return opened
+
+
+def _check_table(folder: Path) -> None:
+    """Refuse to write over a table that is not one of ours."""
+    ours = _rows(folder) is not None
+    for name in (_TABLE, _PRINTED):
+        if (folder / name).exists() and not ours:
+            raise OutputExists(
+                f"{folder / name} exists already and is no table of exports; expected a new file; "
+                "add --replace, or name another folder with --out"
+            )
+
+
+def _rows(folder: Path) -> list[dict[str, Any]] | None:
+    """The rows of earlier exports; ``None`` where there is no table of them."""
+    try:
+        rows = json.loads((folder / _TABLE).read_text(encoding="utf-8"))["exports"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return rows if all(isinstance(row, dict) and "path" in row for row in rows) else None
+
+
 def _predicted(model: Any, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(model.predict(pictures, batch_size=_AT_ONCE, verbose=0))
 
@@ -179,15 +209,10 @@ def _row(
 
 def _keep_table(folder: Path, found: Exports) -> None:
     """Write the table; rows of earlier exports stay while their files are there."""
-    path = folder / _TABLE
     rows = found.as_dict()
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))["exports"]
-    except (OSError, ValueError, KeyError):
-        before = []
     new = {row["path"] for row in rows["exports"]}
-    kept = [row for row in before if row["path"] not in new and Path(row["path"]).exists()]
-    write_json(path, {**rows, "exports": [*kept, *rows["exports"]]})
+    kept = [r for r in _rows(folder) or [] if r["path"] not in new and Path(r["path"]).exists()]
+    write_json(folder / _TABLE, {**rows, "exports": [*kept, *rows["exports"]]})
     text = f"{found}\n"
     write_atomically(folder / _PRINTED, lambda part: part.write_text(text, encoding="utf-8"))
 
