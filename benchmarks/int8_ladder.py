@@ -20,9 +20,9 @@ import tensorflow as tf
 
 from inshape.export.convert import convert
 from inshape.export.formats import FORMATS
-from inshape.export.front import pictures_of
 from inshape.export.int8 import int8_content
 from inshape.export.parity import answers, compared
+from inshape.export.pictures import pictures_of
 from inshape.export.runtimes import load
 from inshape.features.forward import frozen
 from inshape.runs import Run

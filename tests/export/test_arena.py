@@ -23,7 +23,7 @@ def file(backbone, tmp_path_factory):
 
 
 def test_tensors_take_what_meets_at_one_moment(file):
-    """Worked out by hand: the stem's output, 12 x 10 x 8, and that of its activation."""
+    """By hand: at least the input and the stem's output, at most another 12 x 10 x 8 besides."""
     found = arena_of(file)
     assert 12 * 10 * 8 + 24 * 20 * 3 <= found.tensor_bytes <= 2 * 12 * 10 * 8 + 24 * 20 * 3
 

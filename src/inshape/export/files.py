@@ -82,18 +82,7 @@ class Writer:
         embed(part, form, card)
         text = json.dumps(card, indent=2, ensure_ascii=False)
         _beside(part, ".json").write_text(text + "\n", encoding="utf-8")
-        one = self.batch in (None, 1) or not form.takes_batch
-        program = (
-            None
-            if not one
-            else example(
-                part,
-                self.run.preparation,
-                self.run.labels,
-                io=self.io if form.is_quantised else "float32",
-                is_fixed=None not in self.model.input_shape[1:],
-            )
-        )
+        program = self._example(form, part)
         if program is not None:
             _beside(part, ".py").write_text(program, encoding="utf-8")
         if not form.is_quantised:
@@ -102,6 +91,17 @@ class Writer:
         header = c_array(part.read_bytes(), part.stem.replace("-", "_"), arena)
         part.with_suffix(".h").write_text(header, encoding="ascii")
         return arena
+
+    def _example(self, form: Format, part: Path) -> str | None:
+        if form.takes_batch and self.batch not in (None, 1):
+            return None
+        return example(
+            part,
+            self.run.preparation,
+            self.run.labels,
+            io=self.io if form.is_quantised else "float32",
+            is_fixed=None not in self.model.input_shape[1:],
+        )
 
 
 def file_name(form: Format) -> str:
