@@ -262,7 +262,7 @@ def test_what_cannot_be_resumed_is_named(photos, tmp_path):
         resume(run)
     record["request"]["source"] = str(photos)
     run = Run.create(tmp_path / "early", record)
-    with pytest.raises(RequestError, match=re.escape("was stopped before its model was built")):
+    with pytest.raises(RequestError, match=re.escape("has lost initial.keras; expected it among its checkpoints")):
         resume(run)
     run = Run.create(tmp_path / "moved", {**record, "data": {"fingerprint": "0" * 64}})
     (run.checkpoints / "initial.keras").touch()
