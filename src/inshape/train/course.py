@@ -102,7 +102,8 @@ def begin(request: Request, out: Path, output: Show) -> Run:
         The complete run.
 
     Raises:
-        RequestError: if the request cannot be met; nothing was written then.
+        RequestError: if the request cannot be met or the pictures cannot be used; nothing was
+            written then.
         RunError: if the run folder cannot be written.
     """
     if request.mlflow is not None:
@@ -121,6 +122,9 @@ def begin(request: Request, out: Path, output: Show) -> Run:
     prepared = Preparation.of(request.shape, **dict(request.preparation)).at(size_hw)
     check_new(out)  # before any work is done
     catalogue = catalogue_of(request.source, request.recipe, request.seed, output)
+    begun = time.perf_counter()
+    batches = _opened(catalogue, prepared, request.recipe, output)
+    seconds = {"pictures": round(time.perf_counter() - begun, 2)}
     keras.utils.set_random_seed(request.seed)
     complete = replace(request.head, classes=len(catalogue.class_names))
     # What it refuses leaves no folder behind.
@@ -139,16 +143,16 @@ def begin(request: Request, out: Path, output: Show) -> Run:
             "request": {**request.as_dict(), "native_shape": str(native)},
             "plan": made.as_dict(),
             "preparation": prepared.as_dict(),
-            "data": _facts(catalogue),
+            "data": {**_facts(catalogue), **_reading(batches)},
             "done": [],
-            "seconds": {},
+            "seconds": seconds,
             "metrics": {},
         },
         fill=fill,
     )
     if request.recipe.distil:
         run = _with_teacher(run, request, native, output)
-    return _carry_on(run, catalogue, model, request.recipe, output)
+    return _carry_on(run, batches, model, request.recipe, output)
 
 
 def go_on(run: Run, source: Source, output: Show) -> Run:
@@ -210,7 +214,8 @@ def go_on(run: Run, source: Source, output: Show) -> Run:
     keras.utils.set_random_seed(seed)
     with scope():
         model = load_model(latest)
-    return _carry_on(run, catalogue, model, recipe, output)
+    batches = _opened(catalogue, run.preparation, recipe, output)
+    return _carry_on(run, batches, model, recipe, output)
 
 
 def _with_teacher(run: Run, request: Request, native: InputShape, output: Show) -> Run:
@@ -230,23 +235,24 @@ def _with_teacher(run: Run, request: Request, native: InputShape, output: Show) 
     return _noted(run, TEACHER, {}, time.perf_counter() - begun)
 
 
-def _carry_on(
-    run: Run, catalogue: Catalogue, model: keras.Model, recipe: Recipe, output: Show
-) -> Run:
-    """Do the phases that are not done yet."""
-    begun = time.perf_counter()
+def _opened(
+    catalogue: Catalogue, preparation: Preparation, recipe: Recipe, output: Show
+) -> Batches:
+    """Read the pictures, and say what the user should know of them."""
     with output.bar("preparing pictures") as told:
-        batches = Batches.open(catalogue, run.preparation, progress=told)
+        batches = Batches.open(catalogue, preparation, progress=told)
     output.say(str(batches.cache_report))
     if batches.skipped:
         named = "; ".join(f"{s.name} ({s.reason})" for s in batches.skipped[:_NAMED])
         more = " and more, which run.json lists" if len(batches.skipped) > _NAMED else ""
         output.say(f"left out {len(batches.skipped)} that cannot be read: {named}{more}")
-    for line in (*batches.catalogue.warnings, *_left_out(recipe, run.preparation)):
-        warnings.warn(line, UserWarning, stacklevel=4)
-    if "pictures" not in run.record["seconds"]:
-        seconds = {**run.record["seconds"], "pictures": round(time.perf_counter() - begun, 2)}
-        run = run.updated(data={**run.record["data"], **_reading(batches)}, seconds=seconds)
+    for line in (*batches.catalogue.warnings, *_left_out(recipe, preparation)):
+        warnings.warn(line, UserWarning, stacklevel=5)
+    return batches
+
+
+def _carry_on(run: Run, batches: Batches, model: keras.Model, recipe: Recipe, output: Show) -> Run:
+    """Do the steps that are not done yet."""
     journals: list[Logs | Tracking] = [Logs(run)]
     tracking: Tracking | None = None
     uri = run.record["request"].get("mlflow")

@@ -64,7 +64,8 @@ def train(
 
     Raises:
         UnknownName: if a choice is not one of the recipe's.
-        RequestError: if the request cannot be met; nothing was written then.
+        RequestError: if the request cannot be met or the pictures cannot be used; nothing was
+            written then.
         RunError: if the run folder cannot be written.
         KeyboardInterrupt: on Ctrl-C; the run is saved and can be resumed.
     """
