@@ -123,6 +123,8 @@ class Run:
             else:
                 part.rename(path)
             sync_folder(path.parent)
+        except RunError as error:
+            raise RunError(str(error).replace(str(part), str(path))) from error
         except OSError as error:
             raise RunError(
                 f"cannot make {path}: {error.strerror or error}; expected a folder that can be "

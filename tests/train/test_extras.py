@@ -38,6 +38,11 @@ def backbone():
     return keras.Model(image, layers.Dense(7, name="classifier")(x), name="small")
 
 
+def results(run):
+    """What a run measured; how fast its frozen layers are laid out may differ from time to time."""
+    return {name: value for name, value in run.record["metrics"].items() if name != "engine"}
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Stripes that lie, stand or lean, 16 of each."""
@@ -161,7 +166,7 @@ def test_a_stopped_teacher_is_gone_on_with(photos, network, tmp_path, monkeypatc
     assert Run.open(tmp_path / "a").status == "interrupted"
     assert not Run.open(tmp_path / "a").record["done"]
     resumed, straight = resume(tmp_path / "a"), train_it(tmp_path / "b")
-    assert resumed.record["metrics"] == straight.record["metrics"]
+    assert results(resumed) == results(straight)
     for one, other in zip(resumed.load_model().weights, straight.load_model().weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -192,7 +197,7 @@ def test_a_step_that_was_done_and_not_noted_is_done_again(
             train_it(tmp_path / "a")
     assert (tmp_path / "a" / "checkpoints" / f"{name}.keras").exists()
     resumed, straight = resume(tmp_path / "a"), train_it(tmp_path / "b")
-    assert resumed.record["metrics"] == straight.record["metrics"]
+    assert results(resumed) == results(straight)
     for one, other in zip(resumed.load_model().weights, straight.load_model().weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
