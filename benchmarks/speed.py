@@ -3,8 +3,8 @@
     python -m benchmarks.speed [--sizes 96,224] [--rounds 5] [--pictures 256]
 
 The two ways take turns on the same arrays, so that other load on the machine falls on both; printed
-are the medians, the ratio of each round, and how busy the machine was besides. The network is MobileNetV3Large-minimalistic with
-random weights, whose arithmetic is that of trained ones.
+are the medians, the ratio of each round, and how busy the machine was besides. The network is
+MobileNetV3Large-minimalistic with random weights, whose arithmetic is that of trained ones.
 """
 
 from __future__ import annotations
