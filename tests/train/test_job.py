@@ -60,6 +60,19 @@ def test_features_are_learned_from_where_that_changes_nothing(tmp_path):
     assert isinstance(feed, FeatureFeed)
 
 
+def test_the_layout_is_measured_once(tmp_path, monkeypatch):
+    from inshape.features import forward
+
+    measured = []
+    fastest = forward._fastest
+    monkeypatch.setattr(forward, "_fastest", lambda *a: measured.append(a) or fastest(*a))
+    features = Features(job_of(tmp_path / "run"))
+    (rows,), held = features.head_rows()
+    assert (rows.shape, held.shape) == ((16, 4), (2, 4))
+    assert len(features.engines) == 2
+    assert len(measured) == 1
+
+
 @pytest.mark.parametrize("choice", ["cutmix", "rand_augment"])
 def test_what_needs_new_pictures_gets_them_in_every_epoch(choice, tmp_path):
     job = job_of(tmp_path / "run", **{choice: 0.5})

@@ -259,7 +259,10 @@ class Features:
     def _forward(self, start: Cut | None, end: Cut, sample: NDArray[np.float32]) -> Forward:
         key = (0 if start is None else start.position, end.position)
         if key not in self._forwards:
-            made = Forward(section(self._job.logits_model, start, end), sample)
+            # Measured once: the layers behind a cut are laid out as well as those before it.
+            layouts = [f.setting for f in self._forwards.values() if f.engine == "litert"]
+            layout = layouts[0] if layouts else None
+            made = Forward(section(self._job.logits_model, start, end), sample, setting=layout)
             self._forwards[key] = made
             place = f"{start.layer if start else 'picture'} to {end.layer}"
             self.engines.append(f"{place}: {made.engine}, {made.reason or made.setting}")
