@@ -304,12 +304,12 @@ def check_new(folder: Path) -> None:
     Raises:
         OutputExists: if it is neither absent nor empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(map(_is_ours, folder.iterdir()))):
+    if folder.exists() and (not folder.is_dir() or any(map(_is_whole, folder.iterdir()))):
         fix = f"resume it (--resume {folder})" if (folder / _RECORD).exists() else "move it away"
         raise OutputExists(f"{folder} exists already; expected a new folder; {fix} or name another")
 
 
-def _is_ours(entry: Path) -> bool:
+def _is_whole(entry: Path) -> bool:
     return not entry.name.startswith(_PART)
 
 

@@ -214,6 +214,8 @@ def go_on(run: Run, source: Source, output: Show) -> Run:
     keras.utils.set_random_seed(seed)
     with scope():
         model = load_model(latest)
+    if latest.name != _INITIAL:
+        _publish(run)  # a kill may have come between the record and the copy
     batches = _opened(catalogue, run.preparation, recipe, output)
     return _carry_on(run, batches, model, recipe, output)
 
@@ -266,12 +268,10 @@ def _carry_on(run: Run, batches: Batches, model: keras.Model, recipe: Recipe, ou
         begun = time.perf_counter()
         with scope():
             facts = step(Job(run, recipe, batches, model, output, journals))
-        # The record says which file holds the result of the last step, so that a kill between
-        # the two repeats the step rather than take it twice.
+        # The record names the file that counts: a kill between the two repeats the step.
         save_model(model, run.checkpoints / f"{name}.keras")
         run = _noted(run, name, facts, time.perf_counter() - begun)
         _publish(run)
-    _publish(run)
     draw_curves(run)
     return finished(run.updated(status="complete"), tracking)
 
@@ -295,7 +295,10 @@ def finished(run: Run, tracking: Tracking | None = None) -> Run:
     if uri is not None:
         (tracking or Tracking(run, uri)).finish(run)
     for entry in run.checkpoints.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
     return run
 
 
