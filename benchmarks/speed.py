@@ -3,13 +3,14 @@
     python -m benchmarks.speed [--sizes 96,224] [--rounds 5] [--pictures 256]
 
 The two ways take turns on the same arrays, so that other load on the machine falls on both; printed
-are the medians and the ratio of each round. The network is MobileNetV3Large-minimalistic with
-random weights, whose arithmetic is that of trained ones.
+are the medians, the ratio of each round, and how busy the machine was besides. The network is
+MobileNetV3Large-minimalistic with random weights, whose arithmetic is that of trained ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -41,6 +42,7 @@ def main() -> None:
         pictures = pictures.astype(np.float32)
         features(size, pictures, options.rounds)
         steps(size, pictures, options.rounds)
+    print(f"\nload average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 def features(size: int, pictures: NDArray[np.float32], rounds: int) -> None:

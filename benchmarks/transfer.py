@@ -10,6 +10,7 @@ kept under ``--out``, so that an interrupted benchmark goes on; ``--table`` prin
 - ``keras``: benchmarks/keras_recipe.py, validated on VALIDATION after each epoch, as people do.
 - ``inshape``: `inshape train TRAIN` with its defaults, which holds out a tenth of TRAIN itself.
 - ``inshape-head``: the same with ``--unfreeze none``, the first thing that it reaches.
+- ``inshape-short``: the same with ``--epochs 1``, the head and one epoch of the last stage.
 
 The accuracy is that on VALIDATION, which `inshape train` never sees.
 """
@@ -31,7 +32,8 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-WAYS = ("keras", "inshape-head", "inshape")
+WAYS = ("keras", "inshape-head", "inshape-short", "inshape")
+OPTIONS = {"inshape-head": ["--unfreeze", "none"], "inshape-short": ["--epochs", "1"]}
 SHAPES = "96x96x3,160x160x3,128x128x1"
 
 
@@ -79,8 +81,8 @@ def commands(way: str, shape: str, seed: int, made: Path, options: argparse.Name
     """The module and arguments of a training."""
     common = ["--weights", str(options.weights), "--seed", str(seed), "--out", str(made)]
     if way.startswith("inshape"):
-        unfreeze = ["--unfreeze", "none"] if way == "inshape-head" else []
-        return ["inshape", "train", str(options.train), "--input", shape, *common, *unfreeze]
+        chosen = OPTIONS.get(way, [])
+        return ["inshape", "train", str(options.train), "--input", shape, *common, *chosen]
     module = f"benchmarks.{way}_recipe"
     return [module, str(options.train), str(options.validation), "--shape", shape, *common]
 

@@ -122,6 +122,30 @@ def test_a_head_in_full(small, rng):
         assert run(model, pictures(rng, *hw, 3)).shape == (2, 7)
 
 
+def test_the_pretrained_neck_can_be_kept(small, rng):
+    x = pictures(rng, 64, 64, 3)
+    kept = inshape.adapt(small, "64x64x3", strategy="rebuild", head=inshape.Head(5, neck=True))
+    assert [layer.name for layer in kept.layers[-3:]] == [
+        "head_dropout", "head_logits", "head_probabilities",
+    ]  # fmt: skip
+    assert kept.get_layer("head_logits").kernel.shape == (1024, 5)
+    whole = inshape.adapt(small, "64x64x3", strategy="rebuild", head="top")
+    before = keras.Model(whole.input, whole.get_layer("dropout").output)
+    features = inshape.adapt(small, "64x64x3", strategy="rebuild", head=inshape.Head(neck=True))
+    np.testing.assert_allclose(run(features, x), run(before, x).reshape(2, 1024), atol=1e-5)
+    left_out = inshape.adapt(small, "64x64x3", strategy="rebuild", classes=5)
+    assert left_out.get_layer("head_logits").kernel.shape == (576, 5)
+
+
+def test_a_neck_that_is_not_there_is_refused():
+    image = keras.Input((9, 7, 1))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
+    model = keras.Model(image, layers.Dense(3)(x), name="plain")
+    text = "neck=True: plain has no layers between pooling and classifier that are worth keeping"
+    with pytest.raises(RequestError, match=re.escape(text)):
+        inshape.adapt(model, "12x8x1", strategy="rebuild", head=inshape.Head(2, neck=True))
+
+
 def test_without_classes_the_pooled_features_come_out(small, rng):
     model = inshape.adapt(small, "97x64x3", strategy="rebuild")
     maps = inshape.adapt(small, "97x64x3", strategy="rebuild", features=[32])
@@ -302,6 +326,7 @@ def test_an_ending_that_contradicts_itself(small, request_, message):
         ({"hidden": 0}, "hidden=0; expected at least 1 unit, or None"),
         ({"pool": (0, 2)}, "pool (0, 2); expected a name, or rows and columns such as (2, 2)"),
         ({"activation": "sigmoid"}, "unknown activation 'sigmoid'"),
+        ({"pool": "max", "neck": True}, "neck=True with pool='max'; expected 'avg', which the"),
     ],
 )
 def test_a_head_that_cannot_be(numbers, message):

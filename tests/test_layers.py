@@ -28,6 +28,7 @@ ROOMS = [
     "data",
     "features",
     "calibrate",
+    "writing",
     "runs",
     "charts",
     "train",

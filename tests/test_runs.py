@@ -99,6 +99,30 @@ def test_an_empty_folder_is_taken(tmp_path):
     assert Run.create(tmp_path / "empty", {}).status == "running"
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_run_folder_appears_whole_or_not_at_all(tmp_path, there):
+    folder = tmp_path / "a"
+    if there:
+        folder.mkdir()
+
+    def half(new):
+        new.save_labels(["cat"])
+        assert not (folder / "run.json").exists()
+        raise RunError("full")
+
+    with pytest.raises(RunError, match="full"):
+        Run.create(folder, {}, fill=half)
+    assert [p.name for p in tmp_path.rglob("*")] == (["a"] if there else [])
+    # What a kill leaves behind is no reason to refuse the folder.
+    (folder / ".part-a-0" if there else tmp_path / ".part-a-0").mkdir()
+    run = Run.create(folder, {"seed": 3}, fill=lambda new: new.save_labels(["cat", "dog"]))
+    assert run.folder == folder
+    assert run.labels == ("cat", "dog")
+    assert Run.open(folder).record == run.record
+    names = {"run.json", "labels.txt", "checkpoints", "exports"}
+    assert {p.name for p in folder.iterdir()} - {".part-a-0"} == names
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     text = f"cannot make {tmp_path / 'file' / 'a'}: Not a directory"

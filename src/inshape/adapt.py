@@ -16,7 +16,16 @@ from .geometry.spec import GraphSpec
 from .graph.edits import applied
 from .graph.read import at_native_size, read
 from .graph.rewrite import rebuild
-from .heads import Head, Pool, attach, feature_map, feature_maps, truncated
+from .heads import (
+    Head,
+    Pool,
+    attach,
+    feature_map,
+    feature_maps,
+    has_neck,
+    truncated,
+    with_new_classifier,
+)
 from .shapes import InputShape, ShapeLike
 from .strategies.channels import ChannelRule
 from .strategies.decide import AnyStrategy, decide
@@ -98,10 +107,16 @@ class BackbonePlan(Plan):
     ) -> Adapted:
         """Like `build`, with the plan and the weights' report beside the model."""
         ending = _ending(head, classes, features)
-        source = _source(self.backbone, weights, with_top=ending == "top")
+        keeps_neck = isinstance(ending, Head) and bool(ending.neck)
+        source = _source(self.backbone, weights, with_top=ending == "top" or keeps_neck)
         spec = _read(source)
         outputs: tuple[int, ...] | None = None
-        if ending != "top":
+        if keeps_neck and not has_neck(spec):
+            raise RequestError(
+                f"neck=True: {spec.name} has no layers between pooling and classifier that are "
+                "worth keeping; leave neck out"
+            )
+        if ending != "top" and not keeps_neck:
             outputs = (feature_map(spec),)
             spec = truncated(spec, outputs)
         plan = decide(spec, self.asked_shape or self.input_shape, **dict(self.request))
@@ -124,7 +139,7 @@ class BackbonePlan(Plan):
             channels=plan.channels.as_matrix(),
         )
         if isinstance(ending, Head):
-            model = attach(model, ending)
+            model = (with_new_classifier if keeps_neck else attach)(model, ending)
         return Adapted(model, plan, report)
 
 

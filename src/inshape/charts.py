@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RunError
-from .runs import write_atomically
+from .writing import write_atomically
 
 _DPI = 120
 

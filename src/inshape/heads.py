@@ -12,11 +12,14 @@ from .errors import GraphError, RequestError, UnknownName
 from .geometry.receptive import receptive_fields
 from .geometry.spec import GraphSpec
 from .graph.layers import AdaptivePooling2D, GeneralizedMeanPooling2D
+from .graph.walk import nodes_in_order, picture_model
 from .shapes import InputShape
 
 PoolName: TypeAlias = Literal["avg", "max", "gem"]
 Pool: TypeAlias = PoolName | tuple[int, int]
 Activation: TypeAlias = Literal["softmax", "logits"]
+
+_LARGEST_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,9 @@ class Head:
         hidden: units of a dense layer before the classifier, or ``None``.
         activation: ``"softmax"`` gives probabilities, ``"logits"`` their logarithms up to a
             constant.
+        neck: whether the pretrained layers between pooling and classifier are kept, such as
+            MobileNetV3's 1280 units; under average pooling only. By default `inshape.adapt` leaves
+            them out, and `inshape.train` keeps them where there are any (`has_neck`).
 
     Raises:
         RequestError: if a number is out of range.
@@ -46,6 +52,7 @@ class Head:
     dropout: float = 0.2
     hidden: int | None = None
     activation: Activation = "softmax"
+    neck: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no head can be."""
@@ -63,6 +70,11 @@ class Head:
             raise RequestError(f"dropout={self.dropout}; expected at least 0 and below 1")
         if self.hidden is not None and self.hidden < 1:
             raise RequestError(f"hidden={self.hidden}; expected at least 1 unit, or None")
+        if self.neck and self.pool != "avg":
+            raise RequestError(
+                f"neck=True with pool={self.pool!r}; expected 'avg', which the pretrained layers "
+                "were trained on; leave neck out"
+            )
 
 
 def _is_grid(pool: Any) -> bool:
@@ -88,16 +100,75 @@ def attach(base: keras.Model, head: Head) -> keras.Model:
         >>> attach(base, Head(classes=5)).output_shape
         (None, 5)
     """
-    x = _pooled(base.output, head.pool)
+    return keras.Model(base.input, _ended(_pooled(base.output, head.pool), head), name=base.name)
+
+
+def has_neck(spec: GraphSpec) -> bool:
+    """Whether pretrained layers stand between the pooling and the classifier.
+
+    MobileNetV3 widens its pooled features from 960 to 1280 by a layer behind the pooling, which
+    holds much of what was learned on ImageNet. A neck of more than half of all parameters, such as
+    VGG's, is not worth its cost.
+
+    Args:
+        spec: a network as read, with its classifier.
+    """
+    try:
+        end = feature_map(spec)
+    except GraphError:
+        return False
+    counts = [layer.params for layer in spec if layer.index > end and layer.params]
+    total = sum(layer.params for layer in spec)
+    return len(counts) > 1 and sum(counts[:-1]) <= _LARGEST_SHARE * total
+
+
+def with_new_classifier(model: keras.Model, head: Head) -> keras.Model:
+    """Replace a model's last layer with weights, and all behind it, by a new head.
+
+    Args:
+        model: a functional model that ends in a classifier; its layers are taken over.
+        head: dropout, hidden layer, classes and activation of the new one.
+
+    Returns:
+        A model of the same input.
+
+    Raises:
+        GraphError: if no layer has weights.
+
+    Example:
+        >>> image = keras.Input((8, 6, 1))
+        >>> x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
+        >>> neck = keras.layers.Dense(16, name="neck")(x)
+        >>> model = keras.Model(image, keras.layers.Dense(1000, name="old")(neck))
+        >>> [layer.name for layer in with_new_classifier(model, Head(classes=3)).layers[-4:]]
+        ['neck', 'head_dropout', 'head_logits', 'head_probabilities']
+    """
+    graph = picture_model(model)
+    weighted = [n for n in nodes_in_order(graph) if getattr(n.operation, "weights", None)]
+    if not weighted:
+        raise GraphError(
+            f"model {model.name!r} has no classifier to replace; pass one with weights"
+        )
+    x = weighted[-1].input_tensors[0]
+    while type(x._keras_history.operation).__name__ in ("Dropout", "Flatten"):
+        x = x._keras_history.operation._inbound_nodes[x._keras_history.node_index].input_tensors[0]
+    if len(x.shape) > 2:
+        x = keras.layers.Flatten(name="head_flatten")(x)
+    return keras.Model(graph.inputs[0], _ended(x, head), name=model.name)
+
+
+def _ended(x: Any, head: Head) -> Any:
+    """What stands behind the pooled features."""
     if head.hidden is not None:
         x = keras.layers.Dense(head.hidden, activation="relu", name="head_hidden")(x)
-    if head.classes is not None:
-        if head.dropout:
-            x = keras.layers.Dropout(head.dropout, name="head_dropout")(x)
-        x = keras.layers.Dense(head.classes, name="head_logits")(x)
-        if head.activation == "softmax":
-            x = keras.layers.Activation("softmax", name="head_probabilities", dtype="float32")(x)
-    return keras.Model(base.input, x, name=base.name)
+    if head.classes is None:
+        return x
+    if head.dropout:
+        x = keras.layers.Dropout(head.dropout, name="head_dropout")(x)
+    x = keras.layers.Dense(head.classes, name="head_logits")(x)
+    if head.activation == "softmax":
+        x = keras.layers.Activation("softmax", name="head_probabilities", dtype="float32")(x)
+    return x
 
 
 def _pooled(maps: Any, pool: Pool) -> Any:

@@ -22,8 +22,8 @@ import csv
 import importlib.metadata
 import io
 import json
-import os
 import platform
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from .data.prepare import Preparation
 from .errors import OutputExists, RequestError, RunError
+from .writing import sync_folder, write_atomically, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -47,55 +48,9 @@ _RECORD = "run.json"
 _MODEL = "model.keras"
 _LABELS = "labels.txt"
 _HISTORY = "history.csv"
+_PART = ".part-"
+"""How the name of a run folder begins that is not whole yet; a kill may leave one behind."""
 _PACKAGES = ("inshape", "keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "numpy")
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that it is there whole or not at all.
-
-    Args:
-        path: where it belongs. A file that is there already stays until the new one is complete.
-        write: receives a path in the same folder, with the same suffix, and fills it.
-
-    Raises:
-        RunError: if the disk is full or the folder cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_atomically(Path(folder, "a.txt"), lambda p: p.write_text("whole"))
-        ...     [p.name for p in Path(folder).iterdir()]
-        ['a.txt']
-    """
-    part = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        write(part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; what was there is unchanged; "
-            "free some space or choose a folder that can be written"
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically, readable by people.
-
-    Args:
-        path: where it belongs.
-        value: plain values.
-
-    Raises:
-        RunError: if it cannot be written.
-    """
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def versions() -> dict[str, str]:
@@ -125,33 +80,59 @@ class Run:
     record: Mapping[str, Any]
 
     @classmethod
-    def create(cls, folder: str | Path, record: Mapping[str, Any]) -> Run:
-        """Make a new run folder.
+    def create(
+        cls,
+        folder: str | Path,
+        record: Mapping[str, Any],
+        *,
+        fill: Callable[[Run], object] | None = None,
+    ) -> Run:
+        """Make a new run folder, whole or not at all.
 
         Args:
             folder: a path at which nothing is yet, or an empty folder.
             record: what ``run.json`` shall say beside the status and the versions.
+            fill: writes what else belongs into it from the start; it is given the run while it
+                still has another name.
 
         Returns:
             The run, with status ``"running"``.
 
         Raises:
             OutputExists: if something is there already.
-            RunError: if the folder cannot be made.
+            RunError: if the folder cannot be made or filled.
         """
         path = Path(folder)
         check_new(path)
+        # An empty folder may be a mount, which cannot be replaced; the parts then go inside.
+        inside = path.is_dir()
+        part = (path if inside else path.parent) / f"{_PART}{path.name}-{uuid.uuid4().hex[:8]}"
         try:
-            (path / "checkpoints").mkdir(parents=True)
-            (path / "exports").mkdir()
+            (part / "checkpoints").mkdir(parents=True)
+            (part / "exports").mkdir()
+            run = cls(part, {}).updated(
+                format=_FORMAT, status="running", versions=versions(), **record
+            )
+            if fill is not None:
+                fill(run)
+            if inside:
+                # The record comes last: without it there is no run.
+                for entry in sorted(part.iterdir(), key=lambda e: e.name == _RECORD):
+                    entry.rename(path / entry.name)
+                part.rmdir()
+            else:
+                part.rename(path)
+            sync_folder(path.parent)
+        except RunError as error:
+            raise RunError(str(error).replace(str(part), str(path))) from error
         except OSError as error:
             raise RunError(
                 f"cannot make {path}: {error.strerror or error}; expected a folder that can be "
                 "written; choose another"
             ) from error
-        return cls(path, {}).updated(
-            format=_FORMAT, status="running", versions=versions(), **record
-        )
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return replace(run, folder=path)
 
     @classmethod
     def open(cls, folder: str | Path | Run) -> Run:
@@ -323,9 +304,13 @@ def check_new(folder: Path) -> None:
     Raises:
         OutputExists: if it is neither absent nor empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(map(_is_whole, folder.iterdir()))):
         fix = f"resume it (--resume {folder})" if (folder / _RECORD).exists() else "move it away"
         raise OutputExists(f"{folder} exists already; expected a new folder; {fix} or name another")
+
+
+def _is_whole(entry: Path) -> bool:
+    return not entry.name.startswith(_PART)
 
 
 def load_model(path: Path) -> keras.Model:
@@ -368,14 +353,3 @@ def save_model(model: keras.Model, path: Path) -> None:
         RunError: if it cannot be written.
     """
     write_atomically(path, model.save)
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is only safe from a power failure once the folder itself is on the disk; Windows
-    # has no way to ask for that.
-    with suppress(OSError, AttributeError):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

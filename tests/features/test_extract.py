@@ -14,7 +14,7 @@ from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.data.split import split
 from inshape.errors import RequestError, RunError
-from inshape.features.extract import Extraction, model_hash
+from inshape.features.extract import Extraction, carried_on, model_hash
 from inshape.features.forward import Forward
 from inshape.features.views import change_for, views
 
@@ -63,6 +63,21 @@ def test_rows_are_the_networks_own(shape, view, mirror, rng, tmp_path):
         rows = made.rows(part, view, tmp_path, forward_of(made))
         expected = by_keras(made, part, mirror)
         np.testing.assert_allclose(rows, expected, atol=1e-4 * np.abs(expected).max(), rtol=0)
+
+
+def test_features_carried_on_lie_beside_those_they_come_from(made, tmp_path):
+    rows = made.rows("train", "plain", tmp_path, forward_of(made))
+    maps = keras.Input(rows.shape[1:])
+    behind = keras.Model(maps, layers.GlobalAveragePooling2D()(layers.Conv2D(5, 3)(maps)))
+    found = carried_on(rows, Forward(behind, np.asarray(rows[:4])), behind)
+    assert isinstance(found, np.memmap)  # many pictures' features need not fit in memory
+    expected = np.asarray(behind(np.asarray(rows)))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max(), rtol=0)
+    assert len(list(tmp_path.iterdir())) == 2
+    carried_on(rows, lambda rows: pytest.fail("it is there already"), behind)  # type: ignore[arg-type]
+    behind.layers[1].kernel.assign(2 * behind.layers[1].kernel)
+    other = carried_on(rows, Forward(behind, np.asarray(rows[:4])), behind)
+    assert np.abs(other - found).max() > 0.1
 
 
 def test_random_views_differ_and_repeat(made, tmp_path):

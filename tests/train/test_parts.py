@@ -34,6 +34,7 @@ from inshape.train.recipe import Recipe
         ({"label_smoothing": 1.0}, "label_smoothing=1.0; expected 0 to 0.99"),
         ({"layer_decay": 0.0}, "layer_decay=0.0; expected 1e-06 to 1"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0; expected 0 or more"),
+        ({"mixup": 1.5}, "mixup=1.5; expected 0 to 1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(changes, text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inshape.errors import DataError, GraphError, OutputExists, RequestError, WeightsError
-from inshape.heads import Head
+from inshape.errors import (
+    DataError,
+    GraphError,
+    OutputExists,
+    RequestError,
+    UnknownName,
+    WeightsError,
+)
+from inshape.heads import Head, with_new_classifier
 from inshape.predict import predict
 from inshape.runs import Run
 from inshape.train import Recipe, resume, train
 from inshape.train.job import Job
-from inshape.train.neck import with_new_classifier
 
 layers = keras.layers
 QUICK = Recipe(epochs=2, batch_size=8, validation=0.25, learning_rate=0.01)
@@ -131,6 +138,11 @@ def test_the_neck_is_kept_and_the_classifier_is_not(photos, tmp_path):
     np.testing.assert_array_equal(neck.kernel, network.get_layer("neck").kernel)
     assert model.get_layer("head_logits").kernel.shape == (24, 3)
     assert "classifier" not in [layer.name for layer in model.layers]
+    without = train(
+        photos, "17x12x1", out=tmp_path / "b", backbone=network, weights=None, views=1,
+        strategy="rebuild", recipe=QUICK.of({"unfreeze": "none"}), head=Head(neck=False),
+    )  # fmt: skip
+    assert without.load_model().get_layer("head_logits").kernel.shape == (16, 3)
 
 
 def test_a_model_without_weights_has_no_classifier():
@@ -228,8 +240,13 @@ def test_ctrl_c_saves_and_says_how_to_go_on(photos, tmp_path):
 
 
 def test_a_complete_run_is_handed_back(tmp_path):
-    run = Run.create(tmp_path / "run", {}).updated(status="complete")
+    run = Run.create(tmp_path / "run", {"request": {}}).updated(status="complete")
+    # Killed between its last words and the removal of what they were made from.
+    (run.checkpoints / "features").mkdir()
+    (run.checkpoints / "features" / "a.npy").touch()
+    (run.checkpoints / "body.keras").touch()
     assert resume(run.folder).folder == run.folder
+    assert list(run.checkpoints.iterdir()) == []
 
 
 def test_bad_requests_leave_nothing_behind(photos, tmp_path):
@@ -238,7 +255,78 @@ def test_bad_requests_leave_nothing_behind(photos, tmp_path):
         train(tmp_path / "nowhere", "17x12x1", out=out, backbone=backbone(), weights=None)
     with pytest.raises(RequestError, match=re.escape("0x12x1")):
         train(photos, "0x12x1", out=out, backbone=backbone(), weights=None)
-    assert not out.exists()
+    text = "unknown part to unfreeze 'lost'; did you mean last? choose from: none, last, all, stem,"
+    with pytest.raises(UnknownName, match=re.escape(text)):
+        train(photos, "17x12x1", out=out, backbone=backbone(), weights=None, unfreeze="lost")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_that_do_not_fit_leave_nothing_behind(photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    np.save(folder / "lie" / "four.npy", np.zeros((9, 7, 4), np.uint8))
+    text = f"{folder / 'lie' / 'four.npy'}: 4 bands of unstated meaning; expected 3 (rgb)"
+    with pytest.raises(DataError, match=re.escape(text)):
+        train(folder, "20x20x3", out=tmp_path / "a", backbone=backbone((20, 20, 3)), weights=None)
+    for broken in ("four.npy", "00.png", "01.png"):
+        (folder / "lie" / broken).write_bytes(b"no picture")
+    with pytest.raises(DataError, match=re.escape("3 of 49 pictures cannot be read; expected at")):
+        train(folder, "17x12x1", out=tmp_path / "a", backbone=backbone(), weights=None)
+    assert [p.name for p in tmp_path.iterdir()] == ["photos"]
+
+
+def test_unreadable_pictures_are_said_and_listed(photos, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    (folder / "lie" / "00.png").write_bytes((folder / "lie" / "00.png").read_bytes()[:300])
+    run = train(
+        folder, "17x12x1", out=tmp_path / "a", backbone=backbone(), weights=None, show=True,
+        strategy="rebuild", recipe=QUICK.of({"unfreeze": "none"}), views=1,
+    )  # fmt: skip
+    (skipped,) = run.record["data"]["skipped"]
+    assert skipped["name"] == "lie/00.png"
+    assert f"left out 1 that cannot be read: lie/00.png ({skipped['reason']})" in (
+        capsys.readouterr().err
+    )
+
+
+def test_what_is_kept_and_what_is_left_out_is_said(photos, tmp_path, capsys):
+    with pytest.warns(UserWarning, match=re.escape("are left out with 1 channel")):
+        train(
+            photos, "17x12x1", out=tmp_path / "run", backbone=backbone(), weights=None,
+            strategy="rebuild", show=True, recipe=QUICK.of({"unfreeze": "none"}),
+            augment="strong", views=1,
+        )  # fmt: skip
+    told = capsys.readouterr().err
+    assert "48 pictures in memory (9.8 kB; fits in" in told
+    assert told.count("pictures in memory") == 1
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from inshape.errors import RunError
+from inshape.train import train
+photos, network, out = map(Path, sys.argv[1:4])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]),) * 2)
+try: train(photos, "17x12x1", out=out, backbone=network, weights=None, strategy="rebuild", epochs=2)
+except RunError as error: print("LINE", error)
+"""
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_no_folder(photos, tmp_path):
+    network = tmp_path / "network.keras"
+    backbone().save(network)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, photos, network, tmp_path / "run", "12000"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("LINE")]
+    text = "initial.keras: File too large; what was there is unchanged; free some space"
+    assert f"cannot write {tmp_path / 'run' / 'checkpoints'}/{text}" in line
+    assert [p.name for p in tmp_path.iterdir()] == ["network.keras"]
 
 
 def test_weights_that_do_not_fit_leave_nothing_behind(photos, tmp_path):
@@ -262,7 +350,9 @@ def test_what_cannot_be_resumed_is_named(photos, tmp_path):
         resume(run)
     record["request"]["source"] = str(photos)
     run = Run.create(tmp_path / "early", record)
-    with pytest.raises(RequestError, match=re.escape("was stopped before its model was built")):
+    with pytest.raises(
+        RequestError, match=re.escape("has lost initial.keras; expected it among its checkpoints")
+    ):
         resume(run)
     run = Run.create(tmp_path / "moved", {**record, "data": {"fingerprint": "0" * 64}})
     (run.checkpoints / "initial.keras").touch()

@@ -14,7 +14,8 @@ from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..data.sources import Source, open_source
 from ..errors import DataError, RequestError
-from ..runs import PLOTS, Run, write_json
+from ..runs import PLOTS, Run
+from ..writing import write_json
 from .evaluation import Evaluation, Mistake
 from .metrics import Score, score
 from .plots import draw

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from .views import View, change_for
 Stored: TypeAlias = Literal["float32", "float16"]
 
 _BATCH = 64
+_CHUNK = 256
 _FORMAT = 1  # raise it when features of the same key change
 
 
@@ -104,25 +106,14 @@ class Extraction:
         """
         path = folder / f"{self.key(split, view)}.npy"
         if not path.exists():
-            part = path.with_suffix(".part")
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._fill(part, split, view, forward(), progress)
-                part.replace(path)
-            except OSError as error:
-                with suppress(OSError):
-                    part.unlink(missing_ok=True)
-                raise RunError(
-                    f"cannot write features to {folder}: {error.strerror or error}; expected room "
-                    f"for {self.bytes(split, 1) / 1e6:.0f} MB; free some space or use fewer views"
-                ) from error
+            shape = (len(self.batches.catalogue.indices(split)), *self._row_shape())
+            _write(path, self.stored, shape, self._made(split, view, forward(), progress))
         return np.load(path, mmap_mode="r")
 
-    def _fill(
-        self, path: Path, split: str, view: View, forward: Forward, progress: Progress | None
-    ) -> None:
+    def _made(
+        self, split: str, view: View, forward: Forward, progress: Progress | None
+    ) -> Iterator[NDArray[np.float32]]:
         count = len(self.batches.catalogue.indices(split))
-        shape = (count, *self._row_shape())
         change = change_for(
             view,
             self.augment,
@@ -130,22 +121,68 @@ class Extraction:
             seed=self.seed,
             flip=self.flip,
         )
-        # Written through the file and not through a mapping, since a full disk answers a mapping
-        # by killing the process.
-        with path.open("wb") as file:
-            header = {"descr": np.dtype(self.stored).str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            done = 0
-            for number, (pictures, _) in enumerate(self.batches.iterate(split, _BATCH)):
-                rows = forward(change(pictures, number))
-                file.write(np.ascontiguousarray(_as_stored(rows, self.stored)).data)
-                done += len(rows)
-                if progress is not None:
-                    progress(done, count)
+        done = 0
+        for number, (pictures, _) in enumerate(self.batches.iterate(split, _BATCH)):
+            rows = forward(change(pictures, number))
+            yield rows
+            done += len(rows)
+            if progress is not None:
+                progress(done, count)
 
     def _row_shape(self) -> tuple[int, ...]:
         shape = (1, *self.batches.preparation.shape.as_tuple())
         return tuple(self.front.compute_output_shape(shape)[1:])
+
+
+def carried_on(rows: NDArray[Any], forward: Forward, network: keras.Model) -> NDArray[np.float32]:
+    """Stored features run through the layers behind them, kept in a file beside theirs.
+
+    Args:
+        rows: as `Extraction.rows` gives them.
+        forward: runs the layers.
+        network: the layers, after which the file is named.
+
+    Returns:
+        One float32 row per row; mapped from the file, not loaded.
+
+    Raises:
+        RunError: if the file cannot be written.
+    """
+    source = Path(str(getattr(rows, "filename")))  # noqa: B009 - a mapped array has one
+    path = source.with_name(f"{source.stem}-{model_hash(network)}.npy")
+    if not path.exists():
+        shape = (len(rows), *network.output_shape[1:])
+        parts = range(0, len(rows), _CHUNK)
+        made = (forward(np.asarray(rows[i : i + _CHUNK], np.float32)) for i in parts)
+        _write(path, "float32", shape, made)
+    return np.load(path, mmap_mode="r")
+
+
+def _write(
+    path: Path, stored: Stored, shape: tuple[int, ...], parts: Iterable[NDArray[np.float32]]
+) -> None:
+    """Write an array whole or not at all, part by part."""
+    part = path.with_suffix(".part")
+    header = {"descr": np.dtype(stored).str, "fortran_order": False, "shape": shape}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written through the file and not through a mapping, since a full disk answers a mapping
+        # by killing the process.
+        with part.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for rows in parts:
+                file.write(np.ascontiguousarray(_as_stored(rows, stored)).data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        need = int(np.prod(shape)) * np.dtype(stored).itemsize
+        raise RunError(
+            f"cannot write features to {path.parent}: {error.strerror or error}; expected room "
+            f"for {need / 1e6:.0f} MB; free some space or use fewer views"
+        ) from error
 
 
 def model_hash(model: keras.Model) -> str:

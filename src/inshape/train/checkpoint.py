@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RunError
-from ..runs import write_atomically
+from ..writing import write_atomically
 
 _FACTS = "facts"
 

@@ -13,22 +13,25 @@ from typing import Any, TypeAlias
 import keras
 
 from ..adapt import BackboneLike, Weights, plan
+from ..data.augment import augmenter
 from ..data.batches import Batches
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..data.sources import Source, open_source
 from ..data.split import split
 from ..errors import DataError, RequestError
+from ..features.cut import unfrozen_from
 from ..heads import Head
 from ..runs import Run, check_new, load_model, save_model
 from ..shapes import InputShape
+from ..writing import write_atomically
 from .after import recalibrated, resolution_fixed
 from .curves import draw_curves
 from .devices import scope
 from .job import Job
 from .logs import Logs
 from .neck import build_for
-from .phases import HEAD_MODEL, TEACHER, train_body, train_distilled, train_head
+from .phases import TEACHER, train_body, train_distilled, train_head
 from .recipe import Recipe
 from .show import Show
 from .tracking import Tracking, check_installed
@@ -36,6 +39,7 @@ from .tracking import Tracking, check_installed
 Step: TypeAlias = Callable[[Job], dict[str, Any]]
 
 _INITIAL = "initial.keras"
+_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +102,8 @@ def begin(request: Request, out: Path, output: Show) -> Run:
         The complete run.
 
     Raises:
-        RequestError: if the request cannot be met; nothing was written then.
+        RequestError: if the request cannot be met or the pictures cannot be used; nothing was
+            written then.
         RunError: if the run folder cannot be written.
     """
     if request.mlflow is not None:
@@ -117,11 +122,20 @@ def begin(request: Request, out: Path, output: Show) -> Run:
     prepared = Preparation.of(request.shape, **dict(request.preparation)).at(size_hw)
     check_new(out)  # before any work is done
     catalogue = catalogue_of(request.source, request.recipe, request.seed, output)
+    begun = time.perf_counter()
+    batches = _opened(catalogue, prepared, request.recipe, output)
+    seconds = {"pictures": round(time.perf_counter() - begun, 2)}
     keras.utils.set_random_seed(request.seed)
     complete = replace(request.head, classes=len(catalogue.class_names))
     # What it refuses leaves no folder behind.
     with scope():
         model = build_for(made, complete, request.weights)
+    unfrozen_from(model, request.recipe.unfreeze, size_hw)
+
+    def fill(new: Run) -> None:
+        new.save_labels(catalogue.class_names)
+        save_model(model, new.checkpoints / _INITIAL)
+
     run = Run.create(
         out,
         {
@@ -129,17 +143,16 @@ def begin(request: Request, out: Path, output: Show) -> Run:
             "request": {**request.as_dict(), "native_shape": str(native)},
             "plan": made.as_dict(),
             "preparation": prepared.as_dict(),
-            "data": _facts(catalogue),
+            "data": {**_facts(catalogue), **_reading(batches)},
             "done": [],
-            "seconds": {},
+            "seconds": seconds,
             "metrics": {},
         },
+        fill=fill,
     )
-    run.save_labels(catalogue.class_names)
-    save_model(model, run.checkpoints / _INITIAL)
     if request.recipe.distil:
         run = _with_teacher(run, request, native, output)
-    return _carry_on(run, catalogue, model, request.recipe, output)
+    return _carry_on(run, batches, model, request.recipe, output)
 
 
 def go_on(run: Run, source: Source, output: Show) -> Run:
@@ -164,11 +177,11 @@ def go_on(run: Run, source: Source, output: Show) -> Run:
             f"{run.folder} was trained on pictures that were no files; expected them again; "
             "give source="
         )
-    initial = run.checkpoints / _INITIAL
-    if not initial.exists():
+    latest = _latest(run)
+    if not latest.exists():
         raise RequestError(
-            f"{run.folder} was stopped before its model was built; expected a checkpoint; "
-            "remove the folder and train again"
+            f"{run.folder} has lost {latest.name}; expected it among its checkpoints; remove the "
+            "folder and train again"
         )
     recipe = Recipe(**asked["recipe"])
     seed = int(run.record["seed"])
@@ -200,8 +213,11 @@ def go_on(run: Run, source: Source, output: Show) -> Run:
         run = _with_teacher(run, request, InputShape.of(asked["native_shape"]), output)
     keras.utils.set_random_seed(seed)
     with scope():
-        model = load_model(run.model_path if "head" in run.record["done"] else initial)
-    return _carry_on(run, catalogue, model, recipe, output)
+        model = load_model(latest)
+    if latest.name != _INITIAL:
+        _publish(run)  # a kill may have come between the record and the copy
+    batches = _opened(catalogue, run.preparation, recipe, output)
+    return _carry_on(run, batches, model, recipe, output)
 
 
 def _with_teacher(run: Run, request: Request, native: InputShape, output: Show) -> Run:
@@ -211,7 +227,9 @@ def _with_teacher(run: Run, request: Request, native: InputShape, output: Show) 
     begun = time.perf_counter()
     if (folder / "run.json").exists():
         teacher = Run.open(folder)
-        if teacher.status != "complete":
+        if teacher.status == "complete":
+            finished(teacher)
+        else:
             go_on(teacher, request.source, output)
     else:
         begin(request.of_teacher(native), folder, output)
@@ -219,21 +237,24 @@ def _with_teacher(run: Run, request: Request, native: InputShape, output: Show) 
     return _noted(run, TEACHER, {}, time.perf_counter() - begun)
 
 
-def _carry_on(
-    run: Run, catalogue: Catalogue, model: keras.Model, recipe: Recipe, output: Show
-) -> Run:
-    """Do the phases that are not done yet."""
-    begun = time.perf_counter()
+def _opened(
+    catalogue: Catalogue, preparation: Preparation, recipe: Recipe, output: Show
+) -> Batches:
+    """Read the pictures, and say what the user should know of them."""
     with output.bar("preparing pictures") as told:
-        batches = Batches.open(catalogue, run.preparation, progress=told)
+        batches = Batches.open(catalogue, preparation, progress=told)
+    output.say(str(batches.cache_report))
     if batches.skipped:
-        named = "; ".join(f"{s.name} ({s.reason})" for s in batches.skipped)
-        output.say(f"left out {len(batches.skipped)} that cannot be read: {named}")
-    for line in batches.catalogue.warnings:
-        warnings.warn(line, UserWarning, stacklevel=4)
-    if "pictures" not in run.record["seconds"]:
-        seconds = {**run.record["seconds"], "pictures": round(time.perf_counter() - begun, 2)}
-        run = run.updated(data={**run.record["data"], **_reading(batches)}, seconds=seconds)
+        named = "; ".join(f"{s.name} ({s.reason})" for s in batches.skipped[:_NAMED])
+        more = " and more, which run.json lists" if len(batches.skipped) > _NAMED else ""
+        output.say(f"left out {len(batches.skipped)} that cannot be read: {named}{more}")
+    for line in (*batches.catalogue.warnings, *_left_out(recipe, preparation)):
+        warnings.warn(line, UserWarning, stacklevel=5)
+    return batches
+
+
+def _carry_on(run: Run, batches: Batches, model: keras.Model, recipe: Recipe, output: Show) -> Run:
+    """Do the steps that are not done yet."""
     journals: list[Logs | Tracking] = [Logs(run)]
     tracking: Tracking | None = None
     uri = run.record["request"].get("mlflow")
@@ -247,17 +268,55 @@ def _carry_on(
         begun = time.perf_counter()
         with scope():
             facts = step(Job(run, recipe, batches, model, output, journals))
-        run.save_model(model)
-        if name == "head" and recipe.distil:
-            save_model(model, run.checkpoints / HEAD_MODEL)
+        # The record names the file that counts: a kill between the two repeats the step.
+        save_model(model, run.checkpoints / f"{name}.keras")
         run = _noted(run, name, facts, time.perf_counter() - begun)
+        _publish(run)
     draw_curves(run)
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
-    run.checkpoints.mkdir(exist_ok=True)
-    run = run.updated(status="complete")
-    if tracking is not None:
-        tracking.finish(run)
+    return finished(run.updated(status="complete"), tracking)
+
+
+def finished(run: Run, tracking: Tracking | None = None) -> Run:
+    """Hand a complete run to MLflow, if it goes there, and drop what only a resumed one needs.
+
+    Args:
+        run: a complete one, which may have been stopped in the middle of this.
+        tracking: its run in MLflow, if that is open.
+
+    Returns:
+        The same run.
+
+    Raises:
+        RunError: if MLflow does not take it; it can be called again.
+    """
+    if not run.checkpoints.is_dir() or not any(run.checkpoints.iterdir()):
+        return run
+    uri = run.record["request"].get("mlflow")
+    if uri is not None:
+        (tracking or Tracking(run, uri)).finish(run)
+    for entry in run.checkpoints.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
     return run
+
+
+def _latest(run: Run) -> Path:
+    """The model as the last step that is done left it."""
+    steps = [name for name in run.record["done"] if name != TEACHER]
+    return run.checkpoints / (f"{steps[-1]}.keras" if steps else _INITIAL)
+
+
+def _publish(run: Run) -> None:
+    """Make the latest model the run's own."""
+    write_atomically(run.model_path, lambda part: shutil.copyfile(_latest(run), part))
+
+
+def _left_out(recipe: Recipe, preparation: Preparation) -> tuple[str, ...]:
+    """Changes that are asked for and cannot be made to such pictures."""
+    channels = preparation.shape.channels
+    return augmenter(recipe.augment, channels=channels, rand_augment=recipe.rand_augment).notes
 
 
 def _steps(recipe: Recipe) -> tuple[tuple[str, Step], ...]:

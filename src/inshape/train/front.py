@@ -15,7 +15,7 @@ from ..errors import RequestError
 from ..heads import Head
 from ..runs import Run
 from ..shapes import InputShape, ShapeLike
-from .course import Request, begin, go_on
+from .course import Request, begin, finished, go_on
 from .loop import Stopped
 from .recipe import Recipe
 from .show import Show
@@ -64,7 +64,8 @@ def train(
 
     Raises:
         UnknownName: if a choice is not one of the recipe's.
-        RequestError: if the request cannot be met; nothing was written then.
+        RequestError: if the request cannot be met or the pictures cannot be used; nothing was
+            written then.
         RunError: if the run folder cannot be written.
         KeyboardInterrupt: on Ctrl-C; the run is saved and can be resumed.
     """
@@ -102,12 +103,13 @@ def resume(folder: str | Path | Run, *, source: Source = None, show: bool = Fals
     Raises:
         RequestError: if it cannot be resumed.
         DataError: if the pictures are not those that the run began with.
+        RunError: if the run folder cannot be written, or MLflow does not take the run.
         KeyboardInterrupt: on Ctrl-C; the run is saved and can be resumed.
     """
     _check_backend()
     run = Run.open(folder)
     if run.status == "complete":
-        return run
+        return finished(run)
     output = Show.to_stderr(show)
     with _resumable(run.folder, output):
         return go_on(run, source, output)

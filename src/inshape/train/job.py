@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..data.augment import augmenter
 from ..data.batches import Batches
 from ..features.cut import Cut, head_cut, section, unfrozen_from
-from ..features.extract import Extraction, Stored
+from ..features.extract import Extraction, Stored, carried_on
 from ..features.forward import Forward
 from ..features.views import View, views
 from ..runs import Run
@@ -27,7 +27,6 @@ from .show import Show
 from .teacher import Teacher
 
 _SAMPLE = 32
-_CHUNK = 256
 _DISK_SHARE = 0.5
 _LOGITS = "head_logits"
 
@@ -153,10 +152,11 @@ class Features:
         if job.body_cut is None or job.body_cut.position == 0 or not self._fits:
             return self.rows(job.head_cut, job.views)
         maps, held = self.rows(job.body_cut, job.views)
-        forward = self._forward(
-            job.body_cut, job.head_cut, np.asarray(maps[0][:_SAMPLE], "float32")
-        )
-        return [_in_chunks(forward, m) for m in maps], _in_chunks(forward, held)
+        sample = np.asarray(maps[0][:_SAMPLE], "float32")
+        forward = self._forward(job.body_cut, job.head_cut, sample)
+        between = section(job.logits_model, job.body_cut, job.head_cut)
+        *found, last = (carried_on(m, forward, between) for m in (*maps, held))
+        return found, last
 
     def body_feed(
         self, teacher: Teacher | None = None
@@ -259,16 +259,11 @@ class Features:
     def _forward(self, start: Cut | None, end: Cut, sample: NDArray[np.float32]) -> Forward:
         key = (0 if start is None else start.position, end.position)
         if key not in self._forwards:
-            made = Forward(section(self._job.logits_model, start, end), sample)
+            # Measured once: the layers behind a cut are laid out as well as those before it.
+            layouts = [f.setting for f in self._forwards.values() if f.engine == "litert"]
+            layout = layouts[0] if layouts else None
+            made = Forward(section(self._job.logits_model, start, end), sample, setting=layout)
             self._forwards[key] = made
             place = f"{start.layer if start else 'picture'} to {end.layer}"
             self.engines.append(f"{place}: {made.engine}, {made.reason or made.setting}")
         return self._forwards[key]
-
-
-def _in_chunks(forward: Forward, rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Run stored rows through a network without loading them all."""
-    parts = [
-        forward(np.asarray(rows[i : i + _CHUNK], np.float32)) for i in range(0, len(rows), _CHUNK)
-    ]
-    return np.concatenate(parts)

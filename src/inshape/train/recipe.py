@@ -173,7 +173,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "weight_decay": (0, _ANY),
     "label_smoothing": (0, 0.99),
     "views": (1, _ANY),
-    "mixup": (0, _ANY),
+    "mixup": (0, 1),
     "cutmix": (0, 1),
     "rand_augment": (0, 1),
     "ema": (0, 0.99999),

@@ -1,0 +1,77 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .errors import RunError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Args:
+        path: where it belongs. A file that is there already stays until the new one is complete.
+        write: receives a path in the same folder, with the same suffix, and fills it.
+
+    Raises:
+        RunError: if the disk is full or the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_atomically(Path(folder, "a.txt"), lambda p: p.write_text("whole"))
+        ...     [p.name for p in Path(folder).iterdir()]
+        ['a.txt']
+    """
+    part = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        write(part)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; what was there is unchanged; "
+            "free some space or choose a folder that can be written"
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, readable by people.
+
+    Args:
+        path: where it belongs.
+        value: plain values.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that a rename in a folder outlasts a power failure.
+
+    Args:
+        folder: in which something was renamed.
+    """
+    # A rename is only safe from a power failure once the folder itself is on the disk; Windows
+    # has no way to ask for that.
+    with suppress(OSError, AttributeError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,110 @@
+"""What the phases are given: class weights, and pictures or features to learn from."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from inshape.data.augment import augmenter
+from inshape.data.batches import Batches
+from inshape.data.prepare import Preparation
+from inshape.data.sources import open_source
+from inshape.features.cut import section
+from inshape.runs import Run
+from inshape.train.feeds import FeatureFeed, PictureFeed, soft_labels
+from inshape.train.job import Features, Job
+from inshape.train.recipe import Recipe
+from inshape.train.show import Show
+
+layers = keras.layers
+SHAPE = (12, 9, 3)
+
+
+def job_of(folder, counts=(12, 4), **choices):
+    """A job on noise: so many pictures for training of each class, and one for validation."""
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.full(n + 1, i) for i, n in enumerate(counts)])
+    catalogue = open_source((rng.integers(0, 255, (len(labels), *SHAPE), np.uint8), labels))
+    last = np.cumsum(np.array(counts) + 1) - 1
+    catalogue.splits[:] = "train"
+    catalogue.splits[last] = "validation"
+    keras.utils.set_random_seed(1)
+    image = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="stem")(image)
+    x = layers.DepthwiseConv2D(3, strides=2, padding="same", name="last")(x)
+    x = layers.Dropout(0.2, name="head_dropout")(layers.GlobalAveragePooling2D()(x))
+    x = layers.Dense(len(counts), name="head_logits")(x)
+    model = keras.Model(image, layers.Activation("softmax")(x))
+    recipe = Recipe(batch_size=8, views=1, augment="none", mixup=0.0).of(choices)
+    batches = Batches.open(catalogue, Preparation.of(SHAPE))
+    return Job(Run.create(folder, {"seed": 5}), recipe, batches, model, Show(None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("none", [1.0, 1.0]),
+        ("balanced", [16 / (2 * 12), 16 / (2 * 4)]),  # each class half of the 16 pictures' weight
+        # 12 a + 4 b = 16 with a : b as the roots of 4 and 12.
+        ("sqrt", [16 / (12 + 4 * 3**0.5), 16 * 3**0.5 / (12 + 4 * 3**0.5)]),
+    ],
+)
+def test_class_weights_by_hand(kind, expected, tmp_path):
+    job = job_of(tmp_path / "run", class_weights=kind)
+    np.testing.assert_allclose(job.class_weights, expected, rtol=1e-6)
+
+
+def test_features_are_learned_from_where_that_changes_nothing(tmp_path):
+    feed, _ = Features(job_of(tmp_path / "run")).body_feed()
+    assert isinstance(feed, FeatureFeed)
+
+
+def test_the_layout_is_measured_once(tmp_path, monkeypatch):
+    from inshape.features import forward
+
+    measured = []
+    fastest = forward._fastest
+    monkeypatch.setattr(forward, "_fastest", lambda *a: measured.append(a) or fastest(*a))
+    features = Features(job_of(tmp_path / "run"))
+    (rows,), held = features.head_rows()
+    assert (rows.shape, held.shape) == ((16, 4), (2, 4))
+    assert len(features.engines) == 2
+    assert len(measured) == 1
+
+
+@pytest.mark.parametrize("choice", ["cutmix", "rand_augment"])
+def test_what_needs_new_pictures_gets_them_in_every_epoch(choice, tmp_path):
+    job = job_of(tmp_path / "run", **{choice: 0.5})
+    feed, _ = Features(job).body_feed()
+    assert isinstance(feed, PictureFeed)
+    frozen = section(job.logits_model, None, job.body_cut)
+    change = augmenter("none", seed=5, **{choice: 0.5})
+    seen = []
+    for epoch in (0, 1):
+        rows, labels = next(feed.epoch(epoch, 0))
+        pictures, hard = next(job.batches.iterate("train", 8, shuffle=True, seed=5, epoch=epoch))
+        soft = soft_labels(hard, 2, job.recipe.label_smoothing)
+        changed, mixed = change(pictures.astype("float32"), soft, step=epoch * feed.steps)
+        expected = np.asarray(frozen(changed))
+        np.testing.assert_allclose(rows, expected, atol=1e-4 * np.abs(expected).max())
+        np.testing.assert_allclose(labels, mixed, atol=1e-6)
+        plain = np.asarray(frozen(pictures.astype("float32")))
+        seen.append(np.abs(expected - plain).max() > 0.05 * np.abs(plain).max())
+    assert any(seen)
+
+
+def test_an_average_is_what_a_phase_keeps(tmp_path):
+    """So slow an average stays where it began, though the network itself moves."""
+    from inshape.train.phases import train_body
+
+    moved = {}
+    for ema in (0.0, 0.9999):
+        job = job_of(tmp_path / str(ema), ema=ema, epochs=2, learning_rate=0.05, patience=9)
+        before = np.array(job.model.get_layer("last").kernel)
+        # The best epoch is kept; here none is better than the last one of a bad start.
+        job.model.get_layer("head_logits").bias.assign([-5.0, 5.0])
+        facts = train_body(job)["validation"]
+        assert facts["epoch"] > 0
+        moved[ema] = np.abs(np.array(job.model.get_layer("last").kernel) - before).max()
+    assert 0 < moved[0.9999] < 0.02 * moved[0.0]
