@@ -24,7 +24,9 @@ import numpy as np
 
 from ..backbones import Backbone
 from ..errors import WeightsError
-from .stored import Shape, StoredWeights, open_weights
+from .files import open_weights
+from .stored import KerasWeights, StoredWeights
+from .tensors import Shape
 
 if TYPE_CHECKING:
     import keras
@@ -149,10 +151,13 @@ def _from_file(
     classes: int | None,
     activation: str | None,
 ) -> keras.Model:
+    misfit = stored.misfit(backbone)
+    if misfit is not None:
+        raise misfit
     whole = backbone.build(include_top=True, weights=None, activation=activation)
     found_classes = _classes_in(stored, whole)
     if found_classes is None:
-        bare = backbone.build(include_top=False, weights=None)
+        bare = stored.as_trained(backbone.build(include_top=False, weights=None))
         _fill(bare, stored, backbone)
         if include_top:
             raise WeightsError(
@@ -164,9 +169,11 @@ def _from_file(
         whole = backbone.build(
             include_top=True, weights=None, classes=found_classes, activation=activation
         )
+    whole = stored.as_trained(whole)
     _fill(whole, stored, backbone)
     if not include_top:
-        return _without_top(backbone, whole)
+        bare = stored.as_trained(backbone.build(include_top=False, weights=None))
+        return _without_top(bare, whole)
     if classes not in (None, found_classes):
         raise _wrong_classes(str(stored.path), found_classes, classes)
     return whole
@@ -206,13 +213,13 @@ def _fill(model: keras.Model, stored: StoredWeights, backbone: Backbone) -> None
         shown = "; ".join(differences[:3])
         more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise WeightsError(
-            f"{stored.path} does not fit {backbone.name}: {shown}{more}; name the backbone that "
-            "the file was saved from (a .keras file can itself be the backbone)"
+            f"{stored.path} does not fit {backbone.name}: {shown}{more}; {stored.hint(backbone)}"
         )
     for slot in slots:
         for variable, values in zip(slot.variables, stored.arrays(slot), strict=True):
             variable.assign(values)
-    if backbone.family == "efficientnet" and _divides_twice(stored):
+    is_from_keras = isinstance(stored, KerasWeights)
+    if backbone.family == "efficientnet" and is_from_keras and _divides_twice(stored):
         _fold_second_rescaling(model)
     _finalise(model)
 
@@ -226,7 +233,7 @@ def _difference(expected: tuple[Shape, ...], found: tuple[Shape, ...] | None) ->
     return f"expects {ours}, the file holds {theirs}"
 
 
-def _divides_twice(stored: StoredWeights) -> bool:
+def _divides_twice(stored: KerasWeights) -> bool:
     """Whether an EfficientNet's weights belong to the graph that normalises in two steps.
 
     Keras's constructor adds the second step with ``weights="imagenet"`` only, for its own download
@@ -268,9 +275,8 @@ def _leaves(model: Any) -> Generator[Any]:
             yield layer
 
 
-def _without_top(backbone: Backbone, whole: keras.Model) -> keras.Model:
+def _without_top(bare: keras.Model, whole: keras.Model) -> keras.Model:
     """The network below the classifier; its weights are the first ones of the whole."""
-    bare = backbone.build(include_top=False, weights=None)
     bare.set_weights(whole.get_weights()[: len(bare.weights)])
     _finalise(bare)
     return bare
