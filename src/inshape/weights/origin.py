@@ -88,11 +88,11 @@ _BLOCKS = {o.backbone: key[0] for table in (_TORCHVISION, _TIMM) for key, o in t
 STAGES = {11: (1, 2, 3, 2, 3), 15: (1, 2, 3, 4, 2, 3)}
 
 
-def origin_of(path: Path, tensors: Tensors) -> Origin:
+def origin_of(path: Path | str, tensors: Tensors) -> Origin:
     """Find out where a state dict comes from.
 
     Args:
-        path: the file; a ``config.json`` of timm's beside it is read.
+        path: the file, beside which a ``config.json`` of timm's is read, or another source's name.
         tensors: what it holds.
 
     Returns:
@@ -151,8 +151,10 @@ def _as_timm(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None:
     return count, last, any(".se." in name for name in shapes)
 
 
-def _configured(origin: Origin, path: Path, tensors: Tensors) -> Origin:
+def _configured(origin: Origin, path: Path | str, tensors: Tensors) -> Origin:
     """What timm's configuration and the file's own words add to its shapes."""
+    if isinstance(path, str):
+        return origin
     config = _config_beside(path)
     words = (config.get("architecture"), *tensors.facts.values(), path.name)
     if origin.symmetric and any("tf_mobilenetv3" in str(word) for word in words):
@@ -165,12 +167,12 @@ def _configured(origin: Origin, path: Path, tensors: Tensors) -> Origin:
             mean=mean,
             deviation=deviation,
         )
-    trained = {**config, **config.get("pretrained_cfg", {})}
+    trained = config.get("pretrained_cfg", {})
     return replace(
         origin,
         mean=_three(path, trained, "mean", origin.mean),
         deviation=_three(path, trained, "std", origin.deviation),
-        classes=trained.get("num_classes"),
+        classes=config.get("num_classes", trained.get("num_classes")),
     )
 
 

@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import socket
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backbones import Backbone
-from ..errors import WeightsError
+from ..errors import InshapeError, WeightsError
+from . import hub, kaggle
+from .download import resumed_downloads
 from .files import open_weights
 from .stored import KerasWeights, StoredWeights
 from .tensors import Shape
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 IMAGENET_CLASSES = 1000
 
-_TIMEOUT_S = 30.0
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -73,8 +71,7 @@ def load_source(
         if include_top and classes not in (None, IMAGENET_CLASSES):
             raise _wrong_classes("weights='imagenet'", IMAGENET_CLASSES, classes)
         return _imagenet(backbone, include_top=include_top, activation=activation)
-    path = Path(weights).expanduser()
-    with open_weights(path) as stored:
+    with _opened(weights) as stored:
         return _from_file(
             backbone,
             stored,
@@ -84,21 +81,28 @@ def load_source(
         )
 
 
+@contextlib.contextmanager
+def _opened(weights: str | Path) -> Generator[StoredWeights]:
+    """The weights of a file, downloaded if it has to be."""
+    if str(weights).startswith(kaggle.PREFIX):
+        yield kaggle.from_kaggle(str(weights))
+        return
+    is_on_hub = str(weights).startswith(hub.PREFIX)
+    path = hub.from_hub(str(weights)) if is_on_hub else Path(weights).expanduser()
+    with open_weights(path) as stored:
+        yield stored
+
+
 def _imagenet(backbone: Backbone, *, include_top: bool, activation: str | None) -> keras.Model:
     try:
-        with _quiet_download():
+        with resumed_downloads(backbone.name):
             return backbone.build(
                 include_top=include_top, weights="imagenet", activation=activation
             )
+    except InshapeError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        download = _locals_with("origin", error.__traceback__)
-        if download:
-            raise WeightsError(
-                f"cannot download {str(download['origin']).rsplit('/', 1)[-1]} for {backbone.name} "
-                f"({reason}); expected a connection or the file at {_cached(download)}; put it "
-                "there, or give weights='path/to/file.weights.h5' (or .h5, .keras)"
-            ) from error
         cached = _locals_with("weights_path", error.__traceback__)
         if cached:
             raise WeightsError(
@@ -111,36 +115,14 @@ def _imagenet(backbone: Backbone, *, include_top: bool, activation: str | None) 
 def _locals_with(variable: str, traceback: TracebackType | None) -> dict[str, Any]:
     """The variables of the first call, on the way to an error, that has this one.
 
-    No exception tells what Keras was downloading or reading: a connection that breaks off says
-    nothing, and for some networks the name in the URL (``origin`` in ``keras.utils.get_file``) is
-    not the name in the cache (``weights_path`` in the constructors).
+    No exception tells what Keras was reading: for some networks the name in the URL is not the name
+    in the cache, which the constructors know as ``weights_path``.
     """
     while traceback is not None:
         if variable in traceback.tb_frame.f_locals:
             return dict(traceback.tb_frame.f_locals)
         traceback = traceback.tb_next
     return {}
-
-
-def _cached(download: dict[str, Any]) -> str:
-    """Where ``keras.utils.get_file`` would have kept the file."""
-    if "download_target" in download:
-        return str(download["download_target"])
-    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    return str(home / "models" / str(download["fname"]))
-
-
-@contextlib.contextmanager
-def _quiet_download() -> Generator[None]:
-    # Keras reports its download on standard output, where a command's result belongs, and waits
-    # without end for a server that does not answer.
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(before or _TIMEOUT_S)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _from_file(
@@ -244,7 +226,7 @@ def _divides_twice(stored: KerasWeights) -> bool:
     if stored.count_layers("rescaling") > 1:
         return True
     published = {md5 for pair in WEIGHTS_HASHES.values() for md5 in pair}
-    with stored.path.open("rb") as file:
+    with Path(stored.path).open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest() in published
 
 

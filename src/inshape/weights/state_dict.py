@@ -37,19 +37,20 @@ _KERAS_MEAN = _KERAS_DEVIATION = (0.5, 0.5, 0.5)
 class StateDict(StoredWeights):
     """The arrays of a state dict, in the shapes that Keras gives them."""
 
-    def __init__(self, path: Path, tensors: Tensors) -> None:
+    def __init__(self, path: Path | str, tensors: Tensors, origin: Origin | None = None) -> None:
         """Recognise the network.
 
         Args:
-            path: the file, for messages.
+            path: the file, or another source's name, for messages.
             tensors: what it holds.
+            origin: where it comes from; recognised if not given.
 
         Raises:
             WeightsError: if it is no network that is known.
         """
         super().__init__(path)
         self._tensors = tensors
-        self.origin = origin_of(path, tensors)
+        self.origin = origin or origin_of(path, tensors)
 
     def slots_of(self, model: keras.Model) -> tuple[Slot, ...]:
         """The layers of a model that have weights, in order, with their places in this file."""
@@ -79,13 +80,21 @@ class StateDict(StoredWeights):
         return tuple(dict.fromkeys(key for key in layers if key not in known | cut_off))
 
     def misfit(self, backbone: Backbone) -> WeightsError | None:
-        """Why these cannot be a network's weights: it is no MobileNetV3."""
-        if backbone.family == "mobilenet_v3":
-            return None
-        return WeightsError(
-            f"{self.path} holds {self.origin.library}'s {self.origin.architecture}, expected "
-            f"weights of {backbone.name}; use {self.origin.backbone}"
-        )
+        """Why these cannot be a network's weights, before any layer is looked at."""
+        origin = self.origin
+        if backbone.family != "mobilenet_v3":
+            return WeightsError(
+                f"{self.path} holds {origin.library}'s {origin.architecture}, expected weights of "
+                f"{backbone.name}; use {origin.backbone}"
+            )
+        classifier = f"{place_of('logits', (), origin)}.weight"
+        found = self._tensors.shapes.get(classifier, (0,))[0]
+        if origin.classes not in (None, found):
+            return WeightsError(
+                f"{self.path} holds a classifier of {found} classes, expected {origin.classes} as "
+                "in the config.json beside it; download both files again"
+            )
+        return None
 
     def as_trained(self, model: keras.Model) -> keras.Model:
         """The network as the library computes it: padding, epsilon and normalisation."""

@@ -61,14 +61,14 @@ class StoredWeights(ABC):
     """The arrays of an open weights file, layer by layer.
 
     Attributes:
-        path: the file, for messages.
+        path: the file, or another source's name, for messages.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         """Remember the file's name.
 
         Args:
-            path: the file, for messages.
+            path: the file, or another source's name, for messages.
         """
         self.path = path
 
@@ -151,7 +151,7 @@ class KerasWeights(StoredWeights):
         try:
             return [_values(dataset) for dataset in self._groups[slot.key]]
         except OSError as error:
-            raise damaged(self.path, error) from error
+            raise damaged(Path(self.path), error) from error
 
     def beyond(self, slots: Sequence[Slot]) -> tuple[str, ...]:
         """Names of the file's layers that have none of these slots."""
