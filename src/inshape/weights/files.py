@@ -53,10 +53,10 @@ def _open(path: Path, stack: contextlib.ExitStack) -> StoredWeights:
             return stack.enter_context(open_hdf5(path, content))
     except (OSError, zipfile.BadZipFile) as error:
         raise damaged(path, error) from error
+    if is_safetensors(start):  # before pickles: its header may be 128 bytes long
+        return StateDict(path, stack.enter_context(open_safetensors(path)))
     if any(name.split("/")[-1] == "data.pkl" for name in names) or start.startswith(b"\x80"):
         return StateDict(path, stack.enter_context(open_pickle(path)))
-    if is_safetensors(start):
-        return StateDict(path, stack.enter_context(open_safetensors(path)))
     if names:
         raise WeightsError(
             f"{path} is an archive without {_ARCHIVED}; expected {FORMS}; save the model with "

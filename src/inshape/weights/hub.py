@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -44,25 +45,31 @@ def from_hub(name: str) -> Path:
         )
     try:
         hub = importlib.import_module("huggingface_hub")
+        errors = importlib.import_module("huggingface_hub.errors")
     except ImportError as error:
         raise WeightsError(
             f"{name} needs huggingface-hub, which is not installed; pip install 'inshape[hub]', or "
             "download the file and give its path as weights"
         ) from error
     file = match["file"] or "model.safetensors"
-    path = _fetched(hub, name, match["repo"], file, match["revision"])
+    # The configuration first, so that weights in the cache never lack one that there is.
     try:
         _fetched(hub, name, match["repo"], "config.json", match["revision"])
     except WeightsError as error:
-        if not isinstance(error.__cause__, hub.errors.EntryNotFoundError):
+        if not isinstance(error.__cause__, errors.EntryNotFoundError):
             raise
-    return path
+    return _fetched(hub, name, match["repo"], file, match["revision"])
 
 
 def _fetched(hub: Any, name: str, repo: str, file: str, revision: str | None) -> Path:
-    url = hub.hf_hub_url(repo, file, revision=revision)
+    endpoint = os.environ.get("HF_ENDPOINT")
+    url = hub.hf_hub_url(repo, file, revision=revision, endpoint=endpoint)
     try:
-        path = Path(hub.hf_hub_download(repo, file, revision=revision, library_name="inshape"))
+        path = Path(
+            hub.hf_hub_download(
+                repo, file, revision=revision, endpoint=endpoint, library_name="inshape"
+            )
+        )
         expected = _published_hash(hub, path, url)
     except Exception as error:  # its own errors, and those of the HTTP library underneath
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")

@@ -1,12 +1,31 @@
-"""Where pretrained weights come from: Keras's download or a file.
+"""Where pretrained weights come from: what ``weights=`` and ``--weights`` take.
+
+| `weights=` | what it is | needs |
+|---|---|---|
+| `"imagenet"` | Keras's own download, kept in Keras's cache (`~/.keras/models`) | |
+| `"FILE.weights.h5"`, `"FILE.h5"`, `"FILE.keras"` | a file that Keras wrote, versions 2 and 3 | |
+| `"FILE.safetensors"` | a MobileNetV3 state dict of torchvision's or timm's | |
+| `"FILE.pth"`, `"FILE.pt"` | the same, or a training's checkpoint that holds one | `inshape[torch]` |
+| `"hf://OWNER/NAME"` | the same from the Hugging Face Hub: `hf://timm/mobilenetv3_small_100.lamb_in1k` | `inshape[hub]` |
+| `"kaggle://OWNER/MODEL/keras/VARIATION"` | a MobileNetV3 preset of KerasHub's | `inshape[kaggle]` |
+| `None` (`none`) | random weights | |
+
+A file is recognised by what it holds, not by its ending. Whether it has a classifier, and for how
+many classes, is read from it as well. Every array must have its place and every place its array;
+nothing is skipped, and what does not fit is named with both shapes. A pickle (`.pth`) is read by
+``torch.load(weights_only=True)``, which refuses one that would run code.
+
+Weights from PyTorch bring their network's padding, batch-norm epsilon and normalisation with them
+(see `origin`): the model that comes out takes pictures in [0, 255] and answers as the source does,
+to 1e-4 of the logits' spread, at every size. A file of timm's that lies beside its ``config.json``
+takes mean and deviation from there; `Origin` says what is assumed without one.
+
+Downloads are verified by hash, go on where they broke off, and are made once. Without a connection
+the error names the file, its address and the place to put it.
 
 `load_source` builds a backbone at its native shape and fills it. Other input shapes, channels and
 classes are the transplant's work, so every weight is first read where it belongs.
-
-A weights file is recognised by what it holds, not by its ending (see `stored`). Whether it has a
-classifier, and for how many classes, is read from it as well. Every array must have its place and
-every place its array; nothing is skipped.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -47,8 +66,8 @@ def load_source(
 
     Args:
         backbone: which network.
-        weights: ``"imagenet"`` (Keras's download, kept in Keras's cache), the path of a file, or
-            ``None`` for random ones.
+        weights: ``"imagenet"``, the path of a file, ``"hf://..."``, ``"kaggle://..."``, or ``None``
+            for random ones; see the module's table.
         include_top: whether the classifier is wanted too. A file's classifier is cut off if not.
         classes: outputs of the classifier; what the weights have if not given.
         activation: the classifier's activation; ``None`` gives logits.
