@@ -251,8 +251,10 @@ def _all() -> Iterator[Backbone]:
 
 def _mobilenets_v3() -> Iterator[Backbone]:
     for constructor in ("MobileNetV3Small", "MobileNetV3Large"):
-        for alpha in (1.0, 0.75):
+        for alpha in (1.0, 0.75, 0.5):
             for minimalistic in (False, True):
+                if alpha == 0.5 and (minimalistic or constructor == "MobileNetV3Large"):
+                    continue  # nobody publishes weights for these
                 width = "" if alpha == 1.0 else f"-{alpha}"
                 name = f"{constructor}{width}{'-minimalistic' if minimalistic else ''}"
                 yield Backbone(
@@ -260,7 +262,7 @@ def _mobilenets_v3() -> Iterator[Backbone]:
                     family="mobilenet_v3",
                     constructor=constructor,
                     options=(("alpha", alpha), ("minimalistic", minimalistic)),
-                    has_imagenet=alpha == 1.0 or not minimalistic,
+                    has_imagenet=alpha == 1.0 or (alpha == 0.75 and not minimalistic),
                     imagenet_top1=_TOP1.get(name),
                 )
 

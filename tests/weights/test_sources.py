@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import importlib
 import re
 import shutil
-import threading
 import zipfile
 from pathlib import Path
 
@@ -19,8 +16,9 @@ import pytest
 
 from inshape.backbones import find
 from inshape.errors import RequestError, WeightsError
+from inshape.weights.files import open_weights
 from inshape.weights.sources import _divides_twice, load_source
-from inshape.weights.stored import open_weights
+from inshape.weights.stored import FORMS as ANY_FORM
 
 SMALL = find("MobileNet-0.25")
 
@@ -193,22 +191,24 @@ def test_another_number_of_classes(saved):
 
 
 def _missing(path: Path) -> str:
-    return f"no weights file at {path}; expected a .weights.h5, .h5 or .keras file, 'imagenet' or "
+    return (
+        f"no weights file at {path}; expected {ANY_FORM}, 'imagenet', an hf:// or kaggle:// name, "
+    )
 
 
 def _folder(path: Path) -> str:
     path.mkdir()
-    return f"{path} is a folder; expected a .weights.h5, .h5 or .keras file; name the file inside"
+    return f"{path} is a folder; expected {ANY_FORM}; name the file inside"
 
 
 def _empty(path: Path) -> str:
     path.touch()
-    return f"{path} is neither HDF5 nor a .keras archive (it is empty); expected "
+    return f"{path} is no weights file (it is empty); expected "
 
 
 def _text(path: Path) -> str:
     path.write_text("version https://git-lfs")
-    return f"{path} is neither HDF5 nor a .keras archive (it begins with b'version '); expected "
+    return f"{path} is no weights file (it begins with b'version '); expected "
 
 
 def _foreign_hdf5(path: Path) -> str:
@@ -219,7 +219,7 @@ def _foreign_hdf5(path: Path) -> str:
 
 def _foreign_archive(path: Path) -> str:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("data.pkl", b"")
+        archive.writestr("readme.txt", b"")
     return f"{path} is an archive without model.weights.h5; expected "
 
 
@@ -290,34 +290,14 @@ def empty_cache(tmp_path, monkeypatch) -> Path:
     return cache
 
 
-@pytest.fixture
-def server(tmp_path):
-    """A web server for one folder."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}/", folder
-        running.shutdown()
-        thread.join()
-
-
 FILE = "mobilenet_2_5_224_tf.h5"
 
 
 def test_imagenet_is_kerass_download(server, empty_cache, monkeypatch, randomise, capsys):
-    url, folder = server
     expected = randomise(SMALL.build(include_top=True, weights=None))
-    keras_two(expected, folder / FILE)
+    keras_two(expected, server.folder / FILE)
     module = importlib.import_module("keras.src.applications.mobilenet")
-    monkeypatch.setattr(module, "BASE_WEIGHT_PATH", url)
+    monkeypatch.setattr(module, "BASE_WEIGHT_PATH", server.url)
     model = load_source(SMALL, "imagenet", include_top=True)
     assert model.input_shape == (None, 224, 224, 3)
     assert_same_weights(model, expected)
@@ -325,15 +305,29 @@ def test_imagenet_is_kerass_download(server, empty_cache, monkeypatch, randomise
     assert capsys.readouterr().out == ""
 
 
+def test_a_broken_download_goes_on(server, empty_cache, monkeypatch, randomise):
+    expected = randomise(SMALL.build(include_top=True, weights=None))
+    keras_two(expected, server.folder / FILE)
+    server.breaks_off_after = [100_000]
+    module = importlib.import_module("keras.src.applications.mobilenet")
+    monkeypatch.setattr(module, "BASE_WEIGHT_PATH", server.url)
+    keras_own = module.file_utils.get_file
+    assert_same_weights(load_source(SMALL, "imagenet", include_top=True), expected)
+    assert server.asked[-1] == (f"/{FILE}", "bytes=100000-")
+    assert [p.name for p in (empty_cache / "models").iterdir()] == [FILE]
+    assert module.file_utils.get_file is keras_own
+
+
 @pytest.mark.usefixtures("empty_cache")
 def test_a_damaged_download(server, monkeypatch):
-    url, folder = server
     name = "weights_mobilenet_v3_small_minimalistic_224_1.0_float.h5"
-    (folder / name).write_bytes(b"damaged")
+    (server.folder / name).write_bytes(b"damaged")
     module = importlib.import_module("keras.src.applications.mobilenet_v3")
-    monkeypatch.setattr(module, "BASE_WEIGHT_PATH", url)
+    monkeypatch.setattr(module, "BASE_WEIGHT_PATH", server.url)
     backbone = find("MobileNetV3Small-minimalistic")
-    message = f"cannot download {name} for {backbone.name} (Incomplete or corrupted file detected."
+    message = (
+        f"cannot download {name} for {backbone.name} (what arrived from {server.url}{name} has "
+    )
     with pytest.raises(WeightsError, match=re.escape(message)):
         load_source(backbone, "imagenet", include_top=True)
 
@@ -342,10 +336,10 @@ def test_no_connection(empty_cache, monkeypatch):
     module = importlib.import_module("keras.src.applications.mobilenet")
     monkeypatch.setattr(module, "BASE_WEIGHT_PATH", "http://127.0.0.1:9/")
     target = empty_cache / "models" / FILE
-    start = f"cannot download {FILE} for MobileNet-0.25 (URL fetch failure on http://127.0.0.1:9/"
+    start = f"cannot download {FILE} for MobileNet-0.25 ("
     end = (
-        f"expected a connection or the file at {target}; put it there, or give "
-        "weights='path/to/file.weights.h5' (or .h5, .keras)"
+        f"expected a connection, or the file of http://127.0.0.1:9/{FILE} at {target}; put it "
+        "there, or give weights= a file of your own"
     )
     with pytest.raises(WeightsError, match=re.escape(start)) as error:
         load_source(SMALL, "imagenet", include_top=True)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from inshape.weights.stored import open_weights
+from inshape.weights.files import open_weights
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from .edits import (
     ResampleKernel,
     SetConstants,
     SetDilation,
+    SetEpsilon,
     SetFront,
     SetPadding,
     SetPads,
@@ -81,6 +82,8 @@ class Changes:
                 self.grid_hw = grid_hw
             case SetConstants(_, constants):
                 self.config |= {key: list(values) for key, values in constants}
+            case SetEpsilon(_, epsilon):
+                self.config["epsilon"] = epsilon
             case SetFront():
                 pass
 

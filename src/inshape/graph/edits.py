@@ -100,6 +100,14 @@ class SetConstants:
 
 
 @dataclass(frozen=True, slots=True)
+class SetEpsilon:
+    """Give a batch norm another epsilon, such as that of the framework its weights come from."""
+
+    layer: int
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
 class SetFront:
     """Put a resizing layer or a change of channels between the input and the network."""
 
@@ -115,6 +123,7 @@ Edit: TypeAlias = (
     | PoolToGrid
     | ResampleKernel
     | SetConstants
+    | SetEpsilon
     | SetFront
 )
 
@@ -171,6 +180,8 @@ def applied(spec: GraphSpec, edits: Sequence[Edit]) -> GraphSpec:
                 layers[target] = layers[target].but(grid_first=grid_hw)
             case SetConstants(target, constants):
                 _change_calls(layers, target, constants=constants)
+            case SetEpsilon():
+                pass  # nothing that the geometry knows of
     return spec.but(layers=tuple(layers), front=front)
 
 

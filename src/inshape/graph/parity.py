@@ -18,7 +18,12 @@ _COMPUTED = re.compile(
     r"|stem_conv_pad|block\d+[a-z]_dwconv_pad"  # EfficientNetV1
     r"|separable_conv_1_pad_\w+|reduction_pad_1_\w+)$"  # NASNet
 )
-_FIXED = re.compile(r"(^|/|_)(conv_pad_\d+|conv\d+_pad|pool\d+_pad|\w+_block\d+_2_pad)$")
+FIXED_PAD = "_fixed_pad"
+"""What the name of a padding layer of a chosen amount ends in."""
+
+_FIXED = re.compile(
+    rf"(^|/|_)(conv_pad_\d+|conv\d+_pad|pool\d+_pad|\w+_block\d+_2_pad|\w+{FIXED_PAD}(_\d+)?)$"
+)
 
 
 def computed_pads(length_px: int | None, kernel_px: int) -> tuple[int, int]:

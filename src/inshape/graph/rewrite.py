@@ -19,6 +19,7 @@ from .edits import (
     SetFront,
 )
 from .layers import AdaptivePooling2D
+from .parity import FIXED_PAD
 from .read import read
 from .remake import applied_to, remade
 from .walk import Call, Walk, count_calls, functional_graph, picture_model, unwrap
@@ -255,7 +256,8 @@ class _Rewriter(Walk):
             pool = AdaptivePooling2D(at_call.grid_hw, name=self._name(call, "_grid"))
             args = (pool(args[0]), *args[1:])
         if at_call.pads is not None and at_call.pads != NO_PADS:
-            pad = keras.layers.ZeroPadding2D(at_call.pads, name=self._name(call, "_pad"))
+            # Named so that `parity` does not take it for one that was computed from a size.
+            pad = keras.layers.ZeroPadding2D(at_call.pads, name=self._name(call, FIXED_PAD))
             args = (pad(args[0]), *args[1:])
         operation = self._made(call)
         accepted = getattr(operation, "_call_context_args", ())

@@ -1,20 +1,36 @@
-"""Where pretrained weights come from: Keras's download or a file.
+"""Where pretrained weights come from: what ``weights=`` and ``--weights`` take.
+
+| `weights=` | what it is | needs |
+|---|---|---|
+| `"imagenet"` | Keras's own download, kept in Keras's cache (`~/.keras/models`) | |
+| `"FILE.weights.h5"`, `"FILE.h5"`, `"FILE.keras"` | a file that Keras wrote, versions 2 and 3 | |
+| `"FILE.safetensors"` | a MobileNetV3 state dict of torchvision's or timm's | |
+| `"FILE.pth"`, `"FILE.pt"` | the same, or a training's checkpoint that holds one | `inshape[torch]` |
+| `"hf://OWNER/NAME"` | the same from the Hugging Face Hub: `hf://timm/mobilenetv3_small_100.lamb_in1k` | `inshape[hub]` |
+| `"kaggle://OWNER/MODEL/keras/VARIATION"` | a MobileNetV3 preset of KerasHub's | `inshape[kaggle]` |
+| `None` (`none`) | random weights | |
+
+A file is recognised by what it holds, not by its ending. Whether it has a classifier, and for how
+many classes, is read from it as well. Every array must have its place and every place its array;
+nothing is skipped, and what does not fit is named with both shapes. A pickle (`.pth`) is read by
+``torch.load(weights_only=True)``, which refuses one that would run code.
+
+Weights from PyTorch bring their network's padding, batch-norm epsilon and normalisation with them
+(see `origin`): the model that comes out takes pictures in [0, 255] and answers as the source does,
+to 1e-4 of the logits' spread, at every size. A file of timm's that lies beside its ``config.json``
+takes mean and deviation from there; `Origin` says what is assumed without one.
+
+Downloads are verified by hash, go on where they broke off, and are made once. Without a connection
+the error names the file, its address and the place to put it.
 
 `load_source` builds a backbone at its native shape and fills it. Other input shapes, channels and
 classes are the transplant's work, so every weight is first read where it belongs.
-
-A weights file is recognised by what it holds, not by its ending (see `stored`). Whether it has a
-classifier, and for how many classes, is read from it as well. Every array must have its place and
-every place its array; nothing is skipped.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import socket
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
@@ -23,15 +39,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backbones import Backbone
-from ..errors import WeightsError
-from .stored import Shape, StoredWeights, open_weights
+from ..errors import InshapeError, WeightsError
+from . import hub, kaggle
+from .download import resumed_downloads
+from .files import open_weights
+from .stored import KerasWeights, StoredWeights
+from .tensors import Shape
 
 if TYPE_CHECKING:
     import keras
 
 IMAGENET_CLASSES = 1000
 
-_TIMEOUT_S = 30.0
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -47,8 +66,8 @@ def load_source(
 
     Args:
         backbone: which network.
-        weights: ``"imagenet"`` (Keras's download, kept in Keras's cache), the path of a file, or
-            ``None`` for random ones.
+        weights: ``"imagenet"``, the path of a file, ``"hf://..."``, ``"kaggle://..."``, or ``None``
+            for random ones; see the module's table.
         include_top: whether the classifier is wanted too. A file's classifier is cut off if not.
         classes: outputs of the classifier; what the weights have if not given.
         activation: the classifier's activation; ``None`` gives logits.
@@ -71,8 +90,7 @@ def load_source(
         if include_top and classes not in (None, IMAGENET_CLASSES):
             raise _wrong_classes("weights='imagenet'", IMAGENET_CLASSES, classes)
         return _imagenet(backbone, include_top=include_top, activation=activation)
-    path = Path(weights).expanduser()
-    with open_weights(path) as stored:
+    with _opened(weights) as stored:
         return _from_file(
             backbone,
             stored,
@@ -82,21 +100,28 @@ def load_source(
         )
 
 
+@contextlib.contextmanager
+def _opened(weights: str | Path) -> Generator[StoredWeights]:
+    """The weights of a file, downloaded if it has to be."""
+    if str(weights).startswith(kaggle.PREFIX):
+        yield kaggle.from_kaggle(str(weights))
+        return
+    is_on_hub = str(weights).startswith(hub.PREFIX)
+    path = hub.from_hub(str(weights)) if is_on_hub else Path(weights).expanduser()
+    with open_weights(path) as stored:
+        yield stored
+
+
 def _imagenet(backbone: Backbone, *, include_top: bool, activation: str | None) -> keras.Model:
     try:
-        with _quiet_download():
+        with resumed_downloads(backbone.name):
             return backbone.build(
                 include_top=include_top, weights="imagenet", activation=activation
             )
+    except InshapeError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        download = _locals_with("origin", error.__traceback__)
-        if download:
-            raise WeightsError(
-                f"cannot download {str(download['origin']).rsplit('/', 1)[-1]} for {backbone.name} "
-                f"({reason}); expected a connection or the file at {_cached(download)}; put it "
-                "there, or give weights='path/to/file.weights.h5' (or .h5, .keras)"
-            ) from error
         cached = _locals_with("weights_path", error.__traceback__)
         if cached:
             raise WeightsError(
@@ -109,36 +134,14 @@ def _imagenet(backbone: Backbone, *, include_top: bool, activation: str | None) 
 def _locals_with(variable: str, traceback: TracebackType | None) -> dict[str, Any]:
     """The variables of the first call, on the way to an error, that has this one.
 
-    No exception tells what Keras was downloading or reading: a connection that breaks off says
-    nothing, and for some networks the name in the URL (``origin`` in ``keras.utils.get_file``) is
-    not the name in the cache (``weights_path`` in the constructors).
+    No exception tells what Keras was reading: for some networks the name in the URL is not the name
+    in the cache, which the constructors know as ``weights_path``.
     """
     while traceback is not None:
         if variable in traceback.tb_frame.f_locals:
             return dict(traceback.tb_frame.f_locals)
         traceback = traceback.tb_next
     return {}
-
-
-def _cached(download: dict[str, Any]) -> str:
-    """Where ``keras.utils.get_file`` would have kept the file."""
-    if "download_target" in download:
-        return str(download["download_target"])
-    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    return str(home / "models" / str(download["fname"]))
-
-
-@contextlib.contextmanager
-def _quiet_download() -> Generator[None]:
-    # Keras reports its download on standard output, where a command's result belongs, and waits
-    # without end for a server that does not answer.
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(before or _TIMEOUT_S)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _from_file(
@@ -149,10 +152,13 @@ def _from_file(
     classes: int | None,
     activation: str | None,
 ) -> keras.Model:
+    misfit = stored.misfit(backbone)
+    if misfit is not None:
+        raise misfit
     whole = backbone.build(include_top=True, weights=None, activation=activation)
     found_classes = _classes_in(stored, whole)
     if found_classes is None:
-        bare = backbone.build(include_top=False, weights=None)
+        bare = stored.as_trained(backbone.build(include_top=False, weights=None))
         _fill(bare, stored, backbone)
         if include_top:
             raise WeightsError(
@@ -164,9 +170,11 @@ def _from_file(
         whole = backbone.build(
             include_top=True, weights=None, classes=found_classes, activation=activation
         )
+    whole = stored.as_trained(whole)
     _fill(whole, stored, backbone)
     if not include_top:
-        return _without_top(backbone, whole)
+        bare = stored.as_trained(backbone.build(include_top=False, weights=None))
+        return _without_top(bare, whole)
     if classes not in (None, found_classes):
         raise _wrong_classes(str(stored.path), found_classes, classes)
     return whole
@@ -206,13 +214,13 @@ def _fill(model: keras.Model, stored: StoredWeights, backbone: Backbone) -> None
         shown = "; ".join(differences[:3])
         more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise WeightsError(
-            f"{stored.path} does not fit {backbone.name}: {shown}{more}; name the backbone that "
-            "the file was saved from (a .keras file can itself be the backbone)"
+            f"{stored.path} does not fit {backbone.name}: {shown}{more}; {stored.hint(backbone)}"
         )
     for slot in slots:
         for variable, values in zip(slot.variables, stored.arrays(slot), strict=True):
             variable.assign(values)
-    if backbone.family == "efficientnet" and _divides_twice(stored):
+    is_from_keras = isinstance(stored, KerasWeights)
+    if backbone.family == "efficientnet" and is_from_keras and _divides_twice(stored):
         _fold_second_rescaling(model)
     _finalise(model)
 
@@ -226,7 +234,7 @@ def _difference(expected: tuple[Shape, ...], found: tuple[Shape, ...] | None) ->
     return f"expects {ours}, the file holds {theirs}"
 
 
-def _divides_twice(stored: StoredWeights) -> bool:
+def _divides_twice(stored: KerasWeights) -> bool:
     """Whether an EfficientNet's weights belong to the graph that normalises in two steps.
 
     Keras's constructor adds the second step with ``weights="imagenet"`` only, for its own download
@@ -237,7 +245,7 @@ def _divides_twice(stored: StoredWeights) -> bool:
     if stored.count_layers("rescaling") > 1:
         return True
     published = {md5 for pair in WEIGHTS_HASHES.values() for md5 in pair}
-    with stored.path.open("rb") as file:
+    with Path(stored.path).open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest() in published
 
 
@@ -268,9 +276,8 @@ def _leaves(model: Any) -> Generator[Any]:
             yield layer
 
 
-def _without_top(backbone: Backbone, whole: keras.Model) -> keras.Model:
+def _without_top(bare: keras.Model, whole: keras.Model) -> keras.Model:
     """The network below the classifier; its weights are the first ones of the whole."""
-    bare = backbone.build(include_top=False, weights=None)
     bare.set_weights(whole.get_weights()[: len(bare.weights)])
     _finalise(bare)
     return bare

@@ -1,6 +1,6 @@
-"""Weights files of Keras models: which arrays they hold and where those belong in a model.
+"""Weights files: which arrays they hold and where those belong in a model.
 
-Two layouts are read, whatever the file is called.
+Of Keras's own, two layouts are read, whatever the file is called; see `state_dict` for PyTorch's.
 
     Keras 3   ``layers/conv2d_3/vars/0``: the path follows the model's own structure, and a layer is
               named by its class and its place among those of its class. ``.weights.h5``, and
@@ -15,26 +15,26 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
+from .tensors import Shape
 
 if TYPE_CHECKING:
     import keras
 
-Shape: TypeAlias = tuple[int, ...]
+    from ..backbones import Backbone
 
-_FORMS = "a .weights.h5, .h5 or .keras file"
-_ARCHIVED = "model.weights.h5"
+FORMS = "a .weights.h5, .h5, .keras, .safetensors or .pth file"
+"""What a weights file can be, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,62 @@ class Slot:
 
 
 class StoredWeights(ABC):
-    """The arrays of an open weights file, layer by layer."""
+    """The arrays of an open weights file, layer by layer.
+
+    Attributes:
+        path: the file, or another source's name, for messages.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Remember the file's name.
+
+        Args:
+            path: the file, or another source's name, for messages.
+        """
+        self.path = path
+
+    @abstractmethod
+    def slots_of(self, model: keras.Model) -> tuple[Slot, ...]:
+        """The layers of a model that have weights, in order, with their places in this file."""
+
+    @abstractmethod
+    def shapes(self, slot: Slot) -> tuple[Shape, ...] | None:
+        """The shapes that the file holds in a slot's place; ``None`` if it has no such layer."""
+
+    @abstractmethod
+    def arrays(self, slot: Slot) -> list[NDArray[Any]]:
+        """The values of a slot.
+
+        Raises:
+            WeightsError: if they cannot be read.
+        """
+
+    @abstractmethod
+    def beyond(self, slots: Sequence[Slot]) -> tuple[str, ...]:
+        """Names of the file's layers that have none of these slots."""
+
+    def misfit(self, backbone: Backbone) -> WeightsError | None:
+        """Why these cannot be a network's weights, before any layer is looked at."""
+        return None
+
+    def as_trained(self, model: keras.Model) -> keras.Model:
+        """The network as the file's weights were trained in it; Keras's own unless told otherwise.
+
+        Args:
+            model: a network of ``keras.applications``.
+        """
+        return model
+
+    def hint(self, backbone: Backbone) -> str:
+        """What to do where the weights do not fit a network."""
+        return (
+            "name the backbone that the file was saved from (a .keras file can itself be the "
+            "backbone)"
+        )
+
+
+class KerasWeights(StoredWeights):
+    """The arrays of a file that Keras wrote."""
 
     def __init__(self, path: Path, groups: dict[str | int, list[h5py.Dataset]]) -> None:
         """Take the arrays as they were found.
@@ -67,12 +122,8 @@ class StoredWeights(ABC):
             path: the file, for messages.
             groups: the arrays of each layer that has any, by its place in the file.
         """
-        self.path = path
+        super().__init__(path)
         self._groups = groups
-
-    @abstractmethod
-    def slots_of(self, model: keras.Model) -> tuple[Slot, ...]:
-        """The layers of a model that have weights, in order, with their places in this file."""
 
     @abstractmethod
     def count_layers(self, kind: str) -> int:
@@ -100,7 +151,7 @@ class StoredWeights(ABC):
         try:
             return [_values(dataset) for dataset in self._groups[slot.key]]
         except OSError as error:
-            raise _damaged(self.path, error) from error
+            raise damaged(Path(self.path), error) from error
 
     def beyond(self, slots: Sequence[Slot]) -> tuple[str, ...]:
         """Names of the file's layers that have none of these slots."""
@@ -109,68 +160,39 @@ class StoredWeights(ABC):
 
 
 @contextlib.contextmanager
-def open_weights(path: Path) -> Generator[StoredWeights]:
-    """Open a weights file.
+def open_hdf5(path: Path, content: bytes | None = None) -> Generator[KerasWeights]:
+    """Open weights that Keras wrote.
 
     Args:
-        path: the file; its layout is recognised by its content.
+        path: the file, or the archive that holds one.
+        content: the file inside the archive.
 
     Yields:
         Its arrays, to be read while it is open.
 
     Raises:
-        WeightsError: if there is no such file, or it is damaged, or holds no Keras weights.
+        WeightsError: if it is damaged, or holds no Keras weights.
     """
-    if not path.exists():
-        raise WeightsError(
-            f"no weights file at {path}; expected {_FORMS}, 'imagenet' or None; check the path"
-        )
-    if path.is_dir():
-        raise WeightsError(f"{path} is a folder; expected {_FORMS}; name the file inside it")
     with contextlib.ExitStack() as stack:
-        file = _open_hdf5(path, stack)
         try:
+            file = stack.enter_context(
+                h5py.File(path if content is None else io.BytesIO(content), "r")
+            )
             stored = _layout(path, file)
         except (OSError, KeyError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         yield stored
 
 
-def _open_hdf5(path: Path, stack: contextlib.ExitStack) -> h5py.File:
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-        if start.startswith(b"PK"):
-            return stack.enter_context(h5py.File(io.BytesIO(_from_archive(path)), "r"))
-        if not h5py.is_hdf5(path):
-            found = f"it begins with {start!r}" if start else "it is empty"
-            raise WeightsError(
-                f"{path} is neither HDF5 nor a .keras archive ({found}); expected {_FORMS}; "
-                "download or save it again"
-            )
-        return stack.enter_context(h5py.File(path, "r"))
-    except (OSError, zipfile.BadZipFile) as error:
-        raise _damaged(path, error) from error
-
-
-def _from_archive(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        if _ARCHIVED not in archive.namelist():
-            raise WeightsError(
-                f"{path} is an archive without {_ARCHIVED}; expected {_FORMS}; save the model with "
-                "model.save('model.keras')"
-            )
-        return archive.read(_ARCHIVED)
-
-
-def _damaged(path: Path, error: Exception) -> WeightsError:
+def damaged(path: Path, error: Exception) -> WeightsError:
+    """The error of a file that cannot be read to its end."""
     reason = " ".join(str(error).split())
     return WeightsError(
-        f"{path} is truncated or damaged ({reason}); expected {_FORMS}; download or save it again"
+        f"{path} is truncated or damaged ({reason}); expected {FORMS}; download or save it again"
     )
 
 
-def _layout(path: Path, file: h5py.File) -> StoredWeights:
+def _layout(path: Path, file: h5py.File) -> KerasWeights:
     for root in ("layers", "_layer_checkpoint_dependencies"):
         if root in file:
             return _KerasThree(path, file, root)
@@ -179,11 +201,11 @@ def _layout(path: Path, file: h5py.File) -> StoredWeights:
         return _KerasTwo(path, group)
     raise WeightsError(
         f"{path} holds no layers of a Keras model (but {', '.join(file) or 'nothing'}); expected "
-        f"{_FORMS}; save it with model.save_weights('model.weights.h5')"
+        f"{FORMS}; save it with model.save_weights('model.weights.h5')"
     )
 
 
-class _KerasThree(StoredWeights):
+class _KerasThree(KerasWeights):
     def __init__(self, path: Path, file: h5py.File, root: str) -> None:
         self._file = file
         self._top = _group(file, root)
@@ -210,7 +232,7 @@ class _KerasThree(StoredWeights):
         return str(key) if name is None else str(name)
 
 
-class _KerasTwo(StoredWeights):
+class _KerasTwo(KerasWeights):
     def __init__(self, path: Path, group: h5py.Group) -> None:
         self._layers = _attribute(group, "layer_names")
         self._names: list[str] = []

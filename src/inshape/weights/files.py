@@ -1,0 +1,75 @@
+"""Opens a weights file of any kind, which is recognised by what it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Generator
+from pathlib import Path
+
+import h5py
+
+from ..errors import WeightsError
+from .state_dict import StateDict
+from .stored import FORMS, StoredWeights, damaged, open_hdf5
+from .tensors import is_safetensors, open_pickle, open_safetensors
+
+_ARCHIVED = "model.weights.h5"
+
+
+@contextlib.contextmanager
+def open_weights(path: Path) -> Generator[StoredWeights]:
+    """Open a weights file.
+
+    Args:
+        path: the file; its layout is recognised by its content.
+
+    Yields:
+        Its arrays, to be read while it is open.
+
+    Raises:
+        WeightsError: if there is no such file, or it is damaged, or holds no weights of a network
+            that is known, or is a pickle that would run code.
+    """
+    if not path.exists():
+        raise WeightsError(
+            f"no weights file at {path}; expected {FORMS}, 'imagenet', an hf:// or kaggle:// name, "
+            "or None; check the path"
+        )
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; expected {FORMS}; name the file inside it")
+    with contextlib.ExitStack() as stack:
+        yield _open(path, stack)
+
+
+def _open(path: Path, stack: contextlib.ExitStack) -> StoredWeights:
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+        names = _names_in_archive(path) if start.startswith(b"PK") else ()
+        if _ARCHIVED in names:
+            with zipfile.ZipFile(path) as archive:
+                content = archive.read(_ARCHIVED)
+            return stack.enter_context(open_hdf5(path, content))
+    except (OSError, zipfile.BadZipFile) as error:
+        raise damaged(path, error) from error
+    if is_safetensors(start):  # before pickles: its header may be 128 bytes long
+        return StateDict(path, stack.enter_context(open_safetensors(path)))
+    if any(name.split("/")[-1] == "data.pkl" for name in names) or start.startswith(b"\x80"):
+        return StateDict(path, stack.enter_context(open_pickle(path)))
+    if names:
+        raise WeightsError(
+            f"{path} is an archive without {_ARCHIVED}; expected {FORMS}; save the model with "
+            "model.save('model.keras')"
+        )
+    if not h5py.is_hdf5(path):
+        found = f"it begins with {start[:8]!r}" if start else "it is empty"
+        raise WeightsError(
+            f"{path} is no weights file ({found}); expected {FORMS}; download or save it again"
+        )
+    return stack.enter_context(open_hdf5(path))
+
+
+def _names_in_archive(path: Path) -> tuple[str, ...]:
+    with zipfile.ZipFile(path) as archive:
+        return tuple(archive.namelist()) or ("",)

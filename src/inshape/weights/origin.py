@@ -1,0 +1,202 @@
+"""Which library and which network a PyTorch state dict comes from, told by its names and shapes.
+
+Three things differ between the libraries beside the names, and none of them is in the file:
+
+                   padding of strided layers   epsilon of batch norm   normalisation
+    torchvision    k // 2 on both sides        1e-3                    ImageNet's mean, deviation
+    timm           k // 2 on both sides        1e-5                    ImageNet's mean, deviation
+    timm, tf_*     TensorFlow's "same"         1e-3                    to [-1, 1]
+
+timm's ``tf_`` networks have the names and shapes of its others. A file of timm's is one of them if
+its ``config.json`` (which lies beside it as the hub has it), its own metadata or its name say so;
+a file that says nothing is taken for one of the others. ``config.json`` also gives the mean and the
+deviation that the weights were trained with.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from ..errors import WeightsError
+from .tensors import Shape, Tensors
+
+Three: TypeAlias = tuple[float, float, float]
+
+_IMAGENET: tuple[Three, Three] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_INCEPTION: tuple[Three, Three] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a state dict comes from, and what its weights were trained in.
+
+    Attributes:
+        library: ``"torchvision"`` or ``"timm"``.
+        architecture: the library's own name for it.
+        backbone: the name of the same network here.
+        symmetric: whether strided layers pad both sides alike.
+        epsilon: of every batch norm.
+        mean: of the pictures, as shares of 255, per channel.
+        deviation: likewise.
+        classes: outputs of the classifier as the configuration beside the file has it.
+    """
+
+    library: Literal["torchvision", "timm"]
+    architecture: str
+    backbone: str
+    symmetric: bool = True
+    epsilon: float = 1e-3
+    mean: Three = _IMAGENET[0]
+    deviation: Three = _IMAGENET[1]
+    classes: int | None = None
+
+    @property
+    def blocks(self) -> int:
+        """How many inverted residual blocks it has."""
+        return _BLOCKS[self.backbone]
+
+
+def _timm(width: str, backbone: str) -> Origin:
+    minimal = width.endswith("minimal_100")
+    if minimal:
+        mean, deviation = _INCEPTION
+        return Origin("timm", f"tf_mobilenetv3_{width}", backbone, False, 1e-3, mean, deviation)
+    return Origin("timm", f"mobilenetv3_{width}", backbone, epsilon=1e-5)
+
+
+# By blocks, channels of the last convolution, and whether there are squeeze-and-excite gates.
+_TORCHVISION = {
+    (11, 576, True): Origin("torchvision", "mobilenet_v3_small", "MobileNetV3Small"),
+    (15, 960, True): Origin("torchvision", "mobilenet_v3_large", "MobileNetV3Large"),
+}
+_TIMM = {
+    (11, 288, True): _timm("small_050", "MobileNetV3Small-0.5"),
+    (11, 432, True): _timm("small_075", "MobileNetV3Small-0.75"),
+    (11, 576, True): _timm("small_100", "MobileNetV3Small"),
+    (11, 576, False): _timm("small_minimal_100", "MobileNetV3Small-minimalistic"),
+    (15, 720, True): _timm("large_075", "MobileNetV3Large-0.75"),
+    (15, 960, True): _timm("large_100", "MobileNetV3Large"),
+    (15, 960, False): _timm("large_minimal_100", "MobileNetV3Large-minimalistic"),
+}
+_BLOCKS = {o.backbone: key[0] for table in (_TORCHVISION, _TIMM) for key, o in table.items()}
+"""timm counts the blocks of a stage; the last stage is a convolution."""
+STAGES = {11: (1, 2, 3, 2, 3), 15: (1, 2, 3, 4, 2, 3)}
+
+
+def origin_of(path: Path | str, tensors: Tensors) -> Origin:
+    """Find out where a state dict comes from.
+
+    Args:
+        path: the file, beside which a ``config.json`` of timm's is read, or another source's name.
+        tensors: what it holds.
+
+    Returns:
+        Its library and network.
+
+    Raises:
+        WeightsError: if it is none that is known.
+    """
+    shapes = tensors.shapes
+    for known, key in ((_TORCHVISION, _as_torchvision(shapes)), (_TIMM, _as_timm(shapes))):
+        if key in known:
+            found = known[key]
+            return found if found.library == "torchvision" else _configured(found, path, tensors)
+    names = list(shapes)
+    raise WeightsError(
+        f"{path} holds the state dict of an unknown network ({len(names)} arrays, the first of "
+        f"them {', '.join(names[:2]) or 'none'}); expected one of {', '.join(known_names())}; use "
+        "one of these, or bring the network as a Keras model"
+    )
+
+
+def known_names() -> tuple[str, ...]:
+    """Every network whose state dict can be read, with its library.
+
+    Example:
+        >>> known_names()[0], len(known_names())
+        ('torchvision mobilenet_v3_small', 13)
+    """
+    names = [f"{o.library} {o.architecture}" for o in (*_TORCHVISION.values(), *_TIMM.values())]
+    both = [o for o in _TIMM.values() if o.symmetric and not o.backbone.endswith("-0.5")]
+    return (*names, *(f"timm tf_{o.architecture}" for o in both))
+
+
+def _as_torchvision(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None:
+    """The key of ``_TORCHVISION`` under which a state dict would stand."""
+    if "features.1.block.0.0.weight" not in shapes:
+        return None
+    found = [re.match(r"features\.(\d+)\.block\.", name) for name in shapes]
+    last = max(int(match[1]) for match in found if match)
+    return (
+        last,
+        shapes.get(f"features.{last + 1}.0.weight", (0,))[0],
+        any(".fc1." in name for name in shapes),
+    )
+
+
+def _as_timm(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None:
+    if "conv_stem.weight" not in shapes:
+        return None
+    found = (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in shapes)
+    pairs = {(int(match[1]), int(match[2])) for match in found if match}
+    last_stage = max((stage for stage, _ in pairs), default=0)
+    stages = tuple(sum(s == stage for s, _ in pairs) for stage in range(last_stage + 1))
+    count = next((n for n, known in STAGES.items() if (*known, 1) == stages), 0)
+    last = shapes.get(f"blocks.{last_stage}.0.conv.weight", (0,))[0]
+    return count, last, any(".se." in name for name in shapes)
+
+
+def _configured(origin: Origin, path: Path | str, tensors: Tensors) -> Origin:
+    """What timm's configuration and the file's own words add to its shapes."""
+    if isinstance(path, str):
+        return origin
+    config = _config_beside(path)
+    words = (config.get("architecture"), *tensors.facts.values(), path.name)
+    if origin.symmetric and any("tf_mobilenetv3" in str(word) for word in words):
+        mean, deviation = _INCEPTION
+        origin = replace(
+            origin,
+            architecture=f"tf_{origin.architecture}",
+            symmetric=False,
+            epsilon=1e-3,
+            mean=mean,
+            deviation=deviation,
+        )
+    trained = config.get("pretrained_cfg", {})
+    return replace(
+        origin,
+        mean=_three(path, trained, "mean", origin.mean),
+        deviation=_three(path, trained, "std", origin.deviation),
+        classes=config.get("num_classes", trained.get("num_classes")),
+    )
+
+
+def _config_beside(path: Path) -> dict[str, Any]:
+    """The ``config.json`` of timm as it lies beside a file from the hub."""
+    file = path.with_name("config.json")
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{file} cannot be read ({error}); expected timm's configuration of {path.name}; "
+            "download it again, or move the weights to another folder"
+        ) from error
+    return config if isinstance(config, dict) and "architecture" in config else {}
+
+
+def _three(path: Path, config: Mapping[str, Any], name: str, default: Three) -> Three:
+    value = config.get(name, default)
+    if len(value) != 3:
+        raise WeightsError(
+            f"{path.with_name('config.json')} gives {name} {value}, expected one number for each "
+            "of red, green and blue"
+        )
+    red, green, blue = (float(v) for v in value)
+    return red, green, blue

@@ -1,0 +1,104 @@
+"""Downloads that break off, against a server that does it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import numpy as np
+import pytest
+
+from inshape.errors import WeightsError
+from inshape.weights.download import fetch
+
+CONTENT = np.random.default_rng(0).bytes(300_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def target(server, tmp_path):
+    (server.folder / "a.h5").write_bytes(CONTENT)
+    return tmp_path / "cache" / "models" / "a.h5"
+
+
+@pytest.mark.parametrize("digest", [SHA256, MD5, None])
+def test_a_whole_download_is_made_once(digest, server, target):
+    for _ in range(2):
+        assert fetch(f"{server.url}a.h5", target, digest=digest, whom="Net") == target
+    assert target.read_bytes() == CONTENT
+    assert server.asked == [("/a.h5", "")]
+    assert [p.name for p in target.parent.iterdir()] == ["a.h5"]
+
+
+@pytest.mark.parametrize("digest", [SHA256, None])
+def test_a_connection_that_breaks_off_is_resumed(digest, server, target, capsys):
+    server.breaks_off_after = [100_000, 50_000]
+    fetch(f"{server.url}a.h5", target, digest=digest, whom="Net")
+    assert target.read_bytes() == CONTENT
+    assert server.asked == [("/a.h5", ""), ("/a.h5", "bytes=100000-"), ("/a.h5", "bytes=150000-")]
+    assert capsys.readouterr().out == ""
+
+
+def test_the_next_call_goes_on_where_the_last_one_gave_up(server, target):
+    server.breaks_off_after = [100_000, 0, 0]
+    url = f"{server.url}a.h5"
+    message = (
+        f"cannot download a.h5 for Net (the connection broke off after 100000 of 300000 bytes); "
+        f"expected a connection, or the file of {url} at {target}; put it there, or give weights= "
+        "a file of your own"
+    )
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        fetch(url, target, digest=None, whom="Net")
+    assert not target.exists()
+    fetch(url, target, digest=None, whom="Net")
+    assert target.read_bytes() == CONTENT
+    assert server.asked[-1] == ("/a.h5", "bytes=100000-")
+
+
+def test_a_file_that_changed_in_between_is_fetched_anew(server, target):
+    server.breaks_off_after = [100_000, 0, 0]
+    url = f"{server.url}a.h5"
+    with pytest.raises(WeightsError):
+        fetch(url, target, digest=None, whom="Net")
+    (server.folder / "a.h5").write_bytes(CONTENT[::-1])
+    fetch(url, target, digest=None, whom="Net")
+    assert target.read_bytes() == CONTENT[::-1]
+
+
+def test_without_a_hash_or_an_etag_nothing_is_resumed(server, target):
+    server.tagged = False
+    server.breaks_off_after = [100_000]
+    fetch(f"{server.url}a.h5", target, digest=None, whom="Net")
+    assert target.read_bytes() == CONTENT
+    assert server.asked == [("/a.h5", ""), ("/a.h5", "")]
+
+
+def test_a_partial_file_that_is_whole_already(server, target):
+    target.parent.mkdir(parents=True)
+    target.with_name("a.h5.part").write_bytes(CONTENT)
+    fetch(f"{server.url}a.h5", target, digest=SHA256, whom="Net")
+    assert target.read_bytes() == CONTENT
+
+
+def test_another_hash_is_refused_and_nothing_of_it_kept(server, target):
+    url, other = f"{server.url}a.h5", "0" * 64
+    message = (
+        f"cannot download a.h5 for Net (what arrived from {url} has another hash than {other})"
+    )
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        fetch(url, target, digest=other, whom="Net")
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_damaged_file_in_the_cache_is_replaced(server, target):
+    target.parent.mkdir(parents=True)
+    target.write_bytes(CONTENT[:99])
+    fetch(f"{server.url}a.h5", target, digest=SHA256, whom="Net")
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_file_that_is_not_there(server, target):
+    message = "cannot download a.h5 for Net (Not Found); expected a connection, or the file of "
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        fetch(f"{server.url}b.h5", target, digest=None, whom="Net")

@@ -1,0 +1,156 @@
+"""The Hugging Face Hub, played by a server on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from huggingface_hub import constants
+from safetensors.numpy import save_file
+from tools.pytorch_goldens import GOLDENS, pictures, seeded_state
+
+from inshape.backbones import find
+from inshape.errors import WeightsError
+from inshape.weights.hub import from_hub
+from inshape.weights.sources import load_source
+
+NAME = "timm/mobilenetv3_small_050.lamb_in1k"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def published(server, tmp_path, monkeypatch):
+    """Publishes a file in a repository; answers as the hub does."""
+    monkeypatch.setenv("HF_ENDPOINT", server.url.rstrip("/"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def publish(file: str, content: bytes, revision: str = "main") -> None:
+        path = f"/{NAME}/resolve/{revision}/{file}"
+        target = server.folder / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        is_large = file.endswith(".safetensors")
+        digest = (
+            hashlib.sha256(content)
+            if is_large
+            else hashlib.sha1(b"blob %d\0" % len(content) + content)
+        )
+        server.headers[path] = {"ETag": f'"{digest.hexdigest()}"', "X-Repo-Commit": COMMIT}
+
+    for missing in ("config.json", "model.safetensors"):
+        server.headers[f"/{NAME}/resolve/main/{missing}"] = {
+            "X-Error-Code": "EntryNotFound",
+            "X-Repo-Commit": COMMIT,
+        }
+    return publish
+
+
+def safetensors(tmp_path, **arrays: np.ndarray) -> bytes:
+    save_file(arrays or {"a": np.arange(50_000, dtype=np.float32)}, tmp_path / "x.safetensors")
+    return (tmp_path / "x.safetensors").read_bytes()
+
+
+def test_weights_and_configuration_come_together_and_stay(published, server, tmp_path):
+    content = safetensors(tmp_path)
+    published("model.safetensors", content)
+    published("config.json", b"{}")
+    path = from_hub(f"hf://{NAME}")
+    assert path.read_bytes() == content
+    assert path.with_name("config.json").read_bytes() == b"{}"
+    gets = len(server.asked)
+    server.folder.rename(tmp_path / "gone")
+    assert from_hub(f"hf://{NAME}").read_bytes() == content
+    assert len(server.asked) >= gets
+
+
+def test_a_repository_without_a_configuration(published, tmp_path):
+    published("model.safetensors", safetensors(tmp_path))
+    assert from_hub(f"hf://{NAME}").is_file()
+
+
+def test_another_revision_and_file(published, tmp_path):
+    content = safetensors(tmp_path)
+    published("sub/b.safetensors", content, revision="v2")
+    published("config.json", b"{}", revision="v2")
+    assert from_hub(f"hf://{NAME}@v2/sub/b.safetensors").read_bytes() == content
+
+
+def test_a_broken_connection_is_resumed(published, server, tmp_path):
+    content = safetensors(tmp_path)
+    published("model.safetensors", content)
+    server.breaks_off_after = [120_000]
+    assert from_hub(f"hf://{NAME}").read_bytes() == content
+    assert any(wanted.startswith("bytes=") and wanted != "bytes=0-" for _, wanted in server.asked)
+
+
+def test_a_file_that_is_not_what_the_hub_published(published, server, tmp_path):
+    content = safetensors(tmp_path)
+    published("model.safetensors", content)
+    file = server.folder / NAME / "resolve" / "main" / "model.safetensors"
+    file.write_bytes(content[:-1] + b"!")
+    with pytest.raises(WeightsError) as error:
+        from_hub(f"hf://{NAME}")
+    digest = hashlib.sha256(content).hexdigest()
+    text = str(error.value)
+    assert re.search(rf"is damaged \(hash \w{{12}}, expected {digest[:12]} as published for ", text)
+    assert re.search(rf"; delete \S+{digest} and try again$", text)
+
+
+@pytest.mark.slow  # huggingface_hub tries for twenty seconds
+def test_no_connection(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError) as error:
+        from_hub(f"hf://{NAME}")
+    text = str(error.value)
+    assert text.startswith(f"cannot download model.safetensors of hf://{NAME} (Local")
+    assert text.endswith(
+        f"; expected a connection, or http://127.0.0.1:9/{NAME}/resolve/main/model.safetensors and "
+        "its config.json in one folder; put them there, and give "
+        "weights='FOLDER/model.safetensors'"
+    )
+    assert "\n" not in text
+
+
+@pytest.mark.usefixtures("published")
+def test_a_repository_without_weights():
+    message = f"cannot download model.safetensors of hf://{NAME} ("
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        from_hub(f"hf://{NAME}")
+
+
+@pytest.mark.parametrize("name", ["hf://timm", "hf://timm/net/model.bin", "hf://a/b/../c", "hf://"])
+def test_a_name_that_is_none(name):
+    message = (
+        f"{name!r} is no name of weights on the hub; expected hf://OWNER/NAME, @REVISION or "
+        "/FILE.safetensors behind it, such as hf://timm/mobilenetv3_small_100.lamb_in1k"
+    )
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        from_hub(name)
+
+
+def test_without_the_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    message = (
+        f"hf://{NAME} needs huggingface-hub, which is not installed; pip install 'inshape[hub]', "
+        "or download the file and give its path as weights"
+    )
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        from_hub(f"hf://{NAME}")
+
+
+def test_a_network_is_loaded_by_its_name_on_the_hub(published, tmp_path):
+    stored = json.loads(GOLDENS.read_text(encoding="utf-8"))["timm mobilenetv3_small_050"]
+    state = seeded_state({key: tuple(shape) for key, shape in stored["shapes"].items()})
+    published("model.safetensors", safetensors(tmp_path, **state))
+    config = {"architecture": "mobilenetv3_small_050", "num_classes": 10}
+    published("config.json", json.dumps(config).encode())
+    model = load_source(find("MobileNetV3Small-0.5"), f"hf://{NAME}", include_top=True)
+    got = np.asarray(model(pictures((224, 224))))
+    want = np.array(stored["logits"]["224x224"])
+    assert np.abs(got - want).max() < 1e-4 * want.std()
