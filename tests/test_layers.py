@@ -20,6 +20,7 @@ ROOMS = [
     "shapes",
     "geometry",
     "graph",
+    "figures",
     "backbones",
     "weights",
     "strategies",
