@@ -61,7 +61,7 @@ test-torch: $(STAMP)  ## the tests marked "backends" on PyTorch (installs a CPU 
 
 # A page that cannot be linked to, or a docstring that cannot be read, fails the build.
 docs: $(STAMP)  ## the documentation's site, in site/
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 demo: $(STAMP)  ## the main job on handwritten digits; or on photos: make demo WEIGHTS=file PHOTOS=folder
 	@if test -z "$(WEIGHTS)$(PHOTOS)"; then $(BIN)/inshape demo --out "$(OUT)"; \

@@ -22,8 +22,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from inshape.geometry.lengths import output_length, same_padding
+from inshape.geometry.receptive import AxisField, receptive_fields
 from inshape.geometry.spec import GraphSpec, LayerSpec
-from inshape.geometry.stages import Geometry, geometry
+from inshape.geometry.stages import geometry
 from inshape.graph.edits import applied
 from inshape.shapes import InputShape
 from inshape.strategies.dilate import dilated
@@ -48,25 +49,28 @@ def plan(shape: str, **options: Any) -> Any:
     return inshape.plan(NETWORK, shape, **options)
 
 
-def maps(title: str, rows: Sequence[tuple[str, Geometry]]) -> str:
+def maps(title: str, rows: Sequence[tuple[str, GraphSpec, InputShape]]) -> str:
     """Networks row by row: the picture, then the map of every stage on the picture's own scale.
 
     A map's middle pixel is filled, its receptive field outlined, cut off at the picture's border.
     """
     drawing = Drawing(title)
     top = 0.0
-    for label, made in rows:
+    for label, spec, shape in rows:
+        made = geometry(spec, shape)
+        fields = dict(zip((x.name for x in spec), receptive_fields(spec, shape), strict=True))
         drawing.text(0, top + 12, label, size_px=14, bold=True)
         top += 24
         left = 0.0
-        if made.working_shape.size != made.input_shape.size:
-            left = _picture(drawing, left, top, made.input_shape) + _GAP_PX
-            drawing.text(left - _GAP_PX / 2, top + 20, "→", size_px=14, anchor="middle")
         working = made.working_shape
+        if working.size != shape.size:
+            left = _picture(drawing, left, top, shape) + _GAP_PX
+            drawing.text(left - _GAP_PX / 2, top + 20, "→", size_px=14, anchor="middle")
         for stage in made.stages:
             if stage.map_size is not None:
                 cells = stage.map_size.height or 1, stage.map_size.width or 1
-                left = _map(drawing, left, top, working, cells, stage.stride_hw, stage.field_hw)
+                field = fields[stage.last]
+                left = _map(drawing, left, top, working, cells, (field.height, field.width))
                 left += _GAP_PX
         top += (working.height or 0) * _SCALE + 58
     return str(drawing)
@@ -85,8 +89,7 @@ def _map(
     top: float,
     shape: InputShape,
     cells: tuple[int, int],
-    stride_hw: Sequence[float | None],
-    field_hw: Sequence[float | None],
+    field: tuple[AxisField, AxisField],
 ) -> float:
     """One map over its picture; returns where it ends on the right."""
     height, width = (shape.height or 0) * _SCALE, (shape.width or 0) * _SCALE
@@ -104,17 +107,28 @@ def _map(
         drawing.rect(
             left + cells[1] // 2 * step_x, top + cells[0] // 2 * step_y, step_x, step_y, fill=MAP
         )
-    field = [(n or 0) * _SCALE for n in field_hw]
-    y, x = (n // 2 * step + step / 2 for n, step in zip(cells, (step_y, step_x), strict=True))
-    first_y, first_x = max(0, y - field[0] / 2), max(0, x - field[1] / 2)
-    last_y, last_x = min(height, y + field[0] / 2), min(width, x + field[1] / 2)
+    (first_y, last_y), (first_x, last_x) = (
+        _seen(axis, count // 2, length)
+        for axis, count, length in zip(field, cells, (height, width), strict=True)
+    )
     drawing.rect(
         left + first_x, top + first_y, last_x - first_x, last_y - first_y, stroke=FIELD, stroke_px=2
     )
     drawing.text(left, top + height + 15, f"{cells[0]}x{cells[1]}")
-    drawing.text(left, top + height + 29, f"stride {_pair(stride_hw)}", fill=FAINT)
-    drawing.text(left, top + height + 43, f"field {_pair(field_hw)}", fill=FIELD)
+    strides, fields = (
+        _pair([axis.jump_px for axis in field]),
+        _pair([axis.field_px for axis in field]),
+    )
+    drawing.text(left, top + height + 29, f"stride {strides}", fill=FAINT)
+    drawing.text(left, top + height + 43, f"field {fields}", fill=FIELD)
     return left + max(width, 92)
+
+
+def _seen(axis: AxisField, index: int, length: float) -> tuple[float, float]:
+    """Where the field of a map's pixel begins and ends, drawn, within the picture."""
+    span = axis.span(index)
+    assert span is not None
+    return max(0.0, span[0] * _SCALE), min(length, (span[1] + 1) * _SCALE)
 
 
 def _pair(values: Sequence[float | None]) -> str:
@@ -122,20 +136,34 @@ def _pair(values: Sequence[float | None]) -> str:
     return words[0] if words[0] == words[1] else "x".join(words)
 
 
+def _native() -> tuple[str, GraphSpec, InputShape]:
+    source = plan("96x96x3", strategy="rebuild").source
+    return f"{source.input_shape.size}, native", source, source.input_shape
+
+
+def _changed(shape: str, label: str, **options: Any) -> tuple[str, GraphSpec, InputShape]:
+    made = plan(shape, **options)
+    return f"{made.input_shape.size} {label}", made.spec, made.input_shape
+
+
 def resized() -> str:
     """`resize`: the picture is enlarged in front."""
     return maps(
         "A 96x96 picture enlarged to 224x224 before an unchanged network",
-        [("96x96 by resize", plan("96x96x3", strategy="resize").geometry)],
+        [_changed("96x96x3", "by resize", strategy="resize")],
     )
 
 
 def rebuilt() -> str:
-    """`rebuild`: the same layers at the native and at another size."""
-    rows = [("224x224, native", plan("96x96x3", strategy="rebuild").native_geometry)]
-    rows += [("96x96 by rebuild", plan("96x96x3", strategy="rebuild").geometry)]
-    rows += [("97x130 by rebuild", plan("97x130x3", strategy="rebuild").geometry)]
-    return maps("The same layers at three sizes: the maps change, strides and fields do not", rows)
+    """`rebuild`: the same layers at the native and at other sizes."""
+    return maps(
+        "The same layers at three sizes: the maps change, strides and fields do not",
+        [
+            _native(),
+            _changed("96x96x3", "by rebuild", strategy="rebuild"),
+            _changed("97x130x3", "by rebuild", strategy="rebuild"),
+        ],
+    )
 
 
 def restrided() -> str:
@@ -143,8 +171,8 @@ def restrided() -> str:
     return maps(
         "A stem of half the stride keeps the maps of a picture twice as large",
         [
-            ("96x96 by rebuild", plan("96x96x3", strategy="rebuild").geometry),
-            ("96x96 by restride", plan("96x96x3", strategy="restride").geometry),
+            _changed("96x96x3", "by rebuild", strategy="rebuild"),
+            _changed("96x96x3", "by restride", strategy="restride"),
         ],
     )
 
@@ -153,18 +181,15 @@ def dense() -> str:
     """`restride` with an output stride: a denser last map."""
     return maps(
         "The last stage's stride replaced by dilation",
-        [
-            ("224x224, native", plan("96x96x3", strategy="rebuild").native_geometry),
-            ("224x224 with output_stride=16", plan("224x224x3", output_stride=16).geometry),
-        ],
+        [_native(), _changed("224x224x3", "with output_stride=16", output_stride=16)],
     )
 
 
 def flexible() -> str:
     """`flexible`: one network at several sizes."""
     spec = plan("?x?x3").spec
-    sizes = ("96x160x3", "97x130x3", "224x224x3")
-    rows = [(f"{size[:-2]} by one model", geometry(spec, InputShape.of(size))) for size in sizes]
+    shapes = [InputShape.of(text) for text in ("96x160x3", "97x130x3", "224x224x3")]
+    rows = [(f"{shape.size} by one model", spec, shape) for shape in shapes]
     return maps("One model at three sizes", rows)
 
 
@@ -246,7 +271,7 @@ def _taps(drawing: Drawing, top: float, spec: GraphSpec, length: int) -> float:
             on_old_grid = row == 0 or (place - places[0]) % 2 == 0
             fill = INK if on_old_grid else FIELD
             drawing.rect(place * _CELL_PX - 5, top - 5, 10, 10, fill=fill, stroke=fill)
-        drawing.text((length + 0.2) * _CELL_PX, top + 4, layer.name)
+        drawing.text((length + 0.8) * _CELL_PX, top + 4, layer.name)
         top += 44
     return top
 
