@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from tools.pages import blocks, commands
 
 from inshape.cli.app import app
 
@@ -17,9 +18,10 @@ GROUP = typer.main.get_command(app)
 
 
 def lines_of(text: str) -> list[str]:
-    """Whole commands: lines of their own, continued ones joined."""
-    joined = re.sub(r" *\\\n *", " ", text)
-    return re.findall(r"^(?: {4}|\$ )?(inshape [^\n]+)$", joined, re.MULTILINE)
+    """Whole commands: lines of shell blocks and of indented ones, continued lines joined."""
+    code = "".join(block.code for block in blocks(text) if block.kind == "sh")
+    code += "".join(re.findall(r"^ {4}(inshape .*\n)", text, re.MULTILINE))
+    return [line for line in commands(code) if line.startswith("inshape ")]
 
 
 def spans_of(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -18,7 +19,10 @@ from tools.griffe_examples import renamed
 from inshape.cli.app import app
 
 REPO = Path(__file__).resolve().parents[2]
-TABLES = sorted(path for path in (REPO / "docs").glob("*.md"))
+TABLES = sorted((REPO / "docs").glob("*.md"))
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 
 class Fetched(HTMLParser):
@@ -114,3 +118,23 @@ def test_the_reference_holds_every_command():
 def test_only_the_section_is_renamed():
     text = "For Example: this.\n\nExample:\n    >>> 1\n    1"
     assert renamed(text) == "For Example: this.\n\nExamples:\n    >>> 1\n    1"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_pages_opened_from_disk_are_searched_and_ask_for_nothing(site):
+    from playwright.sync_api import sync_playwright
+
+    asked: list[str] = []
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((site / "index.html").as_uri())
+        page.locator("input[data-md-component=search-query]").fill("letterbox")
+        first = page.locator(".md-search-result__item a").first
+        first.wait_for(timeout=120_000, state="attached")
+        assert "letterbox" in page.locator(".md-search-result").inner_text()
+        browser.close()
+    assert asked
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
