@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import re
 
 import pytest
@@ -86,3 +88,10 @@ def test_the_runner_leaves_no_block_out():
         ("text", "y\n"),
         ("sh", "z\n"),
     ]
+
+
+@pytest.mark.parametrize("name", ["pages", "svg", "docs_hooks", "griffe_examples"])
+def test_examples_in_the_tools_hold(name):
+    result = doctest.testmod(importlib.import_module(f"tools.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0
