@@ -34,7 +34,8 @@ def test_versions_and_backend_are_those_that_are_loaded(here):
     assert here.versions["keras"] == keras.__version__
     assert here.backend == keras.backend.backend()
     assert here.backends[here.backend] is not None
-    assert f"{here.backend}" in str(here)
+    assert str(here).startswith("versions\n  inshape ")
+    assert f"{here.backends[here.backend]}, in use" in str(here)
     assert here.problems == ()
     assert str(here).endswith("no problems found")
 
@@ -96,6 +97,7 @@ def test_a_gpu_that_the_backend_does_not_see_is_a_problem(monkeypatch):
         return subprocess.CompletedProcess(words, 0, "NVIDIA H100, 81559 MiB\n")
 
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
     found = doctor.diagnose()
     backend = keras.backend.backend()
@@ -107,6 +109,9 @@ def test_a_gpu_that_the_backend_does_not_see_is_a_problem(monkeypatch):
     found = doctor.diagnose()
     assert found.problems == ()
     assert "gpu:0" in str(found)
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
+    assert doctor.diagnose().problems == ()
 
 
 def test_a_backend_that_cannot_be_loaded_is_a_problem(monkeypatch):

@@ -129,7 +129,7 @@ class Diagnosis:
         for extra in missing:
             lines += [f"  {extra.name}: {extra.purpose}", f"    {extra.command}"]
         lines += ["", *(f"problem: {problem}" for problem in self.problems)]
-        return "\n".join(lines if self.problems else [*lines, "no problems found"])
+        return "\n".join(lines if self.problems else [*lines, "no problems found"]).lstrip("\n")
 
     def _state(self, backend: str) -> str:
         version = self.backends[backend] or "not installed"
@@ -155,7 +155,7 @@ def diagnose() -> Diagnosis:
     requirements = _requirements()
     backend, devices, problems = _loaded()
     gpus = _nvidia_gpus()
-    if gpus and backend and not any(device.startswith("gpu") for device in devices):
+    if gpus and devices and all(d.startswith("cpu") for d in devices) and not _hidden():
         problems.append(
             f"the driver knows {', '.join(gpus)}, and {backend} does not see it; "
             f"install the build of {backend} with CUDA (for TensorFlow, the extra gpu)"
@@ -209,6 +209,11 @@ def _nvidia_gpus() -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()  # no driver
     return tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
+
+
+def _hidden() -> bool:
+    """Whether the user hides the GPUs on purpose."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
 
 
 def _cores() -> int:

@@ -17,6 +17,6 @@ def doctor(as_json: options.AsJson = False, debug: options.Debug = False) -> Non
         from ..doctor import diagnose
 
         found = diagnose()
-        told.answer(str(found).lstrip(), found.as_dict())
+        told.answer(found, found.as_dict())
         if found.problems:
             raise typer.Exit(1)
