@@ -18,7 +18,7 @@ INPUT ?= 96x96x3
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint format test-backends test-jax test-torch demo lock clean
+.PHONY: help venv test lint format test-backends test-jax test-torch docs demo lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  */\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -59,6 +59,10 @@ test-torch: $(STAMP)  ## the tests marked "backends" on PyTorch (installs a CPU 
 	else echo "test-torch: skipped, no CPU build of $(TORCH) could be installed here; install one into .venv by hand and run make test-torch again"; \
 	fi
 
+# A page that cannot be linked to, or a docstring that cannot be read, fails the build.
+docs: $(STAMP)  ## the documentation's site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 demo: $(STAMP)  ## the main job on handwritten digits; or on photos: make demo WEIGHTS=file PHOTOS=folder
 	@if test -z "$(WEIGHTS)$(PHOTOS)"; then $(BIN)/inshape demo --out "$(OUT)"; \
 	elif test -z "$(WEIGHTS)" -o -z "$(PHOTOS)"; then \
@@ -75,5 +79,5 @@ lock:  ## pin the newest versions in requirements.lock
 	  -o requirements.lock pyproject.toml
 
 clean:  ## remove .venv and every cache
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist src/*.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist site src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,1 +1,1 @@
-"""Programs that make what the project ships; not installed with it."""
+"""Programs that make what the project ships; run them from the root of the repository."""

@@ -18,11 +18,12 @@ import difflib
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .errors import RequestError, ShapeError, UnknownName
+from .figures import figures
 from .shapes import InputShape
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Backbone:
         least_hw: the smallest size that the constructor takes, in pixels.
         preprocessing: how it wants its pictures; see the module's table.
         has_imagenet: whether Keras publishes ImageNet weights for it.
-        imagenet_top1: accuracy on ImageNet in percent, as Keras documents it, where it is known.
+        imagenet_top1: accuracy on ImageNet in percent, as Keras documents it, where it is known
+            (see `figures`).
     """
 
     name: str
@@ -164,7 +166,11 @@ def _key(name: str) -> str:
 
 @cache
 def _by_key() -> dict[str, Backbone]:
-    return {_key(backbone.name): backbone for backbone in _all()}
+    known = figures()
+    return {
+        _key(backbone.name): replace(backbone, imagenet_top1=known[backbone.name].top1)
+        for backbone in _all()
+    }
 
 
 @cache
@@ -198,18 +204,6 @@ _SPOKEN = {
     "vgg16": "VGG",
     "vgg19": "VGG",
     "xception": "Xception",
-}
-
-# MobileNetV3: Keras's documentation of keras.applications.mobilenet_v3; MobileNetV2 at 224: Keras's
-# documentation of keras.applications.mobilenet_v2.
-_TOP1 = {
-    "MobileNetV3Large": 75.6,
-    "MobileNetV3Large-0.75": 73.3,
-    "MobileNetV3Large-minimalistic": 72.3,
-    "MobileNetV3Small": 68.1,
-    "MobileNetV3Small-0.75": 65.4,
-    "MobileNetV3Small-minimalistic": 61.9,
-    "MobileNetV2": 71.8,
 }
 
 _EFFICIENTNET_PX = (224, 240, 260, 300, 380, 456, 528, 600)
@@ -263,7 +257,6 @@ def _mobilenets_v3() -> Iterator[Backbone]:
                     constructor=constructor,
                     options=(("alpha", alpha), ("minimalistic", minimalistic)),
                     has_imagenet=alpha == 1.0 or (alpha == 0.75 and not minimalistic),
-                    imagenet_top1=_TOP1.get(name),
                 )
 
 
@@ -276,7 +269,6 @@ def _widths(constructor: str, family: str, alphas: tuple[float, ...]) -> Iterato
             constructor=constructor,
             options=(("alpha", alpha),),
             preprocessing="tf",
-            imagenet_top1=_TOP1.get(name),
         )
 
 

@@ -12,23 +12,37 @@ import typer
 from .._version import __version__
 from .adapt import adapt
 from .compare import compare
+from .completion import PROGRAM, for_named_shell
 from .console import INTERRUPTED, say
 from .demo import demo
+from .doctor import doctor
 from .evaluate import evaluate
 from .export import bench, export
 from .inspect import inspect
+from .models import models
 from .predict import predict
 from .train import train
 
 app = typer.Typer(
-    name="inshape",
+    name=PROGRAM,
     help="Give a pretrained CNN a new input shape, keep what its weights know, and measure it.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (inspect, adapt, train, evaluate, predict, compare, export, bench, demo)
+_COMMANDS = (
+    inspect,
+    adapt,
+    train,
+    evaluate,
+    predict,
+    compare,
+    export,
+    bench,
+    demo,
+    models,
+    doctor,
+)
 _NAMES = tuple(command.__name__ for command in _COMMANDS)
 for _command in _COMMANDS:
     app.command()(_command)
@@ -63,7 +77,9 @@ def run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if "--debug" in arguments else "3")
     words = list(arguments) or ["--help"]
     try:
-        code = app(args=words, prog_name="inshape", standalone_mode=False)
+        if for_named_shell(words):
+            return 0
+        code = app(args=words, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
         return code or 0
     except typer.TyperException as error:

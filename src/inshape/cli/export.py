@@ -10,6 +10,7 @@ import typer
 
 from ..errors import RequestError
 from . import options
+from .completion import format_names
 from .console import console
 
 
@@ -21,6 +22,7 @@ def export(
             metavar="FORMATS",
             help="With commas: litert, litert-float16, litert-dynamic, litert-int8, onnx, "
             "openvino, savedmodel, keras.",
+            autocompletion=format_names,
         ),
     ] = "litert",
     data: Annotated[

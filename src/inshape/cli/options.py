@@ -11,9 +11,15 @@ import typer
 
 from ..errors import RequestError, ShapeError
 from ..shapes import InputShape
+from .completion import backbone_names, words
 
 Network = Annotated[
-    str, typer.Argument(metavar="BACKBONE", help="A name, a .keras file, or a run folder.")
+    str,
+    typer.Argument(
+        metavar="BACKBONE",
+        help="A name, a .keras file, or a run folder.",
+        autocompletion=backbone_names,
+    ),
 ]
 Shape = Annotated[
     str | None,
@@ -27,7 +33,12 @@ Input = Annotated[
     str | None, typer.Option("--input", metavar="HxWxC", help="The same, as an option.")
 ]
 Strategy = Annotated[
-    str, typer.Option(help="auto, resize, rebuild, restride or flexible.", metavar="NAME")
+    str,
+    typer.Option(
+        help="auto, resize, rebuild, restride or flexible.",
+        metavar="NAME",
+        autocompletion=words("auto", "resize", "rebuild", "restride", "flexible"),
+    ),
 ]
 Channels = Annotated[
     str,
@@ -35,6 +46,7 @@ Channels = Annotated[
         help="auto, sum, mean, luma, tile, zero, first, project, or a pretrained channel per band "
         "such as 0,1,2,- (-: start at zero).",
         metavar="RULE",
+        autocompletion=words("auto", "sum", "mean", "luma", "tile", "zero", "first", "project"),
     ),
 ]
 WorkingSize = Annotated[
@@ -68,7 +80,12 @@ Weights = Annotated[
     ),
 ]
 Backbone = Annotated[
-    str, typer.Option(metavar="NAME", help="A name of keras.applications, or a .keras file.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="A name of keras.applications, or a .keras file.",
+        autocompletion=backbone_names,
+    ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 MaxLatency = Annotated[

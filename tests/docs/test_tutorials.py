@@ -1,0 +1,36 @@
+"""The code of every tutorial runs, and prints what the page shows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+PAGES = sorted((REPO / "docs" / "tutorials").glob("*.md"))
+
+
+def test_there_is_a_tutorial_for_every_task():
+    assert {page.stem for page in PAGES} == {
+        "grey_to_int8",
+        "video_frames",
+        "four_bands",
+        "variable_sizes",
+        "features",
+        "own_model",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_page_does_what_it_says(page):
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.pages", str(page)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPO,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]

@@ -1,0 +1,136 @@
+"""What `inshape doctor` finds, against what is really there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+
+import keras
+import pytest
+from packaging.requirements import Requirement
+
+from inshape import doctor
+
+
+@pytest.fixture(name="here", scope="module")
+def _here() -> doctor.Diagnosis:
+    return doctor.diagnose()
+
+
+def installed(monkeypatch, **versions):
+    """Let these packages be missing (None) or of another version."""
+    real = importlib.metadata.version
+
+    def version(name):
+        found = versions.get(name.replace("-", "_"), real)
+        if found is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found if isinstance(found, str) else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def test_versions_and_backend_are_those_that_are_loaded(here):
+    assert here.versions["keras"] == keras.__version__
+    assert here.backend == keras.backend.backend()
+    assert here.backends[here.backend] is not None
+    assert str(here).startswith("versions\n  inshape ")
+    assert f"{here.backends[here.backend]}, in use" in str(here)
+    assert here.problems == ()
+    assert str(here).endswith("no problems found")
+
+
+def test_sizes_are_those_of_the_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "keras" / "models" / "deep").mkdir(parents=True)
+    (tmp_path / "keras" / "models" / "a.h5").write_bytes(b"1234567")
+    (tmp_path / "keras" / "models" / "deep" / "b.h5").write_bytes(b"123")
+    downloads, pictures = doctor._places()
+    assert (downloads.folder, downloads.bytes) == (str(tmp_path / "keras" / "models"), 10)
+    assert (pictures.folder, pictures.bytes) == (str(tmp_path / "cache/inshape/pictures"), None)
+    assert doctor._place_row(downloads)[1].endswith("(10 B; moved by KERAS_HOME)")
+    assert doctor._place_row(pictures)[1].endswith("(nothing yet; moved by XDG_CACHE_HOME)")
+
+
+def test_a_missing_extra_comes_with_the_line_that_installs_it(monkeypatch):
+    installed(monkeypatch, onnx=None, tf2onnx="0.1")
+    extras = {extra.name: extra for extra in doctor._extras(doctor._requirements())}
+    onnx = {Requirement(text).name: Requirement(text) for text in extras["onnx"].missing}
+    assert set(onnx) == {"onnx", "tf2onnx"}
+    listed = {
+        (r.name, str(r.specifier))
+        for r in map(Requirement, importlib.metadata.requires("inshape"))
+        if r.marker and r.marker.evaluate({"extra": "onnx"})
+    }
+    assert {(r.name, str(r.specifier)) for r in onnx.values()} <= listed
+    assert extras["onnx"].command == "pip install " + " ".join(
+        f"'{text}'" for text in extras["onnx"].missing
+    )
+    assert extras["pandas"].command is None
+
+
+def test_cpu_is_not_missing_where_gpu_is_complete(monkeypatch):
+    installed(monkeypatch, tensorflow="9.0", tensorflow_cpu=None)
+    names = [extra.name for extra in doctor._extras(doctor._requirements())]
+    assert "gpu" in names
+    assert "cpu" not in names
+
+
+def test_every_extra_for_users_has_a_purpose():
+    provided = importlib.metadata.metadata("inshape").get_all("Provides-Extra")
+    assert set(doctor.PURPOSES) == set(provided) - {"dev", "docs"}
+
+
+def test_an_old_requirement_is_a_problem(monkeypatch):
+    installed(monkeypatch, numpy="1.26.4", typer=None)
+    problems = doctor.diagnose().problems
+    assert problems == (
+        "inshape needs numpy>=2.0, and found 1.26.4; pip install 'numpy>=2.0'",
+        "inshape needs typer>=0.29, and it is not installed; pip install 'typer>=0.29'",
+    )
+
+
+def test_a_gpu_that_the_backend_does_not_see_is_a_problem(monkeypatch):
+    def run(words, **options):
+        assert words[0] == "nvidia-smi"
+        return subprocess.CompletedProcess(words, 0, "NVIDIA H100, 81559 MiB\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
+    found = doctor.diagnose()
+    backend = keras.backend.backend()
+    assert found.problems == (
+        f"the driver knows NVIDIA H100, 81559 MiB, and {backend} does not see it; install the "
+        f"build of {backend} with CUDA (for TensorFlow, the extra gpu)",
+    )
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
+    found = doctor.diagnose()
+    assert found.problems == ()
+    assert "gpu:0" in str(found)
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
+    assert doctor.diagnose().problems == ()
+
+
+def test_a_backend_that_cannot_be_loaded_is_a_problem(monkeypatch):
+    import builtins
+
+    real = builtins.__import__
+
+    def without_keras(name, *rest):
+        if name == "keras":
+            raise ModuleNotFoundError("No module named\n'tensorflow'")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_keras)
+    found = doctor._loaded()
+    assert found == (
+        None,
+        (),
+        [
+            "Keras cannot be loaded (No module named 'tensorflow'); install a backend, such as the "
+            "extra cpu"
+        ],
+    )
