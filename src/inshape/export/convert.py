@@ -67,9 +67,6 @@ def _litert(model: keras.Model, form: Format, pictures: list[NDArray[np.float32]
 
     # A kernel that quantised files hold per channel needs a batch of a known size.
     traced = frozen(model, (1, *model.input_shape[1:]))
-    for operation in traced.graph.get_operations():
-        if operation.type in _INSTEAD:  # before the converter writes a page about it
-            raise _lacking("LiteRT", model, traced, operation.type)
     converter = _converter(traced)
     if form.name != "litert":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -81,7 +78,7 @@ def _litert(model: keras.Model, form: Format, pictures: list[NDArray[np.float32]
                 "no calibration pictures; expected some that say which ranges int8 has to cover; "
                 "give pictures= that the model was trained on"
             )
-        made = int8_content(_built_in_only(model, traced, _converter(traced)), pictures, io)
+        made = int8_content(_float(model, traced), pictures, io)
         if made is not None:
             return made
         # An operator without a kernel there has one here; ranges are then the widest.
@@ -99,8 +96,15 @@ def _converter(traced: Any) -> Any:
         return tf.lite.TFLiteConverter.from_concrete_functions([traced])
 
 
+def _float(model: keras.Model, traced: Any) -> bytes:
+    return _built_in_only(model, traced, _converter(traced))
+
+
 def _built_in_only(model: keras.Model, traced: Any, converter: Any) -> bytes:
     """Convert with the operators that every LiteRT has; the converter is set to no others."""
+    for operation in traced.graph.get_operations():
+        if operation.type in _INSTEAD:  # before the converter writes a page about it
+            raise _lacking("LiteRT", model, traced, operation.type)
     try:
         with quiet("absl"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Statistics for quantized inputs")
