@@ -13,9 +13,14 @@ from .limits import Limits, amount
 from .probe import is_worse
 
 
-def answers_of(candidate: Candidate) -> NDArray[np.bool_]:
-    """Which pictures a candidate answered rightly."""
-    return np.frombuffer(candidate.right.encode("ascii"), np.uint8) == ord("1")
+def answers_of(right: str) -> NDArray[np.bool_]:
+    """A candidate's ``right`` or ``first`` as truth values.
+
+    Example:
+        >>> answers_of("01").tolist()
+        [False, True]
+    """
+    return np.frombuffer(right.encode("ascii"), np.uint8) == ord("1")
 
 
 def front_of(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -58,7 +63,8 @@ def recommended(candidates: Sequence[Candidate], limits: Limits) -> tuple[Candid
     equal = [
         c
         for c in front
-        if len(c.right) == len(best.right) and not is_worse(answers_of(c), answers_of(best))
+        if len(c.right) == len(best.right)
+        and not is_worse(answers_of(c.right), answers_of(best.right))
     ]
     chosen = equal[0] if equal else best
     within = " within the limits" if limits.is_any else ""

@@ -33,6 +33,7 @@ class Candidate:
         accuracy: of a linear classifier on the frozen features, cross-validated.
         pictures: that the accuracy was measured on.
         right: for each of those pictures ``1`` if it was answered rightly, in a fixed order.
+        first: the same of the first round's pictures, where there was a second round or was to be.
         latency_ms: for one picture, LiteRT float32, one thread, median.
         latencies: threads, median and 95th percentile in milliseconds.
         macs: multiply-accumulate operations for one picture.
@@ -53,6 +54,7 @@ class Candidate:
     accuracy: Score | None = None
     pictures: int = 0
     right: str = ""
+    first: str = ""
     latency_ms: float | None = None
     latencies: tuple[tuple[int, float, float], ...] = ()
     macs: int | None = None
@@ -148,7 +150,8 @@ class Comparison:
             "pictures": self.pictures,
             "weights": self.weights,
             "candidates": [
-                {k: v for k, v in c.as_dict().items() if k != "right"} for c in self.candidates
+                {k: v for k, v in c.as_dict().items() if k not in ("right", "first")}
+                for c in self.candidates
             ],
             "front": list(self.front),
             "recommendation": None

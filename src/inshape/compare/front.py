@@ -46,6 +46,7 @@ def compare(
     strategies: Sequence[str] = _STRATEGIES,
     backbones: Sequence[str] = (_BACKBONE,),
     channels: Sequence[str] = ("auto",),
+    candidates: Iterable[Candidate] | None = None,
     weights: str | Path | None = "imagenet",
     limits: Limits | None = None,
     out: str | Path | None = None,
@@ -69,6 +70,7 @@ def compare(
         strategies: as in `inshape.plan`.
         backbones: names or files.
         channels: channel rules, as in `inshape.plan`.
+        candidates: exactly these, instead of every combination of the four above.
         weights: as in `inshape.adapt`, for every backbone.
         limits: what the device allows.
         out: a folder for what is finished; the next call with it goes on from there.
@@ -91,11 +93,11 @@ def compare(
     output = Show.to_stderr(show)
     catalogue = _training_pictures(source, pictures, seed)
     folds_of(catalogue.labels, seed)  # refuses what cannot be probed
-    asked = [InputShape.of(s) for s in shapes] if shapes is not None else _usual(catalogue)
-    candidates = [
-        Candidate(str(b), str(s), t, c)
-        for b, s, t, c in product(backbones, asked, strategies, channels)
-    ]
+    if candidates is None:
+        asked = [InputShape.of(s) for s in shapes] if shapes is not None else _usual(catalogue)
+        combined = product(backbones, asked, strategies, channels)
+        candidates = [Candidate(str(b), str(s), t, c) for b, s, t, c in combined]
+    candidates = list({c.name: c for c in candidates}.values())
     if not candidates:
         raise RequestError("no candidates to compare; expected at least one shape and strategy")
     store = _Store(None if out is None else Path(out), catalogue, weights, pictures, seed)
@@ -160,7 +162,11 @@ def _measured(
                     trial.probe(order, seed)
                     store.keep(trial.candidate)
                 told(number + 1, len(going))
-        if order is not whole:
+        if order is first and len(first) < len(whole):
+            for trial in going:
+                if not trial.candidate.first and trial.candidate.pictures == len(first):
+                    trial.candidate = trial.candidate.but(first=trial.candidate.right)
+                    store.keep(trial.candidate)
             _drop_the_worse(going)
     for trial in trials:
         trial.forget()
@@ -177,10 +183,10 @@ def _drop_the_worse(trials: Sequence[Trial]) -> None:
         for other in probed:
             rival = other.candidate
             faster = (rival.latency_ms or 0.0) <= (own.latency_ms or 0.0)
-            if other is trial or not faster or len(rival.right) != len(own.right):
+            if other is trial or not faster or not own.first or not rival.first:
                 continue
-            if is_worse(answers_of(own), answers_of(rival)):
-                reason = f"worse than {rival.name} on {own.pictures} pictures, and no faster"
+            if is_worse(answers_of(own.first), answers_of(rival.first)):
+                reason = f"worse than {rival.name} on {len(own.first)} pictures, and no faster"
                 trial.candidate = own.but(dropped=reason)
                 trial.forget()
                 break
