@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
+import time
 
 import keras
 import numpy as np
@@ -12,12 +16,15 @@ from PIL import Image
 
 from inshape.compare import Candidate, Comparison, Limits, compare
 from inshape.compare import measure as measuring
+from inshape.compare import pictures as ordering
 from inshape.compare.choose import front_of, recommended
-from inshape.compare.front import _command, _usual
-from inshape.compare.probe import folds_of, is_worse, probed
+from inshape.compare.front import _command
+from inshape.compare.probe import folds_of, is_close, is_worse, probed
+from inshape.compare.usual import usual_shapes, usual_strategies
 from inshape.data.sources import open_source
 from inshape.errors import DataError, RequestError
 from inshape.evaluate.metrics import Score
+from inshape.shapes import InputShape
 
 layers = keras.layers
 
@@ -175,6 +182,7 @@ def test_the_fastest_of_equals_is_recommended():
     chosen, reason = recommended([slow, fast, bad], Limits())
     assert chosen is fast
     assert "2.00 ms instead of 5.00 ms for slow" in reason
+    assert "within a standard error of it" in reason
     chosen, reason = recommended([slow, bad], Limits(latency_ms=9))
     assert chosen is slow
     assert "the most accurate within the limits" in reason
@@ -198,11 +206,11 @@ def test_accuracy_is_a_share():
 
 
 def test_folds_are_the_same_for_all_and_whole():
-    labels = np.array([0] * 12 + [1] * 3)
+    labels = np.array([0] * 12 + [1] * 2)
     folds = folds_of(labels, 4)
-    assert len(folds) == 3
-    assert sorted(np.concatenate(folds).tolist()) == list(range(15))
-    assert all((labels[f] == 1).sum() == 1 for f in folds)
+    assert len(folds) == 5
+    assert sorted(np.concatenate(folds).tolist()) == list(range(14))
+    assert sorted((labels[f] == 1).sum() for f in folds) == [0, 0, 0, 1, 1]
     for one, other in zip(folds, folds_of(labels, 4), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -228,16 +236,21 @@ def test_unreadable_and_missing_pictures_are_refused(tmp_path, network):
         (tmp_path / label).mkdir()
         for i in range(3):
             (tmp_path / label / f"{i}.png").write_bytes(b"no picture" + label.encode() + bytes([i]))
-    with pytest.raises((DataError, RequestError)):
-        compare(tmp_path, shapes=["32x32x1"], backbones=[network], weights=None)
+    with pytest.raises(DataError, match="no readable pictures: 6 of 6 pictures cannot be read; "):
+        compare(
+            tmp_path, shapes=["32x32x1"], strategies=["rebuild"], backbones=[network],
+            weights=None, latency=False,
+        )  # fmt: skip
+    with pytest.raises(DataError, match="no picture's size can be read; expected at least one"):
+        compare(tmp_path, backbones=[network], weights=None)
 
 
 def test_usual_shapes_follow_the_pictures(tmp_path, photos):
-    assert [str(s) for s in _usual(open_source(photos))] == ["64x64x1"]
+    assert [str(s) for s in usual_shapes(open_source(photos))] == ["64x64x1"]
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         Image.new("RGB", (640, 360)).save(tmp_path / label / f"{label}.png")
-    shapes = [str(s) for s in _usual(open_source(tmp_path))]
+    shapes = [str(s) for s in usual_shapes(open_source(tmp_path))]
     assert shapes[0] == "64x96x3"
     assert all(h < w for h, w in ((int(a), int(b)) for a, b, _ in (s.split("x") for s in shapes)))
 
@@ -267,7 +280,7 @@ def test_finetuned_finalists_are_runs(photos, network, tmp_path):
     assert (folder / "model.keras").exists()
 
 
-def test_a_command_names_what_is_not_usual():
+def test_a_command_names_what_is_notusual_shapes():
     made = _command(candidate("net", 0.5, 1.0, channels="luma"), "photos", None)
     assert made[-8:] == (
         "--channels", "luma", "--backbone", "net", "--weights", "none", "--out", "runs/a",
@@ -278,3 +291,135 @@ def test_json_has_no_long_rows_of_answers(found):
     made, _ = found
     assert isinstance(made, Comparison)
     assert "right" not in json.dumps(made.as_dict())
+
+
+def test_what_the_first_round_dropped_stays_dropped(photos, network, tmp_path, monkeypatch):
+    monkeypatch.setattr(ordering, "_FIRST_ROUND", 40)
+    worse = {"8x8x1"}
+    original = measuring.probed
+
+    def doctored(rows, labels, folds, **more):
+        right = original(rows, labels, folds, **more)
+        return np.zeros_like(right) if worse_now[0] in worse else np.ones_like(right)
+
+    worse_now = [""]
+    run = measuring._runner
+
+    def seen(candidate, *rest):
+        worse_now[0] = candidate.input_shape
+        asked.append((candidate.input_shape, candidate.pictures))
+        return run(candidate, *rest)
+
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(measuring, "probed", doctored)
+    monkeypatch.setattr(measuring, "_runner", seen)
+    options = {
+        "candidates": [Candidate(network, s, "rebuild") for s in ("16x16x1", "8x8x1", "12x12x1")],
+        "weights": None, "out": tmp_path / "a", "latency": False,
+    }  # fmt: skip
+    worse |= {"16x16x1"}
+    made = compare(photos, **options)
+    found = {c.input_shape: c for c in made.candidates}
+    assert set(asked) == {
+        ("16x16x1", 0), ("8x8x1", 0), ("12x12x1", 0), ("12x12x1", 40), ("8x8x1", 40),
+    }  # fmt: skip
+    assert found["16x16x1"].dropped == (
+        f"worse than {found['12x12x1'].name} on 40 pictures, and no faster"
+    )
+    assert (len(found["16x16x1"].first), found["16x16x1"].pictures) == (40, 40)
+    assert (len(found["12x12x1"].first), found["12x12x1"].pictures) == (40, 60)
+    asked.clear()
+    again = compare(photos, **options)
+    assert not asked
+    told = {c.input_shape: (c.dropped, c.accuracy, c.right) for c in again.candidates}
+    assert told == {c.input_shape: (c.dropped, c.accuracy, c.right) for c in made.candidates}
+
+
+def test_the_more_rivals_the_surer_a_drop_has_to_be():
+    than, right = np.ones(20, bool), np.ones(20, bool)
+    right[:6] = False  # 1 in 64 by chance
+    assert is_worse(right, than)
+    assert not is_worse(right, than, level=0.025 / 11)
+    assert not is_worse(than, right)
+
+
+def test_close_is_within_a_standard_error():
+    best = np.arange(400) < 300
+    other = best.copy()
+    other[100:120] = False
+    other[300:313] = True  # 20 lost and 13 won: 7 of 400, with an error of 5.7 of 400
+    assert not is_close(other, best)
+    other[313:316] = True  # 16 won: 4 of 400, with an error of 6.0
+    assert is_close(other, best)
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_for_all(photos, network, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "lie" / "07.png").write_bytes(b"\x89PNG no more")
+    options = {
+        "strategies": ["rebuild"], "backbones": [network], "weights": None, "latency": False,
+        "out": tmp_path / "a",
+    }  # fmt: skip
+    made = compare(tmp_path / "photos", shapes=["9x8x1", "16x16x1"], **options)
+    assert made.pictures == 59
+    assert {(c.pictures, c.error) for c in made.candidates} == {(59, None)}
+    again = compare(tmp_path / "photos", shapes=["9x8x1"], **options)
+    assert again.seconds["pictures"] == 0.0
+    assert (
+        again.candidates[0].right
+        == {c.name: c.right for c in made.candidates}[again.candidates[0].name]
+    )
+
+
+def test_a_class_of_two_pictures_all_of_one_size(tmp_path, network):
+    for label, count in (("a", 12), ("b", 2)):
+        (tmp_path / label).mkdir()
+        for i in range(count):
+            Image.new("L", (9, 9), 100 * (label == "b") + i).save(tmp_path / label / f"{i}.png")
+    made = compare(
+        tmp_path, shapes=["32x32x1"], strategies=["rebuild"], backbones=[network], weights=None,
+        latency=False,
+    )  # fmt: skip
+    (one,) = made.candidates
+    assert (one.error, one.pictures) == (None, 14)
+    assert [str(s) for s in usual_shapes(open_source(tmp_path))] == ["64x64x1"]
+
+
+def test_strategies_suit_the_shape():
+    small, large = InputShape.of("96x97x1"), InputShape.of("224x160x3")
+    assert usual_strategies(small, "MobileNetV3Small") == ("rebuild", "restride", "resize")
+    assert usual_strategies(large, "MobileNetV3Small") == ("rebuild",)
+    assert usual_strategies(large, "InceptionV3") == ("rebuild", "restride", "resize")
+    assert usual_strategies(InputShape.of("?x?x3"), "own.keras") == ("flexible",)
+    assert usual_strategies(InputShape.of("64x64x3"), "own.keras")[0] == "rebuild"
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on(photos, network, tmp_path):
+    out = tmp_path / "a"
+    code = f"""
+import inshape, sys, time
+from inshape.compare import measure
+original = measure.build_for
+measure.build_for = lambda plan, *rest: (
+    original(plan, *rest) if str(plan.input_shape) == "9x8x1" else time.sleep(600)
+)
+inshape.compare({str(photos)!r}, shapes=["9x8x1", "16x16x1"], strategies=["rebuild"],
+    backbones=[{network!r}], weights=None, latency=False, out={str(out)!r})
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    until = time.monotonic() + 500
+    while not list(out.glob("candidates/*.json")) and time.monotonic() < until:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (first,) = out.glob("candidates/*.json")
+    stamp = json.loads(first.read_text())["seconds"]["build"]
+    made = compare(
+        photos, shapes=["9x8x1", "16x16x1"], strategies=["rebuild"], backbones=[network],
+        weights=None, latency=False, out=out,
+    )  # fmt: skip
+    found = {c.input_shape: c for c in made.candidates}
+    assert found["9x8x1"].seconds["build"] == stamp
+    assert {c.pictures for c in made.candidates} == {60}

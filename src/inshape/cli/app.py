@@ -17,6 +17,7 @@ from .demo import demo
 from .evaluate import evaluate
 from .export import bench, export
 from .inspect import inspect
+from .options import with_address
 from .predict import predict
 from .train import train
 
@@ -61,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     # TensorFlow's own notes on the machine would bury the answer.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if "--debug" in arguments else "3")
-    words = list(arguments) or ["--help"]
+    words = with_address(arguments) or ["--help"]
     try:
         code = app(args=words, prog_name="inshape", standalone_mode=False)
         sys.stdout.flush()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import RequestError
 from .comparison import Candidate
 from .limits import Limits, amount
-from .probe import is_worse
+from .probe import is_close
 
 
 def answers_of(right: str) -> NDArray[np.bool_]:
@@ -36,7 +36,7 @@ def front_of(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     known = [c for c in candidates if c.is_contender]
     best = -1.0
     front: list[Candidate] = []
-    for c in sorted(known, key=lambda c: (_cost(c)[0], -_accuracy(c))):
+    for c in sorted(known, key=lambda c: (cost_of(c)[0], -_accuracy(c))):
         if _accuracy(c) > best:
             front.append(c)
             best = _accuracy(c)
@@ -44,7 +44,7 @@ def front_of(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
 
 def recommended(candidates: Sequence[Candidate], limits: Limits) -> tuple[Candidate, str]:
-    """The candidate to take: the fastest that is not significantly worse than the best.
+    """The candidate to take: the fastest within one standard error of the best.
 
     Args:
         candidates: all of them, measured.
@@ -63,25 +63,31 @@ def recommended(candidates: Sequence[Candidate], limits: Limits) -> tuple[Candid
     equal = [
         c
         for c in front
-        if len(c.right) == len(best.right)
-        and not is_worse(answers_of(c.right), answers_of(best.right))
+        if len(c.right) == len(best.right) and is_close(answers_of(c.right), answers_of(best.right))
     ]
     chosen = equal[0] if equal else best
     within = " within the limits" if limits.is_any else ""
     if chosen is best:
         return chosen, (
             f"{best.name}: the most accurate{within} ({best.accuracy}), and no cheaper one comes "
-            f"within chance of it ({_cost(best)[1]})."
+            f"within a standard error of it ({cost_of(best)[1]})."
         )
     return chosen, (
-        f"{chosen.name}: {_cost(chosen)[1]} instead of {_cost(best)[1]} for "
-        f"{best.name}, the most accurate{within}, and no worse beyond chance ({chosen.accuracy} "
-        f"and {best.accuracy})."
+        f"{chosen.name}: {cost_of(chosen)[1]} instead of {cost_of(best)[1]} for "
+        f"{best.name}, the most accurate{within}, and within a standard error of it "
+        f"({chosen.accuracy} and {best.accuracy})."
     )
 
 
-def _cost(candidate: Candidate) -> tuple[float, str]:
-    """What a candidate takes, and the same in words."""
+def cost_of(candidate: Candidate) -> tuple[float, str]:
+    """What a candidate takes: its latency, or its MACs where it was not timed.
+
+    Args:
+        candidate: with its costs.
+
+    Returns:
+        Milliseconds or operations, and the same in words.
+    """
     name = "macs" if candidate.latency_ms is None else "latency_ms"
     value = float(getattr(candidate, name) or 0)
     return value, amount(name, value)
