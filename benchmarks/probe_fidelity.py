@@ -217,7 +217,8 @@ def report(out: Path) -> str:
     lines += [finetuned_table(probes, trained, both), ""]
     tau, low, high = agreement(probes, trained, both)
     spent, needed = comparison["seconds"], sum(trained[n]["seconds"] for n in both)
-    told = ", ".join(f"{name} {s:.0f} s" for name, s in comparison["parts"].items())
+    parts = {name: s for name, s in comparison["parts"].items() if name != "all"}
+    told = ", ".join(f"{name} {s:.0f} s" for name, s in parts.items())
     lines += [
         f"Kendall's tau {tau:.3f} (95 % of bootstrap draws: {low:.3f} to {high:.3f}) between the "
         f"two rankings of {len(both)} candidates",

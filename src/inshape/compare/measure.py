@@ -101,7 +101,6 @@ def built(candidate: Candidate, job: Job, files: Files) -> tuple[Candidate, Made
         model, shape = _model(candidate, job, files)
         told = geometry(read(model), shape)
         params = model.count_params()
-        made = _files(model, shape, job)
         noted.change(
             macs=told.macs,
             params=params,
@@ -109,6 +108,7 @@ def built(candidate: Candidate, job: Job, files: Files) -> tuple[Candidate, Made
             float32_bytes=4 * params,
             ram_bytes=told.peak_int8_bytes,
         )
+        made = _files(model, shape, job)
     return noted.candidate, made
 
 

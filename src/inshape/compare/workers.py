@@ -136,8 +136,9 @@ def workers(address: str | None, paths: Iterable[str | None]) -> Generator[tuple
 
 def _connected(address: str) -> tuple[Any, bool]:
     """Ray, and whether it was started or joined here."""
-    # Ray reports its use over the network unless told not to, and warns of a change to come.
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    # Ray reports its use over the network unless told not to. A worker is a core: several
+    # TensorFlows that see one GPU would each take all of its memory.
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
     try:
