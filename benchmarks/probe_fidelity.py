@@ -10,8 +10,8 @@ judging third. Every part is a process of its own, so that its time is the whole
 
 Kept under ``--out`` is a JSON file per finished part, so that an interrupted run goes on, and the
 comparison alone is measured anew where its file is removed;
-``--table`` prints what is there: ``python -m benchmarks.probe_fidelity --table --out
-docs/probe_fidelity`` the tables of docs/probe_fidelity.md.
+``--table`` prints what is there, as the page docs/probe_fidelity.md:
+``python -m benchmarks.probe_fidelity --table --out docs/probe_fidelity``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,22 @@ EPOCHS = 6
 JUDGED = 1 / 3
 COMPARED = "comparison.json"
 _RESAMPLES = 2000
+PAGE = """# Does the probe rank candidates as full fine-tuning does?
+
+Printed by `python -m benchmarks.probe_fidelity --table --out docs/probe_fidelity` from what each \
+measurement left there; `python -m benchmarks.probe_fidelity PHOTOS --weights FILE` measures. \
+Photos of clothes in ten classes, split anew: {pictures} to compare and to train on, {judged} that \
+only judge the fine-tuned models. The network is MobileNetV3Large-minimalistic with ImageNet \
+weights. Every candidate was fine-tuned by `inshape.train` with all layers unfrozen, the same \
+number of epochs, seed and recipe.
+
+## Probed
+
+A candidate that was dropped after the first round is ranked by its accuracy there plus what the \
+others gained on average from the second round.
+"""
+LIMITS = """For every latency that separates candidates: what `inshape compare --max-latency` \
+recommends, and whether no other candidate is as fast and more accurate once fine-tuned."""
 
 
 def main() -> None:
@@ -210,23 +226,27 @@ def report(out: Path) -> str:
         return f"{len(trained)} fine-tunings, no comparison yet"
     comparison = json.loads((out / COMPARED).read_text())
     probes = {key(c["input_shape"], c["strategy"]): c for c in comparison["candidates"]}
-    lines = [probe_table(probes), ""]
+    count = next((len(f["right"]) for f in trained.values()), 0)
+    lines = [PAGE.format(pictures=comparison["pictures"], judged=count), probe_table(probes), ""]
     both = [name for name in probes if name in trained and not probes[name]["error"]]
     if len(both) < 2:
         return "\n".join([*lines, f"{len(both)} of {len(probes)} fine-tuned"])
-    lines += [finetuned_table(probes, trained, both), ""]
+    lines += ["## Fine-tuned", "", finetuned_table(probes, trained, both), ""]
+    lines += ["## Do they agree?", ""]
     tau, low, high = agreement(probes, trained, both)
     spent, needed = comparison["seconds"], sum(trained[n]["seconds"] for n in both)
     parts = {name: s for name, s in comparison["parts"].items() if name != "all"}
     told = ", ".join(f"{name} {s:.0f} s" for name, s in parts.items())
     lines += [
-        f"Kendall's tau {tau:.3f} (95 % of bootstrap draws: {low:.3f} to {high:.3f}) between the "
-        f"two rankings of {len(both)} candidates",
-        f"comparison {spent:.0f} s ({told}; the rest is starting), fine-tunings {needed:.0f} s: "
-        f"{100 * spent / needed:.1f} %",
+        f"- Kendall's tau {tau:.3f} (95 % of bootstrap draws: {low:.3f} to {high:.3f}) between the "
+        f"two rankings of {len(both)} candidates. A draw adds noise to rankings that are noisy "
+        "already, so that most draws lie below the measured value.",
+        f"- The comparison took {spent:.0f} s ({told}; the rest is starting), the fine-tunings "
+        f"{needed:.0f} s: {100 * spent / needed:.1f} %.",
         "",
     ]
     if len(both) == len(probes):
+        lines += ["## Under a latency limit", "", LIMITS, ""]
         lines.append(limits_table(comparison["recommended"], probes, trained))
     return "\n".join(lines)
 

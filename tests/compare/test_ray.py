@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from inshape.compare import Candidate, compare
-from inshape.compare.files import packed, place_of
+from inshape.compare.files import packed, unpacked
 from inshape.compare.workers import workers
 from inshape.errors import RequestError
 
@@ -136,11 +136,13 @@ def test_files_come_along(tmp_path):
     files = packed([str(file), "imagenet", None])
     assert files == {str(file): b"values"}
     file.unlink()
-    copy = place_of(str(file), files)
-    assert Path(copy).read_bytes() == b"values"
-    assert place_of(str(file), files) == copy
-    assert place_of(str(file), {}) == str(file)
-    assert place_of(None, files) is None
+    with unpacked(files) as place:
+        copy = Path(place(str(file)))
+        assert (copy.name, copy.read_bytes()) == ("weights.h5", b"values")
+        assert place("imagenet") == "imagenet"
+    assert not copy.exists()
+    with unpacked({}) as place:
+        assert place(str(file)) == str(file)
 
 
 def test_ray_must_be_installed(monkeypatch):

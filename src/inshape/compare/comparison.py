@@ -124,8 +124,8 @@ class Comparison:
         front: names of the candidates that none is both faster and better than.
         recommended: the name of the one to take; ``None`` if none was measured.
         reason: why, in one sentence.
-        command: what to go on with.
-        seconds: where the time went, by part.
+        command: what to go on with; empty where the pictures are no files.
+        seconds: where the time of this call went, by part; ``all`` by the clock.
     """
 
     source: str
@@ -245,7 +245,8 @@ class Comparison:
         yield f"time: {told}"
         if self.recommended is not None:
             yield self.reason
-            yield shlex.join(self.command)
+            if self.command:
+                yield shlex.join(self.command)
 
 
 _TITLES = (

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 Files: TypeAlias = Mapping[str, bytes]
 """Contents by path; empty where the paths themselves can be read."""
+
+Place: TypeAlias = Callable[[str | None], str | None]
 
 
 def packed(paths: Iterable[str | None]) -> dict[str, bytes]:
@@ -25,28 +26,30 @@ def packed(paths: Iterable[str | None]) -> dict[str, bytes]:
     return {path: Path(path).read_bytes() for path in paths if path and Path(path).is_file()}
 
 
-def place_of(path: str | None, files: Files) -> str | None:
-    """Where a file can be read in this process.
+@contextmanager
+def unpacked(files: Files) -> Generator[Place]:
+    """Put contents that came along into a folder that is there for a while.
 
     Args:
-        path: a path, or a word that is none.
-        files: contents that came along.
+        files: contents by path.
 
-    Returns:
-        The path, or that of a copy in the temporary folder, which is made once per machine.
+    Yields:
+        A function from a path to where it can be read in this process; words that are no paths
+        stay as they are.
 
     Example:
-        >>> place_of("imagenet", {}), Path(place_of("a/b.h5", {"a/b.h5": b"12"})).name
-        ('imagenet', 'b.h5')
+        >>> with unpacked({"a/b.h5": b"12"}) as place:
+        ...     Path(place("a/b.h5")).read_bytes(), place("imagenet"), place(None)
+        (b'12', 'imagenet', None)
     """
-    if path is None or path not in files:
-        return path
-    content = files[path]
-    digest = hashlib.blake2b(content, digest_size=12).hexdigest()
-    copy = Path(tempfile.gettempdir()) / f"inshape-{digest}" / Path(path).name
-    if not copy.exists():
-        copy.parent.mkdir(exist_ok=True)
-        unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
-        unfinished.write_bytes(content)
-        unfinished.replace(copy)
-    return str(copy)
+    if not files:
+        yield lambda path: path
+        return
+    with tempfile.TemporaryDirectory(prefix="inshape-") as folder:
+        copies: dict[str | None, str] = {}
+        for number, (path, content) in enumerate(files.items()):
+            copy = Path(folder) / str(number) / Path(path).name
+            copy.parent.mkdir()
+            copy.write_bytes(content)
+            copies[path] = str(copy)
+        yield lambda path: copies.get(path, path)

@@ -118,7 +118,7 @@ def compare(
         front=tuple(c.name for c in front_of(found)),
         recommended=chosen.name,
         reason=reason,
-        command=_command(chosen, shown, weights),
+        command=_command(chosen, shown, weights) if isinstance(source, str | Path) else (),
         seconds={
             **seconds,
             "pictures": round(shared.seconds, 2),

@@ -23,6 +23,7 @@ from ..features.forward import (
     LiteRunner,
     Setting,
     by_keras,
+    computes_shapes,
     converted,
     relative_difference,
     why_not_litert,
@@ -33,7 +34,7 @@ from ..heads import Head
 from ..shapes import InputShape
 from ..train.neck import build_for
 from .comparison import Candidate
-from .files import Files, place_of
+from .files import Files, Place, unpacked
 from .probe import accuracy_of, folds_of, probed
 
 _BATCH = 256
@@ -161,23 +162,31 @@ def measured(
     return noted.candidate, made
 
 
-def shape_of(candidate: Candidate, files: Files) -> InputShape:
-    """The shape to measure at: the candidate's own, or the network's where it takes any."""
+def shape_of(candidate: Candidate) -> InputShape:
+    """The shape to measure at: the candidate's own, or the network's where it takes any.
+
+    Args:
+        candidate: whose files can be read in this process.
+    """
     shape = InputShape.of(candidate.input_shape)
-    return shape if shape.is_static else _static(shape, _plan(candidate, files))
+    if shape.is_static:
+        return shape
+    with unpacked({}) as place:
+        return _static(shape, _plan(candidate, place))
 
 
 def _model(candidate: Candidate, job: Job, files: Files) -> tuple[keras.Model, InputShape]:
     keras.utils.set_random_seed(0)
-    made = _plan(candidate, files)
-    model = build_for(made, Head(classes=job.classes), place_of(job.weights, files))
+    with unpacked(files) as place:
+        made = _plan(candidate, place)
+        model = build_for(made, Head(classes=job.classes), place(job.weights))
     return model, _static(InputShape.of(candidate.input_shape), made)
 
 
-def _plan(candidate: Candidate, files: Files) -> BackbonePlan:
+def _plan(candidate: Candidate, place: Place) -> BackbonePlan:
     strategy: Any = candidate.strategy  # the plan refuses what is none
     return plan(
-        place_of(candidate.backbone, files) or candidate.backbone,
+        place(candidate.backbone) or candidate.backbone,
         candidate.input_shape,
         strategy=strategy,
         channels=_channels(candidate.channels),
@@ -198,8 +207,10 @@ def _files(model: keras.Model, shape: InputShape, job: Job) -> Made:
         features = _checked(model, shape)
     timed = None
     if job.latency:
+        # Shapes that the file itself computes would keep operators from the fast ones.
         fixed = model.input_shape[1:] == shape.as_tuple()
-        timed = features if features is not None and fixed else litert_file(model)
+        same = features is not None and fixed and not computes_shapes(features)
+        timed = features if same else litert_file(model)
     return Made(shape, features, timed)
 
 

@@ -134,7 +134,7 @@ class Halving:
         found: dict[str, InputShape] = {}
         for trial in trials:
             try:
-                found[trial.candidate.name] = shape_of(trial.candidate, {})
+                found[trial.candidate.name] = shape_of(trial.candidate)
             except InshapeError as error:
                 trial.candidate = trial.candidate.but(error=reason_of(error))
         return found

@@ -191,6 +191,20 @@ class _Interpreter:
         return np.concatenate(results)
 
 
+def computes_shapes(content: bytes) -> bool:
+    """Whether a LiteRT file computes the shape of a tensor when it runs.
+
+    Args:
+        content: of the file.
+    """
+    from ai_edge_litert.interpreter import (
+        Interpreter,  # pyright: ignore[reportMissingTypeStubs]
+    )
+
+    run: Any = Interpreter(model_content=content)
+    return any(operator["op_name"] == "SHAPE" for operator in run._get_ops_details())
+
+
 def why_not_litert() -> str:
     """Why frozen networks are not run by LiteRT here; empty if they are."""
     if keras.backend.backend() != "tensorflow":
