@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,36 +24,6 @@ from inshape.data.sources import open_source
 from inshape.errors import DataError, RequestError
 from inshape.evaluate.metrics import Score
 from inshape.shapes import InputShape
-
-layers = keras.layers
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Fine stripes that lie or stand: gone at 8 pixels, there at 32."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[:40, :32]
-    for name, way in (("lie", rows), ("stand", columns)):
-        (folder / name).mkdir()
-        for i in range(30):
-            level = 128 + 80 * np.sin(way * 1.2 + rng.uniform(0, 6))
-            pixels = np.clip(level + rng.normal(0, 25, level.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    keras.utils.set_random_seed(3)
-    image = keras.Input((32, 32, 1))
-    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
-    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu", name="stem")(x)
-    x = layers.Conv2D(16, 3, strides=2, padding="same", activation="relu", name="last")(x)
-    x = layers.GlobalAveragePooling2D()(x)
-    path = tmp_path_factory.mktemp("network") / "small.keras"
-    keras.Model(image, layers.Dense(5)(x), name="small").save(path)
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +249,7 @@ def test_finetuned_finalists_are_runs(photos, network, tmp_path):
     assert (folder / "model.keras").exists()
 
 
-def test_a_command_names_what_is_notusual_shapes():
+def test_a_command_names_what_is_not_usual():
     made = _command(candidate("net", 0.5, 1.0, channels="luma"), "photos", None)
     assert made[-8:] == (
         "--channels", "luma", "--backbone", "net", "--weights", "none", "--out", "runs/a",

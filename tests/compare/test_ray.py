@@ -10,43 +10,12 @@ import threading
 import time
 from pathlib import Path
 
-import keras
-import numpy as np
 import pytest
-from PIL import Image
 
 from inshape.compare import Candidate, compare
 from inshape.compare.files import packed, unpacked
 from inshape.compare.workers import workers
 from inshape.errors import RequestError
-
-layers = keras.layers
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[:40, :32]
-    for name, way in (("lie", rows), ("stand", columns)):
-        (folder / name).mkdir()
-        for i in range(30):
-            level = 128 + 80 * np.sin(way * 1.2 + rng.uniform(0, 6))
-            pixels = np.clip(level + rng.normal(0, 25, level.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    keras.utils.set_random_seed(3)
-    image = keras.Input((32, 24, 1))
-    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
-    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu", name="stem")(x)
-    x = layers.Conv2D(16, 3, strides=2, padding="same", activation="relu", name="last")(x)
-    path = tmp_path_factory.mktemp("network") / "small.keras"
-    keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)), name="small").save(path)
-    return str(path)
 
 
 def processes(word: str) -> set[int]:
@@ -93,7 +62,7 @@ def test_a_cluster_finds_what_this_process_finds_though_a_worker_is_killed(
     photos, network, cluster
 ):
     options = {
-        "shapes": ["32x24x1", "9x7x1"], "strategies": ["rebuild"], "backbones": [network],
+        "shapes": ["32x32x1", "9x8x1"], "strategies": ["rebuild"], "backbones": [network],
         "weights": None, "latency": False,
     }  # fmt: skip
     here = compare(photos, **options)

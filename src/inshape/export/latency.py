@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -22,7 +21,8 @@ from typing import TypeAlias
 import numpy as np
 
 from ..errors import InshapeError, RunError
-from .runtimes import Runner, load
+from .runtimes import load
+from .timing import repeated
 
 Latencies: TypeAlias = tuple[tuple[int, float, float], ...]
 """Threads, median and 95th percentile in milliseconds."""
@@ -96,7 +96,10 @@ def measure(asked: Sequence[tuple[Path, tuple[int, ...]]]) -> list[Latencies]:
             picture = np.random.default_rng(0).uniform(0, 255, (1, *shape)).astype(np.float32)
             for threads in counts:
                 times = taken.setdefault((number, threads), [])
-                times += _turn(load(path, threads=threads), picture)
+                run = load(path, threads=threads)
+                times += repeated(
+                    run, picture, warm_ups=_WARM_UPS, least=_LEAST_RUNS, seconds=_SECONDS
+                )
     return [
         tuple(
             (
@@ -108,18 +111,6 @@ def measure(asked: Sequence[tuple[Path, tuple[int, ...]]]) -> list[Latencies]:
         )
         for n in range(len(asked))
     ]
-
-
-def _turn(run: Runner, picture: np.ndarray) -> list[float]:
-    for _ in range(_WARM_UPS):
-        run(picture)
-    taken: list[float] = []
-    until = time.perf_counter() + _SECONDS
-    while len(taken) < _LEAST_RUNS or time.perf_counter() < until:
-        begun = time.perf_counter()
-        run(picture)
-        taken.append(1e3 * (time.perf_counter() - begun))
-    return taken
 
 
 if __name__ == "__main__":
