@@ -43,8 +43,25 @@ def front_of(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     return tuple(front)
 
 
+def finalists(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    """The candidates that are worth a whole training.
+
+    Args:
+        candidates: measured.
+        count: how many.
+
+    Returns:
+        The most accurate ones of the front, and then of the other contenders.
+    """
+    front = front_of(candidates)[::-1]
+    others = [c for c in candidates if c.is_contender and c not in front]
+    return [*front, *sorted(others, key=_accuracy, reverse=True)][:count]
+
+
 def recommended(candidates: Sequence[Candidate], limits: Limits) -> tuple[Candidate, str]:
     """The candidate to take: the fastest within one standard error of the best.
+
+    Where candidates were fine-tuned, that decides between them; otherwise the probe does.
 
     Args:
         candidates: all of them, measured.
@@ -59,6 +76,9 @@ def recommended(candidates: Sequence[Candidate], limits: Limits) -> tuple[Candid
     front = front_of(candidates)
     if not front:
         raise RequestError(_nothing(candidates, limits))
+    tuned = [c for c in candidates if c.is_contender and c.finetuned is not None]
+    if len(tuned) > 1:
+        return _of_finetuned(tuned)
     best = max(front, key=_accuracy)
     equal = [
         c
@@ -76,6 +96,30 @@ def recommended(candidates: Sequence[Candidate], limits: Limits) -> tuple[Candid
         f"{chosen.name}: {cost_of(chosen)[1]} instead of {cost_of(best)[1]} for "
         f"{best.name}, the most accurate{within}, and within a standard error of it "
         f"({chosen.accuracy} and {best.accuracy})."
+    )
+
+
+def _of_finetuned(tuned: Sequence[Candidate]) -> tuple[Candidate, str]:
+    """The fastest of those that were trained to the end and came near the best of them."""
+
+    def reached(c: Candidate) -> float:
+        return c.finetuned or 0.0
+
+    best = max(tuned, key=reached)
+    error = (reached(best) * (1 - reached(best)) / max(1, best.finetuned_on)) ** 0.5
+    chosen = min(
+        (c for c in tuned if reached(c) >= reached(best) - error), key=lambda c: cost_of(c)[0]
+    )
+    if chosen is best:
+        return chosen, (
+            f"{best.name}: the most accurate of {len(tuned)} once fine-tuned "
+            f"({reached(best):.3f}), and no cheaper one comes within a standard error of it "
+            f"({cost_of(best)[1]})."
+        )
+    return chosen, (
+        f"{chosen.name}: {cost_of(chosen)[1]} instead of {cost_of(best)[1]} for {best.name}, the "
+        f"most accurate of {len(tuned)} once fine-tuned, and within a standard error of it "
+        f"({reached(chosen):.3f} and {reached(best):.3f})."
     )
 
 

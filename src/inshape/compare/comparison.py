@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
+from ..errors import InshapeError, RequestError
 from ..evaluate.metrics import Score
 
 _COLUMNS = (
@@ -43,6 +44,7 @@ class Candidate:
         ram_bytes: peak activation memory with int8 values, estimated.
         seconds: what the measurements took, by part.
         finetuned: validation accuracy after fine-tuning, if it was done.
+        finetuned_on: pictures of that validation.
         dropped: why it was not measured to the end, if it was not.
         error: why it could not be measured at all.
     """
@@ -64,6 +66,7 @@ class Candidate:
     ram_bytes: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     finetuned: float | None = None
+    finetuned_on: int = 0
     dropped: str | None = None
     error: str | None = None
 
@@ -110,6 +113,22 @@ class Candidate:
     def but(self, **changes: Any) -> Candidate:
         """The same candidate with some fields changed."""
         return replace(self, **changes)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a candidate could not be measured, in one line.
+
+    Args:
+        error: what was raised.
+
+    Example:
+        >>> reason_of(MemoryError("no more"))
+        'MemoryError: no more'
+    """
+    if isinstance(error, InshapeError):
+        return str(error)
+    first = (str(error).strip().splitlines() or [""])[0][:200]
+    return f"{type(error).__name__}: {first}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +192,6 @@ class Comparison:
         Raises:
             RequestError: if pandas is not installed.
         """
-        from ..errors import RequestError
-
         try:
             import pandas as pd
         except ImportError:

@@ -15,7 +15,7 @@ from ..runs import write_json
 from ..shapes import InputShape, ShapeLike
 from ..train.front import resume, train
 from ..train.show import Show
-from .choose import front_of, recommended
+from .choose import finalists, front_of, recommended
 from .comparison import Candidate, Comparison
 from .limits import Limits
 from .measure import Job
@@ -67,7 +67,8 @@ def compare(
         weights: as in `inshape.adapt`, for every backbone.
         limits: what the device allows.
         out: a folder for what is finished; the next call with it goes on from there.
-        finetune: how many of the best are trained to the end as well; needs ``out``.
+        finetune: how many finalists are trained to the end as well, which then decides between
+            them; the front's most accurate ones, before any others; needs ``out``.
         pictures: the most that are used, the same share of every class.
         latency: whether candidates are timed.
         seed: of the pictures and folds.
@@ -173,8 +174,8 @@ def _finetuned(
     show: bool,
     store: CandidateStore,
 ) -> list[Candidate]:
-    """Train the best candidates to the end, each into a run folder of its own."""
-    chosen = [c for c in candidates if c.is_contender][:count]
+    """Train the finalists to the end, each into a run folder of its own."""
+    chosen = finalists(candidates, count)
     found = list(candidates)
     for c in chosen:
         folder = out / "runs" / store.key(c)[:12]
@@ -193,7 +194,11 @@ def _finetuned(
                     seed=seed,
                     show=show,
                 )
-            done = c.but(finetuned=run.record["metrics"]["validation"]["accuracy"])
+            record = run.record
+            done = c.but(
+                finetuned=record["metrics"]["validation"]["accuracy"],
+                finetuned_on=sum(record["data"]["validation"].values()),
+            )
             store.keep(done)
             found[found.index(c)] = done
     return found

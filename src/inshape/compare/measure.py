@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapt import BackbonePlan, plan
-from ..errors import InshapeError
 from ..export.convert import litert_file
 from ..features.cut import head_cut, section
 from ..features.forward import (
@@ -33,7 +32,7 @@ from ..graph.read import read
 from ..heads import Head
 from ..shapes import InputShape
 from ..train.neck import build_for
-from .comparison import Candidate
+from .comparison import Candidate, reason_of
 from .files import Files, Place, unpacked
 from .probe import accuracy_of, folds_of, probed
 
@@ -268,22 +267,6 @@ class _Notes:
         seconds: Mapping[str, float] = self.candidate.seconds
         taken = seconds.get(name, 0.0) + time.perf_counter() - begun
         self.change(seconds={**seconds, name: round(taken, 3)})
-
-
-def reason_of(error: BaseException) -> str:
-    """A failure in one line.
-
-    Args:
-        error: what was raised.
-
-    Example:
-        >>> reason_of(MemoryError("no more"))
-        'MemoryError: no more'
-    """
-    if isinstance(error, InshapeError):
-        return str(error)
-    first = (str(error).strip().splitlines() or [""])[0][:200]
-    return f"{type(error).__name__}: {first}"
 
 
 def _channels(text: str) -> Any:

@@ -13,9 +13,8 @@ from ..shapes import InputShape
 from ..train.show import Show
 from .choose import answers_of, cost_of
 from .comparison import Candidate
-from .files import Files
 from .limits import Limits
-from .measure import Job, Made, built, measured, reason_of, shape_of
+from .measure import Job, Made, built, measured, shape_of
 from .pictures import Pictures
 from .probe import LEVEL, folds_of, is_worse
 from .store import CandidateStore
@@ -44,7 +43,7 @@ class Halving:
         limits: what the device allows.
         job: what is the same for all candidates.
         workers: who measures.
-        files: that they need.
+        files: that they need, shared with the workers.
         output: tells how far the work is.
     """
 
@@ -53,7 +52,7 @@ class Halving:
     limits: Limits
     job: Job
     workers: Workers
-    files: Files
+    files: Any
     output: Show
     _shared: dict[InputShape, Any] = field(default_factory=dict[InputShape, Any])
 
@@ -86,8 +85,7 @@ class Halving:
 
     def _cost(self, trials: Sequence[_Trial]) -> None:
         todo = [t for t in trials if self._needs_building(t.candidate)]
-        job, files = self.workers.share(self.job), self.workers.share(self.files)
-        calls = ((trial.candidate, job, files) for trial in todo)
+        calls = ((trial.candidate, self.job, self.files) for trial in todo)
         with self.output.bar("costs") as told:
             for done, (number, candidate, state) in enumerate(self.workers.run(built, calls), 1):
                 todo[number].candidate, todo[number].state = candidate, state
@@ -136,14 +134,14 @@ class Halving:
             try:
                 found[trial.candidate.name] = shape_of(trial.candidate)
             except InshapeError as error:
-                trial.candidate = trial.candidate.but(error=reason_of(error))
+                trial.candidate = trial.candidate.but(error=str(error))
         return found
 
     def _probe(self, trials: Sequence[_Trial], shapes: dict[str, InputShape], count: int) -> None:
         """Probe whatever goes on, on so many pictures, unless that is known."""
         todo = [t for t in trials if t.goes_on and t.candidate.pictures < count]
         share = self.workers.share
-        labels, job, files = share(self.pictures.labels), share(self.job), share(self.files)
+        labels, job, files = share(self.pictures.labels), self.job, self.files
 
         def pixels(trial: _Trial) -> Any:
             shape = shapes[trial.candidate.name]

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
 
 from ..errors import RequestError
-from .comparison import Candidate
-from .files import Files, packed
+from .comparison import Candidate, reason_of
+from .files import packed
 
 Work: TypeAlias = Callable[..., tuple[Candidate, Any]]
 """Takes a candidate first and hands back the candidate, measured, and what to go on with."""
@@ -103,13 +103,15 @@ class Cluster:
             try:
                 yield number, ray.get(done), state
             except ray.exceptions.RayError as error:
-                first = str(error).strip().splitlines()[0][:200]
-                reason = f"its worker failed {_RETRIES + 1} times ({type(error).__name__}: {first})"
+                cause = getattr(error, "cause", None)  # what the work raised; that is not repeated
+                reason = reason_of(cause or error)
+                if cause is None:
+                    reason = f"its worker failed {_RETRIES + 1} times ({reason})"
                 yield number, candidates[number].but(error=reason), None
 
 
 @contextmanager
-def workers(address: str | None, paths: Iterable[str | None]) -> Generator[tuple[Workers, Files]]:
+def workers(address: str | None, paths: Iterable[str | None]) -> Generator[tuple[Workers, Any]]:
     """Who measures, ready to begin.
 
     Args:
@@ -118,7 +120,7 @@ def workers(address: str | None, paths: Iterable[str | None]) -> Generator[tuple
         paths: files that candidates need; a cluster's machines may not have them.
 
     Yields:
-        The workers, and the files as they are to be passed on.
+        The workers, and the files' contents as they are to be passed on, shared already.
 
     Raises:
         RequestError: if Ray is not installed or does not answer.
@@ -128,7 +130,8 @@ def workers(address: str | None, paths: Iterable[str | None]) -> Generator[tuple
         return
     ray, own = _connected(address)
     try:
-        yield Cluster(ray), packed(paths)
+        cluster = Cluster(ray)
+        yield cluster, cluster.share(packed(paths))
     finally:
         if own:
             ray.shutdown()
