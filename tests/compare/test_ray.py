@@ -132,3 +132,6 @@ def test_a_cluster_that_does_not_answer(monkeypatch):
     text = "--ray 10.0.0.7:6379: no cluster answers (nobody at 10.0.0.7:6379); expected one at"
     with pytest.raises(RequestError, match=re.escape(text)), workers("10.0.0.7:6379", []):
         pass
+    text = "--ray: Ray cannot be started here (nobody at local); expected it to start within half a"
+    with pytest.raises(RequestError, match=re.escape(text)), workers("local", []):
+        pass

@@ -161,6 +161,11 @@ def _connected(address: str) -> tuple[Any, bool]:
             ray.init(address=address, **options)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError, by the kind of address
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if address == LOCAL:
+            raise RequestError(
+                f"--ray: Ray cannot be started here ({first}); expected it to start within half a "
+                "minute; try again when the machine has time, or leave --ray out"
+            ) from error
         raise RequestError(
             f"--ray {address}: no cluster answers ({first}); expected one at that address; start "
             "one with ray start --head, or say --ray alone for this machine's cores"
