@@ -27,8 +27,8 @@ from .timing import repeated
 Latencies: TypeAlias = tuple[tuple[int, float, float], ...]
 """Threads, median and 95th percentile in milliseconds."""
 
-_TURNS = 4
-_SECONDS = 0.12
+_TURNS = 3
+_SECONDS = 0.1
 _LEAST_RUNS = 6
 _WARM_UPS = 3
 
