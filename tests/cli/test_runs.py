@@ -240,9 +240,9 @@ def test_limits_without_auto_are_refused(call, photos, tmp_path):
 
 
 def test_the_input_is_chosen_by_the_pictures(call, photos, tmp_path, monkeypatch):
-    from inshape.compare import front
+    from inshape.compare import usual
 
-    monkeypatch.setattr(front, "_SIDES", (32, 64))
+    monkeypatch.setattr(usual, "_SIDES", (32, 64))
     answer = call(
         "train", photos, "--input", "auto", "--max-macs", "100M", "--out", tmp_path / "a",
         *SMALL, *QUICK, "--json",

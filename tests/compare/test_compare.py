@@ -4,50 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
+import time
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from inshape.compare import Candidate, Comparison, Limits, compare
 from inshape.compare import measure as measuring
-from inshape.compare.choose import front_of, recommended
-from inshape.compare.front import _command, _usual
-from inshape.compare.probe import folds_of, is_worse, probed
+from inshape.compare import pictures as ordering
+from inshape.compare.usual import usual_shapes
 from inshape.data.sources import open_source
 from inshape.errors import DataError, RequestError
-from inshape.evaluate.metrics import Score
-
-layers = keras.layers
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Fine stripes that lie or stand: gone at 8 pixels, there at 32."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[:40, :32]
-    for name, way in (("lie", rows), ("stand", columns)):
-        (folder / name).mkdir()
-        for i in range(30):
-            level = 128 + 80 * np.sin(way * 1.2 + rng.uniform(0, 6))
-            pixels = np.clip(level + rng.normal(0, 25, level.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    keras.utils.set_random_seed(3)
-    image = keras.Input((32, 32, 1))
-    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
-    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu", name="stem")(x)
-    x = layers.Conv2D(16, 3, strides=2, padding="same", activation="relu", name="last")(x)
-    x = layers.GlobalAveragePooling2D()(x)
-    path = tmp_path_factory.mktemp("network") / "small.keras"
-    keras.Model(image, layers.Dense(5)(x), name="small").save(path)
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -148,72 +119,6 @@ def test_limits_that_nothing_meets_say_what_is_needed(photos, network):
         )  # fmt: skip
 
 
-def candidate(name, accuracy, latency, right="", **more):
-    return Candidate(
-        name, "8x8x1", "rebuild", accuracy=Score(accuracy, accuracy, accuracy), right=right,
-        latency_ms=latency, **more,
-    )  # fmt: skip
-
-
-def test_the_front_holds_what_none_beats_in_both():
-    found = [
-        candidate("slow", 0.9, 5.0), candidate("fast", 0.7, 1.0), candidate("beaten", 0.65, 2.0),
-        candidate("over", 0.99, 0.1, dropped="over"), candidate("same", 0.7, 1.5),
-    ]  # fmt: skip
-    assert [c.backbone for c in front_of(found)] == ["fast", "slow"]
-
-
-def test_the_fastest_of_equals_is_recommended():
-    right = "1" * 90 + "0" * 10
-    near = "1" * 89 + "0" * 11
-    far = "1" * 50 + "0" * 50
-    slow, fast, bad = (
-        candidate("slow", 0.9, 5.0, right),
-        candidate("fast", 0.89, 2.0, near),
-        candidate("bad", 0.5, 1.0, far),
-    )
-    chosen, reason = recommended([slow, fast, bad], Limits())
-    assert chosen is fast
-    assert "2.00 ms instead of 5.00 ms for slow" in reason
-    chosen, reason = recommended([slow, bad], Limits(latency_ms=9))
-    assert chosen is slow
-    assert "the most accurate within the limits" in reason
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "option"),
-    [
-        ("latency_ms", "5 minutes", "--max-latency"), ("macs", "many", "--max-macs"),
-        ("size_bytes", "1 ms", "--max-size"), ("ram_bytes", "", "--max-ram"),
-    ],
-)  # fmt: skip
-def test_amounts_that_cannot_be_read(name, text, option):
-    with pytest.raises(RequestError, match=re.escape(f"{option} {text!r} is no amount; write")):
-        Limits.of(**{name: text})
-
-
-def test_accuracy_is_a_share():
-    with pytest.raises(RequestError, match="--min-accuracy 80; expected 0 to 1"):
-        Limits.of(accuracy=80)
-
-
-def test_folds_are_the_same_for_all_and_whole():
-    labels = np.array([0] * 12 + [1] * 3)
-    folds = folds_of(labels, 4)
-    assert len(folds) == 3
-    assert sorted(np.concatenate(folds).tolist()) == list(range(15))
-    assert all((labels[f] == 1).sum() == 1 for f in folds)
-    for one, other in zip(folds, folds_of(labels, 4), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_noise_is_probed_at_chance(rng):
-    labels = np.arange(200) % 2
-    right = probed(rng.normal(size=(200, 5)), labels, folds_of(labels, 0))
-    assert 0.35 < right.mean() < 0.65
-    assert not is_worse(right, ~right) or not is_worse(~right, right)
-
-
 def test_a_class_of_one_picture_is_refused(photos, tmp_path, network):
     for label, count in (("a", 4), ("b", 1)):
         (tmp_path / label).mkdir()
@@ -228,18 +133,13 @@ def test_unreadable_and_missing_pictures_are_refused(tmp_path, network):
         (tmp_path / label).mkdir()
         for i in range(3):
             (tmp_path / label / f"{i}.png").write_bytes(b"no picture" + label.encode() + bytes([i]))
-    with pytest.raises((DataError, RequestError)):
-        compare(tmp_path, shapes=["32x32x1"], backbones=[network], weights=None)
-
-
-def test_usual_shapes_follow_the_pictures(tmp_path, photos):
-    assert [str(s) for s in _usual(open_source(photos))] == ["64x64x1"]
-    for label in ("a", "b"):
-        (tmp_path / label).mkdir()
-        Image.new("RGB", (640, 360)).save(tmp_path / label / f"{label}.png")
-    shapes = [str(s) for s in _usual(open_source(tmp_path))]
-    assert shapes[0] == "64x96x3"
-    assert all(h < w for h, w in ((int(a), int(b)) for a, b, _ in (s.split("x") for s in shapes)))
+    with pytest.raises(DataError, match="no readable pictures: 6 of 6 pictures cannot be read; "):
+        compare(
+            tmp_path, shapes=["32x32x1"], strategies=["rebuild"], backbones=[network],
+            weights=None, latency=False,
+        )  # fmt: skip
+    with pytest.raises(DataError, match="no picture's size can be read; expected at least one"):
+        compare(tmp_path, backbones=[network], weights=None)
 
 
 def test_a_comparison_is_a_frame_and_a_table_in_a_notebook(found):
@@ -267,14 +167,112 @@ def test_finetuned_finalists_are_runs(photos, network, tmp_path):
     assert (folder / "model.keras").exists()
 
 
-def test_a_command_names_what_is_not_usual():
-    made = _command(candidate("net", 0.5, 1.0, channels="luma"), "photos", None)
-    assert made[-8:] == (
-        "--channels", "luma", "--backbone", "net", "--weights", "none", "--out", "runs/a",
-    )  # fmt: skip
-
-
 def test_json_has_no_long_rows_of_answers(found):
     made, _ = found
     assert isinstance(made, Comparison)
     assert "right" not in json.dumps(made.as_dict())
+
+
+def test_what_the_first_round_dropped_stays_dropped(photos, network, tmp_path, monkeypatch):
+    monkeypatch.setattr(ordering, "_FIRST_ROUND", 40)
+    worse = {"8x8x1"}
+    original = measuring.probed
+
+    def doctored(rows, labels, folds, **more):
+        right = original(rows, labels, folds, **more)
+        return np.zeros_like(right) if worse_now[0] in worse else np.ones_like(right)
+
+    worse_now = [""]
+    run = measuring._runner
+
+    def seen(candidate, *rest):
+        worse_now[0] = candidate.input_shape
+        asked.append((candidate.input_shape, candidate.pictures))
+        return run(candidate, *rest)
+
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(measuring, "probed", doctored)
+    monkeypatch.setattr(measuring, "_runner", seen)
+    options = {
+        "candidates": [Candidate(network, s, "rebuild") for s in ("16x16x1", "8x8x1", "12x12x1")],
+        "weights": None, "out": tmp_path / "a", "latency": False,
+    }  # fmt: skip
+    worse |= {"16x16x1"}
+    made = compare(photos, **options)
+    found = {c.input_shape: c for c in made.candidates}
+    assert set(asked) == {
+        ("16x16x1", 0), ("8x8x1", 0), ("12x12x1", 0), ("12x12x1", 40), ("8x8x1", 40),
+    }  # fmt: skip
+    assert found["16x16x1"].dropped == (
+        f"worse than {found['12x12x1'].name} on 40 pictures, and no faster"
+    )
+    assert (len(found["16x16x1"].first), found["16x16x1"].pictures) == (40, 40)
+    assert (len(found["12x12x1"].first), found["12x12x1"].pictures) == (40, 60)
+    asked.clear()
+    again = compare(photos, **options)
+    assert not asked
+    told = {c.input_shape: (c.dropped, c.accuracy, c.right) for c in again.candidates}
+    assert told == {c.input_shape: (c.dropped, c.accuracy, c.right) for c in made.candidates}
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_for_all(photos, network, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "lie" / "07.png").write_bytes(b"\x89PNG no more")
+    options = {
+        "strategies": ["rebuild"], "backbones": [network], "weights": None, "latency": False,
+        "out": tmp_path / "a",
+    }  # fmt: skip
+    made = compare(tmp_path / "photos", shapes=["9x8x1", "16x16x1"], **options)
+    assert made.pictures == 59
+    assert {(c.pictures, c.error) for c in made.candidates} == {(59, None)}
+    again = compare(tmp_path / "photos", shapes=["9x8x1"], **options)
+    assert again.seconds["pictures"] == 0.0
+    assert (
+        again.candidates[0].right
+        == {c.name: c.right for c in made.candidates}[again.candidates[0].name]
+    )
+
+
+def test_a_class_of_two_pictures_all_of_one_size(tmp_path, network):
+    for label, count in (("a", 12), ("b", 2)):
+        (tmp_path / label).mkdir()
+        for i in range(count):
+            Image.new("L", (9, 9), 100 * (label == "b") + i).save(tmp_path / label / f"{i}.png")
+    made = compare(
+        tmp_path, shapes=["32x32x1"], strategies=["rebuild"], backbones=[network], weights=None,
+        latency=False,
+    )  # fmt: skip
+    (one,) = made.candidates
+    assert (one.error, one.pictures) == (None, 14)
+    assert [str(s) for s in usual_shapes(open_source(tmp_path))] == ["64x64x1"]
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on(photos, network, tmp_path):
+    out = tmp_path / "a"
+    code = f"""
+import inshape, sys, time
+from inshape.compare import measure
+original = measure.build_for
+measure.build_for = lambda plan, *rest: (
+    original(plan, *rest) if str(plan.input_shape) == "9x8x1" else time.sleep(600)
+)
+inshape.compare({str(photos)!r}, shapes=["9x8x1", "16x16x1"], strategies=["rebuild"],
+    backbones=[{network!r}], weights=None, latency=False, out={str(out)!r})
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    until = time.monotonic() + 500
+    while not list(out.glob("candidates/*.json")) and time.monotonic() < until:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (first,) = out.glob("candidates/*.json")
+    stamp = json.loads(first.read_text())["seconds"]["build"]
+    made = compare(
+        photos, shapes=["9x8x1", "16x16x1"], strategies=["rebuild"], backbones=[network],
+        weights=None, latency=False, out=out,
+    )  # fmt: skip
+    found = {c.input_shape: c for c in made.candidates}
+    assert found["9x8x1"].seconds["build"] == stamp
+    assert {c.pictures for c in made.candidates} == {60}

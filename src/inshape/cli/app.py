@@ -20,6 +20,7 @@ from .evaluate import evaluate
 from .export import bench, export
 from .inspect import inspect
 from .models import models
+from .options import with_address
 from .predict import predict
 from .train import train
 
@@ -75,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     # TensorFlow's own notes on the machine would bury the answer.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if "--debug" in arguments else "3")
-    words = list(arguments) or ["--help"]
+    words = with_address(arguments) or ["--help"]
     try:
         if for_named_shell(words):
             return 0

@@ -20,8 +20,9 @@ def compare(
         typer.Option(metavar="SHAPES", help="With commas; by default what suits the pictures."),
     ] = None,
     strategies: Annotated[
-        str, typer.Option(metavar="NAMES", help="With commas.")
-    ] = "rebuild,restride",
+        str | None,
+        typer.Option(metavar="NAMES", help="With commas; by default what suits each shape."),
+    ] = None,
     backbones: Annotated[
         str, typer.Option(metavar="NAMES", help="With commas.")
     ] = "MobileNetV3Large-minimalistic",
@@ -46,6 +47,14 @@ def compare(
         typer.Option(metavar="FOLDER", help="Keeps what is finished; a second call goes on."),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of pictures and folds.")] = 0,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="Measure on the workers of a Ray cluster: auto for the one that runs here, "
+            "host:port, or none for one of this machine's cores.",
+        ),
+    ] = None,
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
@@ -56,7 +65,7 @@ def compare(
         found = measure(
             pictures,
             shapes=options.words_of(shapes) if shapes is not None else None,
-            strategies=options.words_of(strategies),
+            strategies=options.words_of(strategies) if strategies is not None else None,
             backbones=options.words_of(backbones),
             channels=options.words_of(channels),
             weights=options.weights_of(weights),
@@ -66,6 +75,7 @@ def compare(
             pictures=most,
             latency=latency,
             seed=seed,
+            ray=ray,
             show=True,
         )
         told.answer(found, found.as_dict())

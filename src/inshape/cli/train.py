@@ -167,6 +167,7 @@ def train(
                 check_new(out)
                 found = compare(
                     pictures,
+                    strategies=None if strategy == "auto" else [strategy],
                     backbones=[backbone],
                     channels=[channels],
                     weights=options.weights_of(weights),

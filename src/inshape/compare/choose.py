@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 from ..errors import RequestError
 from .comparison import Candidate
 from .limits import Limits, amount
-from .probe import is_worse
+from .probe import is_close
 
 
-def answers_of(candidate: Candidate) -> NDArray[np.bool_]:
-    """Which pictures a candidate answered rightly."""
-    return np.frombuffer(candidate.right.encode("ascii"), np.uint8) == ord("1")
+def answers_of(right: str) -> NDArray[np.bool_]:
+    """A candidate's ``right`` or ``first`` as truth values.
+
+    Example:
+        >>> answers_of("01").tolist()
+        [False, True]
+    """
+    return np.frombuffer(right.encode("ascii"), np.uint8) == ord("1")
 
 
 def front_of(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -31,15 +36,32 @@ def front_of(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     known = [c for c in candidates if c.is_contender]
     best = -1.0
     front: list[Candidate] = []
-    for c in sorted(known, key=lambda c: (_cost(c)[0], -_accuracy(c))):
+    for c in sorted(known, key=lambda c: (cost_of(c)[0], -_accuracy(c))):
         if _accuracy(c) > best:
             front.append(c)
             best = _accuracy(c)
     return tuple(front)
 
 
+def finalists(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    """The candidates that are worth a whole training.
+
+    Args:
+        candidates: measured.
+        count: how many.
+
+    Returns:
+        The most accurate ones of the front, and then of the other contenders.
+    """
+    front = front_of(candidates)[::-1]
+    others = [c for c in candidates if c.is_contender and c not in front]
+    return [*front, *sorted(others, key=_accuracy, reverse=True)][:count]
+
+
 def recommended(candidates: Sequence[Candidate], limits: Limits) -> tuple[Candidate, str]:
-    """The candidate to take: the fastest that is not significantly worse than the best.
+    """The candidate to take: the fastest within one standard error of the best.
+
+    Where candidates were fine-tuned, that decides between them; otherwise the probe does.
 
     Args:
         candidates: all of them, measured.
@@ -54,28 +76,62 @@ def recommended(candidates: Sequence[Candidate], limits: Limits) -> tuple[Candid
     front = front_of(candidates)
     if not front:
         raise RequestError(_nothing(candidates, limits))
+    tuned = [c for c in candidates if c.is_contender and c.finetuned is not None]
+    if len(tuned) > 1:
+        return _of_finetuned(tuned)
     best = max(front, key=_accuracy)
     equal = [
         c
         for c in front
-        if len(c.right) == len(best.right) and not is_worse(answers_of(c), answers_of(best))
+        if len(c.right) == len(best.right) and is_close(answers_of(c.right), answers_of(best.right))
     ]
     chosen = equal[0] if equal else best
     within = " within the limits" if limits.is_any else ""
     if chosen is best:
         return chosen, (
             f"{best.name}: the most accurate{within} ({best.accuracy}), and no cheaper one comes "
-            f"within chance of it ({_cost(best)[1]})."
+            f"within a standard error of it ({cost_of(best)[1]})."
         )
     return chosen, (
-        f"{chosen.name}: {_cost(chosen)[1]} instead of {_cost(best)[1]} for "
-        f"{best.name}, the most accurate{within}, and no worse beyond chance ({chosen.accuracy} "
-        f"and {best.accuracy})."
+        f"{chosen.name}: {cost_of(chosen)[1]} instead of {cost_of(best)[1]} for "
+        f"{best.name}, the most accurate{within}, and within a standard error of it "
+        f"({chosen.accuracy} and {best.accuracy})."
     )
 
 
-def _cost(candidate: Candidate) -> tuple[float, str]:
-    """What a candidate takes, and the same in words."""
+def _of_finetuned(tuned: Sequence[Candidate]) -> tuple[Candidate, str]:
+    """The fastest of those that were trained to the end and came near the best of them."""
+
+    def reached(c: Candidate) -> float:
+        return c.finetuned or 0.0
+
+    best = max(tuned, key=reached)
+    error = (reached(best) * (1 - reached(best)) / max(1, best.finetuned_on)) ** 0.5
+    chosen = min(
+        (c for c in tuned if reached(c) >= reached(best) - error), key=lambda c: cost_of(c)[0]
+    )
+    if chosen is best:
+        return chosen, (
+            f"{best.name}: the most accurate of {len(tuned)} once fine-tuned "
+            f"({reached(best):.3f}), and no cheaper one comes within a standard error of it "
+            f"({cost_of(best)[1]})."
+        )
+    return chosen, (
+        f"{chosen.name}: {cost_of(chosen)[1]} instead of {cost_of(best)[1]} for {best.name}, the "
+        f"most accurate of {len(tuned)} once fine-tuned, and within a standard error of it "
+        f"({reached(chosen):.3f} and {reached(best):.3f})."
+    )
+
+
+def cost_of(candidate: Candidate) -> tuple[float, str]:
+    """What a candidate takes: its latency, or its MACs where it was not timed.
+
+    Args:
+        candidate: with its costs.
+
+    Returns:
+        Milliseconds or operations, and the same in words.
+    """
     name = "macs" if candidate.latency_ms is None else "latency_ms"
     value = float(getattr(candidate, name) or 0)
     return value, amount(name, value)

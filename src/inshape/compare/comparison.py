@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
+from ..errors import InshapeError, RequestError
 from ..evaluate.metrics import Score
 
 _COLUMNS = (
@@ -33,6 +34,7 @@ class Candidate:
         accuracy: of a linear classifier on the frozen features, cross-validated.
         pictures: that the accuracy was measured on.
         right: for each of those pictures ``1`` if it was answered rightly, in a fixed order.
+        first: the same of the first round's pictures, where there was a second round or was to be.
         latency_ms: for one picture, LiteRT float32, one thread, median.
         latencies: threads, median and 95th percentile in milliseconds.
         macs: multiply-accumulate operations for one picture.
@@ -42,6 +44,7 @@ class Candidate:
         ram_bytes: peak activation memory with int8 values, estimated.
         seconds: what the measurements took, by part.
         finetuned: validation accuracy after fine-tuning, if it was done.
+        finetuned_on: pictures of that validation.
         dropped: why it was not measured to the end, if it was not.
         error: why it could not be measured at all.
     """
@@ -53,6 +56,7 @@ class Candidate:
     accuracy: Score | None = None
     pictures: int = 0
     right: str = ""
+    first: str = ""
     latency_ms: float | None = None
     latencies: tuple[tuple[int, float, float], ...] = ()
     macs: int | None = None
@@ -62,6 +66,7 @@ class Candidate:
     ram_bytes: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     finetuned: float | None = None
+    finetuned_on: int = 0
     dropped: str | None = None
     error: str | None = None
 
@@ -110,6 +115,22 @@ class Candidate:
         return replace(self, **changes)
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a candidate could not be measured, in one line.
+
+    Args:
+        error: what was raised.
+
+    Example:
+        >>> reason_of(MemoryError("no more"))
+        'MemoryError: no more'
+    """
+    if isinstance(error, InshapeError):
+        return str(error)
+    first = (str(error).strip().splitlines() or [""])[0][:200]
+    return f"{type(error).__name__}: {first}"
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """All candidates and the one to take.
@@ -122,8 +143,8 @@ class Comparison:
         front: names of the candidates that none is both faster and better than.
         recommended: the name of the one to take; ``None`` if none was measured.
         reason: why, in one sentence.
-        command: what to go on with.
-        seconds: where the time went, by part.
+        command: what to go on with; empty where the pictures are no files.
+        seconds: where the time of this call went, by part; ``all`` by the clock.
     """
 
     source: str
@@ -148,7 +169,8 @@ class Comparison:
             "pictures": self.pictures,
             "weights": self.weights,
             "candidates": [
-                {k: v for k, v in c.as_dict().items() if k != "right"} for c in self.candidates
+                {k: v for k, v in c.as_dict().items() if k not in ("right", "first")}
+                for c in self.candidates
             ],
             "front": list(self.front),
             "recommendation": None
@@ -170,8 +192,6 @@ class Comparison:
         Raises:
             RequestError: if pandas is not installed.
         """
-        from ..errors import RequestError
-
         try:
             import pandas as pd
         except ImportError:
@@ -242,7 +262,8 @@ class Comparison:
         yield f"time: {told}"
         if self.recommended is not None:
             yield self.reason
-            yield shlex.join(self.command)
+            if self.command:
+                yield shlex.join(self.command)
 
 
 _TITLES = (

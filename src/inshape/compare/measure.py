@@ -1,12 +1,13 @@
-"""Measures one candidate: its costs, its latency and its probe."""
+"""Measures one candidate: its costs and its probe, in functions that any process can run."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,221 +15,258 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapt import BackbonePlan, plan
-from ..data.batches import Batches
-from ..data.catalogue import Catalogue
-from ..data.prepare import Preparation
-from ..errors import InshapeError
-from ..export.convert import convert
-from ..export.formats import FORMATS
-from ..export.timing import timed
+from ..export.convert import litert_file
 from ..features.cut import head_cut, section
-from ..features.forward import Forward
+from ..features.forward import (
+    TOLERANCE,
+    LiteRunner,
+    Setting,
+    by_keras,
+    computes_shapes,
+    converted,
+    relative_difference,
+    why_not_litert,
+)
 from ..geometry.stages import geometry
 from ..graph.read import read
 from ..heads import Head
 from ..shapes import InputShape
 from ..train.neck import build_for
-from .comparison import Candidate
+from .comparison import Candidate, reason_of
+from .files import Files, Place, unpacked
 from .probe import accuracy_of, folds_of, probed
 
-_SAMPLE = 32
-_BATCH = 64
+_BATCH = 256
+_CALL = 8
+_CHECKED = 4
 _LOGITS = "head_logits"
 
 
-class Pictures:
-    """The pictures at every size that a candidate wants, each decoded once.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is the same for every candidate.
 
     Attributes:
-        seconds: spent on decoding.
+        weights: as in `inshape.adapt`.
+        classes: of the pictures.
+        seed: of the folds.
+        threads: that a candidate's measurement may use; ``None`` for one per core.
+        latency: whether candidates are timed.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        """Nothing is decoded before it is asked for.
-
-        Args:
-            catalogue: labelled pictures.
-        """
-        self._catalogue = catalogue
-        self._kept: dict[InputShape, NDArray[Any]] = {}
-        self.seconds = 0.0
+    weights: str | None
+    classes: int
+    seed: int
+    threads: int | None
+    latency: bool
 
     @property
-    def labels(self) -> NDArray[np.int32]:
-        """Their classes."""
-        return self._catalogue.labels
-
-    @property
-    def classes(self) -> int:
-        """How many classes there are."""
-        return len(self._catalogue.class_names)
-
-    def at(self, shape: InputShape) -> NDArray[Any]:
-        """All pictures at a static shape, in the catalogue's order.
-
-        Args:
-            shape: height, width and channels.
-
-        Returns:
-            ``(pictures, *shape)`` in [0, 255], as bytes where that loses nothing.
-        """
-        if shape not in self._kept:
-            begun = time.perf_counter()
-            batches = Batches.open(self._catalogue, Preparation.of(shape))
-            if len(batches.catalogue) != len(self._catalogue):  # the rest cannot be read
-                self._catalogue = batches.catalogue
-                self._kept.clear()
-            self._kept[shape] = np.concatenate([p for p, _ in batches.iterate(None, 256)])
-            self.seconds += time.perf_counter() - begun
-        return self._kept[shape]
+    def cores(self) -> int:
+        """How many threads there are."""
+        return self.threads or os.cpu_count() or 1
 
 
-class Trial:
-    """A candidate under measurement; its features are kept between the rounds.
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """What a candidate's measurement goes on with.
 
     Attributes:
-        candidate: what is known of it so far.
+        shape: at which it is measured.
+        features: a LiteRT file that puts out its features first; ``None`` where Keras computes
+            them.
+        timed: a LiteRT file of what the user would put on a device; ``None`` if it is not timed.
+        rows: the features of the pictures so far.
     """
 
-    def __init__(
-        self, candidate: Candidate, weights: str | Path | None, pictures: Pictures
-    ) -> None:
-        """Nothing is built before it is asked for.
+    shape: InputShape
+    features: bytes | None = None
+    timed: bytes | None = None
+    rows: NDArray[np.float32] | None = None
 
-        Args:
-            candidate: what to measure.
-            weights: as in `inshape.adapt`.
-            pictures: what to measure on.
-        """
-        self.candidate = candidate
-        self._weights = weights
-        self._pictures = pictures
-        self._rows: NDArray[np.float32] | None = None
-        self._done = 0
-        self._forward: Forward | None = None
-        self._model: keras.Model | None = None
 
-    def cost(self, *, latency: bool) -> None:
-        """Build the model and find out what it costs.
+def built(candidate: Candidate, job: Job, files: Files) -> tuple[Candidate, Made | None]:
+    """Build a candidate's model, find out what it costs, and convert it.
 
-        Args:
-            latency: whether it is timed.
-        """
-        self._noted("build", self._build)
-        if latency and self.candidate.error is None:
-            self._noted("latency", self._time)
+    Args:
+        candidate: what to build.
+        job: what is the same for all.
+        files: that it may need.
 
-    def probe(self, order: NDArray[np.intp], seed: int) -> None:
-        """Measure the accuracy on some pictures.
-
-        Args:
-            order: which; a later call's begin with those of an earlier one.
-            seed: of the folds.
-        """
-        self._noted("features", lambda: self._extract(order))
-        if self.candidate.error is None:
-            self._noted("probe", lambda: self._fit(order, seed))
-
-    def forget(self) -> None:
-        """Let go of model and features."""
-        self._rows = self._forward = self._model = None
-
-    def _build(self) -> None:
-        c = self.candidate
-        shape = InputShape.of(c.input_shape)
-        keras.utils.set_random_seed(0)
-        made = self._plan(shape)
-        model = build_for(made, Head(classes=self._pictures.classes), self._weights)
-        told = geometry(read(model), self._static(shape))
+    Returns:
+        The candidate with its costs or its error, and what to go on with.
+    """
+    noted = _Notes(candidate)
+    made: Made | None = None
+    with noted.part("build"):
+        model, shape = _model(candidate, job, files)
+        told = geometry(read(model), shape)
         params = model.count_params()
-        self._model = model
-        self.candidate = c.but(
+        noted.change(
             macs=told.macs,
             params=params,
             size_bytes=params,
             float32_bytes=4 * params,
             ram_bytes=told.peak_int8_bytes,
         )
+        made = _files(model, shape, job)
+    return noted.candidate, made
 
-    def _time(self) -> None:
-        assert self._model is not None
-        shape = tuple(int(n or 0) for n in self._static(self._shape).as_tuple())
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.tflite"
-            convert(self._model, FORMATS["litert"], path)
-            cores = os.cpu_count() or 1
-            found = [timed(path, shape, threads=n) for n in dict.fromkeys((1, cores))]
-        self.candidate = self.candidate.but(
-            latency_ms=found[0].median_ms,
-            latencies=tuple((t.threads, t.median_ms, t.p95_ms) for t in found),
-        )
 
-    def _extract(self, order: NDArray[np.intp]) -> None:
-        shape = self._static(self._shape)
-        pictures = self._pictures.at(shape)
-        if self._forward is None:
-            if self._model is None:
-                self._build()
-            assert self._model is not None
-            logits = keras.Model(self._model.inputs[0], self._model.get_layer(_LOGITS).output)
-            height, width = shape.hw
-            end = head_cut(logits, (height or 0, width or 0))
-            sample = np.asarray(pictures[order[:_SAMPLE]], np.float32)
-            self._forward = Forward(section(logits, None, end), sample)
-        new = order[self._done :]
-        parts = [] if self._rows is None else [self._rows]
-        for start in range(0, len(new), _BATCH):
-            batch = np.asarray(pictures[new[start : start + _BATCH]], np.float32)
-            found = self._forward(batch)
+def measured(
+    candidate: Candidate,
+    made: Made | None,
+    pictures: NDArray[Any],
+    labels: NDArray[np.integer[Any]],
+    count: int,
+    job: Job,
+    files: Files,
+) -> tuple[Candidate, Made | None]:
+    """Probe a candidate on pictures.
+
+    Args:
+        candidate: with its costs.
+        made: from `built` or from an earlier round on fewer of these pictures.
+        pictures: ``(pictures, height, width, channels)`` in [0, 255].
+        labels: their classes.
+        count: how many of them, from the first on.
+        job: what is the same for all.
+        files: that it may need.
+
+    Returns:
+        The candidate with its accuracy or its error, and what a further round goes on with.
+    """
+    noted = _Notes(candidate)
+    with noted.part("features"):
+        shape = InputShape(*pictures.shape[1:])
+        made = made or Made(shape)
+        done = 0 if made.rows is None else len(made.rows)
+        run, made = _runner(candidate, made, job, files)
+        parts = [] if made.rows is None else [made.rows]
+        for start in range(done, count, _BATCH):
+            batch = pictures[start : min(count, start + _BATCH)]
+            found = run(np.asarray(batch, np.float32))
             parts.append(found.reshape(len(found), -1))
-        self._rows = np.concatenate(parts)
-        self._done = len(order)
+        made = replace(made, timed=None, rows=np.concatenate(parts))
+    if noted.candidate.error is None:
+        with noted.part("probe"):
+            assert made is not None
+            assert made.rows is not None
+            own = labels[:count]
+            right = probed(made.rows, own, folds_of(own, job.seed), threads=job.cores)
+            noted.change(
+                accuracy=accuracy_of(right),
+                pictures=len(right),
+                right="".join("1" if r else "0" for r in right),
+            )
+    return noted.candidate, made
 
-    def _fit(self, order: NDArray[np.intp], seed: int) -> None:
-        assert self._rows is not None
-        labels = self._pictures.labels[order]
-        right = probed(self._rows, labels, folds_of(labels, seed))
-        self.candidate = self.candidate.but(
-            accuracy=accuracy_of(right),
-            pictures=len(right),
-            right="".join("1" if r else "0" for r in right),
-        )
 
-    @property
-    def _shape(self) -> InputShape:
-        return InputShape.of(self.candidate.input_shape)
+def shape_of(candidate: Candidate) -> InputShape:
+    """The shape to measure at: the candidate's own, or the network's where it takes any.
 
-    def _static(self, shape: InputShape) -> InputShape:
-        """The shape to measure at: its own, or the network's where it takes any."""
-        if shape.is_static:
-            return shape
-        made = self._plan(shape)
-        native = made.shown_shape or made.source.input_shape
-        return InputShape(shape.hw[0] or native.hw[0], shape.hw[1] or native.hw[1], shape.channels)
+    Args:
+        candidate: whose files can be read in this process.
+    """
+    shape = InputShape.of(candidate.input_shape)
+    if shape.is_static:
+        return shape
+    with unpacked({}) as place:
+        return _static(shape, _plan(candidate, place))
 
-    def _plan(self, shape: InputShape) -> BackbonePlan:
-        c = self.candidate
-        strategy: Any = c.strategy  # the plan refuses what is none
-        return plan(c.backbone, shape, strategy=strategy, channels=_channels(c.channels))
 
-    def _noted(self, part: str, work: Callable[[], None]) -> None:
-        """Do a part of the work; a failure is noted and ends this candidate only."""
+def _model(candidate: Candidate, job: Job, files: Files) -> tuple[keras.Model, InputShape]:
+    keras.utils.set_random_seed(0)
+    with unpacked(files) as place:
+        made = _plan(candidate, place)
+        model = build_for(made, Head(classes=job.classes), place(job.weights))
+    return model, _static(InputShape.of(candidate.input_shape), made)
+
+
+def _plan(candidate: Candidate, place: Place) -> BackbonePlan:
+    strategy: Any = candidate.strategy  # the plan refuses what is none
+    return plan(
+        place(candidate.backbone) or candidate.backbone,
+        candidate.input_shape,
+        strategy=strategy,
+        channels=_channels(candidate.channels),
+    )
+
+
+def _static(shape: InputShape, made: BackbonePlan) -> InputShape:
+    if shape.is_static:
+        return shape
+    native = made.shown_shape or made.source.input_shape
+    return InputShape(shape.height or native.height, shape.width or native.width, shape.channels)
+
+
+def _files(model: keras.Model, shape: InputShape, job: Job) -> Made:
+    """Convert a model: once, unless it takes any size, which a device then has to cope with."""
+    features = None
+    if not why_not_litert():
+        features = _checked(model, shape)
+    timed = None
+    if job.latency:
+        # Shapes that the file itself computes would keep operators from the fast ones.
+        fixed = model.input_shape[1:] == shape.as_tuple()
+        same = features is not None and fixed and not computes_shapes(features)
+        timed = features if same else litert_file(model)
+    return Made(shape, features, timed)
+
+
+def _checked(model: keras.Model, shape: InputShape) -> bytes | None:
+    """A LiteRT file of features and classes, if it agrees with Keras."""
+    both = keras.Model(model.inputs[0], [_features(model, shape).outputs[0], model.outputs[0]])
+    size = tuple(int(n or 0) for n in shape.as_tuple())
+    sample = np.random.default_rng(0).uniform(0, 255, (_CHECKED, *size)).astype(np.float32)
+    try:
+        content = converted(both, size)
+        got = LiteRunner(content, size, Setting(batch=_CHECKED))(sample)
+    except Exception:  # the converter and the interpreter raise what they like; Keras runs it then
+        return None
+    expected = by_keras(_features(model, shape), sample)
+    alike = got.shape == expected.shape and relative_difference(got, expected) <= TOLERANCE
+    return content if alike else None
+
+
+def _features(model: keras.Model, shape: InputShape) -> keras.Model:
+    logits = keras.Model(model.inputs[0], model.get_layer(_LOGITS).output)
+    height, width = shape.hw
+    return section(logits, None, head_cut(logits, (height or 0, width or 0)))
+
+
+def _runner(candidate: Candidate, made: Made, job: Job, files: Files) -> tuple[Any, Made]:
+    """What computes features, built anew where that was done in another call."""
+    if made.features is None:
+        model, _ = _model(candidate, job, files)
+        made = replace(made, features=None if why_not_litert() else _checked(model, made.shape))
+        if made.features is None:
+            network = _features(model, made.shape)
+            return partial(by_keras, network), made
+    size = tuple(int(n or 0) for n in made.shape.as_tuple())
+    setting = Setting(job.cores, 1, _CALL)  # the fastest of all layouts, measured at 64 to 224
+    return LiteRunner(made.features, size, setting), made
+
+
+class _Notes:
+    """A candidate under measurement: how long each part took, and what went wrong."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+
+    def change(self, **changes: Any) -> None:
+        self.candidate = self.candidate.but(**changes)
+
+    @contextmanager
+    def part(self, name: str) -> Generator[None]:
+        """Time a part of the work; a failure is noted and ends this candidate only."""
         begun = time.perf_counter()
-        decoding = self._pictures.seconds
         try:
-            work()
-        except InshapeError as error:
-            self.candidate = self.candidate.but(error=str(error))
+            yield
         except Exception as error:  # out of memory, and whatever else a candidate may do
-            kind = type(error).__name__
-            reason = (str(error).strip().splitlines() or [""])[0][:200]
-            self.candidate = self.candidate.but(error=f"{kind}: {reason}")
-        taken = time.perf_counter() - begun
-        decoded = self._pictures.seconds - decoding
-        seconds = dict(self.candidate.seconds)
-        for name, value in ((part, taken - decoded), ("pictures", decoded)):
-            seconds[name] = round(seconds.get(name, 0.0) + value, 3)
-        self.candidate = self.candidate.but(seconds=seconds)
+            self.change(error=reason_of(error))
+        seconds: Mapping[str, float] = self.candidate.seconds
+        taken = seconds.get(name, 0.0) + time.perf_counter() - begun
+        self.change(seconds={**seconds, name: round(taken, 3)})
 
 
 def _channels(text: str) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -18,6 +20,9 @@ from ..errors import DataError
 from ..evaluate.metrics import Score
 
 FOLDS = 5
+LEVEL = 0.025
+"""The probability of calling answers worse that are as good, one-sided."""
+
 _STRENGTH = 30.0
 _ITERATIONS = 150
 _RESAMPLES = 2000
@@ -31,7 +36,8 @@ def folds_of(labels: NDArray[np.integer[Any]], seed: int) -> list[NDArray[np.int
         seed: of the shuffling.
 
     Returns:
-        Row numbers per fold; as many folds as the rarest class has pictures, from 2 to 5.
+        Row numbers of five folds, or of as many as the largest class has pictures. A class of
+        fewer stands in some of them.
 
     Raises:
         DataError: if a class has fewer than two pictures.
@@ -43,14 +49,18 @@ def folds_of(labels: NDArray[np.integer[Any]], seed: int) -> list[NDArray[np.int
             "classes; expected two classes or more with at least two pictures each; add pictures "
             "or leave the class out"
         )
-    splitter = StratifiedKFold(min(FOLDS, int(counts.min())), shuffle=True, random_state=seed)
-    return [held for _, held in splitter.split(np.zeros(len(labels)), labels)]
+    splitter = StratifiedKFold(min(FOLDS, int(counts.max())), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer pictures than folds
+        return [held for _, held in splitter.split(np.zeros(len(labels)), labels)]
 
 
 def probed(
     features: NDArray[np.floating[Any]],
     labels: NDArray[np.integer[Any]],
     folds: list[NDArray[np.intp]],
+    *,
+    threads: int = 1,
 ) -> NDArray[np.bool_]:
     """Which pictures a regularised logistic regression answers rightly when they are held out.
 
@@ -58,6 +68,7 @@ def probed(
         features: ``(pictures, features)``.
         labels: class numbers.
         folds: held-out rows.
+        threads: folds that are fitted side by side.
 
     Returns:
         ``(pictures,)``.
@@ -70,17 +81,25 @@ def probed(
         np.True_
     """
     right = np.zeros(len(labels), bool)
-    for held in folds:
+
+    def fit(held: NDArray[np.intp]) -> None:
         kept = np.setdiff1d(np.arange(len(labels)), held)
         model = make_pipeline(
             StandardScaler(),
             LogisticRegression(C=_STRENGTH / len(kept), max_iter=_ITERATIONS, tol=1e-3),
         )
-        # More threads only get in the way of matrices with so few columns.
-        with warnings.catch_warnings(), threadpool_limits(1):
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(features[kept], labels[kept])
+        model.fit(features[kept], labels[kept])
         right[held] = model.predict(features[held]) == labels[held]
+
+    # More threads only get in the way of matrices with so few columns; folds do not.
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if threads == 1:
+            for held in folds:
+                fit(held)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(fit, folds))
     return right
 
 
@@ -96,24 +115,51 @@ def accuracy_of(right: NDArray[np.bool_], seed: int = 0) -> Score:
     return Score(float(right.mean()), float(low), float(high))
 
 
-def is_worse(right: NDArray[np.bool_], than: NDArray[np.bool_], seed: int = 0) -> bool:
+def is_worse(right: NDArray[np.bool_], than: NDArray[np.bool_], *, level: float = LEVEL) -> bool:
     """Whether answers are significantly worse than others to the same pictures.
+
+    Only pictures that one answered rightly and the other did not tell them apart; under chance
+    either is as likely (McNemar's test in its exact form, Psychometrika 12, 1947).
 
     Args:
         right: of each picture.
         than: the others'.
-        seed: of the draws.
+        level: the probability of saying so by chance, in (0, 1).
 
     Returns:
-        Whether 97.5 % of the paired bootstrap's differences are below zero.
+        Whether they are.
 
     Example:
         >>> worse = np.arange(100) % 2 == 0
         >>> is_worse(worse, np.ones(100, bool)), is_worse(worse, worse)
         (True, False)
     """
-    difference = right.astype(float) - than.astype(float)
-    return bool(np.quantile(_drawn(difference, seed), 0.975) < 0)
+    lost, won = int((than & ~right).sum()), int((right & ~than).sum())
+    return bool(binom.sf(lost - 1, lost + won, 0.5) < level)
+
+
+def is_close(right: NDArray[np.bool_], to: NDArray[np.bool_]) -> bool:
+    """Whether answers are as good as others within one standard error of the difference.
+
+    The rule by which the simplest of several models is taken (Breiman and others, Classification
+    and Regression Trees, 1984, 3.4.3). A test would call much worse answers to few pictures as
+    good, since it cannot show the opposite.
+
+    Args:
+        right: of each picture.
+        to: the others'.
+
+    Returns:
+        Whether they are.
+
+    Example:
+        >>> best = np.arange(100) < 90
+        >>> is_close(np.arange(100) < 89, best), is_close(np.arange(100) < 80, best)
+        (True, False)
+    """
+    difference = right.astype(float) - to.astype(float)
+    error = float(difference.std(ddof=1)) / len(difference) ** 0.5
+    return bool(difference.mean() >= -error * (1 + 1e-9))
 
 
 def _drawn(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

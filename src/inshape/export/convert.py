@@ -62,6 +62,18 @@ def convert(
             _openvino(content, path)
 
 
+def litert_file(model: keras.Model) -> bytes:
+    """A LiteRT float32 file of a model for one picture; an unknown height and width stay so.
+
+    Args:
+        model: as for `convert`.
+
+    Raises:
+        GraphError: if LiteRT has no operator for a layer.
+    """
+    return _float(model, frozen(model, (1, *model.input_shape[1:])))
+
+
 def _litert(model: keras.Model, form: Format, pictures: list[NDArray[np.float32]], io: Io) -> bytes:
     import tensorflow as tf
 

@@ -13,11 +13,15 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import RunError
+
+if TYPE_CHECKING:
+    from .runtimes import Runner
 
 _WARM_UPS = 5
 _LEAST_RUNS = 30
@@ -93,14 +97,7 @@ def measure(path: Path, shape: tuple[int, ...], threads: int) -> Timing:
     run = load(path, threads=threads)
     run(picture)
     load_ms = 1e3 * (time.perf_counter() - begun)
-    for _ in range(_WARM_UPS):
-        run(picture)
-    taken: list[float] = []
-    until = time.perf_counter() + _SECONDS
-    while len(taken) < _LEAST_RUNS or time.perf_counter() < until:
-        begun = time.perf_counter()
-        run(picture)
-        taken.append(1e3 * (time.perf_counter() - begun))
+    taken = repeated(run, picture, warm_ups=_WARM_UPS, least=_LEAST_RUNS, seconds=_SECONDS)
     after = _peak_mb()
     return Timing(
         threads=threads,
@@ -110,6 +107,37 @@ def measure(path: Path, shape: tuple[int, ...], threads: int) -> Timing:
         load_ms=round(load_ms, 2),
         peak_mb=None if before is None or after is None else round(after - before, 1),
     )
+
+
+def repeated(
+    run: Runner, picture: NDArray[np.float32], *, warm_ups: int, least: int, seconds: float
+) -> list[float]:
+    """Run a network on one picture over and over.
+
+    Args:
+        run: the network.
+        picture: ``(1, height, width, channels)``.
+        warm_ups: runs that are not counted, before the others.
+        least: how many are counted at least.
+        seconds: for how long at least.
+
+    Returns:
+        What each run took, in milliseconds.
+
+    Example:
+        >>> len(repeated(lambda x: x, np.zeros((1, 2, 2, 1), "float32"), warm_ups=1, least=3,
+        ...              seconds=0.0))
+        3
+    """
+    for _ in range(warm_ups):
+        run(picture)
+    taken: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(taken) < least or time.perf_counter() < until:
+        begun = time.perf_counter()
+        run(picture)
+        taken.append(1e3 * (time.perf_counter() - begun))
+    return taken
 
 
 def _peak_mb() -> float | None:

@@ -76,9 +76,9 @@ class Forward:
         """
         self._model = model
         self._shape = sample.shape[1:]
-        self._workers: list[_Interpreter] = []
+        self._lite: LiteRunner | None = None
         self.engine: Engine = "keras"
-        self.reason = "asked for" if engine == "keras" else _why_not_litert()
+        self.reason = "asked for" if engine == "keras" else why_not_litert()
         self.difference = 0.0
         self.setting = setting or Setting(batch=_KERAS_BATCH)
         if not self.reason:
@@ -95,35 +95,65 @@ class Forward:
         Returns:
             Its output, float32, one row per picture.
         """
-        if self.engine == "keras" or not len(pictures):
-            return _by_keras(self._model, pictures)
-        workers = self._workers
+        if self._lite is None or not len(pictures):
+            return by_keras(self._model, pictures)
+        return self._lite(pictures)
+
+    def _try_litert(self, sample: NDArray[np.float32], setting: Setting | None) -> str:
+        """Set up the interpreters; return why that failed, or nothing."""
+        try:
+            content = converted(self._model, self._shape)
+            make = partial(_Interpreter, content, self._shape)
+            checked = sample[:_CHECKED]
+            expected = by_keras(self._model, checked)
+            got = make(Setting(batch=len(checked)))(checked)
+        except Exception as error:  # the converter and the interpreter raise what they like
+            return f"LiteRT cannot run it ({str(error).strip().splitlines()[0][:120]})"
+        self.difference = relative_difference(got, expected)
+        if not self.difference <= TOLERANCE:  # NaN too
+            return f"LiteRT differs from Keras by {self.difference:.1e}, more than {TOLERANCE:.0e}"
+        self.setting = setting or _fastest(make, sample)
+        self._lite = LiteRunner(content, self._shape, self.setting)
+        return ""
+
+
+class LiteRunner:
+    """A LiteRT file that is run over many pictures; it needs no other framework."""
+
+    def __init__(
+        self, content: bytes, shape: tuple[int, ...], setting: Setting, *, output: int = 0
+    ) -> None:
+        """Set up the interpreters.
+
+        Args:
+            content: of the file.
+            shape: of a picture, ``(height, width, channels)``.
+            setting: how to lay out the work.
+            output: which of the file's outputs is wanted.
+        """
+        self._batch = setting.batch
+        self._workers = [
+            _Interpreter(content, shape, setting, output) for _ in range(setting.workers)
+        ]
+
+    def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network.
+
+        Args:
+            pictures: float32 ``(pictures, height, width, channels)``, at least one.
+
+        Returns:
+            The output, float32, one row per picture.
+        """
+        workers, batch = self._workers, self._batch
         if len(workers) == 1:
             return workers[0](pictures)
-        batch = self.setting.batch
         parts = [pictures[i : i + batch] for i in range(0, len(pictures), batch)]
         with ThreadPoolExecutor(len(workers)) as pool:
             shares = [parts[w :: len(workers)] for w in range(len(workers))]
             done = list(pool.map(_work, workers, shares))
         ordered = [done[i % len(workers)][i // len(workers)] for i in range(len(parts))]
         return np.concatenate(ordered)
-
-    def _try_litert(self, sample: NDArray[np.float32], setting: Setting | None) -> str:
-        """Set up the interpreters; return why that failed, or nothing."""
-        try:
-            content = _converted(self._model, self._shape)
-            make = partial(_Interpreter, content, self._shape)
-            checked = sample[:_CHECKED]
-            expected = _by_keras(self._model, checked)
-            got = make(Setting(batch=len(checked)))(checked)
-        except Exception as error:  # the converter and the interpreter raise what they like
-            return f"LiteRT cannot run it ({str(error).strip().splitlines()[0][:120]})"
-        self.difference = _relative_difference(got, expected)
-        if not self.difference <= TOLERANCE:  # NaN too
-            return f"LiteRT differs from Keras by {self.difference:.1e}, more than {TOLERANCE:.0e}"
-        self.setting = setting or _fastest(make, sample)
-        self._workers = [make(self.setting) for _ in range(self.setting.workers)]
-        return ""
 
 
 def _work(worker: _Interpreter, parts: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
@@ -133,7 +163,9 @@ def _work(worker: _Interpreter, parts: list[NDArray[np.float32]]) -> list[NDArra
 class _Interpreter:
     """One LiteRT interpreter at a fixed batch; a smaller last batch is filled up."""
 
-    def __init__(self, content: bytes, shape: tuple[int, ...], setting: Setting) -> None:
+    def __init__(
+        self, content: bytes, shape: tuple[int, ...], setting: Setting, output: int = 0
+    ) -> None:
         from ai_edge_litert.interpreter import (  # absent on some platforms
             Interpreter,  # pyright: ignore[reportMissingTypeStubs]
         )
@@ -143,7 +175,7 @@ class _Interpreter:
         self._input = self._run.get_input_details()[0]["index"]
         self._run.resize_tensor_input(self._input, (setting.batch, *shape))
         self._run.allocate_tensors()
-        self._output = self._run.get_output_details()[0]["index"]
+        self._output = self._run.get_output_details()[output]["index"]
 
     def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         results: list[NDArray[np.float32]] = []
@@ -159,7 +191,22 @@ class _Interpreter:
         return np.concatenate(results)
 
 
-def _why_not_litert() -> str:
+def computes_shapes(content: bytes) -> bool:
+    """Whether a LiteRT file computes the shape of a tensor when it runs.
+
+    Args:
+        content: of the file.
+    """
+    from ai_edge_litert.interpreter import (
+        Interpreter,  # pyright: ignore[reportMissingTypeStubs]
+    )
+
+    run: Any = Interpreter(model_content=content)
+    return any(operator["op_name"] == "SHAPE" for operator in run._get_ops_details())
+
+
+def why_not_litert() -> str:
+    """Why frozen networks are not run by LiteRT here; empty if they are."""
     if keras.backend.backend() != "tensorflow":
         return f"the Keras backend is {keras.backend.backend()}, and LiteRT converts TensorFlow"
     if importlib.util.find_spec("ai_edge_litert") is None:
@@ -169,8 +216,13 @@ def _why_not_litert() -> str:
     return "a GPU is there" if tf.config.list_physical_devices("GPU") else ""
 
 
-def _converted(model: keras.Model, shape: tuple[int, ...]) -> bytes:
-    """A LiteRT file of the model at a fixed picture size."""
+def converted(model: keras.Model, shape: tuple[int | None, ...]) -> bytes:
+    """A LiteRT file of a model that takes any number of pictures.
+
+    Args:
+        model: its weights are taken as they are now.
+        shape: of a picture, ``(height, width, channels)``.
+    """
     import tensorflow as tf
 
     traced = frozen(model, (None, *shape))
@@ -245,7 +297,13 @@ def _pictures_per_s(make: Any, sample: NDArray[np.float32], setting: Setting) ->
     return total / (time.perf_counter() - begun)
 
 
-def _by_keras(model: keras.Model, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+def by_keras(model: keras.Model, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The output of a Keras model in inference mode, a few pictures at a time.
+
+    Args:
+        model: the model.
+        pictures: float32 ``(pictures, height, width, channels)``.
+    """
     parts = [
         np.asarray(
             keras.ops.convert_to_numpy(model(pictures[i : i + _KERAS_BATCH], training=False)),
@@ -256,7 +314,13 @@ def _by_keras(model: keras.Model, pictures: NDArray[np.float32]) -> NDArray[np.f
     return np.concatenate(parts)
 
 
-def _relative_difference(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+def relative_difference(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The largest difference, relative to the largest expected value.
+
+    Args:
+        got: what is judged.
+        expected: the same in truth.
+    """
     largest = float(np.abs(expected).max())
     return float(np.abs(got - expected).max()) / (largest or 1.0)
 

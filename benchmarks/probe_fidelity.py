@@ -1,0 +1,377 @@
+"""Does the probe of `inshape.compare` rank candidates as full fine-tuning does?
+
+    python -m benchmarks.probe_fidelity PHOTOS [PHOTOS ...] --weights FILE [--out FOLDER]
+
+The pictures of all PHOTOS (folders with one subfolder per class) are pooled and split anew, by a
+fixed seed and the same share of every class: two thirds are compared and trained on, one third only
+judges the fine-tuned models. `inshape.compare` ranks the candidates; then every candidate is
+fine-tuned by `inshape.train` with all layers unfrozen and one recipe for all, and answers the
+judging third. Every part is a process of its own, so that its time is the whole way from files.
+
+Kept under ``--out`` is a JSON file per finished part, so that an interrupted run goes on, and the
+comparison alone is measured anew where its file is removed;
+``--table`` prints what is there, as the page docs/probe_fidelity.md:
+``python -m benchmarks.probe_fidelity --table --out docs/probe_fidelity``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+BACKBONE = "MobileNetV3Large-minimalistic"
+CANDIDATES = (
+    "64x64x3:rebuild", "64x64x1:rebuild", "96x96x3:rebuild", "96x96x1:rebuild", "128x128x3:rebuild",
+    "64x64x3:restride", "128x128x1:flexible", "160x160x3:flexible", "96x96x3:restride",
+    "96x96x1:resize", "64x64x3:resize", "224x224x3:rebuild",
+)  # fmt: skip
+EPOCHS = 6
+JUDGED = 1 / 3
+COMPARED = "comparison.json"
+_RESAMPLES = 2000
+PAGE = """# Does the probe rank candidates as full fine-tuning does?
+
+Printed by `python -m benchmarks.probe_fidelity --table --out docs/probe_fidelity` from what each \
+measurement left there; `python -m benchmarks.probe_fidelity PHOTOS --weights FILE` measures. \
+Photos of clothes in ten classes, split anew: {pictures} to compare and to train on, {judged} that \
+only judge the fine-tuned models. The network is MobileNetV3Large-minimalistic with ImageNet \
+weights. Every candidate was fine-tuned by `inshape.train` with all layers unfrozen, the same \
+number of epochs, seed and recipe.
+
+## Probed
+
+A candidate that was dropped after the first round is ranked by its accuracy there plus what the \
+others gained on average from the second round.
+"""
+LIMITS = """For every latency that separates candidates: what `inshape compare --max-latency` \
+recommends, and whether no other candidate is as fast and more accurate once fine-tuned."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("photos", type=Path, nargs="*", help="folders, one subfolder per class")
+    parser.add_argument("--weights", type=Path, help=f"of {BACKBONE}")
+    parser.add_argument("--candidates", default=",".join(CANDIDATES), help="SHAPE:STRATEGY,...")
+    parser.add_argument("--pictures", type=int, help="take so many only, to try the script")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/probe_fidelity"))
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--part", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part is not None:
+        return part(*options.part, options)
+    if not options.table and not (options.photos and options.weights):
+        parser.error("expected PHOTOS and --weights FILE, or --table")
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.table:
+        with tempfile.TemporaryDirectory() as scratch:
+            pictures = Path(scratch) / "pictures.csv"
+            write_table(options, pictures)
+            for name in ("compare", *options.candidates.split(",")):
+                measure(name, pictures, options)
+    print(report(options.out))
+
+
+def write_table(options: argparse.Namespace, path: Path) -> None:
+    """List all pictures with their split; the same for the same pictures and seed."""
+    rng = np.random.default_rng(options.seed)
+    found: dict[str, list[Path]] = {}
+    for folder in options.photos:
+        for file in sorted(f for f in folder.glob("*/*") if f.is_file()):
+            found.setdefault(file.parent.name, []).append(file.resolve())
+    share = 1.0
+    if options.pictures:
+        share = min(1.0, options.pictures / sum(len(files) for files in found.values()))
+    with path.open("w", newline="", encoding="utf-8") as table:
+        writer = csv.writer(table)
+        writer.writerow(["path", "label", "split"])
+        for label, files in sorted(found.items()):
+            order = rng.permutation(len(files))[: max(4, round(share * len(files)))]
+            judged = round(JUDGED * len(order))
+            for place, index in enumerate(order):
+                writer.writerow([files[index], label, "test" if place < judged else ""])
+
+
+def measure(name: str, pictures: Path, options: argparse.Namespace) -> None:
+    """Do a part in a process of its own, unless it is done, and keep what came out."""
+    record = options.out / (COMPARED if name == "compare" else f"{name.replace(':', '-')}.json")
+    if record.exists():
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "made.json"
+        command = [sys.executable, "-m", "benchmarks.probe_fidelity", str(pictures)]
+        command += ["--part", name, str(made), "--weights", str(options.weights)]
+        command += ["--candidates", options.candidates, "--seed", str(options.seed)]
+        command += ["--epochs", str(options.epochs)]
+        print(name, flush=True)
+        done = subprocess.run(
+            command, stdout=subprocess.DEVNULL, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        )
+        if done.returncode:
+            raise SystemExit(f"{name} ended with {done.returncode}")
+        found = json.loads(made.read_text())
+    unfinished = record.with_suffix(".part")
+    unfinished.write_text(json.dumps(found, indent=1) + "\n")
+    unfinished.replace(record)
+    told = "" if name == "compare" else f", accuracy {share_of(found['right']):.3f}"
+    print(f"  {found['seconds']:.0f} s, load {found['load']:.1f}{told}", flush=True)
+
+
+def part(name: str, file: str, options: argparse.Namespace) -> None:
+    """What the process of a part does."""
+    begun, cpu = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as scratch:
+        if name == "compare":
+            found = compared(options, Path(scratch), begun)
+        else:
+            found = finetuned(name, options, Path(scratch), begun)
+    facts = {"cpu_seconds": round(time.process_time() - cpu, 1), "load": os.getloadavg()[1]}
+    Path(file).write_text(json.dumps({**found, **facts}))
+
+
+def compared(options: argparse.Namespace, scratch: Path, begun: float) -> dict[str, Any]:
+    """The comparison, and what it recommends under every latency limit that changes anything."""
+    import inshape
+    from inshape.compare import Candidate, Limits
+
+    asked = [c.split(":") for c in options.candidates.split(",")]
+    settings: dict[str, Any] = {
+        "candidates": [Candidate(BACKBONE, shape, strategy) for shape, strategy in asked],
+        "weights": options.weights,
+        "seed": options.seed,
+        "out": scratch / "comparison",
+    }
+    made = inshape.compare(options.photos[0], **settings, show=True)
+    seconds = time.perf_counter() - begun
+    chosen: list[dict[str, Any]] = []
+    for latency in sorted(c.latency_ms for c in made.candidates if c.latency_ms is not None):
+        limit = round(1.01 * latency, 4)
+        again = inshape.compare(options.photos[0], **settings, limits=Limits(latency_ms=limit))
+        best = again.recommendation
+        assert best is not None
+        chosen.append({"limit_ms": limit, "name": key(best.input_shape, best.strategy)})
+    return {
+        "seconds": round(seconds, 1),
+        "parts": dict(made.seconds),
+        "pictures": made.pictures,
+        "candidates": [c.as_dict() for c in made.candidates],
+        "recommended": chosen,
+    }
+
+
+def finetuned(
+    name: str, options: argparse.Namespace, scratch: Path, begun: float
+) -> dict[str, Any]:
+    """A candidate trained to the end, and its answers to the judging pictures."""
+    import inshape
+    from inshape.data.batches import Batches
+    from inshape.data.sources import open_source
+    from inshape.evaluate.probabilities import probabilities
+
+    shape, strategy = name.split(":")
+    run = inshape.train(
+        options.photos[0], shape, out=scratch / "run", backbone=BACKBONE, weights=options.weights,
+        strategy=strategy, seed=options.seed, unfreeze="all", epochs=options.epochs,
+        patience=options.epochs, show=True,
+    )  # fmt: skip
+    seconds = time.perf_counter() - begun
+    opened = open_source(options.photos[0], class_names=run.labels)
+    judging = Batches.open(opened.take(opened.indices("test")), run.preparation)
+    answers = probabilities(run.load_model(), judging).argmax(axis=1)
+    return {
+        "name": name,
+        "seconds": round(seconds, 1),
+        "phases": run.record["seconds"],
+        "trained_on": sum(run.record["data"]["train"].values()),
+        "epochs": run.record["metrics"]["validation"].get("epochs"),
+        "right": "".join("1" if r else "0" for r in answers == judging.catalogue.labels),
+    }
+
+
+def key(shape: str, strategy: str) -> str:
+    return f"{shape}:{strategy}"
+
+
+def share_of(right: str) -> float:
+    return right.count("1") / len(right)
+
+
+def truths(right: str) -> NDArray[np.bool_]:
+    return np.frombuffer(right.encode("ascii"), np.uint8) == ord("1")
+
+
+def report(out: Path) -> str:
+    """Everything that the stored parts say."""
+    trained = {
+        f["name"]: f
+        for f in (
+            json.loads(p.read_text()) for p in sorted(out.glob("*.json")) if p.name != COMPARED
+        )
+    }
+    if not (out / COMPARED).exists():
+        return f"{len(trained)} fine-tunings, no comparison yet"
+    comparison = json.loads((out / COMPARED).read_text())
+    probes = {key(c["input_shape"], c["strategy"]): c for c in comparison["candidates"]}
+    count = next((len(f["right"]) for f in trained.values()), 0)
+    lines = [PAGE.format(pictures=comparison["pictures"], judged=count), probe_table(probes), ""]
+    both = [name for name in probes if name in trained and not probes[name]["error"]]
+    if len(both) < 2:
+        return "\n".join([*lines, f"{len(both)} of {len(probes)} fine-tuned"])
+    lines += ["## Fine-tuned", "", finetuned_table(probes, trained, both), ""]
+    lines += ["## Do they agree?", ""]
+    tau, low, high = agreement(probes, trained, both)
+    spent, needed = comparison["seconds"], sum(trained[n]["seconds"] for n in both)
+    parts = {name: s for name, s in comparison["parts"].items() if name != "all"}
+    told = ", ".join(f"{name} {s:.0f} s" for name, s in parts.items())
+    lines += [
+        f"- Kendall's tau {tau:.3f} (95 % of bootstrap draws: {low:.3f} to {high:.3f}) between the "
+        f"two rankings of {len(both)} candidates. A draw adds noise to rankings that are noisy "
+        "already, so that most draws lie below the measured value.",
+        f"- The comparison took {spent:.0f} s ({told}; the rest is starting), the fine-tunings "
+        f"{needed:.0f} s: {100 * spent / needed:.1f} %.",
+        "",
+    ]
+    if len(both) == len(probes):
+        lines += ["## Under a latency limit", "", LIMITS, ""]
+        lines.append(limits_table(comparison["recommended"], probes, trained))
+    return "\n".join(lines)
+
+
+def probe_table(probes: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "| candidate | probe | 95 % | pictures | on the first round's | ms | MMACs | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    values = values_of(probes, list(probes))
+    for name in sorted(probes, key=lambda n: -values[n]):
+        c = probes[name]
+        if c["error"]:
+            lines.append(f"| {name} | {c['error']} | | | | | | |")
+            continue
+        score = c["accuracy"]
+        first = f"{share_of(c['first']):.3f}" if c["first"] else ""
+        lines.append(
+            f"| {name} | {score['value']:.3f} | {score['low']:.3f} to {score['high']:.3f} "
+            f"| {c['pictures']} | {first} | {c['latency_ms']:.2f} | {c['macs'] / 1e6:.0f} "
+            f"| {sum(c['seconds'].values()):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def finetuned_table(
+    probes: dict[str, dict[str, Any]], trained: dict[str, dict[str, Any]], names: Sequence[str]
+) -> str:
+    lines = [
+        "| candidate | fine-tuned | rank | rank by probe | ms | Pareto front | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    values = values_of(probes, names)
+    by_probe = sorted(names, key=lambda n: -values[n])
+    by_training = sorted(names, key=lambda n: -share_of(trained[n]["right"]))
+    front = true_front(probes, trained, names)
+    for rank, name in enumerate(by_training, 1):
+        lines.append(
+            f"| {name} | {share_of(trained[name]['right']):.3f} | {rank} "
+            f"| {by_probe.index(name) + 1} | {probes[name]['latency_ms']:.2f} "
+            f"| {'yes' if name in front else ''} | {trained[name]['seconds']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def values_of(probes: dict[str, dict[str, Any]], names: Sequence[str]) -> dict[str, float]:
+    """By what the probe ranks: accuracy, on all pictures or as far as a candidate came.
+
+    Fewer pictures make a worse classifier. A candidate that was dropped after the first round is
+    ranked by its accuracy there plus what the others gained on average from the second round.
+    """
+    measured = [probes[n] for n in names if not probes[n]["error"]]
+    gained = [
+        share_of(c["right"]) - share_of(c["first"])
+        for c in measured
+        if c["first"] and len(c["right"]) > len(c["first"])
+    ]
+    most = max((len(c["right"]) for c in measured), default=0)
+    gain = float(np.mean(gained)) if gained else 0.0
+    return {
+        n: -1.0
+        if probes[n]["error"]
+        else share_of(probes[n]["right"]) + (gain if len(probes[n]["right"]) < most else 0.0)
+        for n in names
+    }
+
+
+def agreement(
+    probes: dict[str, dict[str, Any]], trained: dict[str, dict[str, Any]], names: Sequence[str]
+) -> tuple[float, float, float]:
+    """Kendall's tau, and 95 % of what it is on pictures drawn anew with replacement.
+
+    Both the probe's and the judging pictures are drawn, the same for all candidates. A draw adds
+    noise to rankings that are noisy already, so that most draws' tau lies below the measured one.
+    """
+    values = values_of(probes, names)
+    judged = np.array([truths(trained[n]["right"]) for n in names], float)
+    probed = [truths(probes[n]["right"]).astype(float) for n in names]
+    offset = np.array([values[n] - p.mean() for n, p in zip(names, probed, strict=True)])
+    tau = float(kendalltau([values[n] for n in names], judged.mean(axis=1)).statistic)
+    rng = np.random.default_rng(0)
+    draws: list[float] = []
+    for _ in range(_RESAMPLES):
+        rows = {n: rng.integers(n, size=n) for n in sorted({len(p) for p in probed})}
+        one = np.array([p[rows[len(p)]].mean() for p in probed]) + offset
+        other = judged[:, rng.integers(judged.shape[1], size=judged.shape[1])].mean(axis=1)
+        draws.append(float(kendalltau(one, other).statistic))
+    low, high = np.nanquantile(draws, [0.025, 0.975])
+    return tau, float(low), float(high)
+
+
+def true_front(
+    probes: dict[str, dict[str, Any]], trained: dict[str, dict[str, Any]], names: Sequence[str]
+) -> list[str]:
+    """Candidates than which none is as fast and more accurate after fine-tuning."""
+
+    def beats(other: str, name: str) -> bool:
+        faster = probes[name]["latency_ms"] - probes[other]["latency_ms"]
+        better = share_of(trained[other]["right"]) - share_of(trained[name]["right"])
+        return faster >= 0 and better >= 0 and (faster > 0 or better > 0)
+
+    return [n for n in names if not any(beats(other, n) for other in names)]
+
+
+def limits_table(
+    recommended: Sequence[dict[str, Any]],
+    probes: dict[str, dict[str, Any]],
+    trained: dict[str, dict[str, Any]],
+) -> str:
+    lines = [
+        "| limit in ms | recommended | fine-tuned | on its front | best within it |",
+        "|---|---|---|---|---|",
+    ]
+    front = true_front(probes, trained, list(probes))
+    for row in recommended:
+        within = [n for n in probes if probes[n]["latency_ms"] <= row["limit_ms"]]
+        best = max(within, key=lambda n: share_of(trained[n]["right"]))
+        lines.append(
+            f"| {row['limit_ms']:.2f} | {row['name']} "
+            f"| {share_of(trained[row['name']]['right']):.3f} "
+            f"| {'yes' if row['name'] in front else 'no'} "
+            f"| {best} {share_of(trained[best]['right']):.3f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Successive halving: costs of all, a first probe of what is allowed, a full one of the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InshapeError
+from ..export.latency import latencies
+from ..shapes import InputShape
+from ..train.show import Show
+from .choose import answers_of, cost_of
+from .comparison import Candidate
+from .limits import Limits
+from .measure import Job, Made, built, measured, shape_of
+from .pictures import Pictures
+from .probe import LEVEL, folds_of, is_worse
+from .store import CandidateStore
+from .workers import Workers
+
+
+@dataclass(slots=True, eq=False)
+class _Trial:
+    """A candidate on its way, and what its next measurement goes on with."""
+
+    candidate: Candidate
+    state: Any = None
+
+    @property
+    def goes_on(self) -> bool:
+        return self.candidate.error is None and self.candidate.dropped is None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Halving:
+    """The measurement of all candidates.
+
+    Attributes:
+        pictures: to measure on.
+        store: of what is finished.
+        limits: what the device allows.
+        job: what is the same for all candidates.
+        workers: who measures.
+        files: that they need, shared with the workers.
+        output: tells how far the work is.
+    """
+
+    pictures: Pictures
+    store: CandidateStore
+    limits: Limits
+    job: Job
+    workers: Workers
+    files: Any
+    output: Show
+    _shared: dict[InputShape, Any] = field(default_factory=dict[InputShape, Any])
+
+    def measured(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Measure candidates as far as they are worth it.
+
+        Args:
+            candidates: what to measure.
+
+        Returns:
+            The same, each with its results, with the reason for which it was dropped, or with its
+            error.
+        """
+        trials = [_Trial(self.store.known(c) or c) for c in candidates]
+        self._cost(trials)
+        self._keep_to_the_limits(trials, costs_only=True)
+        if self.job.latency:
+            self._time([t for t in trials if t.goes_on and t.candidate.latency_ms is None])
+            self._keep_to_the_limits(trials, costs_only=True)
+        shapes = self._shapes([t for t in trials if t.goes_on])
+        if shapes:
+            self.pictures.find_readable(min(shapes.values(), key=lambda s: s.hw))
+            folds_of(self.pictures.labels, self.job.seed)  # refuses what is left too small
+            self._probe(trials, shapes, self.pictures.first)
+            if self.pictures.first < len(self.pictures.catalogue):
+                self._drop_the_worse(trials)
+                self._probe(trials, shapes, len(self.pictures.catalogue))
+        self._keep_to_the_limits(trials)
+        return [trial.candidate for trial in trials]
+
+    def _cost(self, trials: Sequence[_Trial]) -> None:
+        todo = [t for t in trials if self._needs_building(t.candidate)]
+        calls = ((trial.candidate, self.job, self.files) for trial in todo)
+        with self.output.bar("costs") as told:
+            for done, (number, candidate, state) in enumerate(self.workers.run(built, calls), 1):
+                todo[number].candidate, todo[number].state = candidate, state
+                self.store.keep(candidate)
+                told(done, len(todo))
+
+    def _needs_building(self, c: Candidate) -> bool:
+        untimed = self.job.latency and c.latency_ms is None
+        over = self.limits.exceeded_by(c.but(accuracy=None))
+        return c.macs is None or (untimed and over is None)
+
+    def _time(self, trials: Sequence[_Trial]) -> None:
+        """Time candidates in this machine, all of them together, while no worker measures."""
+        begun = time.perf_counter()
+        files: dict[int, tuple[bytes, tuple[int, ...]]] = {}
+        for number, trial in enumerate(trials):
+            made: Made = self.workers.fetch(trial.state)
+            assert made.timed is not None
+            files[number] = made.timed, tuple(int(n or 0) for n in made.shape.as_tuple())
+        for number, found in latencies(files).items():
+            trial = trials[number]
+            if isinstance(found, InshapeError):
+                trial.candidate = trial.candidate.but(error=str(found))
+                continue
+            taken = (time.perf_counter() - begun) / len(trials)
+            trial.candidate = trial.candidate.but(
+                latency_ms=found[0][1],
+                latencies=found,
+                seconds={**trial.candidate.seconds, "latency": round(taken, 3)},
+            )
+            self.store.keep(trial.candidate)
+
+    def _keep_to_the_limits(self, trials: Sequence[_Trial], *, costs_only: bool = False) -> None:
+        for trial in trials:
+            if trial.goes_on:
+                known = trial.candidate.but(accuracy=None) if costs_only else trial.candidate
+                over = self.limits.exceeded_by(known)
+                trial.candidate = trial.candidate.but(dropped=over)
+                if over is not None:
+                    trial.state = None
+
+    def _shapes(self, trials: Sequence[_Trial]) -> dict[str, InputShape]:
+        """At which shape each is measured."""
+        found: dict[str, InputShape] = {}
+        for trial in trials:
+            try:
+                found[trial.candidate.name] = shape_of(trial.candidate)
+            except InshapeError as error:
+                trial.candidate = trial.candidate.but(error=str(error))
+        return found
+
+    def _probe(self, trials: Sequence[_Trial], shapes: dict[str, InputShape], count: int) -> None:
+        """Probe whatever goes on, on so many pictures, unless that is known."""
+        todo = [t for t in trials if t.goes_on and t.candidate.pictures < count]
+        share = self.workers.share
+        labels, job, files = share(self.pictures.labels), self.job, self.files
+
+        def pixels(trial: _Trial) -> Any:
+            shape = shapes[trial.candidate.name]
+            if shape not in self._shared:
+                self._shared[shape] = share(self.pictures.at(shape))
+            return self._shared[shape]
+
+        # One size after the other, so that the first candidates begin before all is decoded.
+        todo.sort(key=lambda t: shapes[t.candidate.name].hw)
+        calls = ((t.candidate, t.state, pixels(t), labels, count, job, files) for t in todo)
+        with self.output.bar(f"probe on {count} pictures") as told:
+            for done, (number, candidate, state) in enumerate(self.workers.run(measured, calls), 1):
+                is_first = count < len(self.pictures.catalogue)
+                if is_first and candidate.error is None:
+                    candidate = candidate.but(first=candidate.right)
+                todo[number].candidate, todo[number].state = candidate, state
+                self.store.keep(candidate)
+                told(done, len(todo))
+
+    def _drop_the_worse(self, trials: Sequence[_Trial]) -> None:
+        """Drop what is significantly worse than another that takes no longer.
+
+        Every candidate has as many chances to be dropped wrongly as it has rivals; each comparison
+        is held to the level divided by their number (Bonferroni), so that the best one survives
+        with at least the whole level's certainty.
+        """
+        probed = [t for t in trials if t.goes_on and t.candidate.first]
+        level = LEVEL / max(1, len(probed) - 1)
+        reasons: dict[int, str] = {}
+        for number, trial in enumerate(probed):
+            own = trial.candidate
+            for other in probed:
+                rival = other.candidate
+                if other is trial or cost_of(rival)[0] > cost_of(own)[0]:
+                    continue
+                if is_worse(answers_of(own.first), answers_of(rival.first), level=level):
+                    reasons[number] = (
+                        f"worse than {rival.name} on {len(own.first)} pictures, and no faster"
+                    )
+                    break
+        for number, reason in reasons.items():
+            probed[number].candidate = probed[number].candidate.but(dropped=reason)
+            probed[number].state = None

@@ -1,0 +1,152 @@
+"""Which candidates are worth a thought, and which one is taken."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inshape.compare import Candidate, Limits
+from inshape.compare.choose import finalists, front_of, recommended
+from inshape.compare.front import _command
+from inshape.compare.probe import folds_of, is_close, is_worse, probed
+from inshape.compare.usual import usual_shapes, usual_strategies
+from inshape.data.sources import open_source
+from inshape.errors import RequestError
+from inshape.evaluate.metrics import Score
+from inshape.shapes import InputShape
+
+
+def candidate(name, accuracy, latency, right="", **more):
+    return Candidate(
+        name, "8x8x1", "rebuild", accuracy=Score(accuracy, accuracy, accuracy), right=right,
+        latency_ms=latency, **more,
+    )  # fmt: skip
+
+
+def test_the_front_holds_what_none_beats_in_both():
+    found = [
+        candidate("slow", 0.9, 5.0), candidate("fast", 0.7, 1.0), candidate("beaten", 0.65, 2.0),
+        candidate("over", 0.99, 0.1, dropped="over"), candidate("same", 0.7, 1.5),
+    ]  # fmt: skip
+    assert [c.backbone for c in front_of(found)] == ["fast", "slow"]
+
+
+def test_the_fastest_of_equals_is_recommended():
+    right = "1" * 90 + "0" * 10
+    near = "1" * 89 + "0" * 11
+    far = "1" * 50 + "0" * 50
+    slow, fast, bad = (
+        candidate("slow", 0.9, 5.0, right),
+        candidate("fast", 0.89, 2.0, near),
+        candidate("bad", 0.5, 1.0, far),
+    )
+    chosen, reason = recommended([slow, fast, bad], Limits())
+    assert chosen is fast
+    assert "2.00 ms instead of 5.00 ms for slow" in reason
+    assert "within a standard error of it" in reason
+    chosen, reason = recommended([slow, bad], Limits(latency_ms=9))
+    assert chosen is slow
+    assert "the most accurate within the limits" in reason
+
+
+def test_fine_tuning_decides_between_finalists():
+    right = "1" * 90 + "0" * 10
+    fast, middle, slow, beaten = (
+        candidate(name, accuracy, latency, right)
+        for name, accuracy, latency in (
+            ("fast", 0.7, 1.0), ("middle", 0.8, 2.0), ("slow", 0.9, 5.0), ("beaten", 0.79, 4.0),
+        )
+    )  # fmt: skip
+    every = [fast, middle, slow, beaten]
+    assert [c.backbone for c in finalists(every, 4)] == ["slow", "middle", "fast", "beaten"]
+    assert finalists(every, 1) == [slow]
+    # With 100 pictures an error of 3.0 points at 0.9, with 10,000 one of 0.3.
+    for count, expected in ((100, "middle"), (10_000, "slow")):
+        tuned = [
+            c.but(finetuned=value, finetuned_on=count)
+            for c, value in ((slow, 0.9), (middle, 0.88), (fast, 0.8))
+        ]
+        chosen, reason = recommended([*tuned, beaten], Limits())
+        assert chosen.backbone == expected
+        assert "of 3 once fine-tuned" in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "option"),
+    [
+        ("latency_ms", "5 minutes", "--max-latency"), ("macs", "many", "--max-macs"),
+        ("size_bytes", "1 ms", "--max-size"), ("ram_bytes", "", "--max-ram"),
+    ],
+)  # fmt: skip
+def test_amounts_that_cannot_be_read(name, text, option):
+    with pytest.raises(RequestError, match=re.escape(f"{option} {text!r} is no amount; write")):
+        Limits.of(**{name: text})
+
+
+def test_accuracy_is_a_share():
+    with pytest.raises(RequestError, match="--min-accuracy 80; expected 0 to 1"):
+        Limits.of(accuracy=80)
+
+
+def test_folds_are_the_same_for_all_and_whole():
+    labels = np.array([0] * 12 + [1] * 2)
+    folds = folds_of(labels, 4)
+    assert len(folds) == 5
+    assert sorted(np.concatenate(folds).tolist()) == list(range(14))
+    assert sorted((labels[f] == 1).sum() for f in folds) == [0, 0, 0, 1, 1]
+    for one, other in zip(folds, folds_of(labels, 4), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_noise_is_probed_at_chance(rng):
+    labels = np.arange(200) % 2
+    right = probed(rng.normal(size=(200, 5)), labels, folds_of(labels, 0))
+    assert 0.35 < right.mean() < 0.65
+    assert not is_worse(right, ~right) or not is_worse(~right, right)
+
+
+def test_usual_shapes_follow_the_pictures(tmp_path, photos):
+    assert [str(s) for s in usual_shapes(open_source(photos))] == ["64x64x1"]
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (640, 360)).save(tmp_path / label / f"{label}.png")
+    shapes = [str(s) for s in usual_shapes(open_source(tmp_path))]
+    assert shapes[0] == "64x96x3"
+    assert all(h < w for h, w in ((int(a), int(b)) for a, b, _ in (s.split("x") for s in shapes)))
+
+
+def test_a_command_names_what_is_not_usual():
+    made = _command(candidate("net", 0.5, 1.0, channels="luma"), "photos", None)
+    assert made[-8:] == (
+        "--channels", "luma", "--backbone", "net", "--weights", "none", "--out", "runs/a",
+    )  # fmt: skip
+
+
+def test_the_more_rivals_the_surer_a_drop_has_to_be():
+    than, right = np.ones(20, bool), np.ones(20, bool)
+    right[:6] = False  # 1 in 64 by chance
+    assert is_worse(right, than)
+    assert not is_worse(right, than, level=0.025 / 11)
+    assert not is_worse(than, right)
+
+
+def test_close_is_within_a_standard_error():
+    best = np.arange(400) < 300
+    other = best.copy()
+    other[100:120] = False
+    other[300:313] = True  # 20 lost and 13 won: 7 of 400, with an error of 5.7 of 400
+    assert not is_close(other, best)
+    other[313:316] = True  # 16 won: 4 of 400, with an error of 6.0
+    assert is_close(other, best)
+
+
+def test_strategies_suit_the_shape():
+    small, large = InputShape.of("96x97x1"), InputShape.of("224x160x3")
+    assert usual_strategies(small, "MobileNetV3Small") == ("rebuild", "restride", "resize")
+    assert usual_strategies(large, "MobileNetV3Small") == ("rebuild",)
+    assert usual_strategies(large, "InceptionV3") == ("rebuild", "restride", "resize")
+    assert usual_strategies(InputShape.of("?x?x3"), "own.keras") == ("flexible",)
+    assert usual_strategies(InputShape.of("64x64x3"), "own.keras")[0] == "rebuild"
