@@ -18,6 +18,7 @@ from .evaluate import evaluate
 from .export import bench, export
 from .inspect import inspect
 from .predict import predict
+from .report import report
 from .train import train
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (inspect, adapt, train, evaluate, predict, compare, export, bench, demo)
+_COMMANDS = (inspect, adapt, train, evaluate, predict, compare, report, export, bench, demo)
 _NAMES = tuple(command.__name__ for command in _COMMANDS)
 for _command in _COMMANDS:
     app.command()(_command)

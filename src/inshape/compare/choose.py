@@ -12,18 +12,22 @@ from .comparison import Candidate
 from .limits import Limits, amount
 from .probe import is_worse
 
+COSTS = ("latency_ms", "macs", "size_bytes", "ram_bytes")
+"""The fields of a candidate that cost something."""
+
 
 def answers_of(candidate: Candidate) -> NDArray[np.bool_]:
     """Which pictures a candidate answered rightly."""
     return np.frombuffer(candidate.right.encode("ascii"), np.uint8) == ord("1")
 
 
-def front_of(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def front_of(candidates: Sequence[Candidate], cost: str | None = None) -> tuple[Candidate, ...]:
     """The Pareto front: candidates than which none is at least as cheap and better.
 
     Args:
-        candidates: any; only contenders count. The cost is the latency, or the MACs where
-            candidates were not timed.
+        candidates: any; only contenders count.
+        cost: a field of `Candidate`; by default the latency, or the MACs where candidates were not
+            timed.
 
     Returns:
         From the cheapest to the most accurate.
@@ -31,7 +35,7 @@ def front_of(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     known = [c for c in candidates if c.is_contender]
     best = -1.0
     front: list[Candidate] = []
-    for c in sorted(known, key=lambda c: (_cost(c)[0], -_accuracy(c))):
+    for c in sorted(known, key=lambda c: (_cost(c, cost)[0], -_accuracy(c))):
         if _accuracy(c) > best:
             front.append(c)
             best = _accuracy(c)
@@ -74,9 +78,25 @@ def recommended(candidates: Sequence[Candidate], limits: Limits) -> tuple[Candid
     )
 
 
-def _cost(candidate: Candidate) -> tuple[float, str]:
+def fronts_of(candidates: Sequence[Candidate]) -> dict[str, list[str]]:
+    """The Pareto front of every kind of cost that is known.
+
+    Args:
+        candidates: any; only contenders count.
+
+    Returns:
+        Names from the cheapest to the most accurate, by field of `Candidate`.
+    """
+    return {
+        cost: [c.name for c in front_of(candidates, cost)]
+        for cost in COSTS
+        if any(getattr(c, cost) is not None for c in candidates if c.is_contender)
+    }
+
+
+def _cost(candidate: Candidate, cost: str | None = None) -> tuple[float, str]:
     """What a candidate takes, and the same in words."""
-    name = "macs" if candidate.latency_ms is None else "latency_ms"
+    name = cost or ("macs" if candidate.latency_ms is None else "latency_ms")
     value = float(getattr(candidate, name) or 0)
     return value, amount(name, value)
 
@@ -94,10 +114,7 @@ def _nothing(candidates: Sequence[Candidate], limits: Limits) -> str:
         return f"no candidate could be measured ({first}); expected at least one; change the shapes"
 
     def excess(c: Candidate) -> float:
-        pairs = [
-            (getattr(c, name), getattr(limits, name))
-            for name in ("latency_ms", "macs", "size_bytes", "ram_bytes")
-        ]
+        pairs = [(getattr(c, name), getattr(limits, name)) for name in COSTS]
         ratios = [value / limit for value, limit in pairs if value and limit]
         if limits.accuracy is not None and c.accuracy is not None:
             ratios.append(limits.accuracy / max(c.accuracy.value, 1e-9))
@@ -106,7 +123,7 @@ def _nothing(candidates: Sequence[Candidate], limits: Limits) -> str:
     nearest = min(over, key=excess)
     needs = [
         amount(name, getattr(nearest, name))
-        for name in ("latency_ms", "macs", "size_bytes", "ram_bytes")
+        for name in COSTS
         if getattr(limits, name) is not None and getattr(nearest, name) is not None
     ]
     if limits.accuracy is not None and nearest.accuracy is not None:

@@ -40,6 +40,7 @@ class Candidate:
         size_bytes: of an int8 file, estimated as a byte per parameter.
         float32_bytes: of a float32 file, estimated as four.
         ram_bytes: peak activation memory with int8 values, estimated.
+        working_shape: what the network's first layer reads, after a resizing layer in front.
         seconds: what the measurements took, by part.
         finetuned: validation accuracy after fine-tuning, if it was done.
         dropped: why it was not measured to the end, if it was not.
@@ -60,6 +61,7 @@ class Candidate:
     size_bytes: int | None = None
     float32_bytes: int | None = None
     ram_bytes: int | None = None
+    working_shape: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     finetuned: float | None = None
     dropped: str | None = None
@@ -124,6 +126,9 @@ class Comparison:
         reason: why, in one sentence.
         command: what to go on with.
         seconds: where the time went, by part.
+        record: what else its file says, as plain values: the ``request`` with the command that
+            repeats it, the ``data`` with their fingerprint, the ``versions``, the ``plan`` of the
+            one to take, and the ``fronts`` of every kind of cost.
     """
 
     source: str
@@ -135,6 +140,7 @@ class Comparison:
     reason: str = ""
     command: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    record: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def recommendation(self) -> Candidate | None:
@@ -148,12 +154,14 @@ class Comparison:
             "pictures": self.pictures,
             "weights": self.weights,
             "candidates": [
-                {k: v for k, v in c.as_dict().items() if k != "right"} for c in self.candidates
+                {"name": c.name, **{k: v for k, v in c.as_dict().items() if k != "right"}}
+                for c in self.candidates
             ],
             "front": list(self.front),
             "recommendation": None
             if self.recommendation is None
             else {
+                "name": self.recommended,
                 **{
                     name: getattr(self.recommendation, name)
                     for name in ("backbone", "input_shape", "strategy", "channels")
@@ -162,6 +170,7 @@ class Comparison:
                 "command": shlex.join(self.command),
             },
             "seconds": dict(self.seconds),
+            **self.record,
         }
 
     def to_pandas(self) -> Any:

@@ -19,6 +19,7 @@ from ..charts import make_folder
 from ..data.catalogue import Catalogue
 from ..data.sources import Source, open_source
 from ..errors import DataError, RequestError
+from ..report import leave_report
 from ..runs import write_json
 from ..shapes import InputShape, ShapeLike
 from ..train.front import train
@@ -28,6 +29,7 @@ from .comparison import Candidate, Comparison
 from .limits import Limits
 from .measure import Pictures, Trial
 from .probe import folds_of, is_worse
+from .record import recorded
 
 _SIDES = (64, 96, 128, 160, 224)
 _STRATEGIES = ("rebuild", "restride")
@@ -71,7 +73,8 @@ def compare(
         channels: channel rules, as in `inshape.plan`.
         weights: as in `inshape.adapt`, for every backbone.
         limits: what the device allows.
-        out: a folder for what is finished; the next call with it goes on from there.
+        out: a folder for what is finished and for ``report.html``; the next call with it goes on
+            from there.
         finetune: how many of the best are trained to the end as well; needs ``out``.
         pictures: the most that are used, the same share of every class.
         latency: whether candidates are timed.
@@ -120,9 +123,29 @@ def compare(
         reason=reason,
         command=_command(chosen, shown, weights),
         seconds=seconds,
+        record=recorded(
+            source,
+            catalogue,
+            found,
+            chosen,
+            {
+                "shapes": [str(s) for s in asked],
+                "strategies": list(strategies),
+                "backbones": [str(b) for b in backbones],
+                "channels": list(channels),
+                "weights": None if weights is None else str(weights),
+                "limits": limits,
+                "pictures": pictures,
+                "latency": latency,
+                "finetune": finetune,
+                "seed": seed,
+                "out": None if out is None else str(out),
+            },
+        ),
     )
     if out is not None:
         write_json(Path(out) / "comparison.json", made.as_dict())
+        leave_report(Path(out), catalogue)
     return made
 
 

@@ -137,7 +137,7 @@ class Trial:
         c = self.candidate
         shape = InputShape.of(c.input_shape)
         keras.utils.set_random_seed(0)
-        made = self._plan(shape)
+        made = plan_of(self.candidate)
         model = build_for(made, Head(classes=self._pictures.classes), self._weights)
         told = geometry(read(model), self._static(shape))
         params = model.count_params()
@@ -148,6 +148,7 @@ class Trial:
             size_bytes=params,
             float32_bytes=4 * params,
             ram_bytes=told.peak_int8_bytes,
+            working_shape=str(made.geometry.working_shape),
         )
 
     def _time(self) -> None:
@@ -202,14 +203,9 @@ class Trial:
         """The shape to measure at: its own, or the network's where it takes any."""
         if shape.is_static:
             return shape
-        made = self._plan(shape)
+        made = plan_of(self.candidate)
         native = made.shown_shape or made.source.input_shape
         return InputShape(shape.hw[0] or native.hw[0], shape.hw[1] or native.hw[1], shape.channels)
-
-    def _plan(self, shape: InputShape) -> BackbonePlan:
-        c = self.candidate
-        strategy: Any = c.strategy  # the plan refuses what is none
-        return plan(c.backbone, shape, strategy=strategy, channels=_channels(c.channels))
 
     def _noted(self, part: str, work: Callable[[], None]) -> None:
         """Do a part of the work; a failure is noted and ends this candidate only."""
@@ -229,6 +225,24 @@ class Trial:
         for name, value in ((part, taken - decoded), ("pictures", decoded)):
             seconds[name] = round(seconds.get(name, 0.0) + value, 3)
         self.candidate = self.candidate.but(seconds=seconds)
+
+
+def plan_of(candidate: Candidate) -> BackbonePlan:
+    """What is done to a candidate's backbone.
+
+    Args:
+        candidate: any.
+
+    Raises:
+        RequestError: if it cannot be done.
+    """
+    strategy: Any = candidate.strategy  # the plan refuses what is none
+    return plan(
+        candidate.backbone,
+        candidate.input_shape,
+        strategy=strategy,
+        channels=_channels(candidate.channels),
+    )
 
 
 def _channels(text: str) -> Any:

@@ -19,6 +19,7 @@ from ..data.catalogue import Catalogue
 from ..data.sources import Source, open_source
 from ..errors import DataError, OutputExists, RequestError, RunError, UnknownName
 from ..evaluate.probabilities import as_probabilities, ends_in_softmax
+from ..report import leave_report
 from ..runs import Run, write_json
 from ..train.course import catalogue_of
 from ..train.recipe import Recipe
@@ -134,6 +135,8 @@ def export(
         files=tuple(made),
     )
     _keep_table(folder / _TABLE, found)
+    if folder.resolve() == opened.exports.resolve():
+        leave_report(opened.folder)
     return found
 
 

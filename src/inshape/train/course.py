@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 import warnings
@@ -19,10 +20,14 @@ from ..data.prepare import Preparation
 from ..data.sources import Source, open_source
 from ..data.split import split
 from ..errors import DataError, RequestError
+from ..evaluate.front import keep_validation
 from ..heads import Head
+from ..report import leave_report
+from ..report.pictures import examples_of
 from ..runs import Run, check_new, load_model, save_model
 from ..shapes import InputShape
 from .after import recalibrated, resolution_fixed
+from .command import command_of
 from .curves import draw_curves
 from .devices import scope
 from .job import Job
@@ -127,6 +132,7 @@ def begin(request: Request, out: Path, output: Show) -> Run:
         {
             "seed": request.seed,
             "request": {**request.as_dict(), "native_shape": str(native)},
+            "command": _command(request, out),
             "plan": made.as_dict(),
             "preparation": prepared.as_dict(),
             "data": _facts(catalogue),
@@ -252,12 +258,23 @@ def _carry_on(
             save_model(model, run.checkpoints / HEAD_MODEL)
         run = _noted(run, name, facts, time.perf_counter() - begun)
     draw_curves(run)
+    keep_validation(run, model, batches)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     run.checkpoints.mkdir(exist_ok=True)
     run = run.updated(status="complete")
+    leave_report(run.folder, batches.catalogue)
     if tracking is not None:
         tracking.finish(run)
     return run
+
+
+def _command(request: Request, out: Path) -> str | None:
+    """What repeats the training, into a folder beside the run's own."""
+    again = out.with_name(f"{out.name}-again")
+    words = command_of(
+        request.as_dict(), request.recipe, request.head, seed=request.seed, out=str(again)
+    )
+    return None if words is None else shlex.join(words)
 
 
 def _steps(recipe: Recipe) -> tuple[tuple[str, Step], ...]:
@@ -329,6 +346,7 @@ def _facts(catalogue: Catalogue) -> dict[str, Any]:
         "fingerprint": catalogue.fingerprint,
         "train": catalogue.counts("train"),
         "validation": catalogue.counts("validation"),
+        "examples": examples_of(catalogue.take(catalogue.indices("validation"))),
     }
 
 
