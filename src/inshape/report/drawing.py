@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from ..geometry.render import pair_word
+from ..geometry.render import clipped, pair_word
 from ..shapes import InputShape
+
+_Stage: TypeAlias = Mapping[str, Any]
+_Pair: TypeAlias = tuple[_Stage | None, _Stage | None]
 
 SIDE = 128
 """Height and width of a drawing, in its own units."""
@@ -51,18 +54,18 @@ class Row:
     """A stage at the native shape and at the new one.
 
     Attributes:
-        layers: its first and its last layer.
-        native: ``None`` where the native network has no stage that ends with that layer.
+        first: its first layer.
+        native: ``None`` where the native network has no such stage.
         new: likewise.
     """
 
-    layers: str
+    first: str
     native: StageDrawing | None
     new: StageDrawing | None
 
 
 def rows_of(native: Mapping[str, Any] | None, new: Mapping[str, Any]) -> tuple[Row, ...]:
-    """The stages of two geometries side by side, paired by the layers that they end with.
+    """The stages of two geometries side by side, paired by their layers.
 
     Args:
         native: what `geometry.stages.Geometry.as_dict` says of the source; may be unknown.
@@ -79,36 +82,54 @@ def rows_of(native: Mapping[str, Any] | None, new: Mapping[str, Any]) -> tuple[R
     def drawn(g: Mapping[str, Any], stage: Mapping[str, Any] | None) -> StageDrawing | None:
         return None if stage is None else _drawn(g, stage, scale, most)
 
-    new_stages = {s["last"]: s for s in _maps(new)}
-    native_stages = {} if native is None else {s["last"]: s for s in _maps(native)}
-    rows: list[Row] = []
-    for last in _merged(list(native_stages), list(new_stages)):
-        stage = new_stages.get(last) or native_stages[last]
-        rows.append(
-            Row(
-                stage["first"] if stage["first"] == last else f"{stage['first']} … {last}",
-                None if native is None else drawn(native, native_stages.get(last)),
-                drawn(new, new_stages.get(last)),
-            )
+    pairs = _paired([] if native is None else _maps(native), _maps(new))
+    return tuple(
+        Row(
+            clipped((before or own or {})["first"]),
+            None if native is None else drawn(native, before),
+            drawn(new, own),
         )
-    return tuple(rows)
+        for before, own in pairs
+    )
 
 
 def _maps(geometry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [s for s in geometry["stages"] if s["map_size"] is not None]
 
 
-def _merged(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """Two orders of names in one that keeps both, as far as they agree."""
-    found: list[str] = []
-    rest = list(other)
-    for name in one:
-        if name in rest:
-            place = rest.index(name)
-            found += rest[:place]
-            rest = rest[place + 1 :]
-        found.append(name)
-    return [*found, *rest]
+def _paired(native: Sequence[_Stage], new: Sequence[_Stage]) -> list[_Pair]:
+    """Stages of the same layers side by side, from the picture on.
+
+    Layers that an edit takes away move the ends of a stage, and other channels change its
+    parameters; that all of these change is rare, and such stages are paired by their place before
+    the next pair.
+    """
+    found: list[_Pair] = []
+    i, j = len(native), len(new)
+    while i or j:
+        steps = [
+            (a, b)
+            for a in range(i)
+            for b in range(j)
+            if _is_same(native[i - 1 - a], new[j - 1 - b])
+        ]
+        a, b = min(steps, key=lambda step: (sum(step), step)) if steps else (i, j)
+        found += [
+            (native[i - 1 - k] if k < a else None, new[j - 1 - k] if k < b else None)
+            for k in range(max(a, b))
+        ]
+        if steps:
+            found.append((native[i - 1 - a], new[j - 1 - b]))
+        i, j = (i - a - 1, j - b - 1) if steps else (0, 0)
+    return found[::-1]
+
+
+def _is_same(one: _Stage, other: _Stage) -> bool:
+    return (
+        one["last"] == other["last"]
+        or one["first"] == other["first"]
+        or (bool(one["params"]) and one["params"] == other["params"])
+    )
 
 
 def _drawn(

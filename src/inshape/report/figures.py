@@ -199,7 +199,10 @@ def learning(history: Sequence[Mapping[str, str]]) -> Figure | None:
                     "yaxis": axis,
                     "line": {"color": colour, "width": 2, "dash": dash},
                     "marker": {"size": 7, "color": colour},
-                    "hovertemplate": f"{html.escape(phase)} %{{x}}: %{{y:.4f}}<extra>{title}</extra>",
+                    "hovertemplate": html.escape(phase)
+                    + " %{x}: %{y:.4f}<extra>"
+                    + title
+                    + "</extra>",
                 }
             )
         if start:

@@ -18,7 +18,7 @@ from .pictures import Album, Thumbnail, embedded, resized_inside
 _EVALUATION = ("metrics.json", "held_out.json")
 _EXPORTS = "exports.json"
 _MOST_CELLS = 24
-_MIXUPS = 8
+_MIXUPS = 6
 _LOSSLESS = 128
 _TRIED = ("distil", "recalibrate", "fixres")
 

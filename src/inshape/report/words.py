@@ -27,7 +27,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share in percent.
+    r"""A share in percent.
 
     Args:
         value: in [0, 1], or unknown.
@@ -35,24 +35,29 @@ def percent(value: float | None, digits: int = 1) -> str:
 
     Example:
         >>> percent(0.8125), percent(None)
-        ('81.3 %', '–')
+        ('81.3\xa0%', '–')
     """
-    return NONE if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+    return (
+        NONE
+        if value is None or not math.isfinite(value)
+        else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
+    )
 
 
-def interval(score: Mapping[str, float | None] | None) -> str:
-    """The interval of a score.
+def interval(score: Mapping[str, float | None] | None, digits: int = 1) -> str:
+    r"""The interval of a score.
 
     Args:
         score: ``low`` and ``high``, both shares; or unknown.
+        digits: after the point.
 
     Example:
         >>> interval({"value": 0.5, "low": 0.4, "high": 0.6}), interval(None)
-        ('40.0 to 60.0 %', '–')
+        ('40.0 to 60.0\xa0%', '–')
     """
     if score is None or score.get("low") is None or score.get("high") is None:
         return NONE
-    return f"{percent(score['low']).removesuffix(' %')} to {percent(score['high'])}"
+    return f"{number(100 * (score['low'] or 0.0), digits)} to {percent(score['high'], digits)}"
 
 
 def points(value: float | None) -> str:
