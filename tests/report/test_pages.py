@@ -125,8 +125,8 @@ def test_a_comparison_is_told_as_it_was_found(comparison, comparison_page, photo
         "1 of 6 candidates failed", "on the front", "recommended",
         "Why: small <pictures>", "Warning: an odd size", "Note: the stem is resampled",
         "building models 3.0 s linear probes 1 min 1 s", "1 min 4 s in all",
-        f"inshape compare {photos}", "f" * 64, "latency_ms 5", "3.15.0",
-        "64×48×1 rebuild, resize", "made 97×64×1 inside",
+        f"inshape compare {photos}", "f" * 64, "Limits: latency at most 5.00 ms.", "3.15.0",
+        "64×48×1 rebuild", "64×48×1 resize, made 97×64×1 inside",
     ):  # fmt: skip
         assert part in page.text, part
     # Three pictures: originals, and the views of 64x48, 64x48 inside 97x64, 96x64, 224x224.
@@ -142,6 +142,7 @@ def test_the_figures_are_what_plotly_takes(comparison, comparison_page, run):
         line, *points = go.Figure(coloured(view["data"]), coloured(pareto["layout"])).data
         assert list(line.x) == expected
         assert sum(len(trace.x) for trace in points) == 5
+    assert [view["limit"] for view in pareto["views"]] == [5.0, None, None, None]
     best = next(t for t in pareto["views"][0]["data"] if t["name"] == "Recommended")
     assert (best["x"], best["y"]) == ([1.5], [0.8])
     assert best["error_y"]["array"] == [pytest.approx(0.02)]
@@ -179,7 +180,7 @@ def test_a_training_leaves_its_page(trained, photos):
     for part in (
         "small at 17×12×1", f"{share} of 9 pictures that were held out", str(photos),
         "27 pictures: ", "They chose the best epoch", record["data"]["fingerprint"],
-        record["versions"]["keras"], "Why: ", "made 18×14", "training the head",
+        record["versions"]["keras"], "made 18×14", "training the head",
         "What was given from Python cannot be said in a command", "class by class".capitalize(),
         "stretch, bilinear", "after the resizing layer", "None yet: inshape export",
     ):  # fmt: skip

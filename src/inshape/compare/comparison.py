@@ -211,14 +211,27 @@ class Comparison:
     def _repr_html_(self) -> str:
         """The table in a notebook."""
         rows = "".join(
-            f'<tr style="opacity:{0.5 if not c.is_contender else 1}">'
+            f'<tr style="{self._style(c)}">'
             + "".join(f"<td>{html.escape(cell)}</td>" for cell in self._cells(c))
             + "</tr>"
             for c in self.candidates
         )
         head = "".join(f"<th>{html.escape(name)}</th>" for name in _TITLES)
+        caption = html.escape(f"{self.source}: {self.pictures} training pictures")
         told = html.escape(self.reason)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{told}</p>"
+        command = f"<pre>{html.escape(shlex.join(self.command))}</pre>" if self.command else ""
+        return (
+            '<div style="overflow-x:auto"><table>'
+            f'<caption style="text-align:left">{caption}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+            f"<p>{told}</p>{command}"
+        )
+
+    def _style(self, c: Candidate) -> str:
+        """A row's look in a notebook, whose own colours stay."""
+        if c.name == self.recommended:
+            return "font-weight:bold"
+        return "" if c.is_contender else "opacity:0.55"
 
     def _cells(self, c: Candidate) -> tuple[str, ...]:
         return (

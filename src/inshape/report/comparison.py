@@ -10,9 +10,10 @@ from ..data.prepare import Preparation
 from ..errors import InshapeError
 from ..shapes import InputShape
 from .drawing import rows_of
-from .figures import COSTS, pareto
+from .figures import pareto
 from .page import rendered
 from .pictures import Album, Thumbnail, embedded, resized_inside
+from .words import megabytes, millions, millis, percent
 
 _MOST_VIEWS = 12
 _LOSSLESS = 128
@@ -40,7 +41,7 @@ def comparison_page(record: Mapping[str, Any], catalogue: Catalogue | None = Non
             "candidates": candidates,
             "best": next((c for c in candidates if c["group"] == "recommended"), None),
             "failed": [c for c in candidates if c["error"] is not None],
-            "costs": COSTS,
+            "limits": _limits(record),
             "plan": plan,
             "stages": () if plan is None else rows_of(plan["native_geometry"], plan["geometry"]),
             "pictures": _pictures(candidates, album, examples),
@@ -75,12 +76,28 @@ def _described(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def _limits(record: Mapping[str, Any]) -> str:
+    """What the device allows, in words."""
+    limits = record.get("request", {}).get("limits", {})
+    words = (
+        ("latency_ms", "latency at most", millis),
+        ("macs", "multiply-accumulates at most", millions),
+        ("size_bytes", "int8 file at most", megabytes),
+        ("ram_bytes", "int8 memory at most", megabytes),
+        ("accuracy", "accuracy at least", percent),
+    )
+    told = [f"{word} {of(limits[n])}" for n, word, of in words if limits.get(n) is not None]
+    return ", ".join(told) or "none"
+
+
 def _pictures(
     candidates: Sequence[Mapping[str, Any]], album: Album, examples: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     """Example pictures at every size that a candidate's network reads, and the originals."""
     views: dict[tuple[str, str | None], list[str]] = {}
     for c in candidates:
+        if c["error"] is not None:
+            continue  # no network ever saw a picture
         shape, working = c["input_shape"], c.get("working_shape")
         if "?" in shape:
             shape, working = working or shape, None

@@ -125,10 +125,8 @@ def _paired(native: Sequence[_Stage], new: Sequence[_Stage]) -> list[_Pair]:
 
 
 def _is_same(one: _Stage, other: _Stage) -> bool:
-    return (
-        one["last"] == other["last"]
-        or one["first"] == other["first"]
-        or (bool(one["params"]) and one["params"] == other["params"])
+    return one["last"] == other["last"] or (
+        bool(one["params"]) and one["params"] == other["params"]
     )
 
 

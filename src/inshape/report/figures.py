@@ -35,8 +35,8 @@ def pareto(candidates: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any
         comparison: the record.
 
     Returns:
-        A figure with a list ``views`` of ``(name, changes of traces, changes of the layout)``;
-        ``None`` if no cost is known.
+        A figure with its ``views``, each with a word, the axis's title, the limit that was set, and
+        the traces; ``None`` if no cost is known.
     """
     known = [cost for cost in COSTS if any(c.get(cost) is not None for c in candidates)]
     if not known:
@@ -47,14 +47,23 @@ def pareto(candidates: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any
         ("Dropped", "dropped", "circle-open", _POINT, "--faint"),
         ("Not probed", "unprobed", "x-thin-open", _POINT, "--faint"),
     ]
+    limits = comparison.get("request", {}).get("limits", {})
     fronts = comparison.get("fronts") or {known[0]: comparison.get("front", [])}
     views: list[dict[str, Any]] = []
     for cost in known:
         traces = [_front_line(candidates, fronts.get(cost, []), cost)]
         traces += [_points(candidates, cost, *group) for group in groups]
         traces.append(_finetuned(candidates, cost))
-        word, title, _ = COSTS[cost]
-        views.append({"word": word, "title": title, "data": traces})
+        word, title, unit = COSTS[cost]
+        limit = limits.get(cost)
+        views.append(
+            {
+                "word": word,
+                "title": title,
+                "limit": None if limit is None else limit / unit,
+                "data": traces,
+            }
+        )
     layout = {
         "xaxis": {"title": {"text": views[0]["title"]}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": "probe accuracy"}, "tickformat": ".0%", "domain": _ABOVE},

@@ -170,7 +170,21 @@ def resized_inside(
     Returns:
         ``(*size_hw, channels)``.
     """
-    shape = InputShape(*size_hw, pixels.shape[-1])
-    # A resizing layer reads the same few pixels at every scale.
-    way = Preparation(shape, fit=fit, interpolation=interpolation, antialias=False, colour="bands")
-    return prepare(np.asarray(pixels, np.float32), way)
+    height, width = pixels.shape[:2]
+    values = np.asarray(pixels, np.float32)
+    # As Keras does it: cut, or filled by the same on both sides, in whole pixels; then stretched.
+    wanted = (int(width * size_hw[0] / size_hw[1]), int(height * size_hw[1] / size_hw[0]))
+    if fit == "crop":
+        rows, columns = min(height, wanted[0]), min(width, wanted[1])
+        top, left = (height - rows) // 2, (width - columns) // 2
+        values = values[top : top + rows, left : left + columns]
+    elif fit == "letterbox":
+        missing = (max(0, wanted[0] - height), max(0, wanted[1] - width))
+        values = np.pad(values, [*((n // 2, n // 2) for n in missing), (0, 0)])
+    way = Preparation(
+        InputShape(*size_hw, pixels.shape[-1]),
+        interpolation=interpolation,
+        antialias=False,  # a resizing layer reads the same few pixels at every scale
+        colour="bands",
+    )
+    return prepare(values, way)

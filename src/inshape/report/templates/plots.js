@@ -30,6 +30,16 @@
       if (/^[xy]axis/.test(name)) { layout[name] = Object.assign({}, axis, layout[name]); }
     });
     if (view) { layout.xaxis.title = { text: view.title }; }
+    if (view && view.limit !== null) {
+      layout.shapes = [{
+        type: "line", x0: view.limit, x1: view.limit, yref: "paper", y0: 0, y1: 1,
+        line: { color: "--bad", width: 1.5, dash: "dash" }
+      }];
+      layout.annotations = [{
+        text: "limit", x: view.limit, y: 1, yref: "paper", xanchor: "left", yanchor: "bottom",
+        showarrow: false, font: { color: "--bad" }
+      }];
+    }
     return Object.assign(layout, {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
