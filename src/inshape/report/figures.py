@@ -64,7 +64,7 @@ def pareto(candidates: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any
                 "data": traces,
             }
         )
-    layout = {
+    layout: Figure = {
         "xaxis": {"title": {"text": views[0]["title"]}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": "probe accuracy"}, "tickformat": ".0%", "domain": _ABOVE},
         "hovermode": "closest",

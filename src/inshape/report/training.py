@@ -95,7 +95,7 @@ def _cells(counts: Sequence[Sequence[int]]) -> list[list[dict[str, float]]]:
 
 def _mixups(counts: Sequence[Sequence[int]], names: Sequence[str]) -> list[dict[str, Any]]:
     """The most frequent confusions."""
-    found = [
+    found: list[dict[str, Any]] = [
         {"label": names[i], "guess": names[j], "count": n, "share": n / max(1, sum(row))}
         for i, row in enumerate(counts)
         for j, n in enumerate(row)
