@@ -142,11 +142,12 @@ def test_every_cost_has_its_front():
             candidate("a", 0.9, latency_ms=5.0, macs=10),
             candidate("b", 0.8, latency_ms=1.0, macs=20),
             candidate("c", 0.7, latency_ms=2.0, macs=5),
+            candidate("d", 0.95, macs=30),  # was not timed
         ]
     )
     assert found == {
         "latency_ms": ["b 8x8x1 rebuild", "a 8x8x1 rebuild"],
-        "macs": ["c 8x8x1 rebuild", "a 8x8x1 rebuild"],
+        "macs": ["c 8x8x1 rebuild", "a 8x8x1 rebuild", "d 8x8x1 rebuild"],
     }
 
 

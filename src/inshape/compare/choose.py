@@ -26,13 +26,13 @@ def front_of(candidates: Sequence[Candidate], cost: str | None = None) -> tuple[
 
     Args:
         candidates: any; only contenders count.
-        cost: a field of `Candidate`; by default the latency, or the MACs where candidates were not
-            timed.
+        cost: a field of `Candidate`, and only those of which it is known count; by default the
+            latency, or the MACs where candidates were not timed.
 
     Returns:
         From the cheapest to the most accurate.
     """
-    known = [c for c in candidates if c.is_contender]
+    known = [c for c in candidates if c.is_contender and (not cost or getattr(c, cost) is not None)]
     best = -1.0
     front: list[Candidate] = []
     for c in sorted(known, key=lambda c: (_cost(c, cost)[0], -_accuracy(c))):

@@ -43,7 +43,9 @@ def comparison_page(record: Mapping[str, Any], catalogue: Catalogue | None = Non
             "failed": [c for c in candidates if c["error"] is not None],
             "limits": _limits(record),
             "plan": plan,
-            "stages": () if plan is None else rows_of(plan["native_geometry"], plan["geometry"]),
+            "stages": ()
+            if plan is None
+            else rows_of(plan.get("native_geometry"), plan["geometry"]),
             "pictures": _pictures(candidates, album, examples),
             "figures": {} if figure is None else {"pareto": figure},
         },

@@ -258,7 +258,8 @@ def _carry_on(
             save_model(model, run.checkpoints / HEAD_MODEL)
         run = _noted(run, name, facts, time.perf_counter() - begun)
     draw_curves(run)
-    keep_validation(run, model, batches)
+    with scope():
+        keep_validation(run, model, batches)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     run.checkpoints.mkdir(exist_ok=True)
     run = run.updated(status="complete")
