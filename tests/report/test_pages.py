@@ -12,6 +12,7 @@ from itertools import pairwise
 import plotly.graph_objects as go
 import pytest
 
+from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.errors import OutputExists, RequestError
 from inshape.evaluate import evaluate
@@ -253,7 +254,8 @@ def test_a_run_that_is_not_complete_has_a_page(run, tmp_path):
     assert f"inshape train --resume {run.folder}" in text
     assert "No epoch is finished yet." in text
     assert "Nothing has been measured yet" in text
-    bare = Run.create(tmp_path / "bare", {})
+    prepared = Preparation.of("8x9x1").as_dict()
+    bare = Run.create(tmp_path / "bare", {"preparation": prepared})
     text = Page(report(bare)).text
     assert "still running, or was killed" in text
     assert "holds no plan" in text

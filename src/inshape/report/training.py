@@ -133,7 +133,8 @@ def _examples(
     preparation = _preparation(record)
     if preparation is None:
         return []
-    front = next((e["front"] for e in record["plan"]["edits"] if e["edit"] == "SetFront"), None)
+    edits = (record.get("plan") or {}).get("edits", [])
+    front = next((e["front"] for e in edits if e["edit"] == "SetFront"), None)
     found: list[dict[str, Any]] = []
     for example in examples:
         pixels = album.picture(example["picture"], preparation)
