@@ -50,9 +50,8 @@ def report(what: str | Path | Run | Recorded, *, out: str | Path | None = None) 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     record = {"status": "interrupted", "request": {"shape": "96x96x3"}}
-        ...     run = Run.create(Path(folder, "a"), record)
-        ...     report(run).name
+        ...     begun = Run.create(Path(folder, "a"), {"request": {"shape": "96x96x3"}})
+        ...     report(begun).name
         'report.html'
     """
     return _written(what, out, None)

@@ -34,7 +34,7 @@ def percent(value: float | None, digits: int = 1) -> str:
         digits: after the point.
 
     Example:
-        >>> percent(0.8125), percent(None)
+        >>> percent(0.813), percent(None)
         ('81.3\xa0%', '–')
     """
     return (
