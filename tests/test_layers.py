@@ -14,6 +14,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "inshape"
 
 # From top to bottom. A room is a file or a folder of the package. `backbones` stands above
 # `weights`, which loads a file for one, and `runs` above `train`, which fills a run folder.
+# `report` makes a page of what stands in a folder, and so stands above all that fill one and leave
+# a page there; `evaluate` stands above `train`, which ends with a look at the pictures it held out.
 ROOMS = [
     "_version",
     "errors",
@@ -33,14 +35,14 @@ ROOMS = [
     "writing",
     "runs",
     "charts",
-    "train",
+    "report",
     "evaluate",
+    "train",
     "export",
     "predict",
     "compare",
     "demo",
     "doctor",
-    "report",
     "cli",
     "__main__",
 ]

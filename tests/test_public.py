@@ -11,7 +11,7 @@ import pytest
 
 import inshape
 
-FUNCTIONS_AND_FILES = ["adapt", "train", "evaluate", "predict"]
+FUNCTIONS_AND_FILES = ["adapt", "train", "evaluate", "predict", "report"]
 
 
 def test_every_listed_name_exists():

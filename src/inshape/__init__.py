@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .export.front import export
     from .heads import Head
     from .predict import predict
+    from .report import report
     from .runs import Run
     from .shapes import InputShape, Size
     from .train import Recipe, resume, train
@@ -41,6 +42,7 @@ __all__ = [
     "evaluate",
     "predict",
     "compare",
+    "report",
     "export",
     "InputShape",
     "Size",
@@ -59,6 +61,7 @@ _HOMES = {
     "evaluate": "evaluate",
     "predict": "predict",
     "compare": "compare",
+    "report": "report",
     "export": "export.front",
     "InputShape": "shapes",
     "Size": "shapes",

@@ -7,10 +7,12 @@
       history.csv    one row per epoch
       logs/          the same as TensorBoard's event files
       plots/         learning curves, and the figures of an evaluation
+      held_out.json  scores on the pictures that were held out of the training
       metrics.json   the last evaluation
       teacher/       the run of the teacher, if there was one
       checkpoints/   what a resumed training needs; emptied when the training is complete
       exports/       files that other runtimes read
+      report.html    all of it as a page
 
 Every file is written beside its final place and then renamed, so that a reader, a kill or a full
 disk meets either the old file or the new one, never half of one.

@@ -22,6 +22,7 @@ from .inspect import inspect
 from .models import models
 from .options import with_address
 from .predict import predict
+from .report import report
 from .train import train
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ _COMMANDS = (
     evaluate,
     predict,
     compare,
+    report,
     export,
     bench,
     demo,

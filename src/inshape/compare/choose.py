@@ -12,6 +12,9 @@ from .comparison import Candidate
 from .limits import Limits, amount
 from .probe import is_close
 
+COSTS = ("latency_ms", "macs", "size_bytes", "ram_bytes")
+"""The fields of a candidate that cost something."""
+
 
 def answers_of(right: str) -> NDArray[np.bool_]:
     """A candidate's ``right`` or ``first`` as truth values.
@@ -23,20 +26,21 @@ def answers_of(right: str) -> NDArray[np.bool_]:
     return np.frombuffer(right.encode("ascii"), np.uint8) == ord("1")
 
 
-def front_of(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def front_of(candidates: Sequence[Candidate], cost: str | None = None) -> tuple[Candidate, ...]:
     """The Pareto front: candidates than which none is at least as cheap and better.
 
     Args:
-        candidates: any; only contenders count. The cost is the latency, or the MACs where
-            candidates were not timed.
+        candidates: any; only contenders count.
+        cost: a field of `Candidate`, and only those of which it is known count; by default the
+            latency, or the MACs where candidates were not timed.
 
     Returns:
         From the cheapest to the most accurate.
     """
-    known = [c for c in candidates if c.is_contender]
+    known = [c for c in candidates if c.is_contender and (not cost or getattr(c, cost) is not None)]
     best = -1.0
     front: list[Candidate] = []
-    for c in sorted(known, key=lambda c: (cost_of(c)[0], -_accuracy(c))):
+    for c in sorted(known, key=lambda c: (cost_of(c, cost)[0], -_accuracy(c))):
         if _accuracy(c) > best:
             front.append(c)
             best = _accuracy(c)
@@ -99,6 +103,22 @@ def recommended(candidates: Sequence[Candidate], limits: Limits) -> tuple[Candid
     )
 
 
+def fronts_of(candidates: Sequence[Candidate]) -> dict[str, list[str]]:
+    """The Pareto front of every kind of cost that is known.
+
+    Args:
+        candidates: any; only contenders count.
+
+    Returns:
+        Names from the cheapest to the most accurate, by field of `Candidate`.
+    """
+    return {
+        cost: [c.name for c in front_of(candidates, cost)]
+        for cost in COSTS
+        if any(getattr(c, cost) is not None for c in candidates if c.is_contender)
+    }
+
+
 def _of_finetuned(tuned: Sequence[Candidate]) -> tuple[Candidate, str]:
     """The fastest of those that were trained to the end and came near the best of them."""
 
@@ -123,16 +143,17 @@ def _of_finetuned(tuned: Sequence[Candidate]) -> tuple[Candidate, str]:
     )
 
 
-def cost_of(candidate: Candidate) -> tuple[float, str]:
-    """What a candidate takes: its latency, or its MACs where it was not timed.
+def cost_of(candidate: Candidate, cost: str | None = None) -> tuple[float, str]:
+    """What a candidate takes.
 
     Args:
         candidate: with its costs.
+        cost: a field of `Candidate`; by default its latency, or its MACs where it was not timed.
 
     Returns:
-        Milliseconds or operations, and the same in words.
+        Milliseconds, operations or bytes, and the same in words.
     """
-    name = "macs" if candidate.latency_ms is None else "latency_ms"
+    name = cost or ("macs" if candidate.latency_ms is None else "latency_ms")
     value = float(getattr(candidate, name) or 0)
     return value, amount(name, value)
 
@@ -150,10 +171,7 @@ def _nothing(candidates: Sequence[Candidate], limits: Limits) -> str:
         return f"no candidate could be measured ({first}); expected at least one; change the shapes"
 
     def excess(c: Candidate) -> float:
-        pairs = [
-            (getattr(c, name), getattr(limits, name))
-            for name in ("latency_ms", "macs", "size_bytes", "ram_bytes")
-        ]
+        pairs = [(getattr(c, name), getattr(limits, name)) for name in COSTS]
         ratios = [value / limit for value, limit in pairs if value and limit]
         if limits.accuracy is not None and c.accuracy is not None:
             ratios.append(limits.accuracy / max(c.accuracy.value, 1e-9))
@@ -162,7 +180,7 @@ def _nothing(candidates: Sequence[Candidate], limits: Limits) -> str:
     nearest = min(over, key=excess)
     needs = [
         amount(name, getattr(nearest, name))
-        for name in ("latency_ms", "macs", "size_bytes", "ram_bytes")
+        for name in COSTS
         if getattr(limits, name) is not None and getattr(nearest, name) is not None
     ]
     if limits.accuracy is not None and nearest.accuracy is not None:

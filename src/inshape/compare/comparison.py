@@ -42,6 +42,7 @@ class Candidate:
         size_bytes: of an int8 file, estimated as a byte per parameter.
         float32_bytes: of a float32 file, estimated as four.
         ram_bytes: peak activation memory with int8 values, estimated.
+        working_shape: what the network's first layer reads, after a resizing layer in front.
         seconds: what the measurements took, by part.
         finetuned: validation accuracy after fine-tuning, if it was done.
         finetuned_on: pictures of that validation.
@@ -64,6 +65,7 @@ class Candidate:
     size_bytes: int | None = None
     float32_bytes: int | None = None
     ram_bytes: int | None = None
+    working_shape: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     finetuned: float | None = None
     finetuned_on: int = 0
@@ -145,6 +147,9 @@ class Comparison:
         reason: why, in one sentence.
         command: what to go on with; empty where the pictures are no files.
         seconds: where the time of this call went, by part; ``all`` by the clock.
+        record: what else its file says, as plain values: the ``request`` with the command that
+            repeats it, the ``data`` with their fingerprint, the ``versions``, the ``plan`` of the
+            one to take, and the ``fronts`` of every kind of cost.
     """
 
     source: str
@@ -156,6 +161,7 @@ class Comparison:
     reason: str = ""
     command: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    record: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def recommendation(self) -> Candidate | None:
@@ -169,13 +175,17 @@ class Comparison:
             "pictures": self.pictures,
             "weights": self.weights,
             "candidates": [
-                {k: v for k, v in c.as_dict().items() if k not in ("right", "first")}
+                {
+                    "name": c.name,
+                    **{k: v for k, v in c.as_dict().items() if k not in ("right", "first")},
+                }
                 for c in self.candidates
             ],
             "front": list(self.front),
             "recommendation": None
             if self.recommendation is None
             else {
+                "name": self.recommended,
                 **{
                     name: getattr(self.recommendation, name)
                     for name in ("backbone", "input_shape", "strategy", "channels")
@@ -184,6 +194,7 @@ class Comparison:
                 "command": shlex.join(self.command),
             },
             "seconds": dict(self.seconds),
+            **self.record,
         }
 
     def to_pandas(self) -> Any:
@@ -222,14 +233,27 @@ class Comparison:
     def _repr_html_(self) -> str:
         """The table in a notebook."""
         rows = "".join(
-            f'<tr style="opacity:{0.5 if not c.is_contender else 1}">'
+            f'<tr style="{self._style(c)}">'
             + "".join(f"<td>{html.escape(cell)}</td>" for cell in self._cells(c))
             + "</tr>"
             for c in self.candidates
         )
         head = "".join(f"<th>{html.escape(name)}</th>" for name in _TITLES)
+        caption = html.escape(f"{self.source}: {self.pictures} training pictures")
         told = html.escape(self.reason)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{told}</p>"
+        command = f"<pre>{html.escape(shlex.join(self.command))}</pre>" if self.command else ""
+        return (
+            '<div style="overflow-x:auto"><table>'
+            f'<caption style="text-align:left">{caption}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+            f"<p>{told}</p>{command}"
+        )
+
+    def _style(self, c: Candidate) -> str:
+        """A row's look in a notebook, whose own colours stay."""
+        if c.name == self.recommended:
+            return "font-weight:bold"
+        return "" if c.is_contender else "opacity:0.55"
 
     def _cells(self, c: Candidate) -> tuple[str, ...]:
         return (

@@ -11,16 +11,18 @@ import numpy as np
 from ..data.catalogue import Catalogue
 from ..data.sources import Source, open_source
 from ..errors import DataError, RequestError
-from ..runs import write_json
+from ..report import leave_report
 from ..shapes import InputShape, ShapeLike
 from ..train.front import resume, train
 from ..train.show import Show
+from ..writing import write_json
 from .choose import finalists, front_of, recommended
 from .comparison import Candidate, Comparison
 from .limits import Limits
 from .measure import Job
 from .pictures import Pictures
 from .probe import folds_of
+from .record import recorded
 from .rounds import Halving
 from .store import CandidateStore
 from .usual import usual_shapes, usual_strategies
@@ -66,7 +68,8 @@ def compare(
         candidates: exactly these, instead of every combination of the four above.
         weights: as in `inshape.adapt`, for every backbone.
         limits: what the device allows.
-        out: a folder for what is finished; the next call with it goes on from there.
+        out: a folder for what is finished and for ``report.html``; the next call with it goes on
+            from there.
         finetune: how many finalists are trained to the end as well, which then decides between
             them; the front's most accurate ones, before any others; needs ``out``.
         pictures: the most that are used, the same share of every class.
@@ -91,10 +94,25 @@ def compare(
     output = Show.to_stderr(show)
     catalogue = _training_pictures(source, pictures, seed)
     folds_of(catalogue.labels, seed)  # refuses what cannot be probed
+    is_named = candidates is not None
     if candidates is None:
-        asked = [InputShape.of(s) for s in shapes] if shapes is not None else None
-        candidates = _combined(catalogue, asked, strategies, backbones, channels)
+        sized = [InputShape.of(s) for s in shapes] if shapes is not None else None
+        candidates = _combined(catalogue, sized, strategies, backbones, channels)
     candidates = list({c.name: c for c in candidates}.values())
+    asked = {
+        "candidates": [c.name for c in candidates] if is_named else None,
+        "shapes": list(dict.fromkeys(c.input_shape for c in candidates)),
+        "strategies": None if strategies is None else list(strategies),
+        "backbones": [str(b) for b in backbones],
+        "channels": list(channels),
+        "weights": None if weights is None else str(weights),
+        "limits": limits,
+        "pictures": pictures,
+        "latency": latency,
+        "finetune": finetune,
+        "seed": seed,
+        "out": None if out is None else str(out),
+    }
     if not candidates:
         raise RequestError("no candidates to compare; expected at least one shape and strategy")
     store = CandidateStore(None if out is None else Path(out), catalogue, weights, pictures, seed)
@@ -125,9 +143,11 @@ def compare(
             "pictures": round(shared.seconds, 2),
             "all": round(time.perf_counter() - begun, 2),
         },
+        record=recorded(source, shared.catalogue, found, chosen, asked),
     )
     if out is not None:
         write_json(Path(out) / "comparison.json", made.as_dict())
+        leave_report(Path(out), catalogue)
     return made
 
 

@@ -98,7 +98,8 @@ def built(candidate: Candidate, job: Job, files: Files) -> tuple[Candidate, Made
     noted = _Notes(candidate)
     made: Made | None = None
     with noted.part("build"):
-        model, shape = _model(candidate, job, files)
+        model, plan_made = _model(candidate, job, files)
+        shape = _static(InputShape.of(candidate.input_shape), plan_made)
         told = geometry(read(model), shape)
         params = model.count_params()
         noted.change(
@@ -107,6 +108,7 @@ def built(candidate: Candidate, job: Job, files: Files) -> tuple[Candidate, Made
             size_bytes=params,
             float32_bytes=4 * params,
             ram_bytes=told.peak_int8_bytes,
+            working_shape=str(plan_made.geometry.working_shape),
         )
         made = _files(model, shape, job)
     return noted.candidate, made
@@ -170,16 +172,15 @@ def shape_of(candidate: Candidate) -> InputShape:
     shape = InputShape.of(candidate.input_shape)
     if shape.is_static:
         return shape
-    with unpacked({}) as place:
-        return _static(shape, _plan(candidate, place))
+    return _static(shape, plan_of(candidate))
 
 
-def _model(candidate: Candidate, job: Job, files: Files) -> tuple[keras.Model, InputShape]:
+def _model(candidate: Candidate, job: Job, files: Files) -> tuple[keras.Model, BackbonePlan]:
     keras.utils.set_random_seed(0)
     with unpacked(files) as place:
         made = _plan(candidate, place)
         model = build_for(made, Head(classes=job.classes), place(job.weights))
-    return model, _static(InputShape.of(candidate.input_shape), made)
+    return model, made
 
 
 def _plan(candidate: Candidate, place: Place) -> BackbonePlan:
@@ -267,6 +268,19 @@ class _Notes:
         seconds: Mapping[str, float] = self.candidate.seconds
         taken = seconds.get(name, 0.0) + time.perf_counter() - begun
         self.change(seconds={**seconds, name: round(taken, 3)})
+
+
+def plan_of(candidate: Candidate) -> BackbonePlan:
+    """What is done to a candidate's backbone.
+
+    Args:
+        candidate: whose files can be read in this process.
+
+    Raises:
+        RequestError: if it cannot be done.
+    """
+    with unpacked({}) as place:
+        return _plan(candidate, place)
 
 
 def _channels(text: str) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from .._version import __version__
 from ..charts import make_folder
 from ..data.catalogue import Catalogue
-from ..runs import write_json
+from ..writing import write_json
 from .comparison import Candidate
 
 _FORMAT = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -14,6 +15,7 @@ from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..data.sources import Source, open_source
 from ..errors import DataError, RequestError
+from ..report import leave_report
 from ..runs import PLOTS, Run
 from ..writing import write_json
 from .evaluation import Evaluation, Mistake
@@ -23,6 +25,7 @@ from .probabilities import probabilities
 
 _MISTAKES = 10
 _METRICS = "metrics.json"
+_HELD_OUT = "held_out.json"
 
 
 def evaluate(
@@ -45,7 +48,8 @@ def evaluate(
         sizes: further heights and widths in pixels to measure at; the model must take any size.
         resamples: of the bootstrap.
         seed: of the bootstrap.
-        save: whether to write ``metrics.json`` and figures into the run folder.
+        save: whether to write ``metrics.json`` and figures into the run folder, and its report
+            anew.
 
     Returns:
         The evaluation: print it, or take ``as_dict()``.
@@ -86,6 +90,40 @@ def evaluate(
     if save:
         write_json(opened.folder / _METRICS, made.as_dict())
         draw(made, opened.folder / PLOTS)
+        leave_report(opened.folder, batches.catalogue)
+    return made
+
+
+def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluation | None:
+    """Measure a model on the split that chose its best epoch, and write ``held_out.json``.
+
+    The split was looked at during the training, so that its scores are a little too good.
+
+    Args:
+        run: the run folder.
+        model: the run's model.
+        batches: its pictures.
+
+    Returns:
+        The evaluation; ``None`` without a picture in that split.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    chosen = batches.catalogue.indices("validation")
+    if not len(chosen):
+        return None
+    held = replace(batches, catalogue=batches.catalogue.take(chosen), slots=batches.slots[chosen])
+    found = probabilities(model, held)
+    labels = held.catalogue.class_names
+    made = Evaluation(
+        run=str(run.folder),
+        source=str(run.record["request"]["source"] or "the data"),
+        shape=str(run.preparation.shape),
+        scores=score(found, held.catalogue.labels, labels),
+        mistakes=_mistakes(found, held.catalogue, labels),
+    )
+    write_json(run.folder / _HELD_OUT, made.as_dict())
     return made
 
 

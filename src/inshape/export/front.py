@@ -15,8 +15,10 @@ from ..charts import make_folder
 from ..data.sources import Source
 from ..errors import GraphError, OutputExists, RequestError, UnknownName
 from ..evaluate.probabilities import as_probabilities, ends_in_softmax
-from ..runs import Run, write_atomically, write_json
+from ..report import leave_report
+from ..runs import Run
 from ..train.show import Show
+from ..writing import write_atomically, write_json
 from .arena import Arena
 from .exported import ExportFile, Exports, Refusal
 from .files import Writer, check_new, file_name, size_of
@@ -128,6 +130,7 @@ def export(
     make_folder(opened.exports)
     for place in dict.fromkeys((folder, opened.exports)):
         _keep_table(place, found)
+    leave_report(opened.folder)
     return found
 
 

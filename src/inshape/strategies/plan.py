@@ -80,6 +80,7 @@ class Plan:
                 {"edit": type(e).__name__, **_named(asdict(e), self.source)} for e in self.edits
             ],
             "geometry": self.geometry.as_dict(),
+            "native_geometry": self.native_geometry.as_dict(),
             "warnings": [{"code": w.code, "message": w.message} for w in self.warnings],
             "notes": list(self.notes),
         }

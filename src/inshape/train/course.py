@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 import warnings
@@ -20,12 +21,16 @@ from ..data.prepare import Preparation
 from ..data.sources import Source, open_source
 from ..data.split import split
 from ..errors import DataError, RequestError
+from ..evaluate.front import keep_validation
 from ..features.cut import unfrozen_from
 from ..heads import Head
+from ..report import leave_report
+from ..report.pictures import examples_of
 from ..runs import Run, check_new, load_model, save_model
 from ..shapes import InputShape
 from ..writing import write_atomically
 from .after import recalibrated, resolution_fixed
+from .command import command_of
 from .curves import draw_curves
 from .devices import scope
 from .job import Job
@@ -141,6 +146,7 @@ def begin(request: Request, out: Path, output: Show) -> Run:
         {
             "seed": request.seed,
             "request": {**request.as_dict(), "native_shape": str(native)},
+            "command": _command(request, out),
             "plan": made.as_dict(),
             "preparation": prepared.as_dict(),
             "data": {**_facts(catalogue), **_reading(batches)},
@@ -273,7 +279,11 @@ def _carry_on(run: Run, batches: Batches, model: keras.Model, recipe: Recipe, ou
         run = _noted(run, name, facts, time.perf_counter() - begun)
         _publish(run)
     draw_curves(run)
-    return finished(run.updated(status="complete"), tracking)
+    with scope():
+        keep_validation(run, model, batches)
+    run = run.updated(status="complete")
+    leave_report(run.folder, batches.catalogue)
+    return finished(run, tracking)
 
 
 def finished(run: Run, tracking: Tracking | None = None) -> Run:
@@ -317,6 +327,15 @@ def _left_out(recipe: Recipe, preparation: Preparation) -> tuple[str, ...]:
     """Changes that are asked for and cannot be made to such pictures."""
     channels = preparation.shape.channels
     return augmenter(recipe.augment, channels=channels, rand_augment=recipe.rand_augment).notes
+
+
+def _command(request: Request, out: Path) -> str | None:
+    """What repeats the training, into a folder beside the run's own."""
+    again = out.with_name(f"{out.name}-again")
+    words = command_of(
+        request.as_dict(), request.recipe, request.head, seed=request.seed, out=str(again)
+    )
+    return None if words is None else shlex.join(words)
 
 
 def _steps(recipe: Recipe) -> tuple[tuple[str, Step], ...]:
@@ -388,6 +407,7 @@ def _facts(catalogue: Catalogue) -> dict[str, Any]:
         "fingerprint": catalogue.fingerprint,
         "train": catalogue.counts("train"),
         "validation": catalogue.counts("validation"),
+        "examples": examples_of(catalogue.take(catalogue.indices("validation"))),
     }
 
 

@@ -1,0 +1,190 @@
+"""Pictures inside a page: found where the data are, and written into it as text."""
+
+from __future__ import annotations
+
+import base64
+import io
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..data.catalogue import Catalogue
+from ..data.decode import load_compact
+from ..data.prepare import Fit, Preparation, prepare
+from ..data.resize import Interpolation
+from ..data.sources import open_source
+from ..errors import InshapeError
+from ..shapes import InputShape
+
+_EXAMPLES = 6
+_SIDE = 160
+_WIDEST = 3
+_QUALITY = 82
+_ARRAYS = (".npz", ".npy")
+
+
+def examples_of(catalogue: Catalogue) -> list[dict[str, str]]:
+    """A few pictures to show, of different classes.
+
+    Args:
+        catalogue: labelled pictures.
+
+    Returns:
+        ``picture`` and ``label`` of the first of each class, six classes at most, spread evenly.
+
+    Example:
+        >>> from inshape.data.sources import open_source
+        >>> examples_of(open_source((np.zeros((3, 8, 8, 1), np.uint8), ["b", "a", "b"])))
+        [{'picture': '[1]', 'label': 'a'}, {'picture': '[0]', 'label': 'b'}]
+    """
+    labels = [int(label) for label in np.unique(catalogue.labels) if label >= 0]
+    places = np.linspace(0, len(labels) - 1, min(_EXAMPLES, len(labels))).round().astype(int)
+    firsts = [int(np.flatnonzero(catalogue.labels == labels[i])[0]) for i in places]
+    return [
+        {"picture": catalogue.names[i], "label": catalogue.class_name(int(catalogue.labels[i]))}
+        for i in firsts
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A picture inside a page.
+
+    Attributes:
+        uri: the picture itself.
+        width: in its own pixels.
+        height: in its own pixels.
+    """
+
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """The pictures of a source, as far as they are still there.
+
+    Attributes:
+        catalogue: the pictures, where they are at hand.
+        root: the folder that their names start from, where they are files.
+    """
+
+    catalogue: Catalogue | None = None
+    root: Path | None = None
+
+    @classmethod
+    def of(cls, source: str | None, catalogue: Catalogue | None = None) -> Album:
+        """The pictures of a source.
+
+        Args:
+            source: as a record names it.
+            catalogue: the pictures, if they are at hand; others are looked for in the source.
+        """
+        path = None if source is None else Path(source)
+        if path is not None and path.is_file() and path.suffix.lower() in _ARRAYS:
+            with suppress(InshapeError):
+                return cls(catalogue or open_source(path, labels="optional"))
+        if path is None or not path.exists():
+            return cls(catalogue)
+        return cls(catalogue, path if path.is_dir() else path.parent)
+
+    def picture(self, name: str, preparation: Preparation) -> NDArray[Any] | None:
+        """One picture, prepared.
+
+        Args:
+            name: as the catalogue calls it.
+            preparation: what is done to it.
+
+        Returns:
+            ``(height, width, channels)`` in [0, 255]; ``None`` if it is not there any more or
+            cannot be prepared so.
+        """
+        try:
+            if self.catalogue is not None and name in self.catalogue.names:
+                index = self.catalogue.names.index(name)
+                return self.catalogue.load_compact(index, preparation)
+            if self.root is not None and (self.root / name).is_file():
+                return load_compact(self.root / name, preparation)
+        except InshapeError:
+            return None
+        return None
+
+    def original(self, name: str, preparation: Preparation) -> Thumbnail | None:
+        """One picture as people know it, in colour and in its own proportions.
+
+        Args:
+            name: as the catalogue calls it.
+            preparation: of the model, by which pictures of other bands than colours are read.
+        """
+        for channels in (3, preparation.shape.channels):
+            shape = (_SIDE, None, channels)
+            found = self.picture(name, Preparation.of(shape, full_scale=preparation.full_scale))
+            if found is not None:
+                return embedded(found[:, : _WIDEST * _SIDE], is_photo=True)
+        return None
+
+
+def embedded(pixels: NDArray[Any], *, is_photo: bool = False) -> Thumbnail:
+    """A picture as text.
+
+    Args:
+        pixels: ``(height, width, channels)`` in [0, 255]. Of any other number of channels than
+            three, the first is shown in grey, or the first three as colours.
+        is_photo: whether it may lose what the eye does not see, as JPEG; else PNG keeps every
+            pixel.
+
+    Example:
+        >>> embedded(np.zeros((2, 3, 1), np.uint8)).uri[:22]
+        'data:image/png;base64,'
+    """
+    bands = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., 0]
+    image = Image.fromarray(np.clip(np.round(bands), 0, 255).astype(np.uint8))
+    held = io.BytesIO()
+    kind = "jpeg" if is_photo else "png"
+    image.save(held, kind, **({"quality": _QUALITY} if is_photo else {"optimize": True}))
+    text = base64.b64encode(held.getvalue()).decode("ascii")
+    return Thumbnail(f"data:image/{kind};base64,{text}", image.width, image.height)
+
+
+def resized_inside(
+    pixels: NDArray[Any],
+    size_hw: tuple[int, int],
+    *,
+    fit: Fit = "stretch",
+    interpolation: Interpolation = "bilinear",
+) -> NDArray[Any]:
+    """What a resizing layer inside the model makes of a prepared picture.
+
+    Args:
+        pixels: ``(height, width, channels)`` in [0, 255].
+        size_hw: the working size in pixels.
+        fit: ``"stretch"``, ``"letterbox"`` or ``"crop"``.
+        interpolation: ``"bilinear"`` or ``"nearest"``; point-sampled, as TensorFlow's is.
+
+    Returns:
+        ``(*size_hw, channels)``.
+    """
+    height, width = pixels.shape[:2]
+    values = np.asarray(pixels, np.float32)
+    # As Keras does it: cut, or filled by the same on both sides, in whole pixels; then stretched.
+    wanted = (int(width * size_hw[0] / size_hw[1]), int(height * size_hw[1] / size_hw[0]))
+    if fit == "crop":
+        rows, columns = min(height, wanted[0]), min(width, wanted[1])
+        top, left = (height - rows) // 2, (width - columns) // 2
+        values = values[top : top + rows, left : left + columns]
+    elif fit == "letterbox":
+        missing = (max(0, wanted[0] - height), max(0, wanted[1] - width))
+        values = np.pad(values, [*((n // 2, n // 2) for n in missing), (0, 0)])
+    way = Preparation(
+        InputShape(*size_hw, pixels.shape[-1]),
+        interpolation=interpolation,
+        antialias=False,  # a resizing layer reads the same few pixels at every scale
+        colour="bands",
+    )
+    return prepare(values, way)
