@@ -16,7 +16,7 @@ from inshape.heads import Head
 from inshape.runs import Run
 from inshape.shapes import InputShape
 from inshape.train import Recipe
-from inshape.train.course import Request, _command
+from inshape.train.request import Request
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ REQUESTS = [
 def test_a_record_s_command_asks_for_the_same_training(call, changes, tmp_path, monkeypatch):
     fields = {"shape": "96x96x3", "backbone": "MobileNetV3Small", "weights": None, **changes}
     asked = Request(source=tmp_path, **{**fields, "shape": InputShape.of(fields["shape"])})
-    told = _command(asked, tmp_path / "my run")
+    told = asked.command(tmp_path / "my run")
     received = []
 
     def begin(request, out, output):
@@ -91,7 +91,7 @@ def test_a_record_s_command_asks_for_the_same_training(call, changes, tmp_path, 
 )  # fmt: skip
 def test_what_only_python_can_say_has_no_command(changes, tmp_path):
     fields = {"source": tmp_path, "backbone": "MobileNetV3Small", "weights": None, **changes}
-    assert _command(Request(shape=InputShape.of("96x96x3"), **fields), tmp_path) is None
+    assert Request(shape=InputShape.of("96x96x3"), **fields).command(tmp_path) is None
 
 
 def test_a_record_s_command_asks_for_the_same_comparison(call, tmp_path, monkeypatch):

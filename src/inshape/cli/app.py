@@ -11,7 +11,7 @@ import typer
 
 from .._version import __version__
 from .adapt import adapt
-from .compare import compare
+from .compare import compare, with_address
 from .completion import PROGRAM, for_named_shell
 from .console import INTERRUPTED, say
 from .demo import demo
@@ -20,7 +20,6 @@ from .evaluate import evaluate
 from .export import bench, export
 from .inspect import inspect
 from .models import models
-from .options import with_address
 from .predict import predict
 from .report import report
 from .train import train

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -79,3 +81,30 @@ def compare(
             show=True,
         )
         told.answer(found, found.as_dict())
+
+
+def with_address(words: Sequence[str]) -> list[str]:
+    """Fill in the address that ``--ray`` may go without.
+
+    Args:
+        words: of the command line.
+
+    Returns:
+        The same, with ``local`` behind a ``--ray`` that no address follows.
+
+    Example:
+        >>> with_address(["compare", "--ray", "photos", "--seed", "1"])
+        ['compare', '--ray', 'local', 'photos', '--seed', '1']
+        >>> with_address(["compare", "photos", "--ray", "10.0.0.7:6379"])
+        ['compare', 'photos', '--ray', '10.0.0.7:6379']
+    """
+    found: list[str] = []
+    for number, word in enumerate(words):
+        found.append(word)
+        following = words[number + 1] if number + 1 < len(words) else ""
+        if word == "--ray" and not _ADDRESS.fullmatch(following):
+            found.append("local")
+    return found
+
+
+_ADDRESS = re.compile(r"local|auto|ray://.+|[\w.\[\]:-]+:\d+")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
 
-from ..adapt import BackboneLike, Weights, plan
+from ..adapt import plan
 from ..data.augment import augmenter
 from ..data.batches import Batches
 from ..data.catalogue import Catalogue
@@ -30,7 +29,6 @@ from ..runs import Run, check_new, load_model, save_model
 from ..shapes import InputShape
 from ..writing import write_atomically
 from .after import recalibrated, resolution_fixed
-from .command import command_of
 from .curves import draw_curves
 from .devices import scope
 from .job import Job
@@ -38,6 +36,7 @@ from .logs import Logs
 from .neck import build_for
 from .phases import TEACHER, train_body, train_distilled, train_head
 from .recipe import Recipe
+from .request import Request
 from .show import Show
 from .tracking import Tracking, check_installed
 
@@ -45,54 +44,6 @@ Step: TypeAlias = Callable[[Job], dict[str, Any]]
 
 _INITIAL = "initial.keras"
 _NAMED = 10
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """A training as it was asked for; the fields are those of `inshape.train`."""
-
-    source: Source
-    shape: InputShape
-    backbone: BackboneLike
-    weights: Weights
-    strategy: Any = "auto"
-    channels: Any = "auto"
-    seed: int = 0
-    head: Head = field(default_factory=Head)
-    recipe: Recipe = field(default_factory=Recipe)
-    plan_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    preparation: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    mlflow: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """What ``run.json`` keeps of it; objects that are neither names nor files are left out."""
-        return {
-            "source": (
-                str(Path(self.source).resolve()) if isinstance(self.source, str | Path) else None
-            ),
-            "shape": str(self.shape),
-            "backbone": str(self.backbone) if isinstance(self.backbone, str | Path) else None,
-            "weights": str(self.weights) if self.weights is not None else None,
-            "strategy": self.strategy,
-            "channels": self.channels,
-            "head": asdict(self.head),
-            "plan_options": dict(self.plan_options),
-            "preparation": dict(self.preparation),
-            "recipe": self.recipe.as_dict(),
-            "mlflow": self.mlflow,
-        }
-
-    def of_teacher(self, native: InputShape) -> Request:
-        """The training of the same network at its own shape."""
-        return replace(
-            self,
-            shape=native,
-            strategy="rebuild",
-            channels="auto",
-            plan_options={},
-            recipe=self.recipe.of({"distil": False, "recalibrate": False, "fixres": False}),
-            mlflow=None,
-        )
 
 
 def begin(request: Request, out: Path, output: Show) -> Run:
@@ -146,7 +97,7 @@ def begin(request: Request, out: Path, output: Show) -> Run:
         {
             "seed": request.seed,
             "request": {**request.as_dict(), "native_shape": str(native)},
-            "command": _command(request, out),
+            "command": request.command(out),
             "plan": made.as_dict(),
             "preparation": prepared.as_dict(),
             "data": {**_facts(catalogue), **_reading(batches)},
@@ -327,15 +278,6 @@ def _left_out(recipe: Recipe, preparation: Preparation) -> tuple[str, ...]:
     """Changes that are asked for and cannot be made to such pictures."""
     channels = preparation.shape.channels
     return augmenter(recipe.augment, channels=channels, rand_augment=recipe.rand_augment).notes
-
-
-def _command(request: Request, out: Path) -> str | None:
-    """What repeats the training, into a folder beside the run's own."""
-    again = out.with_name(f"{out.name}-again")
-    words = command_of(
-        request.as_dict(), request.recipe, request.head, seed=request.seed, out=str(again)
-    )
-    return None if words is None else shlex.join(words)
 
 
 def _steps(recipe: Recipe) -> tuple[tuple[str, Step], ...]:

@@ -15,9 +15,10 @@ from ..errors import RequestError
 from ..heads import Head
 from ..runs import Run
 from ..shapes import InputShape, ShapeLike
-from .course import Request, begin, finished, go_on
+from .course import begin, finished, go_on
 from .loop import Stopped
 from .recipe import Recipe
+from .request import Request
 from .show import Show
 
 
