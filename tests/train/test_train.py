@@ -344,7 +344,7 @@ def test_an_output_that_exists_is_refused_before_any_work(tmp_path):
 
 
 def test_what_cannot_be_resumed_is_named(photos, tmp_path):
-    record = {"seed": 0, "request": {"source": None, "recipe": Recipe().as_dict()}}
+    record = {"seed": 0, "done": [], "request": {"source": None, "recipe": Recipe().as_dict()}}
     run = Run.create(tmp_path / "arrays", record)
     with pytest.raises(RequestError, match=re.escape("was trained on pictures that were no files")):
         resume(run)
