@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -16,6 +17,9 @@ from inshape.compare import Candidate, compare
 from inshape.compare.files import packed, unpacked
 from inshape.compare.workers import workers
 from inshape.errors import RequestError
+
+# Ray leaves the handles of its own processes and logs to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 def processes(word: str) -> set[int]:
@@ -41,6 +45,7 @@ def cluster(network):
         ours = processes("raylet") - before
         assert ours
         yield hands, files
+    gc.collect()
     until = time.monotonic() + 30
     while ours & processes("raylet") and time.monotonic() < until:
         time.sleep(0.1)

@@ -141,7 +141,12 @@ def _connected(address: str) -> tuple[Any, bool]:
     """Ray, and whether it was started or joined here."""
     # Ray reports its use over the network unless told not to. A worker is a core: several
     # TensorFlows that see one GPU would each take all of its memory.
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+    # What a candidate failed of is in its result.
+    quiet = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+        "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
     try:
