@@ -67,7 +67,7 @@ def seeded_state(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[s
         elif kind == "bias":
             values = rng.normal(0.0, 0.1, shape)
         elif len(shape) == 1:
-            values = rng.uniform(0.5, 1.0, shape)
+            values = rng.uniform(0.45, 0.9, shape)
         else:
             values = rng.normal(0.0, np.sqrt(2 / np.prod(shape[1:])), shape)
         state[name] = values.astype(np.float32)
@@ -148,14 +148,14 @@ def answer(name: str) -> dict[str, Any]:
     """
     import torch
 
-    module = network(name)
+    module = network(name).double()  # so that the rounding of one side alone counts
     shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     state = {key: torch.from_numpy(v) for key, v in seeded_state(shapes).items()}
     module.load_state_dict(state)
     logits: dict[str, list[list[float]]] = {}
-    mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in NETWORKS[name][1])
+    mean, deviation = (torch.tensor(v).double().view(1, 3, 1, 1) for v in NETWORKS[name][1])
     for height, width in SIZES_HW:
-        x = torch.from_numpy(pictures((height, width))).permute(0, 3, 1, 2) / 255
+        x = torch.from_numpy(pictures((height, width))).double().permute(0, 3, 1, 2) / 255
         with torch.no_grad():
             y = module((x - mean) / deviation)
         logits[f"{height}x{width}"] = [[round(float(v), 7) for v in row] for row in y]
