@@ -338,7 +338,7 @@ def test_calibration_pictures_are_training_pictures_of_every_class(run, photos):
         for i in training.indices("train")
     }
     labels = [sums[round(float(p.sum()))] for p in sample]  # KeyError: held out
-    assert np.bincount(labels).tolist() == [4, 4, 4]
+    assert np.abs(np.bincount(labels, minlength=3) - 4).max() <= 1
 
 
 def test_an_unfinished_run_is_refused(run, tmp_path):
