@@ -108,12 +108,12 @@ def test_a_record_s_command_asks_for_the_same_comparison(call, tmp_path, monkeyp
         return SimpleNamespace(as_dict=dict)
 
     monkeypatch.setattr(importlib.import_module("inshape.compare"), "compare", compare)
-    answer = call(*compare_command(tmp_path, asked)[1:])
+    answer = call(*compare_command(tmp_path, {**asked, "candidates": None})[1:])
     assert answer.code == 0, answer.err
     (found,) = received
     assert found.pop("show") is True
     assert found.pop("source") == tmp_path
     lists = ("shapes", "strategies", "backbones", "channels")
     assert {n: list(v) if n in lists else v for n, v in found.items()} == {
-        **asked, "out": tmp_path / "a b",
+        **asked, "out": tmp_path / "a b", "ray": None,
     }  # fmt: skip

@@ -208,7 +208,7 @@ def test_exports_are_a_table(run):
         ExportFile(
             format=name, path=f"exports/{name}.tflite", size_bytes=3_000_000, pictures=50,
             agreement=agreement, accuracy=score, accuracy_change=Score(-0.02, -0.04, 0.0),
-            max_difference=0.25, mean_difference=0.01, arena_bytes=None,
+            max_difference=0.25, mean_difference=0.01, tensor_bytes=None, arena_bytes=None,
             timings=(Timing(1, 9, 2.5, 3.0, 40.0, 10.0), Timing(4, 9, 1.25, 2.0, 40.0, 10.0)),
             is_trusted=agreement > 0.97,
         )

@@ -157,7 +157,7 @@ def test_pictures_that_are_no_file_have_no_command():
 
 def test_a_command_is_read_as_it_was_meant(photos):
     asked = {
-        "shapes": ["64x48x1"], "strategies": ["resize", "rebuild"], "backbones": ["net"],
+        "candidates": None, "shapes": ["64x48x1"], "strategies": ["resize", "rebuild"], "backbones": ["net"],
         "channels": ["auto"], "weights": None, "pictures": 50, "latency": False, "finetune": 2,
         "seed": 4, "out": "a b",
         "limits": Limits(latency_ms=2.5, size_bytes=1e6, ram_bytes=262144, accuracy=0.8),
@@ -171,3 +171,5 @@ def test_a_command_is_read_as_it_was_meant(photos):
         assert part in text
     assert not re.search(r"e\+", text)
     assert words[-2:] == ("--out", "a b")
+    assert "--strategies" not in command_of(photos, {**asked, "strategies": None})
+    assert command_of(photos, {**asked, "candidates": ["net 64x48x1 resize"]}) is None
