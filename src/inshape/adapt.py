@@ -69,8 +69,10 @@ class BackbonePlan(Plan):
         """Carry the plan out.
 
         Args:
-            weights: ``"imagenet"``, a path to ``.weights.h5``, ``.h5`` or ``.keras``, or ``None``
-                for random ones; a model of the user's brings its own.
+            weights: ``"imagenet"``, a path to ``.weights.h5``, ``.h5`` or ``.keras``, ``None`` for
+                random ones, or ``"demo"``: the small checkpoint that comes with inshape, of
+                MobileNetV3Small-minimalistic alone, which never saw a photo and is worse than
+                ImageNet's. A model of the user's brings its own.
             classes: of the new classifier.
             head: ``"top"`` keeps the pretrained one; a pool (``"avg"``, ``"max"``, ``"gem"``, or
                 rows and columns) or a `Head` makes a new one. By default average pooling.

@@ -61,7 +61,11 @@ OutputStride = Annotated[
 ]
 Weights = Annotated[
     str,
-    typer.Option(metavar="WEIGHTS", help="imagenet, a .weights.h5 or .keras file, or none."),
+    typer.Option(
+        metavar="WEIGHTS",
+        help="imagenet, a .weights.h5 or .keras file, none, or demo: the small checkpoint that "
+        "comes with inshape, of MobileNetV3Small-minimalistic.",
+    ),
 ]
 Backbone = Annotated[
     str, typer.Option(metavar="NAME", help="A name of keras.applications, or a .keras file.")
@@ -136,7 +140,7 @@ def weights_of(text: str) -> str | None:
     """Read ``--weights``.
 
     Args:
-        text: ``imagenet``, a path, or ``none``.
+        text: ``imagenet``, ``demo``, a path, or ``none``.
 
     Returns:
         What `inshape.adapt` takes.

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from ..adapt import BackbonePlan
+from ..backbones import Backbone
 from ..errors import GraphError, WeightsError
 from ..graph.walk import nodes_in_order, picture_model
 from ..heads import Head, feature_map
@@ -29,7 +30,10 @@ def build_for(plan: BackbonePlan, head: Head, weights: Any) -> keras.Model:
     Returns:
         A model whose head's layers are named ``head_...``.
     """
-    if head.pool == "avg" and has_neck(plan):
+    # Random weights have taught a neck nothing; without it they stand beside a checkpoint that has
+    # none on equal terms.
+    pretrained = weights is not None or not isinstance(plan.backbone, Backbone)
+    if head.pool == "avg" and pretrained and has_neck(plan):
         try:
             return with_new_classifier(plan.build(weights=weights, head="top"), head)
         except WeightsError:

@@ -1,4 +1,4 @@
-"""Where pretrained weights come from: Keras's download or a file.
+"""Where pretrained weights come from: Keras's download, the demonstration checkpoint or a file.
 
 `load_source` builds a backbone at its native shape and fills it. Other input shapes, channels and
 classes are the transplant's work, so every weight is first read where it belongs.
@@ -24,6 +24,7 @@ import numpy as np
 
 from ..backbones import Backbone
 from ..errors import WeightsError
+from .demo import load_demo
 from .stored import Shape, StoredWeights, open_weights
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ def load_source(
 
     Args:
         backbone: which network.
-        weights: ``"imagenet"`` (Keras's download, kept in Keras's cache), the path of a file, or
-            ``None`` for random ones.
+        weights: ``"imagenet"`` (Keras's download, kept in Keras's cache), ``"demo"`` (the small
+            checkpoint that comes with inshape, of one backbone), the path of a file, or ``None``
+            for random ones.
         include_top: whether the classifier is wanted too. A file's classifier is cut off if not.
         classes: outputs of the classifier; what the weights have if not given.
         activation: the classifier's activation; ``None`` gives logits.
@@ -71,6 +73,8 @@ def load_source(
         if include_top and classes not in (None, IMAGENET_CLASSES):
             raise _wrong_classes("weights='imagenet'", IMAGENET_CLASSES, classes)
         return _imagenet(backbone, include_top=include_top, activation=activation)
+    if weights == "demo":
+        return load_demo(backbone, include_top=include_top)
     path = Path(weights).expanduser()
     with open_weights(path) as stored:
         return _from_file(
