@@ -10,7 +10,7 @@ docs/demo_weights`` the tables of docs/demo_weights.md.
 
 - ``probe``: a linear classifier on frozen features, cross-validated in five folds.
 - ``trained``: `inshape.train`, by the same commands from every start, answered on pictures that it
-  never saw. Digits: twenty of each to train on, the other 1,597 to test on. Clothes: at most 200 of
+  never saw. Digits: twenty of each to train on, the other 1,592 to test on. Clothes: at most 200 of
   each class, tested on ``validation/``.
 """
 

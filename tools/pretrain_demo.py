@@ -265,8 +265,8 @@ def write(learner: Learner, to: Path) -> None:
     """Write the backbone's weights as float16, layer by layer in the graph's order."""
     from inshape.weights.demo import save_demo
 
-    about = {"steps": str(learner.step), "course": json.dumps(asdict(learner.course))}
-    save_demo(learner.backbone, to, about)
+    # One key: the order of several would differ from file to file.
+    save_demo(learner.backbone, to, {"course": json.dumps(asdict(learner.course))})
     print(f"{to}: {to.stat().st_size / 1e6:.2f} MB")
 
 

@@ -186,7 +186,6 @@ def test_the_shipped_checkpoint_says_how_it_was_made():
     made = json.loads(about["course"])
     now = json.loads(json.dumps(_fields(Course())))
     assert made == now
-    assert int(about["steps"]) == now["steps"]
 
 
 @pytest.mark.parametrize("module", ["formula.catalogue"])

@@ -20,7 +20,7 @@ from inshape.weights import demo
 from inshape.weights.demo import BACKBONE, PATH, load_demo, save_demo
 from inshape.weights.sources import load_source
 
-SHA256 = "5ec33c581568201a122fd85b8e8cc332d5da4526f18358a5f4e80201e089153e"
+SHA256 = "31409d94e7cb83bc6cba57cdf7da820b44eb7b16231bd8fd90f80a4d9517eeb6"
 
 
 def test_the_file_is_the_published_one():
