@@ -38,7 +38,7 @@ CANDIDATES = (
     "64x64x3:restride", "128x128x1:flexible", "160x160x3:flexible", "96x96x3:restride",
     "96x96x1:resize", "64x64x3:resize", "224x224x3:rebuild",
 )  # fmt: skip
-EPOCHS = 6
+EPOCHS = 4
 JUDGED = 1 / 3
 COMPARED = "comparison.json"
 _RESAMPLES = 2000
@@ -235,6 +235,8 @@ def report(out: Path) -> str:
     lines += ["## Do they agree?", ""]
     tau, low, high = agreement(probes, trained, both)
     spent, needed = comparison["seconds"], sum(trained[n]["seconds"] for n in both)
+    load = sum(trained[n]["load"] for n in both) / len(both)
+    computed, needed_cpu = comparison["cpu_seconds"], sum(trained[n]["cpu_seconds"] for n in both)
     parts = {name: s for name, s in comparison["parts"].items() if name != "all"}
     told = ", ".join(f"{name} {s:.0f} s" for name, s in parts.items())
     lines += [
@@ -242,7 +244,9 @@ def report(out: Path) -> str:
         f"two rankings of {len(both)} candidates. A draw adds noise to rankings that are noisy "
         "already, so that most draws lie below the measured value.",
         f"- The comparison took {spent:.0f} s ({told}; the rest is starting), the fine-tunings "
-        f"{needed:.0f} s: {100 * spent / needed:.1f} %.",
+        f"{needed:.0f} s: {100 * spent / needed:.1f} % by the clock, with other work on the machine "
+        f"(load {comparison['load']:.0f} and {load:.0f}); {100 * computed / needed_cpu:.1f} % of "
+        f"their {needed_cpu:.0f} CPU seconds.",
         "",
     ]
     if len(both) == len(probes):

@@ -78,9 +78,11 @@ class BackbonePlan(Plan):
         """Carry the plan out.
 
         Args:
-            weights: ``"imagenet"``, a file, ``"hf://OWNER/NAME"``, ``"kaggle://PRESET"``, or
-                ``None`` for random ones; see `weights.sources` for what a file can be. A model of
-                the user's brings its own.
+            weights: ``"imagenet"``, a file, ``"hf://OWNER/NAME"``, ``"kaggle://PRESET"``, ``None``
+                for random ones, or ``"demo"``: the small checkpoint that comes with inshape, of
+                MobileNetV3Small-minimalistic alone, which never saw a photo and is worse than
+                ImageNet's. See `weights.sources` for what a file can be. A model of the user's
+                brings its own.
             classes: of the new classifier.
             head: ``"top"`` keeps the pretrained one; a pool (``"avg"``, ``"max"``, ``"gem"``, or
                 rows and columns) or a `Head` makes a new one. By default average pooling.

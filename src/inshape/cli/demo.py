@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,12 +22,19 @@ def demo(
     as_json: options.AsJson = False,
     debug: options.Debug = False,
 ) -> None:
-    """Inspect, compare, train, evaluate and export on handwritten digits; nothing is downloaded."""
+    """Inspect, compare, train, evaluate and export on handwritten digits; nothing is downloaded.
+
+    It starts from the small checkpoint that comes with inshape, and from random weights beside it.
+    """
     with console(as_json=as_json, debug=debug) as told:
-        from ..demo import steps, write_digits
+        from ..demo import gains, steps, write_digits
 
         begun = time.perf_counter()
-        print(f"{write_digits(out)} handwritten digits of 8x8 grey pixels in {out / 'digits'}")
+        train, test = write_digits(out)
+        print(
+            f"handwritten digits of 8x8 grey pixels in {out / 'digits'}: {train} to train on, "
+            f"{test} to test on"
+        )
         for step in steps(out):
             print(f"\n# {step.title}\n$ {step.command}\n", flush=True)
             words = [sys.executable, "-m", "inshape", *step.words]
@@ -34,7 +42,14 @@ def demo(
             if done.returncode:
                 raise typer.Exit(done.returncode)
         seconds = time.perf_counter() - begun
+        found = gains(out)
+        lines = "\n".join(map(str, found))
         told.answer(
-            f"\ndone in {seconds:.0f} s; the run is {out / 'run'}",
-            {"run": str(out / "run"), "seconds": round(seconds, 1)},
+            f"\nwhat pretraining was worth:\n{lines}\n\n"
+            f"done in {seconds:.0f} s; the run is {out / 'run'}",
+            {
+                "run": str(out / "run"),
+                "seconds": round(seconds, 1),
+                "gains": [asdict(gain) for gain in found],
+            },
         )

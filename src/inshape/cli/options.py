@@ -76,7 +76,8 @@ Weights = Annotated[
     typer.Option(
         metavar="WEIGHTS",
         help="imagenet, a file (.weights.h5, .h5, .keras; torchvision's or timm's MobileNetV3 as "
-        ".safetensors or .pth), hf://OWNER/NAME, kaggle://PRESET, or none.",
+        ".safetensors or .pth), hf://OWNER/NAME, kaggle://PRESET, none, or demo: the small "
+        "checkpoint that comes with inshape, of MobileNetV3Small-minimalistic.",
     ),
 ]
 Backbone = Annotated[
@@ -157,7 +158,7 @@ def weights_of(text: str) -> str | None:
     """Read ``--weights``.
 
     Args:
-        text: ``imagenet``, a path, ``hf://`` or ``kaggle://`` and a name, or ``none``.
+        text: ``imagenet``, ``demo``, a path, ``hf://`` or ``kaggle://`` and a name, or ``none``.
 
     Returns:
         What `inshape.adapt` takes.

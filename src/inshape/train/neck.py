@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from ..adapt import BackbonePlan
+from ..backbones import Backbone
 from ..errors import WeightsError
 from ..heads import Head, has_neck
 
@@ -23,7 +24,10 @@ def build_for(plan: BackbonePlan, head: Head, weights: Any) -> keras.Model:
     Returns:
         A model whose head's layers are named ``head_...``.
     """
-    if head.neck is None and head.pool == "avg" and has_neck(plan.source):
+    # Random weights have taught a neck nothing; without it they stand beside a checkpoint that has
+    # none on equal terms.
+    pretrained = weights is not None or not isinstance(plan.backbone, Backbone)
+    if head.neck is None and head.pool == "avg" and pretrained and has_neck(plan.source):
         try:
             return plan.build(weights=weights, head=replace(head, neck=True))
         except WeightsError:

@@ -8,6 +8,7 @@
 | `"FILE.pth"`, `"FILE.pt"` | the same, or a training's checkpoint that holds one | `inshape[torch]` |
 | `"hf://OWNER/NAME"` | the same from the Hugging Face Hub: `hf://timm/mobilenetv3_small_100.lamb_in1k` | `inshape[hub]` |
 | `"kaggle://OWNER/MODEL/keras/VARIATION"` | a MobileNetV3 preset of KerasHub's | `inshape[kaggle]` |
+| `"demo"` | the checkpoint that comes with inshape, of `MobileNetV3Small-minimalistic` | |
 | `None` (`none`) | random weights | |
 
 A file is recognised by what it holds, not by its ending. Whether it has a classifier, and for how
@@ -41,6 +42,7 @@ import numpy as np
 from ..backbones import Backbone
 from ..errors import InshapeError, WeightsError
 from . import hub, kaggle
+from .demo import load_demo
 from .download import resumed_downloads
 from .files import open_weights
 from .stored import KerasWeights, StoredWeights
@@ -66,8 +68,8 @@ def load_source(
 
     Args:
         backbone: which network.
-        weights: ``"imagenet"``, the path of a file, ``"hf://..."``, ``"kaggle://..."``, or ``None``
-            for random ones; see the module's table.
+        weights: ``"imagenet"``, ``"demo"``, the path of a file, ``"hf://..."``, ``"kaggle://..."``,
+            or ``None`` for random ones; see the module's table.
         include_top: whether the classifier is wanted too. A file's classifier is cut off if not.
         classes: outputs of the classifier; what the weights have if not given.
         activation: the classifier's activation; ``None`` gives logits.
@@ -90,6 +92,8 @@ def load_source(
         if include_top and classes not in (None, IMAGENET_CLASSES):
             raise _wrong_classes("weights='imagenet'", IMAGENET_CLASSES, classes)
         return _imagenet(backbone, include_top=include_top, activation=activation)
+    if weights == "demo":
+        return load_demo(backbone, include_top=include_top)
     with _opened(weights) as stored:
         return _from_file(
             backbone,

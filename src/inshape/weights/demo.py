@@ -1,0 +1,111 @@
+"""The demonstration checkpoint that comes with inshape, ``weights="demo"``.
+
+It is of `BACKBONE` alone, without a classifier, as float16. `tools.pretrain_demo` made it from
+pictures that come out of formulas (fractals, textures, outlines, glyph-like strokes), so that
+neither a download nor a licence stands behind it. It shows what pretraining does where nothing can
+be downloaded. It has never seen a photo and is worse than ImageNet's weights: take those for work.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backbones import Backbone
+from ..errors import WeightsError
+
+if TYPE_CHECKING:
+    import keras
+
+BACKBONE = "MobileNetV3Small-minimalistic"
+"""The one network that it fits."""
+
+PATH = Path(__file__).with_name("demo.safetensors")
+
+
+def load_demo(backbone: Backbone, *, include_top: bool) -> keras.Model:
+    """The network with the demonstration checkpoint, at its native shape.
+
+    Args:
+        backbone: must be `BACKBONE`.
+        include_top: must be false: the checkpoint has no classifier.
+
+    Returns:
+        A functional Keras model that ends in its last map.
+
+    Raises:
+        WeightsError: if it is another network, or a classifier is wanted, or the file is not whole.
+
+    Example:
+        >>> from inshape.backbones import find
+        >>> load_demo(find(BACKBONE), include_top=False).count_params()
+        441000
+    """
+    if backbone.name != BACKBONE:
+        raise WeightsError(
+            f"weights='demo' is a checkpoint of {BACKBONE}, expected weights of {backbone.name}; "
+            f"use {BACKBONE} as backbone, or give weights='imagenet', a file or None"
+        )
+    if include_top:
+        raise WeightsError(
+            f"weights='demo' holds {BACKBONE} without its classifier, expected one; use a new "
+            "head, such as classes=10"
+        )
+    model = backbone.build(include_top=False, weights=None)
+    arrays = _read(PATH)
+    wanted = _variables(model)
+    odd = [
+        f"{name} expects {tuple(variable.shape)}, found {_shape_of(arrays.get(name))}"
+        for name, variable in wanted.items()
+        if _shape_of(arrays.get(name)) != tuple(variable.shape)
+    ]
+    odd += [f"{name} has no place" for name in arrays if name not in wanted]
+    if odd:
+        raise WeightsError(f"{PATH} does not fit {BACKBONE}: {odd[0]}; install inshape again")
+    for name, variable in wanted.items():
+        variable.assign(arrays[name].astype(np.float32))
+    return model
+
+
+def save_demo(model: keras.Model, path: Path, about: dict[str, str]) -> None:
+    """Write a network's weights as float16, each under its layer's and its own name.
+
+    Args:
+        model: the network, without a classifier.
+        path: the file; one of that name is replaced.
+        about: how the weights came about, kept in the file's header.
+    """
+    from safetensors.numpy import save
+
+    arrays = {name: np.asarray(v, np.float16) for name, v in _variables(model).items()}
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_bytes(save(arrays, metadata=about))
+    partial.replace(path)
+
+
+def _variables(model: Any) -> dict[str, Any]:
+    return {
+        f"{layer.name}/{variable.name}": variable
+        for layer in model.layers
+        for variable in layer.weights
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path} cannot be read ({' '.join(str(error).split())}), expected the demonstration "
+            "checkpoint; install inshape again"
+        ) from error
+
+
+def _shape_of(array: Any) -> tuple[int, ...] | None:
+    return None if array is None else tuple(array.shape)
