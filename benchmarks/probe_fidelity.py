@@ -244,8 +244,8 @@ def report(out: Path) -> str:
         f"two rankings of {len(both)} candidates. A draw adds noise to rankings that are noisy "
         "already, so that most draws lie below the measured value.",
         f"- The comparison took {spent:.0f} s ({told}; the rest is starting), the fine-tunings "
-        f"{needed:.0f} s: {100 * spent / needed:.1f} % by the clock, with other work on the machine "
-        f"(load {comparison['load']:.0f} and {load:.0f}); {100 * computed / needed_cpu:.1f} % of "
+        f"{needed:.0f} s: {100 * spent / needed:.1f} % by the clock, with other work on "
+        f"the machine (load {comparison['load']:.0f} and {load:.0f}); {100 * computed / needed_cpu:.1f} % of "
         f"their {needed_cpu:.0f} CPU seconds.",
         "",
     ]

@@ -13,7 +13,6 @@ import typer
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from inshape import demo as module
 from inshape.cli.demo import demo
 from inshape.demo import SHAPE, Gain, gains, steps, write_digits
 from inshape.errors import OutputExists
@@ -94,8 +93,7 @@ def test_a_gain_is_clear_where_the_intervals_do_not_meet(tmp_path):
     assert not Gain("", 1, (0.9, 0.8, 1.0), (0.7, 0.6, 0.8)).is_clear
 
 
-def test_the_report_is_a_step_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "WITH_REPORT", True)
+def test_the_report_is_a_step_of_its_own(tmp_path):
     assert steps(tmp_path)[-1].words == ("report", str(tmp_path / "run"))
 
 

@@ -23,9 +23,6 @@ from .weights.demo import BACKBONE
 
 SHAPE = "24x24x1"
 
-# True once there is `inshape report`.
-WITH_REPORT = True
-
 _EVERY = 9  # every ninth picture of a digit is for training
 _STARTS = ("demo", "none")
 
@@ -89,7 +86,7 @@ def steps(out: Path) -> tuple[Step, ...]:
     """
     train, test = str(out / "digits/train"), str(out / "digits/test")
     run, beside = (str(_run(out, start)) for start in _STARTS)
-    made = (
+    return (
         Step("what the network does at this shape", ("inspect", BACKBONE, SHAPE)),
         Step(
             "which shape and strategy? A linear classifier on frozen features answers",
@@ -108,8 +105,8 @@ def steps(out: Path) -> tuple[Step, ...]:
             "one picture, answered by the smallest file",
             ("predict", f"{run}/exports/model-int8.tflite", f"{test}/7/7.png"),
         ),
+        Step("the run as a page", ("report", run)),
     )  # fmt: skip
-    return (*made, Step("the run as a page", ("report", run))) if WITH_REPORT else made
 
 
 def _run(out: Path, start: str) -> Path:

@@ -26,6 +26,7 @@ PURPOSES = {
     "onnx": "export to ONNX, and files of that kind",
     "openvino": "export to OpenVINO, and files of that kind",
     "quantize": "other ways to int8",
+    "micro": "the arena that an int8 file needs on a micro-controller, measured",
     "parquet": "tables of pictures as .parquet",
     "pandas": "tables as data frames",
     "mlflow": "train --mlflow",

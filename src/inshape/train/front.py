@@ -48,8 +48,8 @@ def train(
             network's own.
         out: a new folder for the run.
         backbone: a name, a path to a ``.keras`` file, or a ``keras.Model``.
-        weights: ``"imagenet"``, ``"demo"``, a file, ``"hf://OWNER/NAME"``, ``"kaggle://PRESET"``, or
-            ``None``; see `BackbonePlan.build`.
+        weights: ``"imagenet"``, ``"demo"``, a file, ``"hf://OWNER/NAME"``, ``"kaggle://PRESET"``,
+            or ``None``; see `BackbonePlan.build`.
         strategy: how the network gets its shape; see `inshape.plan`.
         channels: how its stem gets its channels; see `inshape.plan`.
         seed: of the split, the order, the augmentation and the new weights.
