@@ -159,18 +159,30 @@ def pictures_of(case: Case, scratch: Path, options: argparse.Namespace) -> tuple
 
 def probe(case: Case, weights: str, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Cross-validated on everything there is of the digits, on 200 of each kind of clothes."""
-    from inshape.compare.comparison import Candidate
-    from inshape.compare.measure import Pictures, Trial
-    from inshape.data.sources import open_source
+    import inshape
+    from inshape.compare import Candidate
 
-    folder = pictures_of(case, scratch, options)[0]
-    catalogue = open_source(folder.parent if case.data == "digits" else folder)
-    trial = Trial(Candidate(case.backbone, case.shape, case.strategy), weights, Pictures(catalogue))
-    trial.probe(np.arange(len(catalogue)), 0)
-    found = trial.candidate
+    folder, test = pictures_of(case, scratch, options)
+    if case.data == "digits":
+        folder = merged(folder, test, scratch / "all-digits")
+    candidate = Candidate(case.backbone, case.shape, case.strategy)
+    made = inshape.compare(folder, candidates=[candidate], weights=weights, latency=False)
+    (found,) = made.candidates
     assert found.accuracy is not None, found.error
     score = found.accuracy
     return {"accuracy": [score.value, score.low, score.high], "pictures": found.pictures}
+
+
+def merged(one: Path, other: Path, into: Path) -> Path:
+    """A folder per class with the pictures of two such folders."""
+    for source in (one, other):
+        for file in source.glob("*/*"):
+            place = into / file.parent.name
+            place.mkdir(parents=True, exist_ok=True)
+            link = place / f"{source.name}-{file.name}"
+            if not link.exists():
+                link.symlink_to(file.resolve())
+    return into
 
 
 def train(case: Case, weights: str, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:

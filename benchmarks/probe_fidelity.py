@@ -245,8 +245,8 @@ def report(out: Path) -> str:
         "already, so that most draws lie below the measured value.",
         f"- The comparison took {spent:.0f} s ({told}; the rest is starting), the fine-tunings "
         f"{needed:.0f} s: {100 * spent / needed:.1f} % by the clock, with other work on "
-        f"the machine (load {comparison['load']:.0f} and {load:.0f}); {100 * computed / needed_cpu:.1f} % of "
-        f"their {needed_cpu:.0f} CPU seconds.",
+        f"the machine (load {comparison['load']:.0f} and {load:.0f}); "
+        f"{100 * computed / needed_cpu:.1f} % of their {needed_cpu:.0f} CPU seconds.",
         "",
     ]
     if len(both) == len(probes):

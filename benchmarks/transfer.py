@@ -10,7 +10,6 @@ kept under ``--out``, so that an interrupted benchmark goes on; ``--table`` prin
 - ``keras``: benchmarks/keras_recipe.py, validated on VALIDATION after each epoch, as people do.
 - ``inshape``: `inshape train TRAIN` with its defaults, which holds out a tenth of TRAIN itself.
 - ``inshape-head``: the same with ``--unfreeze none``, the first thing that it reaches.
-- ``inshape-short``: the same with ``--epochs 1``, the head and one epoch of the last stage.
 
 The accuracy is that on VALIDATION, which `inshape train` never sees.
 """
@@ -32,8 +31,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-WAYS = ("keras", "inshape-head", "inshape-short", "inshape")
-OPTIONS = {"inshape-head": ["--unfreeze", "none"], "inshape-short": ["--epochs", "1"]}
+WAYS = ("keras", "inshape-head", "inshape")
 SHAPES = "96x96x3,160x160x3,128x128x1"
 
 
@@ -81,8 +79,8 @@ def commands(way: str, shape: str, seed: int, made: Path, options: argparse.Name
     """The module and arguments of a training."""
     common = ["--weights", str(options.weights), "--seed", str(seed), "--out", str(made)]
     if way.startswith("inshape"):
-        chosen = OPTIONS.get(way, [])
-        return ["inshape", "train", str(options.train), "--input", shape, *common, *chosen]
+        unfreeze = ["--unfreeze", "none"] if way == "inshape-head" else []
+        return ["inshape", "train", str(options.train), "--input", shape, *common, *unfreeze]
     module = f"benchmarks.{way}_recipe"
     return [module, str(options.train), str(options.validation), "--shape", shape, *common]
 
@@ -136,12 +134,13 @@ def table(folder: Path) -> str:
     """The stored trainings as a Markdown table, a row per shape and way."""
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     lines = [
-        "| shape | way | seeds | seconds | of keras | CPU seconds | peak MB | pictures/s "
-        "| accuracy of each seed | mean | 95 % |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| shape | way | seeds | seconds | of keras | CPU seconds | of keras | peak MB "
+        "| pictures/s | accuracy of each seed | mean | 95 % |",
+        f"|{'---|' * 12}",
     ]
     for shape in dict.fromkeys(f["shape"] for f in found):
         base = mean_of(found, shape, "keras", "seconds")
+        base_cpu = mean_of(found, shape, "keras", "cpu_seconds")
         for way in dict.fromkeys([*WAYS, *(f["way"] for f in found)]):
             runs = [f for f in found if f["shape"] == shape and f["way"] == way]
             if not runs:
@@ -151,13 +150,15 @@ def table(folder: Path) -> str:
             count = runs[0]["pictures"]
             interval = binomtest(round(right / len(runs)), count).proportion_ci(method="wilson")
             seconds = statistics.mean(r["seconds"] for r in runs)
+            computed = statistics.mean(r["cpu_seconds"] for r in runs)
             cells = [
                 shape,
                 way,
                 " ".join(str(r["seed"]) for r in runs),
                 f"{seconds:.0f}",
                 f"{seconds / base:.2f}" if base else "",
-                f"{statistics.mean(r['cpu_seconds'] for r in runs):.0f}",
+                f"{computed:.0f}",
+                f"{computed / base_cpu:.2f}" if base_cpu else "",
                 f"{max(r['peak_mb'] for r in runs):.0f}",
                 rate(runs),
                 " ".join(f"{r['right'] / r['pictures']:.3f}" for r in runs),

@@ -50,7 +50,7 @@ class Course:
         seed: of the pictures, their order and the first weights.
     """
 
-    steps: int = 2430
+    steps: int = 4400
     batch: int = 128
     px: int = 48
     drawn_px: int = 64

@@ -398,9 +398,9 @@ def test_a_format_that_cannot_hold_the_model_keeps_no_other_back(run, tmp_path, 
     model = run.load_model()
     large = layers.Resizing(17, 13, interpolation="bicubic", name="enlarge")(model.inputs[0])
     shutil.copytree(run.folder, tmp_path / "a", ignore=shutil.ignore_patterns("exports"))
-    keras.Model(model.inputs, model(large)).save(tmp_path / "a" / "model.keras")
+    keras.Model(model.inputs[0], model(large)).save(tmp_path / "a" / "model.keras")
     done = inshape("export", tmp_path / "a", "--to", "litert,savedmodel", "--no-timing", "--json")
-    assert done.exit_code == 1
+    assert done.exit_code == 1, done.output
     told = json.loads(done.stdout)
     assert [f["format"] for f in told["exports"]] == ["savedmodel"]
     (refused,) = told["refused"]

@@ -13,6 +13,7 @@ from inshape.export.parity import answers
 from inshape.export.runtimes import load
 
 layers = keras.layers
+constant = keras.initializers.Constant
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,19 @@ def test_the_quantizer_keeps_quiet(tmp_path, capsys):
     """It shows a progress bar for more than a hundred tensors, and tells nobody how to stop it."""
     image = x = keras.Input((8, 8, 2))
     for _ in range(36):
-        x = layers.Conv2D(2, 1, activation="relu")(x)
+        x = layers.Conv2D(2, 1, activation="relu", kernel_initializer=constant(0.5))(x)
     model = keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))
     sample = [np.full((1, 8, 8, 2), level, np.float32) for level in (0, 100, 255)]
     convert(model, FORMATS["litert-int8"], tmp_path / "a.tflite", pictures=sample)
     assert "Applying" not in capsys.readouterr().err
+
+
+def test_a_layer_that_only_gives_zeros_is_quantised(tmp_path):
+    """Its range is not nothing, which the fast kernels refuse."""
+    image = keras.Input((8, 8, 2))
+    x = layers.Conv2D(2, 1, activation="relu", kernel_initializer=constant(-0.5))(image)
+    x = layers.Conv2D(2, 1, activation="relu", kernel_initializer=constant(0.5))(x)
+    model = keras.Model(image, layers.Dense(2, bias_initializer=constant(3.0))(layers.Flatten()(x)))
+    sample = [np.full((1, 8, 8, 2), level, np.float32) for level in (100, 255)]
+    convert(model, FORMATS["litert-int8"], tmp_path / "a.tflite", pictures=sample)
+    np.testing.assert_allclose(load(tmp_path / "a.tflite")(sample[0]), [[3.0, 3.0]], atol=0.05)

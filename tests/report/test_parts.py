@@ -158,8 +158,8 @@ def test_pictures_that_are_no_file_have_no_command():
 def test_a_command_is_read_as_it_was_meant(photos):
     asked = {
         "candidates": None, "shapes": ["64x48x1"], "strategies": ["resize", "rebuild"],
-        "backbones": ["net"], "channels": ["auto"], "weights": None, "pictures": 50, "latency": False, "finetune": 2,
-        "seed": 4, "out": "a b",
+        "backbones": ["net"], "channels": ["auto"], "weights": None, "pictures": 50,
+        "latency": False, "finetune": 2, "seed": 4, "out": "a b",
         "limits": Limits(latency_ms=2.5, size_bytes=1e6, ram_bytes=262144, accuracy=0.8),
     }  # fmt: skip
     words = command_of(photos, asked)

@@ -20,7 +20,7 @@ from inshape.weights import demo
 from inshape.weights.demo import BACKBONE, PATH, load_demo, save_demo
 from inshape.weights.sources import load_source
 
-SHA256 = "31409d94e7cb83bc6cba57cdf7da820b44eb7b16231bd8fd90f80a4d9517eeb6"
+SHA256 = "b35326b5a4f1832720e72bd861a09884600092eeed87f63035abb0c294c75854"
 
 
 def test_the_file_is_the_published_one():

@@ -12,8 +12,8 @@ from ..data.batches import Batches
 from ..data.catalogue import Progress
 from ..features.forward import Forward
 
-_BATCH = 64
-_SAMPLE = 32
+_BATCH = 16
+"""Few enough that the maps of a batch do not set the peak memory of a whole training."""
 _WORTH_CONVERTING = 500
 """Pictures from which on the conversion to LiteRT, a few seconds, is won back."""
 
@@ -38,7 +38,7 @@ def probabilities(
     for pictures, _ in batches.iterate(None, _BATCH):
         rows = np.asarray(pictures, np.float32)
         if forward is None:
-            forward = Forward(model, rows[:_SAMPLE], engine=engine)
+            forward = Forward(model, rows, engine=engine)
         parts.append(forward(rows))
         done += len(rows)
         if progress is not None:

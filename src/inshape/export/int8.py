@@ -85,9 +85,11 @@ def _ranges(
     found = {_name(graph, int(graph.inputs[0])): _PIXELS}
     for index, parts in kept.items():
         low, high = ends[index]
-        found[_name(graph, index)] = (
-            least_error(np.concatenate(parts), low, high) if clipped else (low, high)
-        )
+        if low == high:  # only zeros, which any range shows; XNNPACK refuses one of nothing
+            low, high = 0.0, 1.0
+        elif clipped:
+            low, high = least_error(np.concatenate(parts), low, high)
+        found[_name(graph, index)] = (low, high)
     return found
 
 
