@@ -109,3 +109,17 @@ def test_a_layer_that_only_gives_zeros_is_quantised(tmp_path):
     sample = [np.full((1, 8, 8, 2), level, np.float32) for level in (100, 255)]
     convert(model, FORMATS["litert-int8"], tmp_path / "a.tflite", pictures=sample)
     np.testing.assert_allclose(load(tmp_path / "a.tflite")(sample[0]), [[3.0, 3.0]], atol=0.05)
+
+
+def test_weights_have_a_scale_for_each_output_channel(network, pictures, tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = tmp_path / "a.tflite"
+    convert(network, FORMATS["litert-int8"], path, pictures=[p[None] for p in pictures[:8]])
+    kernels = [
+        (len(t["quantization_parameters"]["scales"]), t["shape"])
+        for t in Interpreter(model_path=str(path)).get_tensor_details()
+        if t["dtype"] is np.int8 and len(t["shape"]) == 4 and t["shape"][0] != 1
+    ]
+    assert sorted(shape[0] for _, shape in kernels) == [8, 16]
+    assert all(count == shape[0] for count, shape in kernels)
