@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import keras
-import numpy as np
 
 from .backbones import Backbone, find
 from .errors import GraphError, RequestError, ShapeError, UnknownName, WeightsError
@@ -30,7 +29,7 @@ from .shapes import InputShape, ShapeLike
 from .strategies.channels import ChannelRule
 from .strategies.decide import AnyStrategy, decide
 from .strategies.plan import Plan
-from .weights.sources import load_source
+from .weights.native import is_wrapped, native
 from .weights.transplant import TransplantReport, transplant
 
 BackboneLike: TypeAlias = str | Path | keras.Model
@@ -131,7 +130,7 @@ class BackbonePlan(Plan):
             plan.input_shape,
             edits=plan.edits,
             outputs=outputs,
-            open_nested=isinstance(self.backbone, Backbone) and _is_wrapped(self.backbone),
+            open_nested=isinstance(self.backbone, Backbone) and is_wrapped(self.backbone),
             name=self.source.name,
         )
         report = transplant(
@@ -313,39 +312,7 @@ def _source(
             )
         return backbone
     assert backbone is not None
-    source = load_source(
-        backbone, weights, include_top=with_top, activation="softmax" if with_top else None
-    )
-    return _with_preprocessing(source, backbone) if _is_wrapped(backbone) else source
-
-
-def _is_wrapped(backbone: Backbone) -> bool:
-    return backbone.preprocessing != "inside"
-
-
-def _with_preprocessing(source: keras.Model, backbone: Backbone) -> keras.Model:
-    """Put into the model what ``keras.applications`` leaves to ``preprocess_input``."""
-    image = keras.Input(source.input_shape[1:], name="image")
-    if backbone.preprocessing == "tf":
-        x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocess")(image)
-        return keras.Model(image, source(x), name=source.name)
-    if backbone.preprocessing == "torch":
-        mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-        mean, variance = mean * 255, (deviation * 255) ** 2
-    else:
-        mean, variance = np.array([123.68, 116.779, 103.939]), np.ones(3)
-        _reverse_stem_channels(source)
-    x = keras.layers.Normalization(
-        mean=mean.tolist(), variance=variance.tolist(), name="preprocess"
-    )(image)
-    return keras.Model(image, source(x), name=source.name)
-
-
-def _reverse_stem_channels(source: keras.Model) -> None:
-    """Let a network that was trained on BGR read RGB, by the order of its stem's kernel."""
-    stem = next(layer for layer in source.layers if isinstance(layer, keras.layers.Conv2D))
-    kernel, *bias = stem.get_weights()
-    stem.set_weights([kernel[:, :, ::-1], *bias])
+    return native(backbone, weights, with_top=with_top)
 
 
 def _ending(

@@ -32,6 +32,7 @@ from ..graph.read import read
 from ..heads import Head
 from ..shapes import InputShape
 from ..train.neck import build_for
+from ..weights.native import sources_kept
 from .comparison import Candidate, reason_of
 from .files import Files, Place, unpacked
 from .probe import accuracy_of, folds_of, probed
@@ -177,7 +178,7 @@ def shape_of(candidate: Candidate) -> InputShape:
 
 def _model(candidate: Candidate, job: Job, files: Files) -> tuple[keras.Model, BackbonePlan]:
     keras.utils.set_random_seed(0)
-    with unpacked(files) as place:
+    with sources_kept(), unpacked(files) as place:
         made = _plan(candidate, place)
         model = build_for(made, Head(classes=job.classes), place(job.weights))
     return model, made

@@ -11,6 +11,7 @@ from ..errors import InshapeError
 from ..export.latency import latencies
 from ..shapes import InputShape
 from ..train.show import Show
+from ..weights.native import sources_kept
 from .choose import answers_of, cost_of
 from .comparison import Candidate
 from .limits import Limits
@@ -86,7 +87,7 @@ class Halving:
     def _cost(self, trials: Sequence[_Trial]) -> None:
         todo = [t for t in trials if self._needs_building(t.candidate)]
         calls = ((trial.candidate, self.job, self.files) for trial in todo)
-        with self.output.bar("costs") as told:
+        with sources_kept(), self.output.bar("costs") as told:
             for done, (number, candidate, state) in enumerate(self.workers.run(built, calls), 1):
                 todo[number].candidate, todo[number].state = candidate, state
                 self.store.keep(candidate)
