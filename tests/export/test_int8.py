@@ -123,3 +123,26 @@ def test_weights_have_a_scale_for_each_output_channel(network, pictures, tmp_pat
     ]
     assert sorted(shape[0] for _, shape in kernels) == [8, 16]
     assert all(count == shape[0] for count, shape in kernels)
+
+
+def test_equal_vectors_are_written_once(network, pictures, tmp_path):
+    """Every channel of every layer has its own zero point of eight bytes, which is always 0."""
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    path = tmp_path / "a.tflite"
+    convert(network, FORMATS["litert-int8"], path, pictures=[p[None] for p in pictures[:8]])
+    content = path.read_bytes()
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    plain = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    assert len(content) < len(plain) - 8 * 16  # the larger layer has 16 channels
+    answers_of = []
+    for each in (content, plain):
+        reader = Interpreter(model_content=each)
+        reader.allocate_tensors()
+        reader.set_tensor(reader.get_input_details()[0]["index"], pictures[:1])
+        reader.invoke()
+        answers_of.append(reader.get_tensor(reader.get_output_details()[0]["index"]))
+        zeros = [t["quantization_parameters"]["zero_points"] for t in reader.get_tensor_details()]
+        assert {len(z) for z in zeros} >= {8, 16}
+    np.testing.assert_array_equal(*answers_of)

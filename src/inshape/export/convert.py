@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ..errors import DataError, GraphError
 from ..features.forward import frozen, quiet
 from .formats import OPSET, Format, Io
-from .int8 import int8_content
 
 _FLEX = re.compile(r"\btf\.([A-Z][A-Za-z0-9]+)")
 _RESIZE = 'use Resizing(interpolation="bilinear", antialias=False)'
@@ -90,6 +89,8 @@ def _litert(model: keras.Model, form: Format, pictures: list[NDArray[np.float32]
                 "no calibration pictures; expected some that say which ranges int8 has to cover; "
                 "give pictures= that the model was trained on"
             )
+        from .int8 import int8_content  # which writes with what LiteRT brings along
+
         made = int8_content(_float(model, traced), pictures, io)
         if made is not None:
             return made

@@ -18,6 +18,7 @@ from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
 
+import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
@@ -290,5 +291,24 @@ def _read(content: bytes) -> Any:
 
 
 def _written(model: Any) -> bytes:
-    tools: Any = importlib.import_module("ai_edge_litert.tools.flatbuffer_utils")
-    return bytes(tools.convert_object_to_bytearray(model))
+    builder = _Sharing(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+class _Sharing(flatbuffers.Builder):
+    """Writes equal vectors and names once.
+
+    Every channel of a layer's weights has a zero point of eight bytes, which is 0: in a small
+    network they are a tenth of the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._places: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: NDArray[Any]) -> int:
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._places:
+            self._places[key] = super().CreateNumpyVector(x)
+        return self._places[key]
