@@ -21,6 +21,7 @@ from inshape.errors import (
     VanishingMap,
     WeightsError,
 )
+from inshape.runs import load_model
 
 layers = keras.layers
 apps = keras.applications
@@ -361,6 +362,30 @@ def test_files_that_are_no_models(tmp_path):
         WeightsError, match=re.escape("is not a .keras file; expected a name or a whole model")
     ):
         inshape.plan(weights, "8x8x3")
+
+
+@pytest.mark.parametrize(
+    ("opened", "error"),
+    [
+        (lambda path: inshape.plan(path, "8x8x3"), WeightsError),
+        (lambda path: inshape.plan(SMALL, "32x32x3").build(weights=path), WeightsError),
+        (load_model, RequestError),
+    ],
+    ids=["backbone", "weights", "run"],
+)
+def test_a_model_that_would_run_code_is_refused(opened, error, tmp_path):
+    trace, path = tmp_path / "it_ran", tmp_path / "a.keras"
+    image = keras.Input((8, 8, 3))
+    harmful = eval(f"lambda x: (open({str(trace)!r}, 'w').close(), x)[1]")
+    x = layers.Lambda(harmful)(layers.Conv2D(2, 3)(image))
+    keras.Model(image, layers.GlobalAveragePooling2D()(x)).save(path)
+    trace.unlink()
+    keras.saving.load_model(path, safe_mode=False)
+    assert trace.exists()  # that is what it does to those who let it
+    trace.unlink()
+    with pytest.raises(error):
+        opened(path)
+    assert not trace.exists()
 
 
 def test_statistics_that_a_normalization_learned_are_carried_over(rng):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import subprocess
+import sys
 
 import keras
 import pytest
@@ -46,11 +47,30 @@ def test_sizes_are_those_of_the_files(tmp_path, monkeypatch):
     (tmp_path / "keras" / "models" / "deep").mkdir(parents=True)
     (tmp_path / "keras" / "models" / "a.h5").write_bytes(b"1234567")
     (tmp_path / "keras" / "models" / "deep" / "b.h5").write_bytes(b"123")
-    downloads, pictures = doctor._places()
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kaggle"))
+    (tmp_path / "kaggle").mkdir()
+    downloads, hub, presets, pictures = doctor._places()
     assert (downloads.folder, downloads.bytes) == (str(tmp_path / "keras" / "models"), 10)
     assert (pictures.folder, pictures.bytes) == (str(tmp_path / "cache/inshape/pictures"), None)
+    assert (hub.folder, hub.bytes) == (str(tmp_path / "cache/huggingface/hub"), None)
+    assert (presets.folder, presets.bytes) == (str(tmp_path / "kaggle"), 0)
     assert doctor._place_row(downloads)[1].endswith("(10 B; moved by KERAS_HOME)")
     assert doctor._place_row(pictures)[1].endswith("(nothing yet; moved by XDG_CACHE_HOME)")
+
+
+def test_the_hubs_folder_is_the_one_that_its_library_uses(monkeypatch, tmp_path):
+    asked = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
+    for changes in ({}, {"HF_HOME": "~/h"}, {"HF_HUB_CACHE": "~/c"}, {"XDG_CACHE_HOME": "/x"}):
+        names = ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "HUGGINGFACE_HUB_CACHE")
+        with monkeypatch.context() as patch:
+            for name in names:
+                patch.delenv(name, raising=False)
+            for name, value in {"HOME": str(tmp_path), **changes}.items():
+                patch.setenv(name, value)
+            told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+            assert str(doctor._hub_cache()) == told.stdout.strip()
 
 
 def test_a_missing_extra_comes_with_the_line_that_installs_it(monkeypatch):

@@ -227,11 +227,24 @@ def _places() -> tuple[Place, ...]:
     keras_home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     found = (
         ("ImageNet weights, downloaded by Keras", keras_home / "models", "KERAS_HOME"),
+        ("weights from the Hugging Face Hub", _hub_cache(), "HF_HUB_CACHE"),
+        ("presets from Kaggle", _kaggle_cache(), "KAGGLEHUB_CACHE"),
         ("prepared pictures", default_cache_dir(), "XDG_CACHE_HOME"),
     )
     return tuple(
         Place(what, str(folder), moved_by, _bytes_in(folder)) for what, folder, moved_by in found
     )
+
+
+def _hub_cache() -> Path:
+    """As huggingface-hub says (its environment variables), whether it is installed or not."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    home = Path(os.environ.get("HF_HOME", caches / "huggingface"))
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+
+
+def _kaggle_cache() -> Path:
+    return Path(os.environ.get("KAGGLEHUB_CACHE", "~/.cache/kagglehub")).expanduser()
 
 
 def _bytes_in(folder: Path) -> int | None:
