@@ -10,6 +10,8 @@ kept under ``--out``, so that an interrupted benchmark goes on; ``--table`` prin
 - ``keras``: benchmarks/keras_recipe.py, validated on VALIDATION after each epoch, as people do.
 - ``inshape``: `inshape train TRAIN` with its defaults, which holds out a tenth of TRAIN itself.
 - ``inshape-head``: the same with ``--unfreeze none``, the first thing that it reaches.
+- ``inshape-short``: with ``--strategy rebuild --epochs 5``, the cheaper way where ``auto`` takes
+  ``restride``; only where asked for by ``--ways``.
 
 The accuracy is that on VALIDATION, which `inshape train` never sees.
 """
@@ -32,6 +34,11 @@ from typing import Any
 from scipy.stats import binomtest
 
 WAYS = ("keras", "inshape-head", "inshape")
+CHANGES = {
+    "inshape": [],
+    "inshape-head": ["--unfreeze", "none"],
+    "inshape-short": ["--strategy", "rebuild", "--epochs", "5"],
+}
 SHAPES = "96x96x3,160x160x3,128x128x1"
 
 
@@ -79,8 +86,7 @@ def commands(way: str, shape: str, seed: int, made: Path, options: argparse.Name
     """The module and arguments of a training."""
     common = ["--weights", str(options.weights), "--seed", str(seed), "--out", str(made)]
     if way.startswith("inshape"):
-        unfreeze = ["--unfreeze", "none"] if way == "inshape-head" else []
-        return ["inshape", "train", str(options.train), "--input", shape, *common, *unfreeze]
+        return ["inshape", "train", str(options.train), "--input", shape, *common, *CHANGES[way]]
     module = f"benchmarks.{way}_recipe"
     return [module, str(options.train), str(options.validation), "--shape", shape, *common]
 
