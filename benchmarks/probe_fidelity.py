@@ -38,7 +38,7 @@ CANDIDATES = (
     "64x64x3:restride", "128x128x1:flexible", "160x160x3:flexible", "96x96x3:restride",
     "96x96x1:resize", "64x64x3:resize", "224x224x3:rebuild",
 )  # fmt: skip
-EPOCHS = 4
+EPOCHS = 6
 JUDGED = 1 / 3
 COMPARED = "comparison.json"
 _RESAMPLES = 2000

@@ -13,7 +13,8 @@ kept under ``--out``, so that an interrupted benchmark goes on; ``--table`` prin
 - ``inshape-short``: with ``--strategy rebuild --epochs 5``, the cheaper way where ``auto`` takes
   ``restride``; only where asked for by ``--ways``.
 
-The accuracy is that on VALIDATION, which `inshape train` never sees.
+The accuracy is that on VALIDATION, which `inshape train` never sees; times are the median of the
+seeds, since other work can only lengthen them.
 """
 
 from __future__ import annotations
@@ -145,8 +146,8 @@ def table(folder: Path) -> str:
         f"|{'---|' * 12}",
     ]
     for shape in dict.fromkeys(f["shape"] for f in found):
-        base = mean_of(found, shape, "keras", "seconds")
-        base_cpu = mean_of(found, shape, "keras", "cpu_seconds")
+        base = median_of(found, shape, "keras", "seconds")
+        base_cpu = median_of(found, shape, "keras", "cpu_seconds")
         for way in dict.fromkeys([*WAYS, *(f["way"] for f in found)]):
             runs = [f for f in found if f["shape"] == shape and f["way"] == way]
             if not runs:
@@ -155,8 +156,8 @@ def table(folder: Path) -> str:
             # Seeds share the pictures, so that the interval is that of one seed's number of them.
             count = runs[0]["pictures"]
             interval = binomtest(round(right / len(runs)), count).proportion_ci(method="wilson")
-            seconds = statistics.mean(r["seconds"] for r in runs)
-            computed = statistics.mean(r["cpu_seconds"] for r in runs)
+            seconds = statistics.median(r["seconds"] for r in runs)
+            computed = statistics.median(r["cpu_seconds"] for r in runs)
             cells = [
                 shape,
                 way,
@@ -175,9 +176,9 @@ def table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def mean_of(found: Iterable[dict[str, Any]], shape: str, way: str, key: str) -> float | None:
+def median_of(found: Iterable[dict[str, Any]], shape: str, way: str, key: str) -> float | None:
     values = [f[key] for f in found if f["shape"] == shape and f["way"] == way]
-    return statistics.mean(values) if values else None
+    return statistics.median(values) if values else None
 
 
 def rate(runs: list[dict[str, Any]]) -> str:
