@@ -61,6 +61,32 @@ def test_a_folder_of_splits(tmp_path):
     assert found.warnings == ("test has no pictures of 'a'",)
 
 
+@pytest.mark.parametrize(
+    "words", [("Training", "Test", "Valid"), ("Train", "TEST", "Val"), ("train", "test", "val")]
+)
+def test_splits_are_known_by_any_of_their_names(tmp_path, words):
+    for name, count in zip(words, (3, 2, 1), strict=True):
+        folder_of(tmp_path / name, {"a": count, "b": count})
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.xml").write_text("<a/>")
+    found = open_source(tmp_path)
+    assert found.class_names == ("a", "b")
+    counts = [found.counts(split)["a"] for split in ("train", "test", "validation")]
+    assert counts == [3, 2, 1]
+    assert found.warnings == (
+        f"{tmp_path / 'annotations'}: no pictures in it, so it is no split",
+    )
+
+
+def test_splits_beside_other_pictures_are_refused(tmp_path):
+    for name in ("train", "val", "extra"):
+        folder_of(tmp_path / name, {"a": 2, "b": 2})
+    message = f"{tmp_path}: extra beside train, val; expected splits alone or classes alone; move"
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_source(tmp_path)
+    assert len(open_source(tmp_path, class_names=["a", "b"], labels="optional")) == 12
+
+
 def test_a_class_called_train_is_a_class(tmp_path):
     folder_of(tmp_path, {"train": 2, "bus": 2})
     assert open_source(tmp_path).class_names == ("bus", "train")

@@ -38,8 +38,9 @@ def open_source(
 
     ============================== ==============================================================
     a folder                       one subfolder per class, which may hold further folders
-    a folder of splits             ``train/`` with ``val/`` (or ``validation/``, ``valid/``) and
-                                   ``test/``, each with one subfolder per class
+    a folder of splits             ``train/`` (or ``training/``) with ``val/`` (or ``validation/``,
+                                   ``valid/``) and ``test/``, in upper or lower case, each with one
+                                   subfolder per class
     ``.csv``, ``.tsv``             columns path, label and, if wanted, split; paths are relative to
     ``.parquet``                   the table (Parquet needs the extra ``inshape[parquet]``)
     ``.npz``                       ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_val``, ...
@@ -142,14 +143,10 @@ def _from_path(
 def _from_folder(
     folder: Path, class_names: Sequence[str] | None, labels: Labels, progress: Progress | None
 ) -> Catalogue:
-    inside = _folders(folder)
-    parts: list[tuple[str, Path]] = [("", folder)]
-    if "train" in inside and all(name.lower() in SPLIT_WORDS for name in inside):
-        parts = [(SPLIT_WORDS[name.lower()], folder / name) for name in inside]
+    parts, warnings = _parts(folder, labels)
     names: list[str] = []
     classes: list[str | None] = []
     splits: list[str] = []
-    warnings: list[str] = []
     others: set[str] = set()
     for split, part in parts:
         found, strange = find_pictures(part)
@@ -194,6 +191,26 @@ def _from_folder(
     return catalogued(
         names, classes, splits, root=folder, class_names=known, warnings=warnings, progress=progress
     )
+
+
+def _parts(folder: Path, labels: Labels) -> tuple[list[tuple[str, Path]], list[str]]:
+    """The splits that a folder is divided into, or the whole of it, and warnings."""
+    inside = _folders(folder)
+    found = [name for name in inside if name.lower() in SPLIT_WORDS]
+    others = [name for name in inside if name not in found]
+    trained = "train" in {SPLIT_WORDS[name.lower()] for name in found}
+    if not trained or (others and len(found) == 1):  # one folder of that name may be a class
+        return [("", folder)], []
+    strange = [name for name in others if find_pictures(folder / name)[0]]
+    if strange and labels == "required":
+        raise DataError(
+            f"{folder}: {', '.join(strange)} beside {', '.join(found)}; expected splits alone or "
+            "classes alone; move what is no split elsewhere, or write a table of path,label,split"
+        )
+    if strange:
+        return [("", folder)], []
+    parts = [(SPLIT_WORDS[name.lower()], folder / name) for name in found]
+    return parts, [f"{folder / name}: no pictures in it, so it is no split" for name in others]
 
 
 def _folders(folder: Path) -> list[str]:
