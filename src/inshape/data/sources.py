@@ -45,7 +45,8 @@ def open_source(
     ``.parquet``                   the table (Parquet needs the extra ``inshape[parquet]``)
     ``.npz``                       ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_val``, ...
     ``.npy``                       pictures, with the labels beside: ``x.npy`` and ``y.npy``, or
-                                   ``images.npy`` and ``labels.npy``; it is mapped, not loaded
+                                   ``images.npy`` and ``labels.npy``; it is mapped, not loaded;
+                                   (pictures, height, width[, channels])
     ``(x, y)``                     arrays; ``x`` is (pictures, height, width[, channels])
     a ``tf.data.Dataset``          of (picture, label), batched or not, read into memory once
     ============================== ==============================================================
@@ -131,8 +132,10 @@ def _from_path(
         return table_catalogue(path, class_names=class_names, labels=labels, progress=progress)
     if suffix == ".npz":
         return npz_catalogue(path, class_names=class_names, progress=progress)
-    if suffix == ".npy" and np.load(path, mmap_mode="r").ndim == 4:
-        return npy_catalogue(path, class_names=class_names, progress=progress)
+    if suffix == ".npy":
+        found = npy_catalogue(path, class_names=class_names, labels=labels, progress=progress)
+        if found is not None:
+            return found
     if suffix in SUFFIXES and labels == "optional":
         return catalogued(
             [path.name], [None], [""], root=path.parent, class_names=class_names or ()
