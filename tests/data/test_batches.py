@@ -167,6 +167,53 @@ def test_unreadable_pictures_are_left_out_and_named(folder, tmp_path, cache):
         Batches.open(open_source(folder), PREPARATION, cache=cache, cache_dir=tmp_path / "cache")
 
 
+def test_only_the_pictures_in_use_count_towards_too_many(tmp_path):
+    rng = np.random.default_rng(0)
+    for split_name, count in (("train", 60), ("test", 10)):
+        for i in range(2 * count):
+            path = tmp_path / split_name / "ab"[i % 2] / f"{i:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (9, 8, 3), np.uint8)).save(path)
+    for i in range(5):  # 5 of 145 in all, but a fifth of the test pictures
+        (tmp_path / "train" / "a" / f"empty{i}.png").write_bytes(b"")
+    whole = split(open_source(tmp_path))
+    assert [s.split for s in whole.skipped] == ["train"] * 5
+    tested = Batches.open(whole.take(whole.indices("test")), PREPARATION)
+    assert (len(tested), tested.skipped) == (20, ())
+    trained = Batches.open(whole.take(whole.indices("train")), PREPARATION)
+    assert len(trained.skipped) == 5
+
+
+def test_skipped_pictures_of_no_split_go_to_training(folder):
+    (folder / "a" / "empty.png").write_bytes(b"")
+    made = split(open_source(folder), validation=0.2)
+    assert len(made.take(made.indices("train")).skipped) == 1
+    assert made.take(made.indices("validation")).skipped == ()
+
+
+@pytest.mark.parametrize("problem", [OSError(5, "Input/output error"), FileNotFoundError(2, "no")])
+def test_what_could_not_be_read_for_a_moment_is_tried_again(
+    folder, tmp_path, monkeypatch, problem
+):
+    from inshape.data import decode
+
+    catalogue = open_source(folder)
+    options = {"cache": "disk", "cache_dir": tmp_path / "cache"}
+    real = decode._decoded
+
+    def failing(path, preparation):
+        if path.name == "03.jpg":
+            raise problem
+        return real(path, preparation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decode, "_decoded", failing)
+        assert len(Batches.open(catalogue, PREPARATION, **options)) == 44
+    again = Batches.open(catalogue, PREPARATION, **options)
+    assert (len(again), again.cache_report.reused) == (45, False)
+    assert Batches.open(catalogue, PREPARATION, **options).cache_report.reused
+
+
 def test_a_class_that_cannot_be_read(folder):
     (folder / "rare").mkdir()
     (folder / "rare" / "a.jpg").write_text("no picture")

@@ -131,10 +131,10 @@ def decode(path: str | os.PathLike[str], preparation: Preparation | None = None)
         return _decoded(path, preparation)
     except DataError:
         raise
-    except FileNotFoundError:
+    except FileNotFoundError as problem:
         raise UnreadablePicture(
             f"{path}: no such file; expected a picture; check the path"
-        ) from None
+        ) from problem
     except _DAMAGE as problem:
         reason = " ".join(str(problem).split()) or type(problem).__name__
         if isinstance(problem, Image.UnidentifiedImageError):
