@@ -73,9 +73,7 @@ def test_splits_are_known_by_any_of_their_names(tmp_path, words):
     assert found.class_names == ("a", "b")
     counts = [found.counts(split)["a"] for split in ("train", "test", "validation")]
     assert counts == [3, 2, 1]
-    assert found.warnings == (
-        f"{tmp_path / 'annotations'}: no pictures in it, so it is no split",
-    )
+    assert found.warnings == (f"{tmp_path / 'annotations'}: no pictures in it, so it is no split",)
 
 
 def test_splits_beside_other_pictures_are_refused(tmp_path):

@@ -110,8 +110,8 @@ def decode(path: str | os.PathLike[str], preparation: Preparation | None = None)
     """Read a picture file as it was stored, upright.
 
     EXIF and TIFF orientation is undone. Palettes become RGB, CMYK and YCbCr too. Of an animation
-    or a TIFF of several pages the first is read, unless its pages are named as channels. 16-bit grey and TIFF pictures keep their 16 bits; Pillow
-    gives a 16-bit *colour* PNG in 8 bits.
+    or a TIFF of several pages the first is read, unless its pages are named as channels. 16-bit
+    grey and TIFF pictures keep their 16 bits; Pillow gives a 16-bit *colour* PNG in 8 bits.
 
     Args:
         path: the file. A ``.npy`` file holds ``(height, width)`` or ``(height, width, bands)``.

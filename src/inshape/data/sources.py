@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from ..errors import DataError
 from .arrays import array_catalogue, dataset_catalogue, npy_catalogue, npz_catalogue
 from .catalogue import Catalogue, Progress, catalogued
@@ -70,6 +68,7 @@ def open_source(
             not have, or more than 5 % of the files cannot be opened.
 
     Example:
+        >>> import numpy as np
         >>> pictures = np.zeros((4, 8, 8, 3), np.uint8)
         >>> catalogue = open_source((pictures, ["cat", "dog", "cat", "dog"]))
         >>> catalogue.class_names, catalogue.counts()

@@ -154,7 +154,6 @@ def fill(
         NotBytes: if ``as_bytes`` and a picture is none.
         DataError: if a picture's bands or values do not fit.
     """
-
     passing: list[int] = []
 
     def made(index: int) -> NDArray[Any] | Skipped:
