@@ -84,7 +84,7 @@ def evaluate(
             f"{seen} of {len(catalogue)} pictures were trained on, which makes the scores too "
             "high; expected pictures that the network has not seen"
         )
-    for line in told:
+    for line in (*told, *batches.catalogue.warnings):
         warnings.warn(line, UserWarning, stacklevel=2)
     found = probabilities(model, batches)
     scores = score(found, batches.catalogue.labels, labels, resamples=resamples, seed=seed)
