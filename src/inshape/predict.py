@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .data.arrays import unlabelled
 from .data.batches import Batches
 from .data.catalogue import Catalogue, catalogued
 from .data.prepare import Preparation
@@ -61,11 +62,14 @@ def predict(
     Args:
         run: a run folder, or an exported file.
         pictures: a file, a folder, a list of files, an array ``(pictures, height, width[,
-            channels])``, or any source that `inshape.evaluate` takes.
+            channels])`` or of one picture ``(height, width[, channels])``, or any source that
+            `inshape.evaluate` takes. Three axes are one picture if the last has the length of the
+            model's channels, or 3 or 4.
         top: how many classes to name per picture, at least 1.
 
     Returns:
-        One prediction per readable picture, in the order given; the others are warned of by name.
+        One prediction per readable picture, in the order given; the others are warned of by name,
+        and so is what looks wrong with all of them, such as values from 0 to 1.
 
     Raises:
         RequestError: if there is no finished run, or ``top`` is below 1.
@@ -79,10 +83,12 @@ def predict(
         opened = Run.open(run)
         labels = opened.labels
         model = opened.load_model()
-        batches = Batches.open(_catalogue(pictures, labels), opened.preparation)
+        preparation = opened.preparation
+        catalogue = _catalogue(pictures, labels, preparation.shape.channels)
+        batches = Batches.open(catalogue, preparation)
         found = probabilities(model, batches)
-    for skipped in batches.skipped:
-        message = f"{skipped.name} is left out: {skipped.reason}"
+    left_out = [f"{s.name} is left out: {s.reason}" for s in batches.skipped]
+    for message in (*left_out, *batches.catalogue.warnings):
         warnings.warn(message, UserWarning, stacklevel=2)
     best = np.argsort(-found, axis=1, kind="stable")[:, :top]
     names = _shown(pictures, batches.catalogue)
@@ -116,7 +122,8 @@ def _by_file(path: Path, pictures: Any) -> tuple[tuple[str, ...], Batches, NDArr
         )
     labels = tuple(str(label) for label in card["labels"])
     preparation = Preparation.from_dict(card["preparation"])
-    batches = Batches.open(_catalogue(pictures, labels), preparation)
+    catalogue = _catalogue(pictures, labels, preparation.shape.channels)
+    batches = Batches.open(catalogue, preparation)
     at_once = _calls(card)
     given = [answers(run, p, at_once=at_once) for p, _ in batches.iterate(None, 64)]
     is_softmax = card["output"]["kind"] == "probabilities"
@@ -129,12 +136,9 @@ def _calls(card: dict[str, Any]) -> int:
     return batch if isinstance(batch, int) else 1
 
 
-def _catalogue(pictures: Any, labels: Sequence[str]) -> Catalogue:
+def _catalogue(pictures: Any, labels: Sequence[str], channels: int) -> Catalogue:
     if isinstance(pictures, np.ndarray):
-        names = [f"[{i}]" for i in range(len(pictures))]
-        return catalogued(
-            names, [None] * len(names), [""] * len(names), arrays=pictures, class_names=labels
-        )
+        return unlabelled(_stacked(pictures, channels), labels)
     if isinstance(pictures, list | tuple) and all(isinstance(p, str | Path) for p in pictures):
         if not pictures:
             raise DataError("an empty list of pictures; expected at least one; give a path")
@@ -143,6 +147,18 @@ def _catalogue(pictures: Any, labels: Sequence[str]) -> Catalogue:
             names, [None] * len(names), [""] * len(names), root=Path(), class_names=labels
         )
     return open_source(pictures, class_names=labels, labels="optional")
+
+
+def _stacked(pictures: NDArray[Any], channels: int) -> NDArray[Any]:
+    """An array as a stack of pictures; a single one is a stack of one."""
+    if pictures.ndim == 2 or (pictures.ndim == 3 and pictures.shape[-1] in (channels, 3, 4)):
+        return pictures[None]
+    if pictures.ndim == 4 or (pictures.ndim == 3 and channels in (1, 3)):
+        return pictures
+    raise DataError(
+        f"an array of shape {pictures.shape}; expected (pictures, height, width, channels) or one "
+        f"picture (height, width, channels) with {channels} channels; add the missing axis"
+    )
 
 
 def _shown(pictures: Any, catalogue: Catalogue) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -51,16 +52,52 @@ def test_the_model_takes_the_shape(trained):
     assert run.labels == ("dark", "light")
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
 def test_evaluate(call, trained, photos):
+    """On the folder that the run was trained on, only what was held out counts."""
+    held = sum(json.loads((trained[0] / "run.json").read_text())["data"]["validation"].values())
+    told = f"measured on the {held} of 24 that were held out; split 'all' takes every one"
     text = call("evaluate", trained[0], photos)
     assert text.code == 0, text.err
     assert "accuracy" in text.out
-    values = call("evaluate", trained[0], photos, "--json").json
-    assert values["pictures"] == 24
+    assert text.err.count("warning:") == 1
+    assert told in text.err
+    answer = call("evaluate", trained[0], photos, "--split", "validation", "--json")
+    assert "warning" not in answer.err
+    values = answer.json
+    assert (values["pictures"], values["split"], values["seen_in_training"]) == (
+        held, "validation", 0,
+    )  # fmt: skip
     assert {"value", "low", "high"} <= set(values["accuracy"])
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_evaluate_everything(call, trained, photos):
+    answer = call("evaluate", trained[0], photos, "--split", "all", "--json")
+    values = answer.json
+    trained_on = sum(json.loads((trained[0] / "run.json").read_text())["data"]["train"].values())
+    assert (values["pictures"], values["seen_in_training"]) == (24, trained_on)
+    assert f"warning: {trained_on} of 24 pictures were trained on" in answer.err
     # Counted anew from the confusion matrix.
     confusion = np.array(values["confusion"])
     assert values["accuracy"]["value"] == pytest.approx(np.trace(confusion) / 24, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_another_folder_with_pictures_of_the_training(call, trained, photos, tmp_path):
+    for label in ("dark", "light"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (60, 50), "gray" if label == "dark" else "white").save(
+            tmp_path / label / "new.png"
+        )
+        shutil.copy(photos / label / "00.jpg", tmp_path / label / "copy.jpg")
+        shutil.copy(photos / label / "01.jpg", tmp_path / label / "other.jpg")
+    answer = call("evaluate", trained[0], tmp_path, "--json")
+    # No more than one picture of a class was held out, so at least one of its two was trained on.
+    assert answer.json["pictures"] == 6
+    assert 2 <= answer.json["seen_in_training"] <= 4
+    seen = answer.json["seen_in_training"]
+    assert f"warning: {seen} of 6 pictures were trained on, which makes the scores" in answer.err
 
 
 def test_predict_a_file_several_and_a_folder(call, trained, photos):

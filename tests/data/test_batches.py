@@ -33,12 +33,18 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
+def everything(batches, split=None):
+    """All pictures and labels of a split, in the catalogue's order."""
+    pictures, labels = zip(*batches.iterate(split, 8), strict=True)
+    return np.concatenate(pictures), np.concatenate(labels)
+
+
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])
 def test_every_cache_gives_what_the_files_hold(folder, tmp_path, cache):
     catalogue = split(open_source(folder), validation=0.2)
     batches = Batches.open(catalogue, PREPARATION, cache=cache, cache_dir=tmp_path / "cache")
     assert batches.cache_report.kind == cache
-    pictures, labels = batches.load_array("validation")
+    pictures, labels = everything(batches, "validation")
     positions = catalogue.indices("validation")
     assert len(pictures) == 9
     assert np.array_equal(labels, catalogue.labels[positions])
@@ -69,19 +75,6 @@ def test_seed_and_epoch_fix_the_order(folder, tmp_path):
     assert len(resumed) == 2
     later = next(y for _, y in kept[0].iterate(batch_size=45, shuffle=True, seed=4, epoch=3))
     assert not np.array_equal(later, catalogue.labels[order])
-
-
-def test_as_a_tensorflow_dataset(folder):
-    tf = pytest.importorskip("tensorflow")
-    batches = Batches.open(open_source(folder), PREPARATION)
-    options = {"batch_size": 8, "shuffle": True, "seed": 1, "drop_remainder": True}
-    made = batches.as_dataset(epoch=3, epochs=2, **options)
-    assert int(made.cardinality()) == 10
-    assert made.element_spec[0] == tf.TensorSpec((8, 17, 24, 1), tf.float32)
-    expected = [b for epoch in (3, 4) for b in batches.iterate(epoch=epoch, **options)]
-    for (x, y), (x2, y2) in zip(made.as_numpy_iterator(), expected, strict=True):
-        assert np.array_equal(x, x2)
-        assert np.array_equal(y, y2)
 
 
 def test_auto_goes_from_memory_to_disk_to_none(folder, tmp_path, monkeypatch):
@@ -126,8 +119,8 @@ def test_a_changed_picture_or_preparation_is_prepared_anew(folder, tmp_path):
     Image.new("RGB", (20, 30)).save(folder / "a" / "00.png")
     changed = Batches.open(open_source(folder), PREPARATION, **options)
     assert not changed.cache_report.reused
-    assert changed.load_array()[0][0].max() == 0
-    assert first.load_array()[0][0].max() > 0
+    assert everything(changed)[0][0].max() == 0
+    assert everything(first)[0][0].max() > 0
 
 
 def test_fractions_are_kept_in_float(tmp_path):
@@ -137,7 +130,7 @@ def test_fractions_are_kept_in_float(tmp_path):
         batches = Batches.open(
             catalogue, Preparation.of("10x8x2"), cache=cache, cache_dir=tmp_path / "cache"
         )
-        pictures, _ = batches.load_array()
+        pictures, _ = everything(batches)
         assert pictures.dtype == np.float32
         np.testing.assert_allclose(pictures, stored / 257.0, rtol=1e-5)
     assert len(list((tmp_path / "cache").iterdir())) == 2  # one file and its facts, no leftovers
@@ -156,7 +149,7 @@ def test_unreadable_pictures_are_left_out_and_named(folder, tmp_path, cache):
         assert [s.name for s in batches.skipped] == ["a/03.jpg", "c/02.png"]
         assert "truncated" in batches.skipped[0].reason.lower()
         assert batches.skipped[1].reason == "not a picture that can be identified"
-        pictures, labels = batches.load_array()
+        pictures, labels = everything(batches)
         assert len(pictures) == 43
         last = len(batches.catalogue) - 1
         assert np.array_equal(pictures[last], load(batches.catalogue.path(last), PREPARATION))
@@ -165,6 +158,51 @@ def test_unreadable_pictures_are_left_out_and_named(folder, tmp_path, cache):
     message = "3 of 45 pictures cannot be read; expected at most 5%; restore or remove a/03.jpg ("
     with pytest.raises(DataError, match=re.escape(message)):
         Batches.open(open_source(folder), PREPARATION, cache=cache, cache_dir=tmp_path / "cache")
+
+
+def test_only_the_pictures_in_use_count_towards_too_many(tmp_path):
+    rng = np.random.default_rng(0)
+    for split_name, count in (("train", 60), ("test", 10)):
+        for i in range(2 * count):
+            path = tmp_path / split_name / "ab"[i % 2] / f"{i:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (9, 8, 3), np.uint8)).save(path)
+    for i in range(5):  # 5 of 145 in all, but a fifth of the test pictures
+        (tmp_path / "train" / "a" / f"empty{i}.png").write_bytes(b"")
+    whole = split(open_source(tmp_path))
+    assert [s.split for s in whole.skipped] == ["train"] * 5
+    tested = Batches.open(whole.take(whole.indices("test")), PREPARATION)
+    assert (len(tested), tested.skipped) == (20, ())
+    trained = Batches.open(whole.take(whole.indices("train")), PREPARATION)
+    assert len(trained.skipped) == 5
+
+
+def test_skipped_pictures_of_no_split_go_to_training(folder):
+    (folder / "a" / "empty.png").write_bytes(b"")
+    made = split(open_source(folder), validation=0.2)
+    assert len(made.take(made.indices("train")).skipped) == 1
+    assert made.take(made.indices("validation")).skipped == ()
+
+
+@pytest.mark.parametrize("problem", [OSError(5, "Input/output error"), FileNotFoundError(2, "no")])
+def test_what_could_not_be_read_for_a_moment_is_tried_again(folder, tmp_path, monkeypatch, problem):
+    from inshape.data import decode
+
+    catalogue = open_source(folder)
+    options = {"cache": "disk", "cache_dir": tmp_path / "cache"}
+    real = decode._decoded
+
+    def failing(path, preparation):
+        if path.name == "03.jpg":
+            raise problem
+        return real(path, preparation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decode, "_decoded", failing)
+        assert len(Batches.open(catalogue, PREPARATION, **options)) == 44
+    again = Batches.open(catalogue, PREPARATION, **options)
+    assert (len(again), again.cache_report.reused) == (45, False)
+    assert Batches.open(catalogue, PREPARATION, **options).cache_report.reused
 
 
 def test_a_class_that_cannot_be_read(folder):
@@ -183,7 +221,7 @@ def test_unit_pictures_are_noticed():
     assert told.endswith("; expected 0 to 255; multiply by 255 or set full_scale=1.0")
     scaled = Batches.open(open_source((unit, [0, 1] * 3)), Preparation.of("8x9x3", full_scale=1.0))
     assert scaled.catalogue.warnings == ()
-    np.testing.assert_allclose(scaled.load_array()[0], unit * 255, rtol=1e-5)
+    np.testing.assert_allclose(everything(scaled)[0], unit * 255, rtol=1e-5)
 
 
 def test_a_wrong_picture_stops_and_is_named(folder):

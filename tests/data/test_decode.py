@@ -186,6 +186,30 @@ def test_tiff_stack_without_a_match_is_refused(tmp_path):
         decode(tmp_path / "a.tif", Preparation.of("21x16x4"))
 
 
+@pytest.mark.parametrize("shape", [(2, 21, 16, 3), (3, 21, 16), (21, 16, 3), (4, 21, 16)])
+@pytest.mark.parametrize("target", ["21x16x1", "21x16x3"])
+def test_of_tiff_pages_the_first_is_read(tmp_path, shape, target):
+    stored = noise(*shape)
+    kind = "rgb" if len(shape) == 4 else "minisblack"
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for page in stored:
+            file.write(page, photometric=kind, contiguous=False)
+    got = decode(path, Preparation.of(target))
+    assert got.bands == ("rgb" if kind == "rgb" else "grey")
+    assert np.array_equal(got.array, stored[0] if kind == "rgb" else stored[0][..., None])
+    tifffile.imwrite(path, stored, photometric=kind)  # the same as one series of pages
+    assert np.array_equal(decode(path, Preparation.of(target)).array, got.array)
+    assert np.array_equal(decode(path).array, got.array)
+
+
+def test_rgb_planes_of_one_page(tmp_path):
+    stored = noise(3, 21, 16)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig="separate")
+    got = decode(tmp_path / "a.tif", Preparation.of("21x16x3"))
+    assert (got.bands, got.array.tolist()) == ("rgb", np.moveaxis(stored, 0, -1).tolist())
+
+
 def test_tiff_transparency_only_where_declared(tmp_path):
     stored = noise(12, 9, 4)
     plain, declared = tmp_path / "plain.tif", tmp_path / "alpha.tif"
@@ -226,6 +250,15 @@ def test_compressed_tiff(tmp_path, compression):
     stored = noise(17, 10, 3)
     Image.fromarray(stored).save(tmp_path / "a.tif", compression=compression)
     assert np.array_equal(decode(tmp_path / "a.tif").array, stored)
+
+
+def test_a_side_of_16_pixels_is_no_depth_of_16_bits(tmp_path):
+    stored = noise(16, 160, 3)
+    Image.fromarray(stored).save(tmp_path / "a.tif", compression="tiff_lzw")
+    assert np.array_equal(decode(tmp_path / "a.tif").array, stored)
+    Image.fromarray(stored).save(tmp_path / "a.png")
+    ready = load(tmp_path / "a.png", Preparation.of("16x160x3", full_scale=255.0))
+    assert np.array_equal(ready, stored)
 
 
 def test_palette_tiff(tmp_path):

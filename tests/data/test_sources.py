@@ -61,6 +61,30 @@ def test_a_folder_of_splits(tmp_path):
     assert found.warnings == ("test has no pictures of 'a'",)
 
 
+@pytest.mark.parametrize(
+    "words", [("Training", "Test", "Valid"), ("Train", "TEST", "Val"), ("train", "test", "val")]
+)
+def test_splits_are_known_by_any_of_their_names(tmp_path, words):
+    for name, count in zip(words, (3, 2, 1), strict=True):
+        folder_of(tmp_path / name, {"a": count, "b": count})
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.xml").write_text("<a/>")
+    found = open_source(tmp_path)
+    assert found.class_names == ("a", "b")
+    counts = [found.counts(split)["a"] for split in ("train", "test", "validation")]
+    assert counts == [3, 2, 1]
+    assert found.warnings == (f"{tmp_path / 'annotations'}: no pictures in it, so it is no split",)
+
+
+def test_splits_beside_other_pictures_are_refused(tmp_path):
+    for name in ("train", "val", "extra"):
+        folder_of(tmp_path / name, {"a": 2, "b": 2})
+    message = f"{tmp_path}: extra beside train, val; expected splits alone or classes alone; move"
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_source(tmp_path)
+    assert len(open_source(tmp_path, class_names=["a", "b"], labels="optional")) == 12
+
+
 def test_a_class_called_train_is_a_class(tmp_path):
     folder_of(tmp_path, {"train": 2, "bus": 2})
     assert open_source(tmp_path).class_names == ("bus", "train")
@@ -335,9 +359,10 @@ def test_npz_and_npy(tmp_path):
     message = "bad.npz: arrays a; expected x and y, or x_train, y_train, x_val, y_val, ...; name"
     with pytest.raises(DataError, match=re.escape(message)):
         open_source(tmp_path / "bad.npz")
-    (tmp_path / "bad.npz").write_bytes(b"none")
-    with pytest.raises(DataError, match=re.escape("expected an .npz file; write it again")):
-        open_source(tmp_path / "bad.npz")
+    for held in (b"none", (tmp_path / "d.npz").read_bytes()[:500]):
+        (tmp_path / "bad.npz").write_bytes(held)
+        with pytest.raises(DataError, match=re.escape("expected an .npz file; write it again")):
+            open_source(tmp_path / "bad.npz")
     x = pictures(3)
     np.save(tmp_path / "x.npy", x)
     with pytest.raises(
@@ -348,6 +373,42 @@ def test_npz_and_npy(tmp_path):
     mapped = open_source(tmp_path / "x.npy")
     assert isinstance(mapped.arrays.base, np.memmap)
     assert np.array_equal(mapped.load(2, Preparation.of("9x7x3")), x[2])
+
+
+def test_npy_of_grey_pictures_without_an_axis_of_channels(tmp_path):
+    x = pictures(4, (9, 7))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", [0, 1, 1, 0])
+    found = open_source(tmp_path / "x.npy")
+    assert found.labels.tolist() == [0, 1, 1, 0]
+    assert np.array_equal(found.load(2, Preparation.of("9x7x1"))[..., 0], x[2])
+
+
+def test_npy_without_labels(tmp_path):
+    np.save(tmp_path / "new.npy", pictures(5))
+    np.save(tmp_path / "one.npy", pictures(1)[0])
+    names = ["a", "b"]
+    several = open_source(tmp_path / "new.npy", labels="optional", class_names=names)
+    assert (several.names[4], several.labels.tolist()) == ("[4]", [-1] * 5)
+    one = open_source(tmp_path / "one.npy", labels="optional", class_names=names)
+    assert one.names == ("one.npy",)
+
+
+@pytest.mark.parametrize("damage", ["text", "header alone", "empty", "objects"])
+@pytest.mark.parametrize("name", ["x.npy", "y.npy"])
+def test_a_damaged_npy_is_one_line(tmp_path, damage, name):
+    np.save(tmp_path / "x.npy", pictures(3))
+    np.save(tmp_path / "y.npy", [0, 1, 1])
+    path = tmp_path / name
+    if damage == "objects":
+        np.save(path, np.array([{}, {}, {}], object), allow_pickle=True)
+    else:
+        held = {"text": b"no array", "header alone": path.read_bytes()[:60], "empty": b""}
+        path.write_bytes(held[damage])
+    with pytest.raises(DataError, match=re.escape("expected an .npy file; write it")) as told:
+        open_source(tmp_path / "x.npy")
+    assert str(told.value).startswith(str(path))
+    assert "allow_pickle" not in str(told.value)
 
 
 @pytest.mark.parametrize("batch", [None, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -162,6 +163,60 @@ def test_predictions_of_a_folder_a_file_a_list_and_an_array(tmp_path, photos):
     assert [(p.picture, p.label) for p in listed] == [("[0]", "dark"), ("[1]", "light")]
     assert str(listed[0]).startswith("[0]: dark 0.")
     assert json.dumps(listed[0].as_dict())
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "expected"),
+    [
+        ((13, 10, 3), (64, 48, 3), 1),
+        ((13, 10, 1), (64, 48, 1), 1),
+        ((13, 10, 1), (64, 48, 3), 1),  # a colour picture for a grey model
+        ((13, 10, 1), (64, 48), 1),
+        ((13, 10, 3), (5, 64, 48), 5),  # grey pictures for a colour model
+        ((13, 10, 5), (64, 48, 5), 1),
+        ((13, 10, 5), (2, 64, 48, 5), 2),
+    ],
+)
+def test_an_array_of_one_picture_and_of_several(tmp_path, rng, model, given, expected):
+    run = run_of(tmp_path / "run", model)
+    found = predict(run, rng.integers(180, 230, given, np.uint8))
+    assert [p.picture for p in found] == [f"[{i}]" for i in range(expected)]
+    assert {p.label for p in found} == {"light"}
+
+
+@pytest.mark.parametrize("given", [(64,), (6, 64, 48), (2, 3, 64, 48, 5)])
+def test_an_array_that_is_no_picture(tmp_path, given):
+    run = run_of(tmp_path / "run", (13, 10, 5))
+    text = f"an array of shape {given}; expected (pictures, height, width, channels) or one picture"
+    with pytest.raises(DataError, match=re.escape(text)):
+        predict(run, np.zeros(given, np.uint8))
+
+
+def test_an_array_file_without_labels(tmp_path, rng):
+    run = run_of(tmp_path / "run", (13, 10, 3))
+    np.save(tmp_path / "new.npy", rng.integers(180, 230, (3, 20, 30, 3), np.uint8))
+    assert [p.label for p in predict(run, tmp_path / "new.npy")] == ["light"] * 3
+
+
+def test_pictures_from_0_to_1_are_told(tmp_path, rng):
+    run = run_of(tmp_path / "run", (13, 10, 3))
+    unit = rng.random((4, 20, 30, 3))
+    with pytest.warns(UserWarning, match="4 of 4 pictures have values from .* multiply by 255"):
+        predict(run, unit)
+    with pytest.warns(UserWarning, match="4 of 4 pictures have values from .* multiply by 255"):
+        evaluate(run, (unit, [0, 1, 1, 0]), resamples=20)
+
+
+def test_what_is_wrong_with_the_pictures_is_told(tmp_path, photos):
+    run = run_of(tmp_path / "run", (8, 8, 3))
+    (photos / "light" / "c.png").rename(photos / "stray.png")
+    (photos / "light" / "copy.png").write_bytes((photos / "dark" / "a.png").read_bytes())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        evaluate(run, photos, resamples=20)
+    told = [str(w.message) for w in caught if w.category is UserWarning]
+    assert told[0].endswith("1 picture lies outside the class folders and cannot be used")
+    assert told[1].startswith("1 picture stands under two or more classes")
 
 
 def test_bad_requests_for_predictions(tmp_path, photos):

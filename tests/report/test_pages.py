@@ -195,7 +195,8 @@ def test_a_training_leaves_its_page(trained, photos):
 
 def test_an_evaluation_makes_the_page_anew(run, photos):
     before = Page(run.folder / "report.html").text
-    evaluate(run, photos, resamples=20)
+    with pytest.warns(UserWarning, match="27 of 36 pictures were trained on"):
+        evaluate(run, photos, split="all", resamples=20)
     after = Page(run.folder / "report.html").text
     assert "of 9 pictures that were held out" in before
     assert "of 36 pictures are answered rightly" in after
@@ -296,9 +297,9 @@ def test_a_page_that_fails_is_one_warning(run, photos, monkeypatch):
     monkeypatch.setattr(front, "training_page", fails)
     text = "report.html is not written (first line); everything else is; write it with inshape"
     with pytest.warns(UserWarning, match=re.escape(text)) as caught:
-        made = evaluate(run, photos, resamples=20)
+        made = evaluate(run, photos, split="validation", resamples=20)
     assert len(caught) == 1
-    assert made.scores.pictures == 36
+    assert made.scores.pictures == 9
     assert (run.folder / "metrics.json").exists()
 
 

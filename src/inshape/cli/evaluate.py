@@ -18,7 +18,9 @@ def evaluate(
     ],
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="train, validation or test; by default the last it has."),
+        typer.Option(
+            metavar="NAME", help="train, validation, test or all; by default the last it has."
+        ),
     ] = None,
     sizes: Annotated[
         str | None,
@@ -34,7 +36,8 @@ def evaluate(
 ) -> None:
     """Measure a run on labelled pictures.
 
-    Every score comes with a bootstrap 95 % interval.
+    Every score comes with a bootstrap 95 % interval. Of the pictures that the run was trained on,
+    those are measured that it held out; --split all insists on every one.
     """
     with console(as_json=as_json, debug=debug) as told:
         from ..evaluate import evaluate as measure

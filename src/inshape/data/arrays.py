@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,9 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .catalogue import Catalogue, Progress, catalogued
 from .tables import SPLIT_WORDS
+
+# What NumPy raises on damaged files.
+_DAMAGE = (OSError, ValueError, EOFError, TypeError, AttributeError, BadZipFile, zlib.error)
 
 DATASET_BYTES = 2 * 2**30
 """The most bytes of pictures that are taken out of a ``tf.data.Dataset``."""
@@ -104,31 +110,62 @@ def npz_catalogue(
 
 
 def npy_catalogue(
-    path: Path, *, class_names: Sequence[str] | None = None, progress: Progress | None = None
-) -> Catalogue:
+    path: Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    labels: str = "required",
+    progress: Progress | None = None,
+) -> Catalogue | None:
     """List the pictures of an ``.npy`` file, which is mapped and not loaded.
 
     Args:
         path: the pictures; the labels lie beside it (``x.npy`` and ``y.npy``, ``x_val.npy`` and
             ``y_val.npy``, or ``images.npy`` and ``labels.npy``).
         class_names: as for `array_catalogue`.
+        labels: ``"optional"`` also takes four axes without labels.
         progress: told how far the hashing is.
 
     Returns:
-        The catalogue.
+        The catalogue; ``None`` for a single picture, where that is allowed.
 
     Raises:
-        DataError: if there are no labels beside it.
+        DataError: if there are no labels beside it, or a file is damaged.
     """
-    for pictures, labels in (("x", "y"), ("images", "labels"), ("X", "y")):
-        beside = path.with_name(labels + path.name.removeprefix(pictures))
+    x = _mapped(path)
+    for pictures, words in (("x", "y"), ("images", "labels"), ("X", "y")):
+        beside = path.with_name(words + path.name.removeprefix(pictures))
         if path.name.startswith(pictures) and beside.exists():
-            x = np.load(path, mmap_mode="r", allow_pickle=False)
-            y = np.load(beside, allow_pickle=False)
+            y = np.array(_mapped(beside))
             return array_catalogue(x, y, class_names=class_names, progress=progress)
+    if labels == "optional":
+        return unlabelled(x, class_names or (), progress=progress) if x.ndim == 4 else None
     raise DataError(
         f"{path}: no labels beside it; expected x.npy with y.npy or images.npy with labels.npy; "
         "save the labels so"
+    )
+
+
+def unlabelled(
+    x: NDArray[Any], class_names: Sequence[str], *, progress: Progress | None = None
+) -> Catalogue:
+    """List the pictures of an array whose classes are unknown.
+
+    Args:
+        x: ``(pictures, height, width[, channels])``.
+        class_names: those of the model that is to name them.
+        progress: told how far the hashing is.
+
+    Returns:
+        The catalogue; it refers to ``x``.
+    """
+    count = len(x)
+    return catalogued(
+        [f"[{i}]" for i in range(count)],
+        [None] * count,
+        [""] * count,
+        arrays=x,
+        class_names=class_names,
+        progress=progress,
     )
 
 
@@ -174,12 +211,28 @@ def dataset_catalogue(
 
 
 def _numpy(path: Path) -> dict[str, NDArray[Any]]:
+    with _readable(path):
+        # NumPy leaves a damaged file open that it has opened itself.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    with _readable(path):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+@contextmanager
+def _readable(path: Path) -> Generator[None]:
+    """Turn what NumPy says of a damaged file into one line, without its advice to unpickle."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError) as problem:
+        yield
+    except _DAMAGE as problem:
         reason = " ".join(str(problem).split())
-        raise DataError(f"{path}: {reason}; expected an .npz file; write it again") from None
+        if "pickle" in reason:
+            reason = "damaged, or an array of Python objects"
+        kind = path.suffix.lower()
+        raise DataError(f"{path}: {reason}; expected an {kind} file; write it again") from None
 
 
 def _classes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from .stores import Filled, NotBytes, Store, StoredType
 class Batches:
     """Readable pictures, prepared, with their labels.
 
-    Make it with `Batches.open`. Nothing here depends on TensorFlow but `as_dataset`.
+    Make it with `Batches.open`. Nothing here depends on TensorFlow.
 
     Args:
         catalogue: the pictures that can be read; it lists the others in ``skipped``.
@@ -156,76 +155,6 @@ class Batches:
         rows = self.store.batches([self.slots[positions] for positions in chosen])
         for positions, pictures in zip(chosen, rows, strict=True):
             yield pictures, self.catalogue.labels[positions]
-
-    def as_dataset(
-        self,
-        split: str | None = None,
-        batch_size: int = 32,
-        *,
-        shuffle: bool = False,
-        seed: int = 0,
-        epoch: int = 0,
-        epochs: int = 1,
-        drop_remainder: bool = False,
-    ) -> Any:
-        """The same batches as a ``tf.data.Dataset`` of float32 pictures.
-
-        Args:
-            split: which pictures; all by default.
-            batch_size: pictures per batch.
-            shuffle: whether each epoch's order is drawn from seed and epoch.
-            seed: the run's seed.
-            epoch: the first epoch, from 0.
-            epochs: how many follow each other in the dataset, each in its own order.
-            drop_remainder: whether a last, smaller batch is left out.
-
-        Returns:
-            A dataset of known length that prefetches.
-        """
-        tf: Any = importlib.import_module("tensorflow")
-
-        def batches() -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
-            for number in range(epoch, epoch + epochs):
-                yield from self.iterate(
-                    split,
-                    batch_size,
-                    shuffle=shuffle,
-                    seed=seed,
-                    epoch=number,
-                    drop_remainder=drop_remainder,
-                )
-
-        count = batch_size if drop_remainder else None
-        signature = (
-            tf.TensorSpec((count, *self.preparation.shape.as_tuple()), tf.as_dtype(self.kind)),
-            tf.TensorSpec((count,), tf.int32),
-        )
-        made = tf.data.Dataset.from_generator(batches, output_signature=signature)
-
-        def as_float(pictures: Any, labels: Any) -> tuple[Any, Any]:
-            return tf.cast(pictures, tf.float32), labels
-
-        made = made.map(as_float, num_parallel_calls=1)
-        steps = epochs * self.steps(split, batch_size, drop_remainder=drop_remainder)
-        return made.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
-
-    def load_array(self, split: str | None = None) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        """All pictures of a split in one array, in the catalogue's order.
-
-        Args:
-            split: which pictures; all by default.
-
-        Returns:
-            Pictures as `iterate` gives them, and int32 labels.
-        """
-        positions = self.catalogue.indices(split)
-        shape = self.preparation.shape.as_tuple()
-        pictures = np.empty((len(positions), *(length or 1 for length in shape)), self.kind)
-        done = 0
-        for batch, _ in self.iterate(split, 256):
-            pictures[done : done + len(batch)] = batch
-            done += len(batch)
-        return pictures, self.catalogue.labels[positions]
 
 
 def _readable(catalogue: Catalogue, filled: Filled) -> tuple[Catalogue, NDArray[np.intp]]:

@@ -31,10 +31,11 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A picture that was left out, and why."""
+    """A picture that was left out, why, and of which split it was (``""`` if of none yet)."""
 
     name: str
     reason: str
+    split: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,8 +134,12 @@ class Catalogue:
             raise DataError(told if told.startswith(name) else f"{name}: {told}") from None
 
     def take(self, positions: Iterable[int]) -> Catalogue:
-        """The catalogue of some of its pictures, in the order given."""
+        """The catalogue of some of its pictures, in the order given.
+
+        Of the skipped ones, those go along whose split is among theirs.
+        """
         chosen = np.asarray(list(positions), np.intp)
+        present = set(self.splits[chosen].tolist())
         return replace(
             self,
             labels=self.labels[chosen],
@@ -142,6 +147,7 @@ class Catalogue:
             contents=self.contents[chosen],
             names=tuple(self.names[i] for i in chosen),
             rows=self.rows[chosen],
+            skipped=tuple(s for s in self.skipped if s.split in present),
         )
 
 
@@ -184,7 +190,11 @@ def catalogued(
         )
     hashes = _hashes(names, root, arrays, progress)
     kept = [i for i, made in enumerate(hashes) if isinstance(made, bytes)]
-    skipped = tuple(made for made in hashes if isinstance(made, Skipped))
+    skipped = tuple(
+        replace(made, split=split)
+        for made, split in zip(hashes, splits, strict=True)
+        if isinstance(made, Skipped)
+    )
     refuse_too_many(skipped, len(names))
     labels = [-1 if c is None else numbers[c] for c in classes]
     made = Catalogue(
@@ -196,11 +206,10 @@ def catalogued(
         rows=np.arange(len(names)),
         root=root,
         arrays=arrays,
-        skipped=skipped,
         warnings=tuple(warnings),
     )
     made = made if len(kept) == len(names) else made.take(kept)
-    return replace(made, warnings=made.warnings + _content_warnings(made))
+    return replace(made, skipped=skipped, warnings=made.warnings + _content_warnings(made))
 
 
 def in_order(class_names: Iterable[str]) -> list[str]:

@@ -110,14 +110,14 @@ def decode(path: str | os.PathLike[str], preparation: Preparation | None = None)
     """Read a picture file as it was stored, upright.
 
     EXIF and TIFF orientation is undone. Palettes become RGB, CMYK and YCbCr too. Of an animation
-    or a stack the first frame is read. 16-bit grey and TIFF pictures keep their 16 bits; Pillow
-    gives a 16-bit *colour* PNG in 8 bits.
+    or a TIFF of several pages the first is read, unless its pages are named as channels. 16-bit
+    grey and TIFF pictures keep their 16 bits; Pillow gives a 16-bit *colour* PNG in 8 bits.
 
     Args:
         path: the file. A ``.npy`` file holds ``(height, width)`` or ``(height, width, bands)``.
         preparation: what the picture is for. A JPEG is then decoded at reduced scale where the
-            wanted size is much smaller, and its luma alone where grey is wanted; a TIFF stack
-            whose axes are not named is read by the number of channels.
+            wanted size is much smaller, and its luma alone where grey is wanted; where bands are
+            wanted, neither grey nor RGB, the pages of a grey TIFF are bands.
 
     Returns:
         The picture and what its bands mean.
@@ -131,10 +131,10 @@ def decode(path: str | os.PathLike[str], preparation: Preparation | None = None)
         return _decoded(path, preparation)
     except DataError:
         raise
-    except FileNotFoundError:
+    except FileNotFoundError as problem:
         raise UnreadablePicture(
             f"{path}: no such file; expected a picture; check the path"
-        ) from None
+        ) from problem
     except _DAMAGE as problem:
         reason = " ".join(str(problem).split()) or type(problem).__name__
         if isinstance(problem, Image.UnidentifiedImageError):
@@ -213,7 +213,9 @@ def _refuse_shortened(mode: str, stored: str, path: Path) -> None:
 
 
 def _raw_modes(image: Image.Image) -> str:
-    return str(getattr(image, "tile", ""))
+    """How the pixels are stored, such as ``RGB;16B``; sizes and offsets hold digits as well."""
+    kept = [tile[3] for tile in getattr(image, "tile", ())]
+    return " ".join(str(args if isinstance(args, str) else (*args, "")[0]) for args in kept)
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -239,8 +241,9 @@ def _from_tiff(path: Path, preparation: Preparation | None) -> Picture:
             photometric = page.photometric.name if page.photometric is not None else ""
             if photometric not in ("MINISBLACK", "MINISWHITE", "RGB"):
                 return _from_pillow(path, preparation)
-            series: Any = file.series[0]
-            array, axes = np.asarray(series.asarray()), str(series.axes)
+            stack: Any = file.series[0]
+            source = stack if _is_one_picture(stack, preparation) else page
+            array, axes = np.asarray(source.asarray()), str(source.axes)
             alpha = tuple(getattr(extra, "name", "") for extra in page.extrasamples)
             tag = page.tags.get(_ORIENTATION)
             orientation = 1 if tag is None else int(tag.value)
@@ -255,6 +258,13 @@ def _from_tiff(path: Path, preparation: Preparation | None) -> Picture:
         array = _turned(array, orientation)
     bands = _tiff_bands(array.shape[-1], photometric, alpha)
     return Picture(np.ascontiguousarray(array), bands, premultiplied=alpha == ("ASSOCALPHA",))
+
+
+def _is_one_picture(stack: Any, preparation: Preparation | None) -> bool:
+    """Whether pages are the bands of one picture: the file says so, or bands are wanted of it."""
+    if len(stack.shape) != 3 or stack.keyframe.samplesperpixel != 1:
+        return False
+    return "C" in stack.axes or (preparation is not None and preparation.colour == "bands")
 
 
 def _from_packed_tiff(path: Path, preparation: Preparation | None, reason: str) -> Picture:

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from ..errors import DataError
 from .arrays import array_catalogue, dataset_catalogue, npy_catalogue, npz_catalogue
 from .catalogue import Catalogue, Progress, catalogued
@@ -38,13 +36,15 @@ def open_source(
 
     ============================== ==============================================================
     a folder                       one subfolder per class, which may hold further folders
-    a folder of splits             ``train/`` with ``val/`` (or ``validation/``, ``valid/``) and
-                                   ``test/``, each with one subfolder per class
+    a folder of splits             ``train/`` (or ``training/``) with ``val/`` (or ``validation/``,
+                                   ``valid/``) and ``test/``, in upper or lower case, each with one
+                                   subfolder per class
     ``.csv``, ``.tsv``             columns path, label and, if wanted, split; paths are relative to
     ``.parquet``                   the table (Parquet needs the extra ``inshape[parquet]``)
     ``.npz``                       ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_val``, ...
     ``.npy``                       pictures, with the labels beside: ``x.npy`` and ``y.npy``, or
-                                   ``images.npy`` and ``labels.npy``; it is mapped, not loaded
+                                   ``images.npy`` and ``labels.npy``; it is mapped, not loaded;
+                                   (pictures, height, width[, channels])
     ``(x, y)``                     arrays; ``x`` is (pictures, height, width[, channels])
     a ``tf.data.Dataset``          of (picture, label), batched or not, read into memory once
     ============================== ==============================================================
@@ -68,6 +68,7 @@ def open_source(
             not have, or more than 5 % of the files cannot be opened.
 
     Example:
+        >>> import numpy as np
         >>> pictures = np.zeros((4, 8, 8, 3), np.uint8)
         >>> catalogue = open_source((pictures, ["cat", "dog", "cat", "dog"]))
         >>> catalogue.class_names, catalogue.counts()
@@ -130,8 +131,10 @@ def _from_path(
         return table_catalogue(path, class_names=class_names, labels=labels, progress=progress)
     if suffix == ".npz":
         return npz_catalogue(path, class_names=class_names, progress=progress)
-    if suffix == ".npy" and np.load(path, mmap_mode="r").ndim == 4:
-        return npy_catalogue(path, class_names=class_names, progress=progress)
+    if suffix == ".npy":
+        found = npy_catalogue(path, class_names=class_names, labels=labels, progress=progress)
+        if found is not None:
+            return found
     if suffix in SUFFIXES and labels == "optional":
         return catalogued(
             [path.name], [None], [""], root=path.parent, class_names=class_names or ()
@@ -142,14 +145,10 @@ def _from_path(
 def _from_folder(
     folder: Path, class_names: Sequence[str] | None, labels: Labels, progress: Progress | None
 ) -> Catalogue:
-    inside = _folders(folder)
-    parts: list[tuple[str, Path]] = [("", folder)]
-    if "train" in inside and all(name.lower() in SPLIT_WORDS for name in inside):
-        parts = [(SPLIT_WORDS[name.lower()], folder / name) for name in inside]
+    parts, warnings = _parts(folder, labels)
     names: list[str] = []
     classes: list[str | None] = []
     splits: list[str] = []
-    warnings: list[str] = []
     others: set[str] = set()
     for split, part in parts:
         found, strange = find_pictures(part)
@@ -194,6 +193,26 @@ def _from_folder(
     return catalogued(
         names, classes, splits, root=folder, class_names=known, warnings=warnings, progress=progress
     )
+
+
+def _parts(folder: Path, labels: Labels) -> tuple[list[tuple[str, Path]], list[str]]:
+    """The splits that a folder is divided into, or the whole of it, and warnings."""
+    inside = _folders(folder)
+    found = [name for name in inside if name.lower() in SPLIT_WORDS]
+    others = [name for name in inside if name not in found]
+    trained = "train" in {SPLIT_WORDS[name.lower()] for name in found}
+    if not trained or (others and len(found) == 1):  # one folder of that name may be a class
+        return [("", folder)], []
+    strange = [name for name in others if find_pictures(folder / name)[0]]
+    if strange and labels == "required":
+        raise DataError(
+            f"{folder}: {', '.join(strange)} beside {', '.join(found)}; expected splits alone or "
+            "classes alone; move what is no split elsewhere, or write a table of path,label,split"
+        )
+    if strange:
+        return [("", folder)], []
+    parts = [(SPLIT_WORDS[name.lower()], folder / name) for name in found]
+    return parts, [f"{folder / name}: no pictures in it, so it is no split" for name in others]
 
 
 def _folders(folder: Path) -> list[str]:

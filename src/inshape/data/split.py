@@ -59,6 +59,8 @@ def split(
         if fraction > 0.0 and not (catalogue.splits == name).any()
     }
     splits = np.where(catalogue.splits == "", "train", catalogue.splits).astype("U10")
+    skipped = tuple(replace(s, split=s.split or "train") for s in catalogue.skipped)
+    catalogue = replace(catalogue, skipped=skipped)
     if not wanted:
         return replace(catalogue, splits=splits)
     pool = np.flatnonzero(splits == "train")

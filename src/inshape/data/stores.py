@@ -25,7 +25,7 @@ StoredType: TypeAlias = type[np.uint8] | type[np.float32]
 
 _CHUNK_BYTES = 16 * 2**20  # prepared pictures in flight while a store is filled
 _AHEAD = 2  # batches decoded before they are asked for
-_FORMAT = 1  # raise it when prepared pictures change
+_FORMAT = 2  # raise it when prepared pictures change
 
 
 class NotBytes(Exception):
@@ -48,11 +48,14 @@ class Filled:
         skipped: positions of the unreadable pictures, and why.
         dim_range: least and greatest value among the pictures that never exceed 1.
         dim_count: how many those are; black ones do not count.
+        passing: whether a picture was skipped for what the system said, such as a network that was
+            away, and may be readable the next time.
     """
 
     skipped: dict[int, Skipped]
     dim_range: tuple[float, float]
     dim_count: int
+    passing: bool = False
 
 
 class MemoryStore:
@@ -151,13 +154,17 @@ def fill(
         NotBytes: if ``as_bytes`` and a picture is none.
         DataError: if a picture's bands or values do not fit.
     """
+    passing: list[int] = []
 
     def made(index: int) -> NDArray[Any] | Skipped:
         try:
             return catalogue.load_compact(index, preparation)
         except UnreadablePicture as problem:
+            # Pillow's own complaints of a damaged file are OSErrors too, but without a number.
+            if isinstance(problem.__cause__, OSError) and problem.__cause__.errno is not None:
+                passing.append(index)
             reason = str(problem).removeprefix(f"{catalogue.path(index)}: ")
-            return Skipped(catalogue.names[index], reason.split("; ")[0])
+            return _left_out(catalogue, index, reason.split("; ")[0])
 
     picture_bytes = 4 * int(np.prod([length or 1 for length in preparation.shape.as_tuple()]))
     size = max(2 * workers, min(256, _CHUNK_BYTES // picture_bytes))
@@ -179,7 +186,11 @@ def fill(
                     put(index, picture)
             if progress is not None:
                 progress(chunk.stop, len(catalogue))
-    return Filled(skipped, (low, high), dim)
+    return Filled(skipped, (low, high), dim, bool(passing))
+
+
+def _left_out(catalogue: Catalogue, index: int, reason: str) -> Skipped:
+    return Skipped(catalogue.names[index], reason, str(catalogue.splits[index]))
 
 
 def cache_key(catalogue: Catalogue, preparation: Preparation) -> str:
@@ -200,7 +211,8 @@ def fill_disk(
 ) -> tuple[DiskStore, Filled, bool]:
     """Prepare every picture into a file, or find the file of an earlier run.
 
-    The file appears under its name only when it is complete.
+    The file appears under its name only when it is complete. An earlier run's is not used if it
+    left out pictures that may be readable now.
 
     Args:
         catalogue: the pictures.
@@ -227,7 +239,7 @@ def fill_disk(
     row_bytes = height * width * channels * np.dtype(kind).itemsize
     if facts.exists() and data.exists() and data.stat().st_size == row_bytes * len(catalogue):
         held: dict[str, Any] = json.loads(facts.read_text())
-        skipped = {int(i): Skipped(catalogue.names[int(i)], r) for i, r in held["skipped"].items()}
+        skipped = {int(i): _left_out(catalogue, int(i), r) for i, r in held["skipped"].items()}
         found = Filled(skipped, (held["dim_range"][0], held["dim_range"][1]), held["dim_count"])
         return DiskStore(data, shape, kind), found, True
     partial = data.with_suffix(f".partial-{os.getpid()}")
@@ -247,12 +259,16 @@ def fill_disk(
                 progress=progress,
             )
             file.truncate(row_bytes * len(catalogue))
+        facts.unlink(missing_ok=True)  # those of a file that was here before
         partial.replace(data)
     finally:
         partial.unlink(missing_ok=True)
+    store = DiskStore(data, shape, kind)
+    if found.passing:
+        return store, found, False  # without its facts nobody uses the file again
     reasons = {index: skipped.reason for index, skipped in found.skipped.items()}
     told = {"skipped": reasons, "dim_range": found.dim_range, "dim_count": found.dim_count}
     scratch = facts.with_suffix(f".partial-{os.getpid()}")
     scratch.write_text(json.dumps(told))
     scratch.replace(facts)
-    return DiskStore(data, shape, kind), found, False
+    return store, found, False

@@ -40,6 +40,8 @@ class Evaluation:
         source: the pictures.
         shape: the shape at which they went in.
         scores: all scores.
+        split: which split of the pictures, or ``"all"``.
+        seen_in_training: how many of them the run was trained on, as far as is known.
         mistakes: the most confidently wrong pictures, the most confident first.
         skipped: pictures that could not be read, and why.
         by_size: scores at other input sizes, for a model that takes any.
@@ -49,6 +51,8 @@ class Evaluation:
     source: str
     shape: str
     scores: Scores
+    split: str = "all"
+    seen_in_training: int = 0
     mistakes: tuple[Mistake, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     by_size: dict[str, Score] = field(default_factory=dict[str, Score])
@@ -64,6 +68,8 @@ class Evaluation:
         return {
             "run": self.run,
             "source": self.source,
+            "split": self.split,
+            "seen_in_training": self.seen_in_training,
             "shape": self.shape,
             "pictures": scores.pictures,
             "accuracy": scores.accuracy.as_dict(),
@@ -113,7 +119,8 @@ class Evaluation:
 
     def _tables(self) -> Iterator[Table]:
         scores = self.scores
-        title = f"{self.run} on {self.source}: {scores.pictures} pictures at {self.shape}"
+        part = "" if self.split == "all" else f" ({self.split})"
+        title = f"{self.run} on {self.source}{part}: {scores.pictures} pictures at {self.shape}"
         table = Table("score", "value  [95 % interval]", title=title, title_justify="left")
         table.add_row("accuracy", str(scores.accuracy))
         if scores.top5 is not None:

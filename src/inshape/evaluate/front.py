@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from .evaluation import Evaluation, Mistake
 from .metrics import Score, score
 from .plots import draw
 from .probabilities import probabilities
+from .seen import seen_in_training, split_as_trained
 
 _MISTAKES = 10
 _METRICS = "metrics.json"
@@ -40,11 +42,14 @@ def evaluate(
 ) -> Evaluation:
     """Measure a run on labelled pictures.
 
+    Pictures that the run was trained on make scores too high. Its own source is therefore split
+    again as it was then, and only what was held out is measured, with a warning that says so.
+
     Args:
         run: a run folder.
         source: as in `inshape.train`; its classes must be among the run's.
-        split: which of the source's splits. By default ``test`` if it has one, else ``validation``,
-            else everything.
+        split: which of the source's splits, or ``"all"``. By default ``test`` if it has one, else
+            ``validation``, else everything.
         sizes: further heights and widths in pixels to measure at; the model must take any size.
         resamples: of the bootstrap.
         seed: of the bootstrap.
@@ -60,10 +65,27 @@ def evaluate(
     """
     opened = Run.open(run)
     labels = opened.labels
-    catalogue = _chosen(open_source(source, class_names=labels), split)
+    shown = str(source) if isinstance(source, str | Path) else "the data"
+    given = open_source(source, class_names=labels)
+    again = split_as_trained(opened, given)
+    catalogue, part = _chosen(given if again is None else again, split)
+    seen = seen_in_training(opened, catalogue, again)
     model = opened.load_model()
     preparation = opened.preparation
     batches = Batches.open(catalogue, preparation)
+    told: list[str] = []
+    if split is None and part != "all" and not len(given.indices(part)):
+        told.append(
+            f"{shown} holds the pictures that {opened.folder} was trained on: measured on the "
+            f"{len(catalogue)} of {len(given)} that were held out; split 'all' takes every one"
+        )
+    if seen:
+        told.append(
+            f"{seen} of {len(catalogue)} pictures were trained on, which makes the scores too "
+            "high; expected pictures that the network has not seen"
+        )
+    for line in (*told, *batches.catalogue.warnings):
+        warnings.warn(line, UserWarning, stacklevel=2)
     found = probabilities(model, batches)
     scores = score(found, batches.catalogue.labels, labels, resamples=resamples, seed=seed)
     by_size: dict[str, Score] = {}
@@ -80,7 +102,9 @@ def evaluate(
         by_size[str(at_size.shape.size)] = rows.accuracy
     made = Evaluation(
         run=str(opened.folder),
-        source=str(source) if isinstance(source, str | Path) else "the data",
+        source=shown,
+        split=part,
+        seen_in_training=seen,
         shape=str(preparation.shape),
         scores=scores,
         mistakes=_mistakes(found, batches.catalogue, labels),
@@ -119,6 +143,7 @@ def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluatio
     made = Evaluation(
         run=str(run.folder),
         source=str(run.record["request"]["source"] or "the data"),
+        split="validation",
         shape=str(run.preparation.shape),
         scores=score(found, held.catalogue.labels, labels),
         mistakes=_mistakes(found, held.catalogue, labels),
@@ -127,26 +152,25 @@ def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluatio
     return made
 
 
-def _chosen(catalogue: Catalogue, split: str | None) -> Catalogue:
+def _chosen(catalogue: Catalogue, split: str | None) -> tuple[Catalogue, str]:
     """The pictures of the split that is asked for, or of the one furthest from training."""
     if split is None:
         present = [s for s in ("test", "validation") if len(catalogue.indices(s))]
-        chosen = catalogue.indices(present[0]) if present else catalogue.indices()
-    else:
-        chosen = catalogue.indices(split)
-        if not len(chosen):
-            held = sorted({str(s) for s in catalogue.splits if s}) or ["none"]
-            raise DataError(
-                f"no pictures in split {split!r}; expected one of: {', '.join(held)}; "
-                "leave split out to take all"
-            )
+        split = present[0] if present else "all"
+    chosen = catalogue.indices(None if split == "all" else split)
+    if not len(chosen):
+        held = sorted({str(s) for s in catalogue.splits if s})
+        raise DataError(
+            f"no pictures in split {split!r}; expected one of: {', '.join([*held, 'all'])}; "
+            "leave split out for the one furthest from training"
+        )
     kept = catalogue.take(chosen[catalogue.labels[chosen] >= 0])
     if not len(kept):
         raise DataError(
             "no labelled pictures to evaluate on; expected a folder per class or a label column; "
             "use predict for pictures without classes"
         )
-    return kept
+    return kept, split
 
 
 def _at(preparation: Preparation, model: keras.Model, size: int | tuple[int, int]) -> Preparation:
