@@ -24,11 +24,12 @@ import csv
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
@@ -39,6 +40,11 @@ from .writing import sync_folder, write_atomically, write_json
 
 if TYPE_CHECKING:
     import keras
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 Status: TypeAlias = Literal["running", "interrupted", "complete"]
 
@@ -295,6 +301,38 @@ class Run:
             f"{self.folder} holds no {what} yet (its training is {self.status}); expected a "
             f"complete run; finish it with inshape train --resume {self.folder}"
         )
+
+
+@contextmanager
+def locked(folder: Path) -> Generator[None]:
+    """Keep other processes from training into a run folder.
+
+    The lock is on the open folder itself: it leaves no file, and it ends with the process however
+    that ends. Where there is no such lock (Windows, some network file systems) nothing is kept off.
+
+    Args:
+        folder: of a run.
+
+    Raises:
+        RequestError: if another process has it.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RequestError(
+                f"{folder} is being trained by another process; expected one at a time; wait for "
+                "it, or stop it first"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_new(folder: Path) -> None:

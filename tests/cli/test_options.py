@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from inshape.cli.options import head_of, numbers_of, planned, size_of, weights_of
+from inshape.cli.options import head_of, numbers_of, planned, recipe_of, size_of, weights_of
 from inshape.errors import RequestError, ShapeError, UnknownName
 
 NOTHING = {
@@ -81,3 +81,18 @@ def test_options_that_were_given():
 def test_an_unknown_channel_rule():
     with pytest.raises(UnknownName, match=re.escape("unknown channel rule 'summ'; did you mean")):
         planned(**NOTHING | {"channels": "summ"})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("yes", True),
+        ("On", True),
+        ("true", True),
+        ("no", False),
+        ("OFF", False),
+        ("maybe", "maybe"),
+    ],
+)
+def test_truth_is_written_in_many_ways(text, value):
+    assert recipe_of([f"flip={text}"]) == {"flip": value}

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -118,6 +120,24 @@ def test_a_finished_run_is_handed_back(call, trained):
     assert answer.json["status"] == "complete"
 
 
+def test_a_run_that_another_process_trains_is_left_alone(call, trained):
+    program = (
+        "import sys, time; from pathlib import Path; from inshape.runs import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    )
+    words = [sys.executable, "-c", program, str(trained[0])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        answer = call("train", "--resume", trained[0])
+        holder.kill()  # and the lock is gone with it
+    assert answer.code == 2
+    assert answer.err == (
+        f"inshape: error: {trained[0]} is being trained by another process; expected one at a "
+        "time; wait for it, or stop it first\n"
+    )
+    assert call("train", "--resume", trained[0]).code == 0
+
+
 def test_an_output_folder_that_exists_is_left_alone(call, trained, photos):
     before = (trained[0] / "run.json").read_text()
     answer = call("train", photos, "--input", "49x64x1", "--out", trained[0], *SMALL)
@@ -137,7 +157,11 @@ def test_an_output_folder_that_exists_is_left_alone(call, trained, photos):
         ),
         (
             ["train", "--resume", "runs/a", "--input", "96x96x3"],
-            "--resume goes on with the run as it was begun; leave out --input and --out",
+            "--resume goes on with the run as it was begun; leave out --input",
+        ),
+        (
+            ["train", "p", "--resume", "runs/a", "--epochs", "20", "--no-flip", "--set", "mixup=0"],
+            "--resume goes on with the run as it was begun; leave out --epochs, --flip, --set",
         ),
         (
             ["train", "x", "--input", "96x96", "--out", "y"],
@@ -166,6 +190,8 @@ def test_a_bad_request_is_one_line(call, words, line):
         (["--set", "mixup_=0"], "unknown training option 'mixup_'; did you mean mixup?"),
         (["--epochs", -1], "epochs=-1; expected 0 or more"),
         (["--augment", "lots"], "unknown augment 'lots'"),
+        (["--set", "distil=maybe"], "distil='maybe'; expected true or false"),
+        (["--seed", -1], "seed=-1; expected a whole number from 0 to 2147483647"),
         (["--pool", "agv"], "unknown pool 'agv'; did you mean avg?"),
         (["--picture-fit", "squash"], "unknown fit 'squash'"),
     ],

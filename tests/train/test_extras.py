@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inshape.data.augment import augmenter
+from inshape.data.batches import Batches
 from inshape.errors import RequestError, RunError, UnknownName
 from inshape.runs import Run
 from inshape.train import resume, train
 from inshape.train.feeds import PictureFeed
 from inshape.train.job import Job
 from inshape.train.loop import Stopped
+from inshape.train.recipe import Recipe
+from inshape.train.show import Show
 from inshape.train.teacher import Teacher
 from inshape.train.teaching import Teaching, distilled
 from inshape.train.tracking import Tracking
@@ -110,10 +114,7 @@ def test_the_model_answers_as_the_record_says(taught, photos):
     metrics = taught.record["metrics"]
     assert metrics["validation"]["accuracy"] >= metrics["head"]["accuracy"]
     # The split of the run, from its own catalogue.
-    from inshape.data.batches import Batches
     from inshape.train.course import catalogue_of
-    from inshape.train.recipe import Recipe
-    from inshape.train.show import Show
 
     recipe = Recipe(**taught.record["request"]["recipe"])
     batches = Batches.open(catalogue_of(photos, recipe, 0, Show(None)), taught.preparation)
@@ -204,8 +205,6 @@ def test_a_step_that_was_done_and_not_noted_is_done_again(
 
 def test_a_teacher_sees_the_crops_of_its_student(taught, photos):
     """Shrunk to the student's size, a teacher's random crop is the student's crop."""
-    from inshape.data.augment import augmenter
-
     rng = np.random.default_rng(0)
     coarse = rng.uniform(0, 255, (6, 4, 4, 1)).astype("float32")
     small, large = (np.kron(coarse, np.ones((1, n, n, 1), "float32")) for n in (8, 32))
@@ -218,10 +217,7 @@ def test_a_teacher_sees_the_crops_of_its_student(taught, photos):
 
 
 def test_soft_labels_reach_the_steps_of_an_epoch(taught, photos):
-    from inshape.data.batches import Batches
     from inshape.train.course import catalogue_of
-    from inshape.train.recipe import Recipe
-    from inshape.train.show import Show
 
     recipe = Recipe(**taught.record["request"]["recipe"]).of({"unfreeze": "all", "mixup": 0.0})
     batches = Batches.open(catalogue_of(photos, recipe, 0, Show(None)), taught.preparation)
@@ -259,6 +255,11 @@ def test_what_a_teacher_cannot_do_is_refused(photos, network, tmp_path):
     asked = {"out": tmp_path / "a", "backbone": network, "weights": None}
     with pytest.raises(RequestError, match="expected a smaller input than the teacher's"):
         train(photos, "32x24x1", distil=True, **asked)
+    text = "distil at 16x28x1 with a network whose own shape is 32x24x1; expected a smaller input"
+    with pytest.raises(RequestError, match=text):
+        train(photos, "16x28x1", distil=True, **asked)
+    with pytest.raises(RequestError, match=re.escape("distil at ?x?x1 with a network whose own")):
+        train(photos, "?x?x1", distil=True, **asked)
     with pytest.raises(RequestError, match="distil with a frozen backbone"):
         train(photos, "16x12x1", distil=True, unfreeze="none", **asked)
     with pytest.raises(UnknownName, match="training option 'distill'"):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -12,8 +17,9 @@ from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.features.cut import section
 from inshape.runs import Run
+from inshape.train import phases
 from inshape.train.feeds import FeatureFeed, PictureFeed, soft_labels
-from inshape.train.job import Features, Job
+from inshape.train.job import ROOM, Features, Job
 from inshape.train.recipe import Recipe
 from inshape.train.show import Show
 
@@ -73,6 +79,70 @@ def test_the_layout_is_measured_once(tmp_path, monkeypatch):
     assert len(measured) == 1
 
 
+def test_whether_features_are_stored_is_decided_once(tmp_path, monkeypatch):
+    """The run's own files fill the disk, and a resumed run must not go another way for it."""
+    job = job_of(tmp_path / "run")
+    assert Features(job).has_room
+    Features(job).head_rows()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    made = Features(job)._extraction(job.body_cut)
+    written = sum(file.stat().st_size for file in job.feature_folder.glob("*.npy"))
+    need = made.bytes("train", 1) + made.bytes("validation", 1)
+    assert Features(job).has_room == (need <= written / 2)
+    for decided, kind in ((True, FeatureFeed), (False, PictureFeed)):
+        told = replace(job, run=job.run.updated(**{ROOM: decided}))
+        assert isinstance(Features(told).body_feed()[0], kind)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_layers_that_came_frozen_are_unfrozen(nested, tmp_path, monkeypatch):
+    """As they are in the usual Keras transfer model, whose base is saved with trainable=False."""
+    job = job_of(tmp_path / "run", unfreeze="all")
+    base = keras.Model(job.model.inputs[0], job.model.get_layer("last").output, name="base")
+    if nested:
+        image = keras.Input(SHAPE)
+        x = layers.GlobalAveragePooling2D()(base(image))
+        x = layers.Dense(2, name="head_logits")(layers.Dropout(0.2, name="head_dropout")(x))
+        job = replace(job, model=keras.Model(image, layers.Activation("softmax")(x)))
+    base.get_layer("stem").trainable = False
+    base.trainable = False
+    trained: list[keras.Model] = []
+    monkeypatch.setattr(phases, "trained", lambda job, name, body, *_: trained.append(body))
+    phases.train_body(job)
+    (body,) = trained
+    assert {v.path for v in body.trainable_variables} == {v.path for v in base.weights}
+    assert len(body.trainable_variables) == 4
+
+
+def test_strong_changes_without_a_random_view_are_said(tmp_path):
+    text = (
+        "augment='strong' has no effect on 2 views, which are the plain pictures and their mirror"
+    )
+    with pytest.warns(UserWarning, match=re.escape(text)):
+        phases.train_head(job_of(tmp_path / "a", augment="strong", views=2))
+    phases.train_head(job_of(tmp_path / "b", augment="strong", views=None))
+    phases.train_head(job_of(tmp_path / "c", augment="strong", views=1, unfreeze="all"))
+
+
+def test_cached_features_of_the_head_are_the_networks_own(tmp_path):
+    """All of them, of every view: 1e-4 straight from pictures, 1e-3 over maps kept as float16."""
+    for unfreeze, within in (("none", 1e-4), ("last", 1e-3)):
+        job = job_of(
+            tmp_path / unfreeze, counts=(40, 30), augment="light", views=2, unfreeze=unfreeze
+        )
+        found, held = Features(job).head_rows()
+        whole = section(job.logits_model, None, job.head_cut)
+        pictures = job.batches.load_array("train")[0].astype("float32")
+        expected = [np.asarray(whole(p)) for p in (pictures, pictures[:, :, ::-1])]
+        expected.append(
+            np.asarray(whole(job.batches.load_array("validation")[0].astype("float32")))
+        )
+        for got, want in zip((*found, held), expected, strict=True):
+            assert got.dtype == np.float32
+            assert len(got) == len(want) > 1
+            assert np.abs(got - want).max() <= within * np.abs(want).max()
+
+
 @pytest.mark.parametrize("choice", ["cutmix", "rand_augment"])
 def test_what_needs_new_pictures_gets_them_in_every_epoch(choice, tmp_path):
     job = job_of(tmp_path / "run", **{choice: 0.5})
@@ -96,15 +166,13 @@ def test_what_needs_new_pictures_gets_them_in_every_epoch(choice, tmp_path):
 
 def test_an_average_is_what_a_phase_keeps(tmp_path):
     """So slow an average stays where it began, though the network itself moves."""
-    from inshape.train.phases import train_body
-
     moved = {}
     for ema in (0.0, 0.9999):
         job = job_of(tmp_path / str(ema), ema=ema, epochs=2, learning_rate=0.05, patience=9)
         before = np.array(job.model.get_layer("last").kernel)
         # The best epoch is kept; here none is better than the last one of a bad start.
         job.model.get_layer("head_logits").bias.assign([-5.0, 5.0])
-        facts = train_body(job)["validation"]
+        facts = phases.train_body(job)["validation"]
         assert facts["epoch"] > 0
         moved[ema] = np.abs(np.array(job.model.get_layer("last").kernel) - before).max()
     assert 0 < moved[0.9999] < 0.02 * moved[0.0]

@@ -18,6 +18,7 @@ from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.data.split import split
 from inshape.errors import RequestError, UnknownName
+from inshape.features.views import views
 from inshape.train.feeds import FeatureFeed, PictureFeed, ahead, mixed, soft_labels
 from inshape.train.linear import fit_linear, scores, temperature
 from inshape.train.optimizer import LayerwiseAdamW, layer_scales
@@ -35,9 +36,19 @@ from inshape.train.recipe import Recipe
         ({"layer_decay": 0.0}, "layer_decay=0.0; expected 1e-06 to 1"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0; expected 0 or more"),
         ({"mixup": 1.5}, "mixup=1.5; expected 0 to 1"),
+        ({"unfreeze": -1}, "unfreeze=-1; expected 0 or more"),
+        ({"flip": "no"}, "flip='no'; expected true or false"),
+        ({"distil": 1}, "distil=1; expected true or false"),
+        ({"epochs": "abc"}, "epochs='abc'; expected a whole number"),
+        ({"batch_size": 16.5}, "batch_size=16.5; expected a whole number"),
+        ({"patience": True}, "patience=True; expected a whole number"),
+        ({"views": 2.5}, "views=2.5; expected a whole number"),
+        ({"mixup": False}, "mixup=False; expected a number"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan; expected a number"),
+        ({"unfreeze": 1.5}, "unfreeze=1.5; expected a word or a number"),
     ],
 )
-def test_numbers_out_of_range_are_refused(changes, text):
+def test_what_is_out_of_range_or_of_another_type_is_refused(changes, text):
     with pytest.raises(RequestError, match=re.escape(text)):
         Recipe().of(changes)
 
@@ -49,6 +60,12 @@ def test_unknown_words_and_options_list_the_choices():
     text = "unknown training option 'epoch'; did you mean epochs?"
     with pytest.raises(UnknownName, match=re.escape(text)):
         Recipe().of({"epoch": 3})
+
+
+def test_strong_changes_have_a_view_to_change():
+    assert views(Recipe().view_count, "light") == ("plain", "mirrored")
+    assert views(Recipe(augment="strong").view_count, "strong") == ("plain", "mirrored", 2)
+    assert Recipe(augment="strong", views=2).view_count == 2
 
 
 def test_a_recipe_comes_back_from_plain_values():

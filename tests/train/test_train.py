@@ -295,7 +295,7 @@ def test_what_is_kept_and_what_is_left_out_is_said(photos, tmp_path, capsys):
         train(
             photos, "17x12x1", out=tmp_path / "run", backbone=backbone(), weights=None,
             strategy="rebuild", show=True, recipe=QUICK.of({"unfreeze": "none"}),
-            augment="strong", views=1,
+            augment="strong",
         )  # fmt: skip
     told = capsys.readouterr().err
     assert "48 pictures in memory (9.8 kB; fits in" in told

@@ -20,6 +20,7 @@ class Server:
         folder: what it serves.
         breaks_off_after: bytes after which the next answers end, one number for each.
         asked: the path and the ``Range`` of every request.
+        got: the path of every download that was begun.
         headers: further headers of every answer, by path.
         tagged: whether files have an ETag.
     """
@@ -28,6 +29,7 @@ class Server:
     folder: Path
     breaks_off_after: list[int] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    got: list[str] = field(default_factory=list)
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
     tagged: bool = True
 
@@ -77,6 +79,7 @@ def server(tmp_path) -> Iterator[Server]:
                 self.send_header(name, value)
             self.end_headers()
             if with_body:
+                found.got.append(self.path)
                 stop = found.breaks_off_after.pop(0) if found.breaks_off_after else len(content)
                 self.wfile.write(content[start : start + stop])
 

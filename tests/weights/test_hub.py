@@ -9,14 +9,16 @@ import sys
 
 import numpy as np
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 from safetensors.numpy import save_file
 from tools.pytorch_goldens import GOLDENS, pictures, seeded_state
 
 from inshape.backbones import find
 from inshape.errors import WeightsError
+from inshape.weights.files import open_weights
 from inshape.weights.hub import from_hub
 from inshape.weights.sources import load_source
+from inshape.weights.state_dict import StateDict
 
 NAME = "timm/mobilenetv3_small_050.lamb_in1k"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -62,15 +64,38 @@ def test_weights_and_configuration_come_together_and_stay(published, server, tmp
     path = from_hub(f"hf://{NAME}")
     assert path.read_bytes() == content
     assert path.with_name("config.json").read_bytes() == b"{}"
-    gets = len(server.asked)
+    before = len(server.got)
+    assert before == 2
+    assert from_hub(f"hf://{NAME}").read_bytes() == content
+    assert len(server.got) == before  # asked whether they are still the same, and not fetched
     server.folder.rename(tmp_path / "gone")
     assert from_hub(f"hf://{NAME}").read_bytes() == content
-    assert len(server.asked) >= gets
+    assert {path.rsplit("/", 1)[1] for path in server.got[before:]} == set()
 
 
 def test_a_repository_without_a_configuration(published, tmp_path):
     published("model.safetensors", safetensors(tmp_path))
     assert from_hub(f"hf://{NAME}").is_file()
+
+
+def test_a_configuration_that_could_not_be_fetched_is_not_taken_for_none(
+    published, server, tmp_path, monkeypatch
+):
+    """The weights alone would be read with the wrong padding, epsilon and normalisation."""
+    published("model.safetensors", safetensors(tmp_path))
+    published("config.json", b"{}")
+    hf_hub_download(NAME, "model.safetensors", endpoint=server.url.rstrip("/"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    message = f"cannot download config.json of hf://{NAME} (LocalEntryNotFoundError: "
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        from_hub(f"hf://{NAME}")
+
+
+def test_that_there_is_no_configuration_is_remembered(published, tmp_path, monkeypatch):
+    published("model.safetensors", safetensors(tmp_path))
+    path = from_hub(f"hf://{NAME}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert from_hub(f"hf://{NAME}") == path
 
 
 def test_another_revision_and_file(published, tmp_path):
@@ -109,7 +134,7 @@ def test_no_connection(tmp_path, monkeypatch):
     with pytest.raises(WeightsError) as error:
         from_hub(f"hf://{NAME}")
     text = str(error.value)
-    assert text.startswith(f"cannot download model.safetensors of hf://{NAME} (Local")
+    assert text.startswith(f"cannot download config.json of hf://{NAME} (Local")
     assert text.endswith(
         f"; expected a connection, or http://127.0.0.1:9/{NAME}/resolve/main/model.safetensors and "
         "its config.json in one folder; put them there, and give "
@@ -155,3 +180,17 @@ def test_a_network_is_loaded_by_its_name_on_the_hub(published, tmp_path):
     got = np.asarray(model(pictures((224, 224))))
     want = np.array(stored["logits"]["224x224"])
     assert np.abs(got - want).max() < 1e-4 * want.std()
+
+
+def test_the_name_on_the_hub_tells_tensorflows_networks(published, tmp_path):
+    """Where neither a configuration nor the file says it."""
+    tf = "timm tf_mobilenetv3_small_075"
+    stored = json.loads(GOLDENS.read_text(encoding="utf-8"))[tf]
+    state = seeded_state({key: tuple(shape) for key, shape in stored["shapes"].items()})
+    save_file(state, tmp_path / "model.safetensors")
+    name = "hf://timm/tf_mobilenetv3_small_075.in1k"
+    with open_weights(tmp_path / "model.safetensors", name) as found:
+        assert isinstance(found, StateDict)
+        assert found.origin.architecture == "tf_mobilenetv3_small_075"
+        assert (found.origin.symmetric, found.origin.epsilon) == (False, 1e-3)
+        assert found.origin.mean == (0.5, 0.5, 0.5)

@@ -192,8 +192,34 @@ def test_a_configuration_of_other_classes(tmp_path):
         load_source(HALF, path, include_top=True)
 
 
+@pytest.mark.parametrize("said", ["mobilenetv3_small_075", "tf_mobilenetv3_large_100", "resnet18"])
+def test_a_configuration_of_another_network_is_not_believed(said, tmp_path):
+    path = configured(tmp_path, TIMM, architecture=said)
+    message = (
+        f"{path} holds timm's mobilenetv3_small_050 by its shapes, the config.json beside it says "
+        f"{said}; expected one network; put the weights and their own config.json into a folder of "
+        "their own"
+    )
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        load_source(HALF, path, include_top=True)
+
+
+def test_a_guess_is_said(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(state_of(TF), path)
+    message = (
+        f"{path} does not say which of timm's networks it holds, mobilenetv3_small_075 or "
+        "tf_mobilenetv3_small_075; taken for the first; if that is wrong, put timm's config.json "
+        "beside it or give the file the network's name"
+    )
+    with pytest.warns(UserWarning, match=re.escape(message)):
+        load_source(find("MobileNetV3Small-0.75"), path, include_top=True)
+
+
 def test_a_configuration_that_cannot_be_used(tmp_path):
-    path = configured(tmp_path, TIMM, architecture="a", pretrained_cfg={"mean": [0.5]})
+    path = configured(
+        tmp_path, TIMM, architecture="mobilenetv3_small_050", pretrained_cfg={"mean": [0.5]}
+    )
     message = f"{tmp_path / 'config.json'} gives mean [0.5], expected one number for each of red, "
     with pytest.raises(WeightsError, match=re.escape(message)):
         load_source(HALF, path, include_top=True)

@@ -109,6 +109,24 @@ AsJson = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+def given(context: typer.Context, *, but: Sequence[str]) -> tuple[str, ...]:
+    """The options that the user wrote.
+
+    Args:
+        context: of the command.
+        but: parameters that do not count.
+
+    Returns:
+        Their names as they are written, ``--no-`` forms under the plain name.
+    """
+    written: list[str] = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name not in but and source is not None and source.name == "COMMANDLINE":
+            written.append(parameter.opts[0])
+    return tuple(written)
+
+
 def shape_of(argument: str | None, option: str | None) -> InputShape:
     """Read the new input shape, which stands behind the network or after ``--input``.
 
@@ -275,7 +293,7 @@ def recipe_of(settings: Sequence[str], **named: Any) -> dict[str, Any]:
         RequestError: if a setting is not ``NAME=VALUE``.
 
     Example:
-        >>> recipe_of(["mixup=0", "flip=false"], epochs=3, unfreeze="2", views=None)
+        >>> recipe_of(["mixup=0", "flip=no"], epochs=3, unfreeze="2", views=None)
         {'epochs': 3, 'unfreeze': 2, 'mixup': 0, 'flip': False}
     """
     given = {name: value for name, value in named.items() if value is not None}
@@ -289,9 +307,12 @@ def recipe_of(settings: Sequence[str], **named: Any) -> dict[str, Any]:
     }
 
 
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
 def _value_of(text: str) -> Any:
     """A number or a truth value where the text is one."""
-    for read in (int, float, {"true": True, "false": False}.__getitem__):
+    for read in (int, float, _TRUTH.__getitem__):
         try:
             return read(text.lower())
         except (ValueError, KeyError):

@@ -14,6 +14,7 @@ from .console import console
 
 
 def train(
+    context: typer.Context,
     pictures: Annotated[
         Path | None,
         typer.Argument(
@@ -65,7 +66,8 @@ def train(
         typer.Option("--flip/--no-flip", help="Whether left and right may be exchanged."),
     ] = None,
     views: Annotated[
-        int | None, typer.Option(metavar="N", help="Augmented versions of each picture.")
+        int | None,
+        typer.Option(metavar="N", help="Versions of each picture: plain, mirrored, random ones."),
     ] = None,
     class_weights: Annotated[
         str | None, typer.Option(metavar="NAME", help="none, sqrt or balanced.")
@@ -146,9 +148,10 @@ def train(
     """
     with console(as_json=as_json, debug=debug) as told:
         if resume is not None:
-            if input_shape is not None or out is not None:
+            others = options.given(context, but=("pictures", "resume", "as_json", "debug"))
+            if others:
                 raise RequestError(
-                    "--resume goes on with the run as it was begun; leave out --input and --out"
+                    f"--resume goes on with the run as it was begun; leave out {', '.join(others)}"
                 )
             from ..train import resume as go_on
 

@@ -39,8 +39,11 @@ class Extraction:
         augment: the kind of random views.
         flip: whether random views may be mirrored.
         seed: of the random views.
-        stored: the type in the file. ``"float16"`` halves it and keeps three digits, enough to
-            train on; values are compared with the Keras model's before that.
+        stored: the type in the file. ``"float32"`` rows are those of the Keras model to 1e-4 of
+            the largest. ``"float16"``, in which a training keeps the maps before an unfrozen part,
+            halves the file and rounds each value by up to 5e-4 of itself, enough to train on; what
+            is computed from such maps, the head's first features among it, deviates as much.
+        channels: for which random views are chosen, if not those of the pictures.
     """
 
     front: keras.Model
@@ -49,6 +52,7 @@ class Extraction:
     flip: bool = True
     seed: int = 0
     stored: Stored = "float32"
+    channels: int | None = None
 
     def key(self, split: str, view: View) -> str:
         """A hash of everything that the features depend on.
@@ -62,7 +66,10 @@ class Extraction:
         """
         catalogue = self.batches.catalogue
         chosen = catalogue.indices(split)
-        random = [self.augment, self.flip, self.seed] if isinstance(view, int) else []
+        random: list[Any] = []
+        if isinstance(view, int):
+            random = [self.augment, self.flip, self.seed]
+            random += [] if self.channels is None else [self.channels]
         facts = {
             "format": _FORMAT,
             "keras": keras.__version__,
@@ -117,7 +124,7 @@ class Extraction:
         change = change_for(
             view,
             self.augment,
-            channels=self.batches.preparation.shape.channels,
+            channels=self.channels or self.batches.preparation.shape.channels,
             seed=self.seed,
             flip=self.flip,
         )

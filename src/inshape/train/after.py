@@ -72,10 +72,10 @@ def resolution_fixed(job: Job) -> dict[str, Any]:
     hard = soft_labels(job.labels("train"), job.classes, recipe.label_smoothing)
     feed = FeatureFeed(views, [hard], recipe.batch_size, job.seed)
     body = None if start is None else section(job.logits_model, cut, job.head_cut)
-    others = [] if body is None else [n for n in body.layers if n.name != start]
-    trainable = [layer.trainable for layer in others]
-    for layer in others:
-        layer.trainable = False
+    inside = [] if body is None else body.layers
+    trainable = [layer.trainable for layer in inside]
+    for layer in inside:
+        layer.trainable = layer.name == start
     try:
         head = section(job.logits_model, job.head_cut, None)
         trained(
@@ -89,7 +89,7 @@ def resolution_fixed(job: Job) -> dict[str, Any]:
             recipe=recipe,
         )
     finally:
-        for layer, was in zip(others, trainable, strict=True):
+        for layer, was in zip(inside, trainable, strict=True):
             layer.trainable = was
     return _told(job, "fixres", before, _validation_scores(job), weights)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import keras
 
-from ..adapt import plan
+from ..adapt import BackbonePlan, plan
 from ..data.augment import augmenter
 from ..data.batches import Batches
 from ..data.catalogue import Catalogue
@@ -25,13 +25,13 @@ from ..features.cut import unfrozen_from
 from ..heads import Head
 from ..report import leave_report
 from ..report.pictures import examples_of
-from ..runs import Run, check_new, load_model, save_model
+from ..runs import Run, check_new, load_model, locked, save_model
 from ..shapes import InputShape
 from ..writing import write_atomically
 from .after import recalibrated, resolution_fixed
 from .curves import draw_curves
 from .devices import scope
-from .job import Job
+from .job import ROOM, Features, Job
 from .logs import Logs
 from .neck import build_for
 from .phases import TEACHER, train_body, train_distilled, train_head
@@ -64,17 +64,11 @@ def begin(request: Request, out: Path, output: Show) -> Run:
     """
     if request.mlflow is not None:
         check_installed()
-    made = plan(
-        request.backbone,
-        request.shape,
-        strategy=request.strategy,
-        channels=request.channels,
-        **dict(request.plan_options),
-    )
+    made = _planned(request)
     native = made.shown_shape or made.source.input_shape
     size_hw = _size_hw(request.shape, native)
     if request.recipe.distil:
-        _check_teaching(request, native)
+        _check_teaching(request, size_hw, native)
     prepared = Preparation.of(request.shape, **dict(request.preparation)).at(size_hw)
     check_new(out)  # before any work is done
     catalogue = catalogue_of(request.source, request.recipe, request.seed, output)
@@ -107,16 +101,17 @@ def begin(request: Request, out: Path, output: Show) -> Run:
         },
         fill=fill,
     )
-    if request.recipe.distil:
-        run = _with_teacher(run, request, native, output)
-    return _carry_on(run, batches, model, request.recipe, output)
+    with locked(run.folder):
+        if request.recipe.distil:
+            run = _with_teacher(run, request, native, output)
+        return _carry_on(run, batches, model, request.recipe, output)
 
 
 def go_on(run: Run, source: Source, output: Show) -> Run:
     """Go on with a run that was interrupted or killed.
 
     Args:
-        run: an incomplete one.
+        run: an incomplete one, whose folder is locked.
         source: the pictures, if they have moved or were no files.
         output: tells how far the work is.
 
@@ -157,11 +152,13 @@ def go_on(run: Run, source: Source, output: Show) -> Run:
                 "file; expected a name or a file to build it from; remove the folder and train "
                 "again"
             )
+        channels = asked["channels"]
         request = Request(
             source=pictures,
             shape=InputShape.of(asked["shape"]),
             backbone=asked["backbone"],
             weights=asked["weights"],
+            channels=channels if isinstance(channels, str) else tuple(channels),
             seed=seed,
             head=Head(**asked["head"]),
             recipe=recipe,
@@ -180,16 +177,18 @@ def go_on(run: Run, source: Source, output: Show) -> Run:
 def _with_teacher(run: Run, request: Request, native: InputShape, output: Show) -> Run:
     """Train the teacher, or go on with it."""
     folder = run.folder / TEACHER
-    output.say(f"training the teacher at {native}")
+    asked = request.of_teacher(native)
+    output.say(f"training the teacher at {asked.shape}")
     begun = time.perf_counter()
     if (folder / "run.json").exists():
         teacher = Run.open(folder)
-        if teacher.status == "complete":
-            finished(teacher)
-        else:
-            go_on(teacher, request.source, output)
+        with locked(folder):
+            if teacher.status == "complete":
+                finished(teacher)
+            else:
+                go_on(teacher, request.source, output)
     else:
-        begin(request.of_teacher(native), folder, output)
+        begin(asked, folder, output)
     output.say(f"training the student at {request.shape}")
     return _noted(run, TEACHER, {}, time.perf_counter() - begun)
 
@@ -219,6 +218,10 @@ def _carry_on(run: Run, batches: Batches, model: keras.Model, recipe: Recipe, ou
         tracking = Tracking(run, uri)
         run = run.updated(mlflow={"uri": uri, "run_id": tracking.run_id})
         journals.append(tracking)
+    if ROOM not in run.record:
+        with scope():
+            features = Features(Job(run, recipe, batches, model, output))
+        run = run.updated(**{ROOM: features.has_room})
     for name, step in _steps(recipe):
         if name in run.record["done"]:
             continue
@@ -300,17 +303,33 @@ def _noted(run: Run, name: str, facts: Mapping[str, Any], seconds: float) -> Run
     )
 
 
-def _check_teaching(request: Request, native: InputShape) -> None:
+def _planned(request: Request) -> BackbonePlan:
+    return plan(
+        request.backbone,
+        request.shape,
+        strategy=request.strategy,
+        channels=request.channels,
+        **dict(request.plan_options),
+    )
+
+
+def _check_teaching(request: Request, size_hw: tuple[int, int], native: InputShape) -> None:
+    """Refuse a teacher that could not be trained or would have nothing to teach."""
     if request.recipe.unfreeze in ("none", 0) or request.recipe.epochs == 0:
         raise RequestError(
             "distil with a frozen backbone; expected a second phase, in which the student learns; "
             "unfreeze a part of it, such as unfreeze='last'"
         )
-    if not native.is_static or request.shape.hw == native.hw:
+    known = [n for n in native.hw if n is not None]
+    is_larger = any(own > other for own, other in zip(size_hw, known, strict=False))
+    if len(known) < 2 or is_larger or size_hw == native.hw:
         raise RequestError(
             f"distil at {request.shape} with a network whose own shape is {native}; expected a "
             "smaller input than the teacher's; leave distil out"
         )
+    teacher = request.of_teacher(native)
+    _planned(teacher)
+    Preparation.of(teacher.shape, **dict(teacher.preparation))
 
 
 def catalogue_of(source: Source, recipe: Recipe, seed: int, output: Show) -> Catalogue:

@@ -13,7 +13,7 @@ from ..adapt import BackboneLike, Weights
 from ..data.sources import Source
 from ..errors import RequestError
 from ..heads import Head
-from ..runs import Run
+from ..runs import Run, locked
 from ..shapes import InputShape, ShapeLike
 from .course import begin, finished, go_on
 from .loop import Stopped
@@ -72,6 +72,8 @@ def train(
         KeyboardInterrupt: on Ctrl-C; the run is saved and can be resumed.
     """
     _check_backend()
+    if not 0 <= seed < 2**31:
+        raise RequestError(f"seed={seed}; expected a whole number from 0 to {2**31 - 1}")
     asked = Request(
         source=source,
         shape=InputShape.of(shape),
@@ -103,18 +105,17 @@ def resume(folder: str | Path | Run, *, source: Source = None, show: bool = Fals
         The finished run; a run that was finished already is handed back as it is.
 
     Raises:
-        RequestError: if it cannot be resumed.
+        RequestError: if it cannot be resumed, or another process is training it.
         DataError: if the pictures are not those that the run began with.
         RunError: if the run folder cannot be written, or MLflow does not take the run.
         KeyboardInterrupt: on Ctrl-C; the run is saved and can be resumed.
     """
     _check_backend()
-    run = Run.open(folder)
-    if run.status == "complete":
-        return finished(run)
     output = Show.to_stderr(show)
-    with _resumable(run.folder, output):
-        return go_on(run, source, output)
+    place = Run.open(folder).folder
+    with locked(place), _resumable(place, output):
+        run = Run.open(place)  # as it is now that nobody else changes it
+        return finished(run) if run.status == "complete" else go_on(run, source, output)
 
 
 @contextmanager

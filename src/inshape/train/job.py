@@ -29,6 +29,8 @@ from .teacher import Teacher
 _SAMPLE = 32
 _DISK_SHARE = 0.5
 _LOGITS = "head_logits"
+ROOM = "features_fit_on_disk"
+"""Where a run's record says whether the maps before the unfrozen part are stored."""
 
 
 class Journal(Protocol):
@@ -107,7 +109,7 @@ class Job:
     @cached_property
     def views(self) -> tuple[View, ...]:
         """The views of each picture that are cached."""
-        return views(self.recipe.views, self.recipe.augment, flip=self.recipe.flip)
+        return views(self.recipe.view_count, self.recipe.augment, flip=self.recipe.flip)
 
     @cached_property
     def sample(self) -> NDArray[np.float32]:
@@ -149,7 +151,7 @@ class Features:
     def head_rows(self) -> tuple[list[NDArray[Any]], NDArray[Any]]:
         """What the head reads: features of every training view, and of the validation split."""
         job = self._job
-        if job.body_cut is None or job.body_cut.position == 0 or not self._fits:
+        if job.body_cut is None or not self.has_room:
             return self.rows(job.head_cut, job.views)
         maps, held = self.rows(job.body_cut, job.views)
         sample = np.asarray(maps[0][:_SAMPLE], "float32")
@@ -168,8 +170,7 @@ class Features:
         """
         job, recipe = self._job, self._job.recipe
         assert job.body_cut is not None
-        is_new_each_epoch = bool(recipe.cutmix or recipe.rand_augment)
-        if job.body_cut.position and self._fits and not is_new_each_epoch:
+        if self.keeps_maps:
             maps, held = self.rows(job.body_cut, job.views)
             hard = soft_labels(job.labels("train"), job.classes, recipe.label_smoothing)
             labels = [hard] * len(maps)
@@ -210,14 +211,27 @@ class Features:
 
         return feed, held_logits
 
+    @property
+    def keeps_maps(self) -> bool:
+        """Whether the unfrozen part reads stored maps rather than new pictures in every epoch."""
+        recipe = self._job.recipe
+        return self.has_room and not (recipe.cutmix or recipe.rand_augment)
+
     @cached_property
-    def _fits(self) -> bool:
-        """Whether the maps before the unfrozen part leave half of the disk free."""
+    def has_room(self) -> bool:
+        """Whether there are maps before an unfrozen part, and they leave half of the disk free.
+
+        Asked once for a run, which then holds the answer: a resumed one that went another way would
+        end with another result.
+        """
         job = self._job
-        assert job.body_cut is not None
+        decided = job.run.record.get(ROOM)
+        if decided is not None or job.body_cut is None or job.body_cut.position == 0:
+            return bool(decided)
         made = self._extraction(job.body_cut)
         need = made.bytes("train", len(job.views)) + made.bytes("validation", 1)
-        return need <= _DISK_SHARE * shutil.disk_usage(job.run.folder).free
+        written = sum(file.stat().st_size for file in job.feature_folder.glob("*.npy"))
+        return need <= _DISK_SHARE * (shutil.disk_usage(job.run.folder).free + written)
 
     def rows(self, end: Cut, views: Sequence[View]) -> tuple[list[NDArray[Any]], NDArray[Any]]:
         """Features at a cut: of each view of the training pictures, and of the validation split.

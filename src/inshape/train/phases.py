@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..calibrate import quick_statistics
 from ..features.cut import section
+from ..features.views import View
 from ..runs import Run, load_model
 from .devices import computing_in
 from .feeds import FeatureFeed, Feed, soft_labels
@@ -40,6 +42,13 @@ def train_head(job: Job) -> dict[str, Any]:
         Facts for the record.
     """
     features = Features(job)
+    is_fixed = job.body_cut is None or features.keeps_maps
+    if job.recipe.augment == "strong" and is_fixed and not any(map(_is_random, job.views)):
+        warnings.warn(
+            f"augment='strong' has no effect on {len(job.views)} views, which are the plain "
+            "pictures and their mirror images; ask for more, such as views=3",
+            stacklevel=2,
+        )
     head = section(job.logits_model, job.head_cut, None)
     views, held = features.head_rows()
     labels, held_labels = job.labels("train"), job.labels("validation")
@@ -114,6 +123,10 @@ def _train_body(job: Job, name: str, teacher: Teacher | None) -> dict[str, Any]:
     assert job.body_cut is not None
     features = Features(job)
     body = section(job.logits_model, job.body_cut, job.head_cut)
+    # The user's own model may come with frozen layers. Keras thaws a model's own no further than
+    # its flag says, and has no public way to list those inside nested models.
+    for layer in body._flatten_layers(include_self=False):  # pyright: ignore[reportPrivateUsage]
+        layer.trainable = True
     head = section(job.logits_model, job.head_cut, None)
     feed, held = features.body_feed(teacher)
     teaching = None if teacher is None else teacher.teaching
@@ -188,6 +201,10 @@ def trained(
         "epoch": done.best_epoch + 1,
         "epochs": done.epoch,
     }
+
+
+def _is_random(view: View) -> bool:
+    return isinstance(view, int)
 
 
 def _is_linear(head: keras.Model) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -40,7 +40,8 @@ class Recipe:
             picture as any other, ``"sqrt"`` in between.
         augment: random changes to pictures: ``"none"``, ``"light"`` or ``"strong"``.
         views: versions of each picture that are run through the frozen part: the plain one, its
-            mirror image, then random ones. Used where part of the backbone stays frozen.
+            mirror image, then random ones. Used where part of the backbone stays frozen. ``None``
+            is 2, and 3 with ``augment="strong"``, which changes nothing but random ones.
         flip: whether left and right may be exchanged.
         mixup: alpha with which features (or pictures) and labels are mixed, 0 for not at all (Zhang
             et al., arXiv 1710.09412; Verma et al., arXiv 1806.05236, for features).
@@ -68,7 +69,7 @@ class Recipe:
             afterwards (Touvron et al., arXiv 1906.06423), and keep that likewise.
 
     Raises:
-        RequestError: if a number is out of range.
+        RequestError: if a value is of another type than its field, or a number out of range.
         UnknownName: if a word is none of the choices.
 
     Example:
@@ -88,7 +89,7 @@ class Recipe:
     label_smoothing: float = 0.1
     class_weights: ClassWeights = "none"
     augment: Augmentation = "light"
-    views: int = 2
+    views: int | None = None
     flip: bool = True
     mixup: float = 0.2
     cutmix: float = 0.0
@@ -113,11 +114,23 @@ class Recipe:
         ):
             if getattr(self, kind) not in choices:
                 raise UnknownName(kind, getattr(self, kind), choices)
+        for field in fields(self):
+            is_one, expected = _TYPES.get(str(field.type), (_is_any, ""))
+            if not is_one(getattr(self, field.name)):
+                shown = repr(getattr(self, field.name))
+                raise RequestError(f"{field.name}={shown}; expected {expected}")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if not low <= value <= high:
+            if isinstance(value, int | float) and not low <= value <= high:
                 shown = f"{low} or more" if math.isinf(high) else f"{low} to {high}"
                 raise RequestError(f"{name}={value}; expected {shown}")
+
+    @property
+    def view_count(self) -> int:
+        """How many views there are where none are asked for by number."""
+        if self.views is not None:
+            return self.views
+        return 3 if self.augment == "strong" else 2
 
     def of(self, changes: Mapping[str, Any]) -> Recipe:
         """The recipe with some choices changed.
@@ -161,8 +174,29 @@ class Recipe:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))
 
 
+def _is_any(value: object) -> bool:
+    return True
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+_TYPES: dict[str, tuple[Callable[[object], bool], str]] = {
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "int": (_is_whole, "a whole number"),
+    "int | None": (lambda value: value is None or _is_whole(value), "a whole number"),
+    "float": (_is_number, "a number"),
+    "str | int": (lambda value: isinstance(value, str) or _is_whole(value), "a word or a number"),
+}
+"""By the annotation of a field: what is one of it, and its name."""
 _ANY = float("inf")
 _RANGES: dict[str, tuple[float, float]] = {
+    "unfreeze": (0, _ANY),
     "epochs": (0, _ANY),
     "head_epochs": (1, _ANY),
     "patience": (1, _ANY),

@@ -52,12 +52,18 @@ class Request:
         }
 
     def of_teacher(self, native: InputShape) -> Request:
-        """The training of the same network at its own shape."""
+        """The training of the same network at its own height and width.
+
+        A grey student of an RGB network has an RGB teacher, which sees what the student cannot;
+        any other has a teacher of its own channels, which the pictures are known to have.
+        """
+        is_grey = (self.shape.channels, native.channels) == (1, 3)
+        in_colour = is_grey and "colour" not in self.preparation
         return replace(
             self,
-            shape=native,
+            shape=native if in_colour else InputShape(*native.hw, self.shape.channels),
             strategy="rebuild",
-            channels="auto",
+            channels="auto" if in_colour else self.channels,
             plan_options={},
             recipe=self.recipe.of({"distil": False, "recalibrate": False, "fixres": False}),
             mlflow=None,

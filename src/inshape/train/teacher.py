@@ -28,7 +28,8 @@ class Teacher:
     """Soft labels for a student's pictures.
 
     Shifts, zooms and mirrorings are drawn relative to the size of a picture, from a seed and a step
-    number: with the student's own, the teacher sees the same crop in more pixels.
+    number: with the student's own, the teacher sees the same crop in more pixels. The changes are
+    those that the student's channels allow, since one more would give the others another seed.
 
     Attributes:
         teaching: how its answers count.
@@ -48,6 +49,7 @@ class Teacher:
         self._recipe = recipe
         self._seed = seed
         self._show = show
+        self._channels = student.preparation.shape.channels
         model = run.load_model()
         self._model = keras.Model(model.inputs[0], model.get_layer(_LOGITS).output)
         with show.bar("preparing pictures for the teacher") as told:
@@ -69,6 +71,7 @@ class Teacher:
             augment=self._recipe.augment,
             flip=self._recipe.flip,
             seed=self._seed,
+            channels=self._channels,
         )
         found: list[NDArray[np.float32]] = []
         for view in views:
@@ -90,7 +93,7 @@ class Teacher:
         recipe = self._recipe
         change = augmenter(
             recipe.augment,
-            channels=self._batches.preparation.shape.channels,
+            channels=self._channels,
             seed=self._seed,
             flip=recipe.flip,
             rand_augment=recipe.rand_augment,

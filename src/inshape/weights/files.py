@@ -18,11 +18,12 @@ _ARCHIVED = "model.weights.h5"
 
 
 @contextlib.contextmanager
-def open_weights(path: Path) -> Generator[StoredWeights]:
+def open_weights(path: Path, repository: str = "") -> Generator[StoredWeights]:
     """Open a weights file.
 
     Args:
         path: the file; its layout is recognised by its content.
+        repository: the name under which it was downloaded.
 
     Yields:
         Its arrays, to be read while it is open.
@@ -39,10 +40,10 @@ def open_weights(path: Path) -> Generator[StoredWeights]:
     if path.is_dir():
         raise WeightsError(f"{path} is a folder; expected {FORMS}; name the file inside it")
     with contextlib.ExitStack() as stack:
-        yield _open(path, stack)
+        yield _open(path, stack, repository)
 
 
-def _open(path: Path, stack: contextlib.ExitStack) -> StoredWeights:
+def _open(path: Path, stack: contextlib.ExitStack, repository: str) -> StoredWeights:
     try:
         with path.open("rb") as file:
             start = file.read(9)
@@ -54,9 +55,11 @@ def _open(path: Path, stack: contextlib.ExitStack) -> StoredWeights:
     except (OSError, zipfile.BadZipFile) as error:
         raise damaged(path, error) from error
     if is_safetensors(start):  # before pickles: its header may be 128 bytes long
-        return StateDict(path, stack.enter_context(open_safetensors(path)))
+        tensors = stack.enter_context(open_safetensors(path))
+        return StateDict(path, tensors, repository=repository)
     if any(name.split("/")[-1] == "data.pkl" for name in names) or start.startswith(b"\x80"):
-        return StateDict(path, stack.enter_context(open_pickle(path)))
+        tensors = stack.enter_context(open_pickle(path))
+        return StateDict(path, tensors, repository=repository)
     if names:
         raise WeightsError(
             f"{path} is an archive without {_ARCHIVED}; expected {FORMS}; save the model with "

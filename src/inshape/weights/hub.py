@@ -51,33 +51,46 @@ def from_hub(name: str) -> Path:
             f"{name} needs huggingface-hub, which is not installed; pip install 'inshape[hub]', or "
             "download the file and give its path as weights"
         ) from error
+    repo, revision = match["repo"], match["revision"]
+    endpoint = os.environ.get("HF_ENDPOINT")
     file = match["file"] or "model.safetensors"
+    url = hub.hf_hub_url(repo, file, revision=revision, endpoint=endpoint)
+
+    def fetched(wanted: str) -> Path:
+        try:
+            return _fetched(hub, repo, wanted, revision, endpoint)
+        except WeightsError:
+            raise
+        except Exception as error:  # its own errors, and those of the HTTP library underneath
+            reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+            raise WeightsError(
+                f"cannot download {wanted} of {name} ({type(error).__name__}: {reason}); expected "
+                f"a connection, or {url} and its config.json in one folder; put them there, and "
+                f"give weights='FOLDER/{Path(file).name}'"
+            ) from error
+
     # The configuration first, so that weights in the cache never lack one that there is.
     try:
-        _fetched(hub, name, match["repo"], "config.json", match["revision"])
+        fetched("config.json")
     except WeightsError as error:
-        if not isinstance(error.__cause__, errors.EntryNotFoundError):
+        is_absent = isinstance(error.__cause__, errors.EntryNotFoundError)
+        # Without a connection nobody said that there is none, unless the cache remembers it.
+        if isinstance(error.__cause__, errors.LocalEntryNotFoundError):
+            kept = hub.try_to_load_from_cache(repo, "config.json", revision=revision)
+            is_absent = kept is hub._CACHED_NO_EXIST
+        if not is_absent:
             raise
-    return _fetched(hub, name, match["repo"], file, match["revision"])
+    return fetched(file)
 
 
-def _fetched(hub: Any, name: str, repo: str, file: str, revision: str | None) -> Path:
-    endpoint = os.environ.get("HF_ENDPOINT")
+def _fetched(hub: Any, repo: str, file: str, revision: str | None, endpoint: str | None) -> Path:
     url = hub.hf_hub_url(repo, file, revision=revision, endpoint=endpoint)
-    try:
-        path = Path(
-            hub.hf_hub_download(
-                repo, file, revision=revision, endpoint=endpoint, library_name="inshape"
-            )
+    path = Path(
+        hub.hf_hub_download(
+            repo, file, revision=revision, endpoint=endpoint, library_name="inshape"
         )
-        expected = _published_hash(hub, path, url)
-    except Exception as error:  # its own errors, and those of the HTTP library underneath
-        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
-        raise WeightsError(
-            f"cannot download {file} of {name} ({type(error).__name__}: {reason}); expected a "
-            f"connection, or {url} and its config.json in one folder; put them there, and give "
-            f"weights='FOLDER/{Path(file).name}'"
-        ) from error
+    )
+    expected = _published_hash(hub, path, url)
     found = _hash_of(path, len(expected))
     if found != expected:
         raise WeightsError(

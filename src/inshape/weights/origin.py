@@ -7,16 +7,17 @@ Three things differ between the libraries beside the names, and none of them is 
     timm           k // 2 on both sides        1e-5                    ImageNet's mean, deviation
     timm, tf_*     TensorFlow's "same"         1e-3                    to [-1, 1]
 
-timm's ``tf_`` networks have the names and shapes of its others. A file of timm's is one of them if
-its ``config.json`` (which lies beside it as the hub has it), its own metadata or its name say so;
-a file that says nothing is taken for one of the others. ``config.json`` also gives the mean and the
-deviation that the weights were trained with.
+timm's ``tf_`` networks have the names and shapes of its others. Which one a file holds is said by
+its ``config.json`` (which lies beside it as the hub has it), else by its own metadata, its name or
+that of its repository; a file that says nothing is taken for one of the others, with a warning.
+``config.json`` also gives the mean and the deviation that the weights were trained with.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,24 +89,27 @@ _BLOCKS = {o.backbone: key[0] for table in (_TORCHVISION, _TIMM) for key, o in t
 STAGES = {11: (1, 2, 3, 2, 3), 15: (1, 2, 3, 4, 2, 3)}
 
 
-def origin_of(path: Path | str, tensors: Tensors) -> Origin:
+def origin_of(path: Path | str, tensors: Tensors, repository: str = "") -> Origin:
     """Find out where a state dict comes from.
 
     Args:
         path: the file, beside which a ``config.json`` of timm's is read, or another source's name.
         tensors: what it holds.
+        repository: the name under which it was downloaded.
 
     Returns:
         Its library and network.
 
     Raises:
-        WeightsError: if it is none that is known.
+        WeightsError: if it is none that is known, or not the one of the ``config.json``.
     """
     shapes = tensors.shapes
     for known, key in ((_TORCHVISION, _as_torchvision(shapes)), (_TIMM, _as_timm(shapes))):
         if key in known:
             found = known[key]
-            return found if found.library == "torchvision" else _configured(found, path, tensors)
+            if found.library == "torchvision":
+                return found
+            return _configured(found, path, tensors, repository)
     names = list(shapes)
     raise WeightsError(
         f"{path} holds the state dict of an unknown network ({len(names)} arrays, the first of "
@@ -122,8 +126,12 @@ def known_names() -> tuple[str, ...]:
         ('torchvision mobilenet_v3_small', 13)
     """
     names = [f"{o.library} {o.architecture}" for o in (*_TORCHVISION.values(), *_TIMM.values())]
-    both = [o for o in _TIMM.values() if o.symmetric and not o.backbone.endswith("-0.5")]
-    return (*names, *(f"timm tf_{o.architecture}" for o in both))
+    return (*names, *(f"timm tf_{o.architecture}" for o in _TIMM.values() if _has_twin(o)))
+
+
+def _has_twin(origin: Origin) -> bool:
+    """Whether there is a ``tf_`` network with the same names and shapes."""
+    return origin.symmetric and not origin.backbone.endswith("-0.5")
 
 
 def _as_torchvision(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None:
@@ -151,13 +159,29 @@ def _as_timm(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None:
     return count, last, any(".se." in name for name in shapes)
 
 
-def _configured(origin: Origin, path: Path | str, tensors: Tensors) -> Origin:
+def _configured(origin: Origin, path: Path | str, tensors: Tensors, repository: str) -> Origin:
     """What timm's configuration and the file's own words add to its shapes."""
     if isinstance(path, str):
         return origin
     config = _config_beside(path)
-    words = (config.get("architecture"), *tensors.facts.values(), path.name)
-    if origin.symmetric and any("tf_mobilenetv3" in str(word) for word in words):
+    said = config.get("architecture")
+    if said is None:
+        words = (*map(str, tensors.facts.values()), repository, path.name)
+        said = max(re.findall(r"(?:tf_)?mobilenetv3", " ".join(words)), key=len, default=None)
+    elif said.removeprefix("tf_") != origin.architecture.removeprefix("tf_"):
+        raise WeightsError(
+            f"{path} holds timm's {origin.architecture} by its shapes, the config.json beside it "
+            f"says {said}; expected one network; put the weights and their own config.json into a "
+            "folder of their own"
+        )
+    if said is None and _has_twin(origin):
+        warnings.warn(
+            f"{path} does not say which of timm's networks it holds, {origin.architecture} or "
+            f"tf_{origin.architecture}; taken for the first; if that is wrong, put timm's "
+            "config.json beside it or give the file the network's name",
+            stacklevel=2,
+        )
+    if said is not None and said.startswith("tf_") and _has_twin(origin):
         mean, deviation = _INCEPTION
         origin = replace(
             origin,
@@ -188,7 +212,9 @@ def _config_beside(path: Path) -> dict[str, Any]:
             f"{file} cannot be read ({error}); expected timm's configuration of {path.name}; "
             "download it again, or move the weights to another folder"
         ) from error
-    return config if isinstance(config, dict) and "architecture" in config else {}
+    return (
+        config if isinstance(config, dict) and isinstance(config.get("architecture"), str) else {}
+    )
 
 
 def _three(path: Path, config: Mapping[str, Any], name: str, default: Three) -> Three:

@@ -19,7 +19,8 @@ nothing is skipped, and what does not fit is named with both shapes. A pickle (`
 Weights from PyTorch bring their network's padding, batch-norm epsilon and normalisation with them
 (see `origin`): the model that comes out takes pictures in [0, 255] and answers as the source does,
 to 1e-4 of the logits' spread, at every size. A file of timm's that lies beside its ``config.json``
-takes mean and deviation from there; `Origin` says what is assumed without one.
+takes mean and deviation from there and must be the network that it names; `Origin` says what is
+assumed without one.
 
 Downloads are verified by hash, go on where they broke off, and are made once. Without a connection
 the error names the file, its address and the place to put it.
@@ -112,7 +113,7 @@ def _opened(weights: str | Path) -> Generator[StoredWeights]:
         return
     is_on_hub = str(weights).startswith(hub.PREFIX)
     path = hub.from_hub(str(weights)) if is_on_hub else Path(weights).expanduser()
-    with open_weights(path) as stored:
+    with open_weights(path, str(weights) if is_on_hub else "") as stored:
         yield stored
 
 

@@ -37,20 +37,28 @@ _KERAS_MEAN = _KERAS_DEVIATION = (0.5, 0.5, 0.5)
 class StateDict(StoredWeights):
     """The arrays of a state dict, in the shapes that Keras gives them."""
 
-    def __init__(self, path: Path | str, tensors: Tensors, origin: Origin | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        tensors: Tensors,
+        origin: Origin | None = None,
+        *,
+        repository: str = "",
+    ) -> None:
         """Recognise the network.
 
         Args:
             path: the file, or another source's name, for messages.
             tensors: what it holds.
             origin: where it comes from; recognised if not given.
+            repository: the name under which it was downloaded.
 
         Raises:
             WeightsError: if it is no network that is known.
         """
         super().__init__(path)
         self._tensors = tensors
-        self.origin = origin or origin_of(path, tensors)
+        self.origin = origin or origin_of(path, tensors, repository)
 
     def slots_of(self, model: keras.Model) -> tuple[Slot, ...]:
         """The layers of a model that have weights, in order, with their places in this file."""
