@@ -66,6 +66,31 @@ def split(
     return replace(catalogue, splits=splits, warnings=catalogue.warnings + warnings)
 
 
+def held_out(catalogue: Catalogue) -> NDArray[np.intp]:
+    """Positions of the pictures furthest from training.
+
+    Args:
+        catalogue: the pictures.
+
+    Returns:
+        Those for testing if there are any, else those for validation, else all.
+
+    Example:
+        >>> from inshape.data.sources import open_source
+        >>> made = open_source((np.zeros((4, 8, 6, 1), np.uint8), [0, 1, 0, 1]))
+        >>> held_out(made).tolist()
+        [0, 1, 2, 3]
+        >>> splits = np.array(["train", "test", "validation", "test"])
+        >>> held_out(replace(made, splits=splits)).tolist()
+        [1, 3]
+    """
+    for name in ("test", "validation"):
+        chosen = catalogue.indices(name)
+        if len(chosen):
+            return chosen
+    return catalogue.indices()
+
+
 def _assign(
     catalogue: Catalogue,
     pool: NDArray[np.intp],

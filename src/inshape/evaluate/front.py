@@ -14,6 +14,7 @@ from ..data.batches import Batches
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..data.sources import Source, open_source
+from ..data.split import held_out
 from ..errors import DataError, RequestError
 from ..report import leave_report
 from ..runs import PLOTS, Run
@@ -130,8 +131,7 @@ def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluatio
 def _chosen(catalogue: Catalogue, split: str | None) -> Catalogue:
     """The pictures of the split that is asked for, or of the one furthest from training."""
     if split is None:
-        present = [s for s in ("test", "validation") if len(catalogue.indices(s))]
-        chosen = catalogue.indices(present[0]) if present else catalogue.indices()
+        chosen = held_out(catalogue)
     else:
         chosen = catalogue.indices(split)
         if not len(chosen):

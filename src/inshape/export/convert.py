@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def convert(
     form: Format,
     path: Path,
     *,
-    pictures: Iterable[NDArray[np.float32]] = (),
+    pictures: Sequence[NDArray[np.float32]] = (),
     io: Io = "float32",
     batch: int | None = None,
 ) -> None:
@@ -52,7 +52,7 @@ def convert(
         with quiet("absl"):
             model.export(path, verbose=False)
     elif form.suffix == ".tflite":
-        path.write_bytes(_litert(model, form, list(pictures), io))
+        path.write_bytes(_litert(model, form, pictures, io))
     else:
         content = _onnx(model, batch)
         if form.name == "onnx":
@@ -73,7 +73,9 @@ def litert_file(model: keras.Model) -> bytes:
     return _float(model, frozen(model, (1, *model.input_shape[1:])))
 
 
-def _litert(model: keras.Model, form: Format, pictures: list[NDArray[np.float32]], io: Io) -> bytes:
+def _litert(
+    model: keras.Model, form: Format, pictures: Sequence[NDArray[np.float32]], io: Io
+) -> bytes:
     import tensorflow as tf
 
     # A kernel that quantised files hold per channel needs a batch of a known size.

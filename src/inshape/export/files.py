@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,14 +34,14 @@ class Writer:
     Attributes:
         run: where labels and preparation come from.
         model: its model.
-        sample: prepared pictures to calibrate int8 on.
+        sample: prepared pictures to calibrate int8 on, each ``(1, height, width, channels)``.
         io: what a quantised file takes and gives.
         batch: pictures per call of an ONNX or OpenVINO file; ``None`` for any number.
     """
 
     run: Run
     model: keras.Model
-    sample: list[NDArray[np.float32]]
+    sample: Sequence[NDArray[np.float32]]
     io: Io
     batch: int | None
 
@@ -74,8 +75,8 @@ class Writer:
         return arena
 
     def _fill(self, form: Format, part: Path) -> Arena | None:
-        pictures = [p[None] for p in self.sample] if form.is_quantised else []
-        convert(self.model, form, part, pictures=pictures, io=self.io, batch=self.batch)
+        sample = self.sample if form.is_quantised else ()
+        convert(self.model, form, part, pictures=sample, io=self.io, batch=self.batch)
         is_softmax = ends_in_softmax(self.model)
         card = card_of(self.run, form, io=self.io, batch=self.batch, is_softmax=is_softmax)
         card = completed(card, part)

@@ -24,7 +24,7 @@ from .exported import ExportFile, Exports, Refusal
 from .files import Writer, check_new, file_name, size_of
 from .formats import Format, Io, formats_of
 from .parity import Parity, answers, compared
-from .pictures import pictures_of
+from .pictures import Pictures, pictures_of
 from .runtimes import kind_of, load
 from .timing import Timing, timed
 
@@ -92,14 +92,11 @@ def export(
             check_new(form, path)
         _check_table(folder)
     needed = calibration if any(form.is_quantised for form in forms) else 0
-    held, sample = pictures_of(
-        opened, data, pictures, needed, calibrate_on=calibrate_on, output=output
-    )
+    seen = pictures_of(opened, data, pictures, needed, calibrate_on=calibrate_on, output=output)
     model = opened.load_model()
     is_softmax = ends_in_softmax(model)
-    own = _predicted(model, held[0])
-    reference = as_probabilities(own, is_softmax=is_softmax)
-    writer = Writer(opened, model, sample, io, batch)
+    reference = as_probabilities(_predicted(model, seen), is_softmax=is_softmax)
+    writer = Writer(opened, model, seen.sample, io, batch)
     make_folder(folder)
     made: list[ExportFile] = []
     refused: list[Refusal] = []
@@ -113,17 +110,17 @@ def export(
                 continue
             told(1, 2)
             at_once = batch or 1 if form.takes_batch else 1
-            given = as_probabilities(_answers(path, held[0], at_once), is_softmax=is_softmax)
-            parity = compared(given, reference, held[1])
-            timings = _timings(path, held[0].shape[1:], at_once) if timing else ()
+            given = as_probabilities(_answers(path, seen, at_once), is_softmax=is_softmax)
+            parity = compared(given, reference, seen.labels)
+            timings = _timings(path, seen.shape, at_once) if timing else ()
             made.append(_row(form, path, parity, timings, arena, min_agreement))
     if not made:
         raise GraphError(refused[0].reason)
     found = Exports(
         run=str(opened.folder),
         min_agreement=min_agreement,
-        keras_accuracy=compared(reference, reference, held[1]).accuracy,
-        keras_timings=_timings(opened.model_path, held[0].shape[1:]) if timing else (),
+        keras_accuracy=compared(reference, reference, seen.labels).accuracy,
+        keras_timings=_timings(opened.model_path, seen.shape) if timing else (),
         files=tuple(made),
         refused=tuple(refused),
     )
@@ -174,15 +171,18 @@ def _rows(folder: Path) -> list[dict[str, Any]] | None:
     return rows if all(isinstance(row, dict) and "path" in row for row in rows) else None
 
 
-def _predicted(model: Any, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(model.predict(pictures, batch_size=_AT_ONCE, verbose=0))
+def _predicted(model: Any, seen: Pictures) -> NDArray[np.float32]:
+    return np.concatenate(
+        [model.predict(rows, batch_size=_AT_ONCE, verbose=0) for rows in seen.blocks(_AT_ONCE)]
+    )
 
 
-def _answers(path: Path, pictures: NDArray[np.float32], at_once: int) -> NDArray[np.float32]:
+def _answers(path: Path, seen: Pictures, at_once: int) -> NDArray[np.float32]:
     """What the file says, one call each as on a device, but for what the frameworks run."""
     if kind_of(path) in ("keras", "savedmodel"):
         at_once = _AT_ONCE
-    return answers(load(path), pictures, at_once=at_once)
+    run = load(path)
+    return np.concatenate([answers(run, rows, at_once=at_once) for rows in seen.blocks(at_once)])
 
 
 def _row(
