@@ -339,7 +339,7 @@ def test_a_folder_that_holds_both_gives_the_page_that_is_asked_for(run, comparis
     with pytest.raises(UnknownName, match=re.escape("kind 'page'; choose from: run, comparison")):
         report(run.folder, kind="page")
     (run.folder / "run.json").unlink()
-    with pytest.raises(RequestError, match="holds no run.json"):
+    with pytest.raises(RequestError, match=r"holds no run\.json"):
         report(run.folder, kind="run")
 
 
