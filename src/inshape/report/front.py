@@ -120,13 +120,12 @@ def _text(
     catalogue: Catalogue | None,
     kind: Kind | None,
 ) -> str:
-    if isinstance(what, Run) and kind != "comparison":
-        return training_page(what, catalogue)
+    run = what if isinstance(what, Run) else None
     if folder is None:
-        assert not isinstance(what, str | Path)
+        assert not isinstance(what, str | Path | Run)
         return comparison_page(what.as_dict(), catalogue)
-    if kind == "run" or (kind is None and (folder / _RUN).exists()):
-        return training_page(Run.open(folder), catalogue)
+    if kind == "run" or (kind is None and (run or (folder / _RUN).exists())):
+        return training_page(run or Run.open(folder), catalogue)
     return comparison_page(_comparison(folder), catalogue)
 
 
