@@ -36,17 +36,19 @@ def main() -> None:
     options = parser.parse_args()
     run = Run.open(options.run)
     model = run.load_model()
-    held, sample = pictures_of(run, options.folder, 1000, options.calibration)
-    reference = model.predict(held[0], batch_size=32, verbose=0)
+    seen = pictures_of(run, options.folder, 1000, options.calibration)
+    stored, labels = seen.compared.load_array()
+    pictures = np.asarray(stored, np.float32)
+    reference = model.predict(pictures, batch_size=32, verbose=0)
     shown = run.record["request"]
-    print(f"{shown['backbone']} at {shown['shape']}, {len(held[0])} pictures")
+    print(f"{shown['backbone']} at {shown['shape']}, {len(pictures)} pictures")
     print("| way | agreement | accuracy | change (95 %) | mean difference | MB |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "float.tflite"
         convert(model, FORMATS["litert"], plain)
         content = plain.read_bytes()
-        calibrating = [picture[None] for picture in sample]
+        calibrating = list(seen.sample)
         quantise = partial(int8_content, content, calibrating)
         ways: dict[str, Callable[[], bytes | None]] = {
             "float32": lambda: content,
@@ -62,7 +64,7 @@ def main() -> None:
                 continue
             path = Path(scratch) / "way.tflite"
             path.write_bytes(made)
-            found = compared(answers(load(path), held[0]), reference, held[1])
+            found = compared(answers(load(path), pictures), reference, labels)
             change = found.accuracy_change
             print(
                 f"| {name} | {100 * found.agreement:.1f} % | {found.accuracy.value:.3f} | "

@@ -34,8 +34,17 @@ def _backbone():
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
+    return striped(tmp_path_factory.mktemp("photos"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory):
+    """Other pictures of the same classes."""
+    return striped(tmp_path_factory.mktemp("elsewhere"), seed=1)
+
+
+def striped(folder, seed):
+    rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:51, :43]
     for name, way in (("lie", rows), ("stand", columns), ("lean", rows + columns)):
         (folder / name).mkdir()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
 
+from inshape.export import int8
 from inshape.export.convert import convert
 from inshape.export.formats import FORMATS
 from inshape.export.int8 import int8_content, least_error
@@ -76,6 +79,31 @@ def test_input_and_output_are_of_the_type_asked_for(io, network, pictures, tmp_p
     expected = network.predict(pictures, verbose=0)
     got = answers(load(path), pictures)
     assert np.abs(got - expected).mean() < 0.1 * np.abs(expected).max()
+
+
+def test_biases_are_corrected_on_pictures_from_all_over(monkeypatch):
+    """Calibration pictures come class by class, so that the first ones are of a few classes."""
+    seen = []
+    monkeypatch.setattr(int8, "_ranges", lambda *args, **options: {})
+    monkeypatch.setattr(int8, "_quantised", lambda *args: b"")
+    monkeypatch.setattr(int8, "_with_corrected_biases", lambda *args: seen.append(args[2]))
+    for count in (3, 64, 100, 400):
+        int8_content(b"", [np.full((1, 1, 1, 1), n, np.float32) for n in range(count)])
+    numbers = [[int(p.item()) for p in each] for each in seen]
+    assert numbers[:2] == [[0, 1, 2], list(range(64))]
+    assert [len(each) for each in numbers] == [3, 64, 64, 64]
+    assert [each[-1] for each in numbers] == [2, 63, 99, 399]
+    assert all(0 < b - a < 8 for each in numbers for a, b in pairwise(each))
+
+
+def test_the_slow_part_tells_how_far_it_is(network, pictures, tmp_path):
+    told = []
+    convert(
+        network, FORMATS["litert-int8"], tmp_path / "a.tflite",
+        pictures=[p[None] for p in pictures[:4]], told=lambda *progress: told.append(progress),
+    )  # fmt: skip
+    assert len(told) >= 3  # layers that have a bias
+    assert told == [(n, len(told)) for n in range(1, len(told) + 1)]
 
 
 def test_outliers_are_clipped_where_that_shows_the_rest_better():

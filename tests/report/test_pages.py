@@ -14,10 +14,10 @@ import pytest
 
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
-from inshape.errors import OutputExists, RequestError
+from inshape.errors import OutputExists, RequestError, UnknownName
 from inshape.evaluate import evaluate
 from inshape.evaluate.metrics import Score
-from inshape.export.exported import ExportFile, Exports
+from inshape.export.exported import ExportFile, Exports, Refusal
 from inshape.export.timing import Timing
 from inshape.report import front, leave_report, report
 from inshape.runs import Run
@@ -125,7 +125,8 @@ def test_a_comparison_is_told_as_it_was_found(comparison, comparison_page, photo
         "failed: VanishingMap: no pixels <left>",
         "1 of 6 candidates failed", "on the front", "recommended",
         "Why: small <pictures>", "Warning: an odd size", "Note: the stem is resampled",
-        "building models 3.0 s linear probes 1 min 1 s", "1 min 4 s in all",
+        "building models 3.0 s timing 1.5 s frozen features 20 s linear probes 1 min 1 s decoding "
+        "pictures 0.5 s 50 s in all.",
         f"inshape compare {photos}", "f" * 64, "Limits: latency at most 5.00 ms.", "3.15.0",
         "64×48×1 rebuild", "64×48×1 resize, made 97×64×1 inside",
     ):  # fmt: skip
@@ -215,14 +216,24 @@ def test_exports_are_a_table(run):
         )
         for name, agreement in (("litert", 1.0), ("litert-int8", 0.91))
     ]  # fmt: skip
-    found = Exports(str(run.folder), 0.97, score, (), tuple(made))
-    (run.exports / "exports.json").write_text(json.dumps(found.as_dict()))
+    found = Exports(
+        str(run.folder), "photos <b>", "f" * 64, 0.97, score, (), tuple(made),
+        (Refusal("onnx", "it lacks <i>this</i>"), Refusal("openvino", "no answer", True)),
+    )  # fmt: skip
+    record = found.as_dict()
+    earlier = {"source": "other photos", "fingerprint": "e" * 64, "min_agreement": 0.9}
+    record["exports"].append({**record["exports"][0], **earlier, "path": "old.tflite"})
+    (run.exports / "exports.json").write_text(json.dumps(record))
     text = Page(report(run)).text
     for part in (
         "litert.tflite", "100.0 %", "91.0 % , too little", "-2.0 -4.0 to +0.0", "2.50 ms",
-        "4 threads 1.25 ms", "agrees on less than 97 %", "3.00 MB",
+        "4 threads 1.25 ms", "agrees on less than 97 %", "3.00 MB", "those in photos <b> ;",
+        "onnx was not written: it lacks <i>this</i>",
+        "openvino was written but cannot be used: no answer",
     ):  # fmt: skip
         assert part.replace(" ,", ",") in text.replace(" ,", ","), part
+    assert text.count("others, in") == 1
+    assert "50 pictures others, in other photos at least 90.0 % wanted" in text
     (run.exports / "exports.json").write_text("{ cut sho")
     assert "None yet" in Page(report(run)).text
 
@@ -314,6 +325,23 @@ def test_what_is_neither_run_nor_comparison_is_refused(tmp_path, comparison):
     text = "a comparison that is in no folder; expected a page to write; give out="
     with pytest.raises(RequestError, match=re.escape(text)):
         report(comparison)
+
+
+def test_a_folder_that_holds_both_gives_the_page_that_is_asked_for(run, comparison):
+    (run.folder / "comparison.json").write_text(json.dumps(comparison.as_dict()))
+    pages = {}
+    for kind in ("run", "comparison", None):
+        pages[kind] = Page(report(run.folder, kind=kind)).text
+        leave_report(run.folder, kind=kind)
+        assert Page(run.folder / "report.html").text == pages[kind]
+    assert "Comparison of 6 candidates" in pages["comparison"]
+    assert "Comparison of" not in pages["run"]
+    assert pages[None] == pages["run"]
+    with pytest.raises(UnknownName, match=re.escape("kind 'page'; choose from: run, comparison")):
+        report(run.folder, kind="page")
+    (run.folder / "run.json").unlink()
+    with pytest.raises(RequestError, match=r"holds no run\.json"):
+        report(run.folder, kind="run")
 
 
 def test_a_comparison_of_failures_only_has_a_page(comparison, tmp_path):

@@ -68,6 +68,26 @@ def split(
     return replace(catalogue, splits=splits, warnings=catalogue.warnings + warnings)
 
 
+def held_out(catalogue: Catalogue) -> str:
+    """The split furthest from training.
+
+    Args:
+        catalogue: the pictures.
+
+    Returns:
+        ``"test"`` if there are pictures for it, else ``"validation"``, else ``"all"``.
+
+    Example:
+        >>> from inshape.data.sources import open_source
+        >>> made = open_source((np.zeros((4, 8, 6, 1), np.uint8), [0, 1, 0, 1]))
+        >>> held_out(made)
+        'all'
+        >>> held_out(replace(made, splits=np.array(["train", "test", "validation", "test"])))
+        'test'
+    """
+    return next((s for s in ("test", "validation") if len(catalogue.indices(s))), "all")
+
+
 def _assign(
     catalogue: Catalogue,
     pool: NDArray[np.intp],

@@ -15,6 +15,7 @@ from ..data.batches import Batches
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..data.sources import Source, open_source
+from ..data.split import held_out
 from ..errors import DataError, RequestError
 from ..report import leave_report
 from ..runs import PLOTS, Run
@@ -154,9 +155,7 @@ def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluatio
 
 def _chosen(catalogue: Catalogue, split: str | None) -> tuple[Catalogue, str]:
     """The pictures of the split that is asked for, or of the one furthest from training."""
-    if split is None:
-        present = [s for s in ("test", "validation") if len(catalogue.indices(s))]
-        split = present[0] if present else "all"
+    split = split or held_out(catalogue)
     chosen = catalogue.indices(None if split == "all" else split)
     if not len(chosen):
         held = sorted({str(s) for s in catalogue.splits if s})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.catalogue import Progress
 from ..errors import DataError, GraphError
 from ..features.forward import frozen, quiet
 from .formats import OPSET, Format, Io
@@ -27,9 +28,10 @@ def convert(
     form: Format,
     path: Path,
     *,
-    pictures: Iterable[NDArray[np.float32]] = (),
+    pictures: Sequence[NDArray[np.float32]] = (),
     io: Io = "float32",
     batch: int | None = None,
+    told: Progress | None = None,
 ) -> None:
     """Write a model in a format.
 
@@ -41,6 +43,7 @@ def convert(
         io: type of the input and output of a quantised file.
         batch: pictures per call of an ONNX or OpenVINO file; ``None`` for any number. LiteRT files
             take one.
+        told: is called with the layers of a quantised file that are done, and all layers.
 
     Raises:
         GraphError: if the format has no operator for a layer.
@@ -52,7 +55,7 @@ def convert(
         with quiet("absl"):
             model.export(path, verbose=False)
     elif form.suffix == ".tflite":
-        path.write_bytes(_litert(model, form, list(pictures), io))
+        path.write_bytes(_litert(model, form, pictures, io, told))
     else:
         content = _onnx(model, batch)
         if form.name == "onnx":
@@ -73,7 +76,13 @@ def litert_file(model: keras.Model) -> bytes:
     return _float(model, frozen(model, (1, *model.input_shape[1:])))
 
 
-def _litert(model: keras.Model, form: Format, pictures: list[NDArray[np.float32]], io: Io) -> bytes:
+def _litert(
+    model: keras.Model,
+    form: Format,
+    pictures: Sequence[NDArray[np.float32]],
+    io: Io,
+    told: Progress | None,
+) -> bytes:
     import tensorflow as tf
 
     # A kernel that quantised files hold per channel needs a batch of a known size.
@@ -91,7 +100,7 @@ def _litert(model: keras.Model, form: Format, pictures: list[NDArray[np.float32]
             )
         from .int8 import int8_content  # which writes with what LiteRT brings along
 
-        made = int8_content(_float(model, traced), pictures, io)
+        made = int8_content(_float(model, traced), pictures, io, told=told)
         if made is not None:
             return made
         # An operator without a kernel there has one here; ranges are then the widest.

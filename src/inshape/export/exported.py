@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
 
 from ..evaluate.metrics import Score
+from .printing import lines_of, printed
 from .timing import Timing
 
 
@@ -32,7 +32,9 @@ class ExportFile:
         tensor_bytes: of a full-integer file, the most that its tensors take at one moment.
         arena_bytes: what TensorFlow Lite for Microcontrollers took of its arena when it ran such a
             file; ``None`` where it is not installed or lacks an operator.
-        is_trusted: whether all answers are finite and agreement reaches what was asked for.
+        is_trusted: whether all answers are finite, agreement reaches what was asked for and the
+            file could be timed.
+        problem: why it could not be timed; ``None`` if it was, or was not meant to be.
     """
 
     format: str
@@ -48,6 +50,7 @@ class ExportFile:
     tensor_bytes: int | None
     arena_bytes: int | None
     is_trusted: bool
+    problem: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -69,20 +72,27 @@ class ExportFile:
             "tensor_bytes": self.tensor_bytes,
             "arena_bytes": self.arena_bytes,
             "failed": not self.is_trusted,
+            "problem": self.problem,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A format that has no operator for a layer of the model.
+    """A format that the model could not be exported to.
 
     Attributes:
         format: its name.
-        reason: which layer, and what to use instead.
+        reason: such as the layer that it has no operator for, and what to use instead.
+        is_written: whether there is a file all the same, which its own runtime does not run.
     """
 
     format: str
     reason: str
+    is_written: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {"format": self.format, "reason": self.reason, "written": self.is_written}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +101,18 @@ class Exports:
 
     Attributes:
         run: the run folder.
+        source: where the pictures come from that the files are compared on.
+        fingerprint: of these pictures.
         min_agreement: what was asked for.
         keras_accuracy: of the model itself.
         keras_timings: of the ``.keras`` file.
         files: in the order they were asked for.
-        refused: formats that could not be written.
+        refused: formats of which there is no file that can be used.
     """
 
     run: str
+    source: str
+    fingerprint: str
     min_agreement: float
     keras_accuracy: Score
     keras_timings: tuple[Timing, ...]
@@ -107,69 +121,40 @@ class Exports:
 
     @property
     def failed(self) -> tuple[ExportFile, ...]:
-        """The files that agree with the model less than was asked for."""
+        """The files that agree with the model less than was asked for, or could not be timed."""
         return tuple(f for f in self.files if not f.is_trusted)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
+        judged = {
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "min_agreement": self.min_agreement,
+        }
         return {
             "run": self.run,
-            "min_agreement": self.min_agreement,
+            **judged,
             "keras": {
                 "accuracy": self.keras_accuracy.as_dict(),
                 "timings": [timing.as_dict() for timing in self.keras_timings],
             },
-            "exports": [f.as_dict() for f in self.files],
-            "refused": [{"format": r.format, "reason": r.reason} for r in self.refused],
+            "exports": [{**f.as_dict(), **judged} for f in self.files],
+            "refused": [r.as_dict() for r in self.refused],
         }
 
     def __str__(self) -> str:
-        text = io.StringIO()
-        Console(width=190, file=text, color_system=None).print(self)
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+        return printed(self._shown())
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table of a terminal."""
-        count = self.files[0].pictures if self.files else 0
-        title = (
-            f"{self.run}: on {count} held-out pictures, Keras itself {self.keras_accuracy}; "
-            "latency for one picture: median, 95th percentile"
-        )
-        table = Table(title=title, title_justify="left")
-        for name in ("file", "size", "agreement", "accuracy", "change", "max, mean diff", "load"):
-            table.add_column(name, justify="left" if name == "file" else "right", no_wrap=True)
-        for timing in self.files[0].timings if self.files else ():
-            table.add_column(f"{timing.threads} thread{'s' * (timing.threads > 1)}")
-        table.add_column("peak")
-        for f in self.files:
-            change = f.accuracy_change
-            mark = "" if f.is_trusted else "  FAILED"
-            table.add_row(
-                f.path.rsplit("/", 1)[-1],
-                f"{f.size_bytes / 1e6:.2f} MB",
-                f"{100 * f.agreement:.1f} %{mark}",
-                f"{f.accuracy.value:.3f}",
-                f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]",
-                f"{f.max_difference:.1e}, {f.mean_difference:.1e}",
-                f"{f.timings[0].load_ms:.0f} ms" if f.timings else "-",
-                *(f"{t.median_ms:.2f}, {t.p95_ms:.2f} ms" for t in f.timings),
-                "-" if not f.timings or f.timings[0].peak_mb is None
-                else f"{f.timings[0].peak_mb:.0f} MB",
-            )  # fmt: skip
-        yield table
-        if self.keras_timings:
-            shown = "; ".join(
-                f"{t.median_ms:.1f} ms with {t.threads} thread{'s' * (t.threads > 1)}"
-                for t in self.keras_timings
-            )
-            yield f"model.predict: {shown}"
-        for f in self.files:
-            if f.tensor_bytes is not None:
-                shown = f"{f.tensor_bytes / 1024:.0f} KiB for tensors"
-                if f.arena_bytes is not None:
-                    shown = f"an arena of {f.arena_bytes / 1024:.0f} KiB, {shown}"
-                yield f"{f.path.rsplit('/', 1)[-1]} on a micro-controller: {shown}"
-        yield from (f"{r.format} was not written: {r.reason}" for r in self.refused)
+        yield from lines_of(self._shown())
+
+    def _shown(self) -> dict[str, Any]:
+        record = self.as_dict()
+        return {
+            **record,
+            "exports": [{**row, "path": Path(row["path"]).name} for row in record["exports"]],
+        }
 
 
 def _short(difference: float) -> float | None:

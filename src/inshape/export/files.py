@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.catalogue import Progress
 from ..errors import OutputExists, RunError
 from ..evaluate.probabilities import ends_in_softmax
 from ..runs import Run
@@ -33,23 +34,25 @@ class Writer:
     Attributes:
         run: where labels and preparation come from.
         model: its model.
-        sample: prepared pictures to calibrate int8 on.
+        sample: prepared pictures to calibrate int8 on, each ``(1, height, width, channels)``.
         io: what a quantised file takes and gives.
         batch: pictures per call of an ONNX or OpenVINO file; ``None`` for any number.
     """
 
     run: Run
     model: keras.Model
-    sample: list[NDArray[np.float32]]
+    sample: Sequence[NDArray[np.float32]]
     io: Io
     batch: int | None
 
-    def write(self, form: Format, path: Path) -> Arena | None:
+    def write(self, form: Format, path: Path, told: Progress | None = None) -> Arena | None:
         """Write the file, its card, its example and its C array.
 
         Args:
             form: the format.
-            path: where to; what is there is replaced once the new file is complete.
+            path: where to; what is there is replaced, with all that goes with it, once the new
+                file is complete.
+            told: is called with how far the quantisation is.
 
         Returns:
             The memory that a full-integer file needs; ``None`` for the others.
@@ -60,12 +63,11 @@ class Writer:
         """
         try:
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
-                arena = self._fill(form, Path(scratch) / path.name)
-                for piece in sorted(Path(scratch).iterdir()):
-                    goal = path.parent / piece.name
-                    if goal.is_dir():
-                        shutil.rmtree(goal)
-                    os.replace(piece, goal)
+                new, old = Path(scratch) / "new", Path(scratch) / "old"
+                new.mkdir()
+                old.mkdir()
+                arena = self._fill(form, new / path.name, told)
+                _exchange(_all_of(form, path), new, old)
         except OSError as error:
             raise RunError(
                 f"cannot write {path}: {error.strerror or error}; what was there is unchanged; "
@@ -73,9 +75,9 @@ class Writer:
             ) from error
         return arena
 
-    def _fill(self, form: Format, part: Path) -> Arena | None:
-        pictures = [p[None] for p in self.sample] if form.is_quantised else []
-        convert(self.model, form, part, pictures=pictures, io=self.io, batch=self.batch)
+    def _fill(self, form: Format, part: Path, told: Progress | None) -> Arena | None:
+        sample = self.sample if form.is_quantised else ()
+        convert(self.model, form, part, pictures=sample, io=self.io, batch=self.batch, told=told)
         is_softmax = ends_in_softmax(self.model)
         card = card_of(self.run, form, io=self.io, batch=self.batch, is_softmax=is_softmax)
         card = completed(card, part)
@@ -131,14 +133,36 @@ def check_new(form: Format, path: Path) -> None:
     Raises:
         OutputExists: if the file, or one that goes with it, is there already.
     """
+    for found in _all_of(form, path):
+        if found.exists():
+            raise OutputExists(f"{found} exists already; expected a new file; add --replace")
+
+
+def _all_of(form: Format, path: Path) -> list[Path]:
+    """The file and whatever may go with it."""
     others = [_beside(path, ".json"), _beside(path, ".py")]
     if form.name == "openvino":
         others.append(path.with_suffix(".bin"))
     if form.is_quantised:
         others.append(path.with_suffix(".h"))
-    for found in (path, *others):
-        if found.exists():
-            raise OutputExists(f"{found} exists already; expected a new file; add --replace")
+    return [path, *others]
+
+
+def _exchange(goals: Sequence[Path], new: Path, old: Path) -> None:
+    """Put the new files in the place of the old ones: all, or none where one cannot be moved."""
+    moved: list[tuple[Path, Path]] = []
+    old_first = [(goal, old / goal.name) for goal in goals] + [
+        (new / goal.name, goal) for goal in goals
+    ]
+    try:
+        for source, goal in old_first:
+            if source.exists():
+                os.replace(source, goal)
+                moved.append((source, goal))
+    except OSError:
+        for source, goal in reversed(moved):
+            os.replace(goal, source)
+        raise
 
 
 def size_of(path: Path) -> int:

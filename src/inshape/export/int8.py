@@ -61,7 +61,10 @@ def int8_content(
     made = _quantised(content, _ranges(content, pictures, clipped=clipped), io)
     if made is None or not corrected:
         return made
-    return _with_corrected_biases(made, content, pictures[:_BIAS_PICTURES], told)
+    # From all over: the first ones may be of one class.
+    places = np.linspace(0, len(pictures) - 1, min(len(pictures), _BIAS_PICTURES)).round()
+    chosen = [pictures[int(place)] for place in places]
+    return _with_corrected_biases(made, content, chosen, told)
 
 
 def _ranges(
@@ -297,7 +300,7 @@ def _written(model: Any) -> bytes:
 
 
 class _Sharing(flatbuffers.Builder):
-    """Writes equal vectors and names once.
+    """Writes equal vectors once.
 
     Every channel of a layer's weights has a zero point of eight bytes, which is 0: in a small
     network they are a tenth of the file.

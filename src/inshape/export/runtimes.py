@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,13 @@ from .formats import FORMATS, check_installed
 Runner: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From one picture ``(1, height, width, channels)`` in [0, 255] to outputs ``(1, classes)``."""
 
+_MODULES = {
+    "litert": "ai_edge_litert.interpreter",
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "keras": "inshape.graph.layers",  # which a file may hold
+    "savedmodel": "tensorflow",
+}
 _BY_SUFFIX = {".tflite": "litert", ".onnx": "onnx", ".xml": "openvino", ".keras": "keras"}
 
 
@@ -43,6 +51,15 @@ def kind_of(path: Path) -> str:
         )
     check_installed(FORMATS[kind])
     return kind
+
+
+def import_runtime(kind: str) -> None:
+    """Import what runs a kind of file, so that loading one takes the time of loading alone.
+
+    Args:
+        kind: from `kind_of`.
+    """
+    importlib.import_module(_MODULES[kind])
 
 
 def load(path: Path, *, threads: int | None = None) -> Runner:

@@ -37,8 +37,9 @@ class Timing:
         runs: how many were measured.
         median_ms: of a call.
         p95_ms: the 95th percentile of the calls.
-        load_ms: from the file to the first answer.
-        peak_mb: by how much loading and running raised the peak memory of the process.
+        load_ms: from the file to the first answer; the runtime has been imported before.
+        peak_mb: by how much loading and running raised the peak memory of the process, without what
+            the runtime takes for itself when it is imported.
     """
 
     threads: int
@@ -84,9 +85,10 @@ def measure(path: Path, shape: tuple[int, ...], threads: int) -> Timing:
         shape: of what a call takes, ``(pictures, height, width, channels)``.
         threads: that it may use.
     """
-    from .runtimes import kind_of, load
+    from .runtimes import import_runtime, kind_of, load
 
     kind = kind_of(path)
+    import_runtime(kind)
     if kind in ("keras", "savedmodel"):
         import tensorflow as tf
 

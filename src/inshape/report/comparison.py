@@ -17,6 +17,7 @@ from .words import megabytes, millions, millis, percent
 
 _MOST_VIEWS = 12
 _LOSSLESS = 128
+_ALL = "all"  # the whole comparison beside its parts, which may run at the same time
 
 
 def comparison_page(record: Mapping[str, Any], catalogue: Catalogue | None = None) -> str:
@@ -32,6 +33,7 @@ def comparison_page(record: Mapping[str, Any], catalogue: Catalogue | None = Non
     candidates = _described(record)
     figure = pareto(candidates, record)
     plan = record.get("plan")
+    seconds = record.get("seconds") or {}
     album = Album.of(record["source"], catalogue)
     examples = record.get("data", {}).get("examples", [])
     return rendered(
@@ -42,6 +44,8 @@ def comparison_page(record: Mapping[str, Any], catalogue: Catalogue | None = Non
             "best": next((c for c in candidates if c["group"] == "recommended"), None),
             "failed": [c for c in candidates if c["error"] is not None],
             "limits": _limits(record),
+            "seconds": {part: taken for part, taken in seconds.items() if part != _ALL},
+            "total": seconds.get(_ALL),
             "plan": plan,
             "stages": ()
             if plan is None

@@ -6,16 +6,18 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from ..charts import make_folder
 from ..data.catalogue import Catalogue
-from ..errors import OutputExists, RequestError
+from ..errors import OutputExists, RequestError, UnknownName
 from ..runs import Run
 from ..writing import write_atomically
 from .comparison import comparison_page
 from .page import is_ours
 from .training import training_page
+
+Kind: TypeAlias = Literal["run", "comparison"]
 
 PAGE = "report.html"
 """The page in a run's or a comparison's folder."""
@@ -32,18 +34,25 @@ class Recorded(Protocol):
         ...
 
 
-def report(what: str | Path | Run | Recorded, *, out: str | Path | None = None) -> Path:
+def report(
+    what: str | Path | Run | Recorded,
+    *,
+    out: str | Path | None = None,
+    kind: Kind | None = None,
+) -> Path:
     """Write a run or a comparison as one HTML page that needs no other file and no network.
 
     Args:
         what: a run folder, complete or not, the folder of a comparison, or what `inshape.compare`
             returned.
         out: the page; by default ``report.html`` in the folder.
+        kind: ``"run"`` or ``"comparison"``, for a folder that holds both; by default the run.
 
     Returns:
         The page's path.
 
     Raises:
+        UnknownName: if there is no such kind.
         RequestError: if there is neither a run nor a comparison, or no folder to write into.
         OutputExists: if another file than such a page is there already.
         RunError: if it cannot be written.
@@ -55,10 +64,14 @@ def report(what: str | Path | Run | Recorded, *, out: str | Path | None = None) 
         ...     report(begun).name
         'report.html'
     """
-    return _written(what, out, None)
+    if kind is not None and kind not in get_args(Kind):
+        raise UnknownName("kind", kind, get_args(Kind))
+    return _written(what, out, None, kind)
 
 
-def leave_report(folder: Path, catalogue: Catalogue | None = None) -> None:
+def leave_report(
+    folder: Path, catalogue: Catalogue | None = None, *, kind: Kind | None = None
+) -> None:
     """Write the page of a folder as the last step of something that is done already.
 
     Whatever goes wrong is one warning: a finished training or comparison stays one.
@@ -66,9 +79,10 @@ def leave_report(folder: Path, catalogue: Catalogue | None = None) -> None:
     Args:
         folder: of a run or a comparison.
         catalogue: the pictures, which are then not looked for.
+        kind: what was done, for a folder that holds a run and a comparison; by default the run.
     """
     try:
-        _written(folder, None, catalogue)
+        _written(folder, None, catalogue, kind)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         message = (
@@ -79,7 +93,10 @@ def leave_report(folder: Path, catalogue: Catalogue | None = None) -> None:
 
 
 def _written(
-    what: str | Path | Run | Recorded, out: str | Path | None, catalogue: Catalogue | None
+    what: str | Path | Run | Recorded,
+    out: str | Path | None,
+    catalogue: Catalogue | None,
+    kind: Kind | None,
 ) -> Path:
     folder = what.folder if isinstance(what, Run) else None
     if isinstance(what, str | Path):
@@ -91,22 +108,24 @@ def _written(
         raise OutputExists(
             f"{path} exists already and is no report; expected a new file; move it away"
         )
-    text = _text(what, folder, catalogue)
+    text = _text(what, folder, catalogue, kind)
     make_folder(path.parent)
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
     return path
 
 
 def _text(
-    what: str | Path | Run | Recorded, folder: Path | None, catalogue: Catalogue | None
+    what: str | Path | Run | Recorded,
+    folder: Path | None,
+    catalogue: Catalogue | None,
+    kind: Kind | None,
 ) -> str:
-    if isinstance(what, Run):
-        return training_page(what, catalogue)
+    run = what if isinstance(what, Run) else None
     if folder is None:
-        assert not isinstance(what, str | Path)
+        assert not isinstance(what, str | Path | Run)
         return comparison_page(what.as_dict(), catalogue)
-    if (folder / _RUN).exists():
-        return training_page(Run.open(folder), catalogue)
+    if kind == "run" or (kind is None and (run or (folder / _RUN).exists())):
+        return training_page(run or Run.open(folder), catalogue)
     return comparison_page(_comparison(folder), catalogue)
 
 
