@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from inshape.compare import Candidate, Limits
-from inshape.compare.choose import finalists, front_of, recommended
+from inshape.compare.choose import finalists, front_of, recommended, shared_cost
 from inshape.compare.front import _command
 from inshape.compare.probe import folds_of, is_close, is_worse, probed
 from inshape.compare.usual import usual_shapes, usual_strategies
@@ -31,7 +31,7 @@ def test_the_front_holds_what_none_beats_in_both():
         candidate("slow", 0.9, 5.0), candidate("fast", 0.7, 1.0), candidate("beaten", 0.65, 2.0),
         candidate("over", 0.99, 0.1, dropped="over"), candidate("same", 0.7, 1.5),
     ]  # fmt: skip
-    assert [c.backbone for c in front_of(found)] == ["fast", "slow"]
+    assert [c.backbone for c in front_of(found, "latency_ms")] == ["fast", "slow"]
 
 
 def test_the_fastest_of_equals_is_recommended():
@@ -43,11 +43,11 @@ def test_the_fastest_of_equals_is_recommended():
         candidate("fast", 0.89, 2.0, near),
         candidate("bad", 0.5, 1.0, far),
     )
-    chosen, reason = recommended([slow, fast, bad], Limits())
+    chosen, reason = recommended([slow, fast, bad], Limits(), "latency_ms")
     assert chosen is fast
     assert "2.00 ms instead of 5.00 ms for slow" in reason
     assert "within a standard error of it" in reason
-    chosen, reason = recommended([slow, bad], Limits(latency_ms=9))
+    chosen, reason = recommended([slow, bad], Limits(latency_ms=9), "latency_ms")
     assert chosen is slow
     assert "the most accurate within the limits" in reason
 
@@ -61,17 +61,68 @@ def test_fine_tuning_decides_between_finalists():
         )
     )  # fmt: skip
     every = [fast, middle, slow, beaten]
-    assert [c.backbone for c in finalists(every, 4)] == ["slow", "middle", "fast", "beaten"]
-    assert finalists(every, 1) == [slow]
+    names = [c.backbone for c in finalists(every, 4, "latency_ms")]
+    assert names == ["fast", "slow", "middle", "beaten"]
     # With 100 pictures an error of 3.0 points at 0.9, with 10,000 one of 0.3.
     for count, expected in ((100, "middle"), (10_000, "slow")):
         tuned = [
             c.but(finetuned=value, finetuned_on=count)
             for c, value in ((slow, 0.9), (middle, 0.88), (fast, 0.8))
         ]
-        chosen, reason = recommended([*tuned, beaten], Limits())
+        chosen, reason = recommended([*tuned, beaten], Limits(), "latency_ms")
         assert chosen.backbone == expected
         assert "of 3 once fine-tuned" in reason
+
+
+def test_what_the_probe_would_take_is_among_the_finalists():
+    right = "1" * 90 + "0" * 10
+    near = "1" * 88 + "01" + "0" * 10
+    far = "1" * 50 + "0" * 50
+    every = [
+        candidate("best", 0.9, 9.0, right), candidate("second", 0.895, 7.0, near[::-1]),
+        candidate("third", 0.893, 6.0, near[::-1]), candidate("chosen", 0.89, 2.0, near),
+        candidate("bad", 0.5, 1.0, far),
+    ]  # fmt: skip
+    assert recommended(every, Limits(), "latency_ms")[0].backbone == "chosen"
+    assert [c.backbone for c in finalists(every, 2, "latency_ms")] == ["chosen", "best"]
+
+
+def test_milliseconds_are_never_compared_with_operations():
+    """By hand: 'small' needs the fewest MACs, and only the large ones were timed."""
+    right = "1" * 80 + "0" * 20
+    small = candidate("small", 0.6, None, right[::-1], macs=1_000_000)
+    middle = candidate("middle", 0.8, 3.0, right, macs=2_000_000)
+    worse = candidate("worse", 0.6, 1.0, right[::-1], macs=9_000_000)
+    every = [small, middle, worse]
+    assert shared_cost(every) == "macs"
+    assert shared_cost([middle, worse]) == "latency_ms"
+    assert shared_cost([middle, small.but(dropped="over")]) == "latency_ms"
+    assert [c.backbone for c in front_of(every, "macs")] == ["small", "middle"]
+    assert "2.00 MMACs" in recommended(every, Limits(), "macs")[1]
+
+
+def test_what_is_not_known_is_over_the_limit():
+    untimed = candidate("untimed", 0.9, None, macs=5)
+    assert Limits(macs=6).exceeded_by(untimed) is None
+    told = Limits(latency_ms=5).exceeded_by(untimed)
+    assert told == "its latency is not known, and there is a limit"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limit", "told"),
+    [
+        ("size_bytes", 262_144, 256_000, "262 kB is over 256 kB"),
+        ("size_bytes", 1_004, 1_000, "1.004 kB is over 1.000 kB"),
+        ("ram_bytes", 500, 200, "500 B is over 200 B"),
+        ("ram_bytes", 1_000_001, 1_000_000, "1.000001 MB is over 1.000000 MB"),
+        ("macs", 93_000, 20_000, "93.0 kMACs is over 20.0 kMACs"),
+        ("latency_ms", 0.5304, 0.53, "0.5304 ms is over 0.5300 ms"),
+        ("latency_ms", 12.34, 5.0, "12.3 ms is over 5.00 ms"),
+    ],
+)
+def test_a_value_and_its_limit_are_told_apart(name, value, limit, told):
+    over = candidate("net", 0.9, None).but(**{name: value})
+    assert Limits(**{name: limit}).exceeded_by(over) == told
 
 
 @pytest.mark.parametrize(
@@ -101,11 +152,14 @@ def test_folds_are_the_same_for_all_and_whole():
         np.testing.assert_array_equal(one, other)
 
 
-def test_noise_is_probed_at_chance(rng):
+def test_noise_is_probed_at_chance_and_no_noise_is_worse_than_another(rng):
     labels = np.arange(200) % 2
-    right = probed(rng.normal(size=(200, 5)), labels, folds_of(labels, 0))
-    assert 0.35 < right.mean() < 0.65
-    assert not is_worse(right, ~right) or not is_worse(~right, right)
+    folds = folds_of(labels, 0)
+    one, other = (probed(rng.normal(size=(200, 5)), labels, folds) for _ in range(2))
+    assert 0.35 < one.mean() < 0.65
+    assert not is_worse(one, other)
+    assert not is_worse(other, one)
+    assert is_worse(one, np.ones(200, bool))
 
 
 def test_usual_shapes_follow_the_pictures(tmp_path, photos):

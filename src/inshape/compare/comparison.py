@@ -37,6 +37,7 @@ class Candidate:
         first: the same of the first round's pictures, where there was a second round or was to be.
         latency_ms: for one picture, LiteRT float32, one thread, median.
         latencies: threads, median and 95th percentile in milliseconds.
+        timed_on: the processor, cores and versions with which it was timed.
         macs: multiply-accumulate operations for one picture.
         params: parameters.
         size_bytes: of an int8 file, estimated as a byte per parameter.
@@ -60,6 +61,7 @@ class Candidate:
     first: str = ""
     latency_ms: float | None = None
     latencies: tuple[tuple[int, float, float], ...] = ()
+    timed_on: str = ""
     macs: int | None = None
     params: int | None = None
     size_bytes: int | None = None

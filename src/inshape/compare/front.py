@@ -88,6 +88,11 @@ def compare(
         DataError: if the pictures cannot be used.
     """
     limits = limits or Limits()
+    if limits.latency_ms is not None and not latency:
+        raise RequestError(
+            "--max-latency with --no-latency; expected candidates to be timed where there is a "
+            "limit on it; leave one of the two out"
+        )
     if finetune and out is None:
         raise RequestError("finetune without out; expected a folder for the runs; give --out")
     begun = time.perf_counter()
@@ -122,11 +127,12 @@ def compare(
     with workers(ray, [named, *(c.backbone for c in candidates)]) as (hands, files):
         job = Job(named, len(catalogue.class_names), seed, hands.threads, latency)
         halving = Halving(shared, store, limits, job, hands, files, output)
-        found = _ranked(halving.measured(candidates))
+        measured, cost = halving.measured(candidates)
+    found = _ranked(measured)
     if finetune:
         assert out is not None
-        found = _finetuned(found, finetune, source, weights, Path(out), seed, show, store)
-    chosen, reason = recommended(found, limits)
+        found = _finetuned(found, finetune, cost, source, weights, Path(out), seed, show, store)
+    chosen, reason = recommended(found, limits, cost)
     seconds = {k: round(v - before.get(k, 0.0), 2) for k, v in _seconds(found).items()}
     shown = str(source) if isinstance(source, str | Path) else "the data"
     made = Comparison(
@@ -134,7 +140,7 @@ def compare(
         pictures=len(shared.catalogue),
         weights=named,
         candidates=tuple(found),
-        front=tuple(c.name for c in front_of(found)),
+        front=tuple(c.name for c in front_of(found, cost)),
         recommended=chosen.name,
         reason=reason,
         command=_command(chosen, shown, weights) if isinstance(source, str | Path) else (),
@@ -187,6 +193,7 @@ def _ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _finetuned(
     candidates: list[Candidate],
     count: int,
+    cost: str,
     source: Source,
     weights: str | Path | None,
     out: Path,
@@ -195,7 +202,7 @@ def _finetuned(
     store: CandidateStore,
 ) -> list[Candidate]:
     """Train the finalists to the end, each into a run folder of its own."""
-    chosen = finalists(candidates, count)
+    chosen = finalists(candidates, count, cost)
     found = list(candidates)
     for c in chosen:
         folder = out / "runs" / store.key(c)[:12]
