@@ -52,8 +52,8 @@ class Limits:
     Attributes:
         latency_ms: for one picture on this machine, one thread, float32 LiteRT.
         macs: multiply-accumulate operations.
-        size_bytes: of an int8 file, estimated as one byte per parameter.
-        ram_bytes: peak activation memory with int8 values.
+        size_bytes: of an int8 file, estimated.
+        ram_bytes: peak memory of int8 activations, estimated, without an interpreter's own records.
         accuracy: of the probe, in [0, 1].
     """
 
