@@ -6,12 +6,15 @@ import re
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from inshape.compare import Candidate, Limits
+from inshape.cli.options import rules_of
+from inshape.compare import Candidate, Comparison, Limits
 from inshape.compare.choose import finalists, front_of, recommended, shared_cost
 from inshape.compare.front import _command
 from inshape.compare.probe import folds_of, is_close, is_worse, probed
+from inshape.compare.record import command_of
 from inshape.compare.usual import usual_shapes, usual_strategies
 from inshape.data.sources import open_source
 from inshape.errors import RequestError
@@ -152,6 +155,18 @@ def test_folds_are_the_same_for_all_and_whole():
         np.testing.assert_array_equal(one, other)
 
 
+def test_copies_stand_in_one_fold():
+    rng = np.random.default_rng(0)
+    labels, contents = np.arange(40) % 2, rng.integers(0, 12, 40).astype("S2")
+    labels = np.array([hash_of % 2 for hash_of in contents.astype(int)])
+    folds = folds_of(labels, 0, contents)
+    assert sorted(np.concatenate(folds).tolist()) == list(range(40))
+    for content in np.unique(contents):
+        assert sum(content in contents[rows] for rows in folds) == 1
+    for rows, others in zip(folds_of(labels, 0, np.arange(40)), folds_of(labels, 0), strict=True):
+        np.testing.assert_array_equal(rows, others)
+
+
 def test_noise_is_probed_at_chance_and_no_noise_is_worse_than_another(rng):
     labels = np.arange(200) % 2
     folds = folds_of(labels, 0)
@@ -172,11 +187,48 @@ def test_usual_shapes_follow_the_pictures(tmp_path, photos):
     assert all(h < w for h, w in ((int(a), int(b)) for a, b, _ in (s.split("x") for s in shapes)))
 
 
-def test_a_command_names_what_is_not_usual():
+def test_usual_shapes_are_those_of_upright_pictures_and_all_their_bands(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a phone held upright
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        for kind in ("phone", "tiles", "arrays"):
+            (tmp_path / kind / label).mkdir(parents=True)
+        Image.new("RGB", (640, 360)).save(tmp_path / "phone" / label / f"{label}.jpg", exif=exif)
+        tile = rng.integers(0, 255, (70, 66, 5), np.uint8)
+        tifffile.imwrite(
+            tmp_path / "tiles" / label / "a.tif",
+            tile,
+            photometric="minisblack",
+            planarconfig="contig",
+        )
+        np.save(tmp_path / "arrays" / label / "a.npy", tile[..., :4])
+    found = {k: usual_shapes(open_source(tmp_path / k)) for k in ("phone", "tiles", "arrays")}
+    assert all((s.height or 0) > (s.width or 0) for s in found["phone"])
+    assert str(found["phone"][0]) == "96x64x3"
+    assert [str(s) for s in found["tiles"]] == ["64x64x5"]
+    assert [str(s) for s in found["arrays"]] == ["64x64x4"]
+
+
+def test_a_command_names_what_is_not_usual(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     made = _command(candidate("net", 0.5, 1.0, channels="luma"), "photos", None)
     assert made[-8:] == (
         "--channels", "luma", "--backbone", "net", "--weights", "none", "--out", "runs/a",
     )  # fmt: skip
+    for letter in "ab":
+        (tmp_path / "runs" / letter).mkdir(parents=True)
+    assert _command(candidate("net", 0.5, 1.0), "photos", None)[-1] == "runs/c"
+
+
+def test_a_list_of_bands_can_be_repeated_by_its_command():
+    asked = {
+        "candidates": None, "shapes": ["8x8x4"], "strategies": None, "backbones": ["net"],
+        "channels": ["zero", "0,1,2,-"], "weights": None, "limits": Limits(), "pictures": 9,
+        "latency": True, "finetune": 0, "seed": 0, "out": None,
+    }  # fmt: skip
+    words = command_of("photos", asked)
+    assert rules_of(words[words.index("--channels") + 1]) == ("zero", "0,1,2,-")
 
 
 def test_the_more_rivals_the_surer_a_drop_has_to_be():
@@ -204,3 +256,13 @@ def test_strategies_suit_the_shape():
     assert usual_strategies(large, "InceptionV3") == ("rebuild", "restride", "resize")
     assert usual_strategies(InputShape.of("?x?x3"), "own.keras") == ("flexible",)
     assert usual_strategies(InputShape.of("64x64x3"), "own.keras")[0] == "rebuild"
+
+
+def test_a_terminal_shows_brackets_and_a_command_in_one_line():
+    source = "photos [old]/" + "long/" * 60
+    made = Comparison(
+        source, 9, None, (), recommended="a", reason="[a] it is", command=("x", source)
+    )
+    text = str(made)
+    assert f"x '{source}'" in text.splitlines()
+    assert "[a] it is" in text

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RequestError
 from .comparison import Candidate
 from .limits import Limits, amount
 from .probe import is_close
@@ -87,7 +86,7 @@ def finalists(candidates: Sequence[Candidate], count: int, cost: str) -> list[Ca
 
 def recommended(
     candidates: Sequence[Candidate], limits: Limits, cost: str
-) -> tuple[Candidate, str]:
+) -> tuple[Candidate | None, str]:
     """The candidate to take: the fastest within one standard error of the best.
 
     Where candidates were fine-tuned, that decides between them; otherwise the probe does.
@@ -98,14 +97,11 @@ def recommended(
         cost: by which they are compared, a field of `Candidate`.
 
     Returns:
-        The candidate and the reason, one sentence.
-
-    Raises:
-        RequestError: if there is none; it says what the nearest one needs.
+        The candidate and the reason, one sentence; without a candidate what the nearest one needs.
     """
     front = front_of(candidates, cost)
     if not front:
-        raise RequestError(_nothing(candidates, limits))
+        return None, _nothing(candidates, limits)
     tuned = [c for c in candidates if c.is_contender and c.finetuned is not None]
     if len(tuned) > 1:
         return _of_finetuned(tuned, cost)

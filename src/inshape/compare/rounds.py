@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import InshapeError
+from ..errors import DataError, InshapeError
 from ..export.latency import latencies
 from ..shapes import InputShape
 from ..train.show import Show
@@ -17,7 +17,7 @@ from .comparison import Candidate
 from .limits import COMPUTED, TIMED, Limits
 from .measure import Job, Made, built, measured, shape_of
 from .pictures import Pictures
-from .probe import LEVEL, folds_of, is_worse
+from .probe import LEVEL, is_worse
 from .store import CandidateStore
 from .workers import Workers
 
@@ -76,8 +76,7 @@ class Halving:
         cost = shared_cost([t.candidate for t in trials])
         shapes = self._shapes([t for t in trials if t.goes_on])
         if shapes:
-            self.pictures.find_readable(min(shapes.values(), key=lambda s: s.hw))
-            folds_of(self.pictures.labels, self.job.seed)  # refuses what is left too small
+            self.pictures.find_readable(sorted(shapes.values(), key=lambda s: s.hw))
             self._probe(trials, shapes, self.pictures.first)
             if self.pictures.first < len(self.pictures.catalogue):
                 self._drop_the_worse(trials, cost)
@@ -147,23 +146,31 @@ class Halving:
         """Probe whatever goes on, on so many pictures, unless that is known."""
         todo = [t for t in trials if t.goes_on and t.candidate.pictures < count]
         share = self.workers.share
-        labels, job, files = share(self.pictures.labels), self.job, self.files
+        labels, folds = share(self.pictures.labels[:count]), share(self.pictures.folds(count))
+        begun: list[_Trial] = []
 
-        def pixels(trial: _Trial) -> Any:
-            shape = shapes[trial.candidate.name]
-            if shape not in self._shared:
-                self._shared[shape] = share(self.pictures.at(shape))
-            return self._shared[shape]
+        def calls() -> Generator[tuple[Any, ...]]:
+            for t in todo:
+                shape = shapes[t.candidate.name]
+                try:
+                    if shape not in self._shared:
+                        self._shared[shape] = share(self.pictures.at(shape))
+                except DataError as error:  # pictures that have other bands than this shape
+                    t.candidate, t.state = t.candidate.but(error=str(error)), None
+                    continue
+                begun.append(t)
+                pixels = self._shared[shape]
+                yield t.candidate, t.state, pixels, labels, folds, self.job, self.files
 
         # One size after the other, so that the first candidates begin before all is decoded.
         todo.sort(key=lambda t: shapes[t.candidate.name].hw)
-        calls = ((t.candidate, t.state, pixels(t), labels, count, job, files) for t in todo)
         with self.output.bar(f"probe on {count} pictures") as told:
-            for done, (number, candidate, state) in enumerate(self.workers.run(measured, calls), 1):
+            results = self.workers.run(measured, calls())
+            for done, (number, candidate, state) in enumerate(results, 1):
                 is_first = count < len(self.pictures.catalogue)
                 if is_first and candidate.error is None:
                     candidate = candidate.but(first=candidate.right)
-                todo[number].candidate, todo[number].state = candidate, state
+                begun[number].candidate, begun[number].state = candidate, state
                 self.store.keep(candidate)
                 told(done, len(todo))
 
