@@ -13,6 +13,7 @@
     │   ├── WeightsError        weights that are missing or do not fit
     │   ├── DataError           pictures, labels or folders that cannot be used
     │   │   └── UnreadablePicture   a file that holds no whole picture
+    │   ├── NoCandidate         a comparison of which nothing can be taken
     │   └── OutputExists        the output is there already and was not to be replaced
     └── RunError                a run that began and could not be finished (exit code 1)
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class InshapeError(Exception):
@@ -111,6 +113,20 @@ class DataError(RequestError):
 
 class UnreadablePicture(DataError):
     """A file that holds no whole picture: damaged, cut short or of another kind."""
+
+
+class NoCandidate(RequestError):
+    """A comparison of which nothing can be taken: all failed, or none meets the limits."""
+
+    def __init__(self, told: str, comparison: Any) -> None:
+        """Keep what was found out.
+
+        Args:
+            told: what the nearest candidate needs.
+            comparison: an `inshape.compare.Comparison` without a recommendation.
+        """
+        self.comparison = comparison
+        super().__init__(told)
 
 
 class OutputExists(RequestError):

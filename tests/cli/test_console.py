@@ -1,5 +1,6 @@
 """Text for people, JSON for machines, errors as lines."""
 
+import io
 import json
 import re
 import sys
@@ -9,6 +10,7 @@ import pytest
 import typer
 
 from inshape.cli.console import console
+from inshape.compare import Candidate, Comparison
 from inshape.errors import DataError, RunError
 
 
@@ -16,6 +18,27 @@ def test_text_goes_to_standard_output(capsys):
     with console(as_json=False, debug=False) as out:
         out.answer("two words", {"words": 2})
     assert capsys.readouterr() == ("two words\n", "")
+
+
+class Terminal(io.StringIO):
+    """Standard output that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_colours_and_its_own_width(monkeypatch):
+    for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "90"), ("NO_COLOR", "")):
+        monkeypatch.setenv(name, value)
+    dropped = Candidate("net", "8x8x1", "rebuild", macs=1, dropped="1 MACs is over 0 MACs")
+    found = Comparison("photos", 9, None, (dropped,))
+    for out, dim in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stdout", out)
+        with console(as_json=False, debug=False) as told:
+            told.answer(found, {})
+        assert ("\x1b[2m" in out.getvalue()) == dim
+        widest = max(len(re.sub(r"\x1b\[\d+m", "", li)) for li in out.getvalue().splitlines())
+        assert (widest <= 90) == dim
 
 
 def test_json_stands_alone_on_standard_output(capsys):

@@ -302,6 +302,31 @@ def test_limits_without_auto_are_refused(call, photos, tmp_path):
     assert "limits with --input 33x40x1; expected --input auto" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--stem", "plain"], "--stem with --input auto, which compares every strategy as it is"),
+        (["--output-stride", 16], "--output-stride with --input auto"),
+    ],
+)
+def test_what_no_candidate_is_measured_with_is_refused(call, photos, tmp_path, words, told):
+    answer = call("train", photos, "--input", "auto", "--out", tmp_path / "a", *SMALL, *words)
+    assert answer.code == 2
+    assert answer.err.startswith(f"inshape: error: {told}")
+    assert answer.err.count("\n") == 1
+
+
+def test_the_table_comes_before_the_error_where_nothing_meets_the_limits(call, photos):
+    words = ("compare", photos, "--shapes", "33x40x1", "--strategies", "rebuild", "--max-macs", 9)
+    small = ("--backbones", "MobileNetV3Small-minimalistic", "--weights", "none", "--no-latency")
+    answer = call(*words, *small, "--json")
+    assert answer.code == 2
+    assert answer.json["recommendation"] is None
+    assert "33x40x1" in answer.err
+    last = answer.err.splitlines()[-1]
+    assert last.startswith("inshape: error: no candidate meets the limits; the nearest, ")
+
+
 def test_the_input_is_chosen_by_the_pictures(call, photos, tmp_path, monkeypatch):
     from inshape.compare import usual
 

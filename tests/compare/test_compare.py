@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inshape.compare import Candidate, Comparison, Limits, compare
+from inshape.compare import Candidate, Comparison, Limits, compare, finals
 from inshape.compare import measure as measuring
 from inshape.compare import pictures as ordering
+from inshape.compare import rounds as halving
+from inshape.compare import store as keeping
+from inshape.compare.files import packed
+from inshape.compare.store import CandidateStore
 from inshape.compare.usual import usual_shapes
 from inshape.data.sources import open_source
-from inshape.errors import DataError, RequestError
+from inshape.errors import DataError, NoCandidate, OutputExists, RequestError
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +75,73 @@ def test_a_second_call_measures_only_what_is_new(found, photos, network, monkeyp
     options = {"backbones": [network], "weights": None, "out": out, "strategies": ["rebuild"]}
     again = compare(photos, shapes=["32x32x1", "8x8x1"], **options)
     assert not built
+    assert {c.latency_ms for c in again.candidates} <= {c.latency_ms for c in made.candidates}
     firsts = {c.name: c for c in made.candidates}
     for c in again.candidates:
         if c.dropped is None:
             assert c.accuracy.value == pytest.approx(firsts[c.name].accuracy.value, abs=1e-6)
-    compare(photos, shapes=["32x32x1", "16x16x1"], **options)
+    compare(photos, shapes=["32x32x1", "16x16x1"], latency=False, **options)
     assert [str(plan.input_shape) for plan in built] == ["16x16x1"]
     told = json.loads((out / "comparison.json").read_text())
     assert {c["input_shape"] for c in told["candidates"]} == {"32x32x1", "16x16x1"}
+
+
+def test_all_are_timed_anew_where_one_lacks_it_or_the_machine_is_another(
+    photos, network, tmp_path, monkeypatch
+):
+    timed: list[int] = []
+    original = halving.latencies
+    monkeypatch.setattr(
+        halving, "latencies", lambda files: timed.append(len(files)) or original(files)
+    )
+    options = {
+        "backbones": [network], "weights": None, "out": tmp_path / "a", "strategies": ["rebuild"],
+    }  # fmt: skip
+    made = compare(photos, shapes=["9x8x1"], **options)
+    assert "cores, inshape " in made.candidates[0].timed_on
+    compare(photos, shapes=["9x8x1", "16x16x1"], **options)
+    compare(photos, shapes=["9x8x1", "16x16x1"], **options)
+    assert timed == [1, 2]
+    monkeypatch.setattr(keeping, "_machine", lambda: "another one")
+    mixed = compare(photos, shapes=["9x8x1", "16x16x1"], latency=False, **options)
+    assert {c.latency_ms for c in mixed.candidates} == {None}
+    assert "MACs" in mixed.reason
+    again = compare(photos, shapes=["9x8x1", "16x16x1"], **options)
+    assert timed == [1, 2, 2]
+    assert {c.timed_on for c in again.candidates} == {"another one"}
+
+
+def test_answers_belong_to_pictures_in_their_order(network, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 9, 9, 1), np.uint8)
+    labels = np.arange(12) % 2
+    opened = open_source((pixels, labels))
+    asked = Candidate(network, "9x8x1", "rebuild")
+    keys = {
+        CandidateStore(None, opened.take(order), None, 12, 0).key(asked)
+        for order in (range(12), range(12), range(11, -1, -1))
+    }
+    assert len(keys) == 2
+
+
+def test_files_below_the_home_folder_are_known_by_their_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    opened = open_source((np.zeros((4, 2, 2, 1), np.uint8), [0, 1, 0, 1]))
+    keys: set[str] = set()
+    for content in (b"one", b"two"):
+        (tmp_path / "net.keras").write_bytes(content)
+        (tmp_path / "w.h5").write_bytes(b"same")
+        store = CandidateStore(None, opened, "~/w.h5", 4, 0)
+        keys.add(store.key(Candidate("~/net.keras", "9x8x1", "rebuild")))
+        assert packed(["~/net.keras"]) == {"~/net.keras": content}
+    (tmp_path / "w.h5").write_bytes(b"other")
+    store = CandidateStore(None, opened, "~/w.h5", 4, 0)
+    keys.add(store.key(Candidate("~/net.keras", "9x8x1", "rebuild")))
+    assert len(keys) == 3
+
+
+def test_a_limit_on_what_is_not_measured_is_refused(photos):
+    with pytest.raises(RequestError, match="--max-latency with --no-latency; expected candidates"):
+        compare(photos, latency=False, limits=Limits(latency_ms=5))
 
 
 def test_a_failing_candidate_does_not_stop_the_rest(photos, network, monkeypatch):
@@ -105,18 +168,28 @@ def test_a_limit_drops_candidates_with_its_reason(photos, network):
     )  # fmt: skip
     dropped = {c.input_shape: c.dropped for c in made.candidates}
     assert dropped["8x8x1"] is None
-    assert re.fullmatch(r"0\.1 MMACs is over 0\.0 MMACs", dropped["32x32x1"])
+    # By hand, see above: 92.2 thousand in the convolutions.
+    assert re.fullmatch(r"92\.\d kMACs is over 20\.0 kMACs", dropped["32x32x1"])
     assert made.recommendation.input_shape == "8x8x1"
     assert "within the limits" in made.reason
 
 
-def test_limits_that_nothing_meets_say_what_is_needed(photos, network):
-    text = r"no candidate meets the limits; the nearest, .*small.keras 8x8x1 rebuild, has .* MMACs"
-    with pytest.raises(RequestError, match=text):
+def test_limits_that_nothing_meets_say_what_is_needed(photos, network, tmp_path):
+    out = tmp_path / "a"
+    text = (
+        r"no candidate meets the limits; the nearest, .*small.keras 8x8x1 rebuild, has 5\.79 kMACs"
+    )
+    with pytest.raises(NoCandidate, match=text) as raised:
         compare(
             photos, shapes=["32x32x1", "8x8x1"], strategies=["rebuild"], backbones=[network],
-            weights=None, latency=False, limits=Limits(macs=10),
+            weights=None, latency=False, limits=Limits(macs=10), out=out,
         )  # fmt: skip
+    told = json.loads((out / "comparison.json").read_text())
+    assert told["recommendation"] is None
+    assert len(told["candidates"]) == 2
+    assert told == json.loads(json.dumps(raised.value.comparison.as_dict()))
+    assert "kMACs is over 10 MACs" in str(raised.value.comparison)
+    assert (out / "report.html").exists()
 
 
 def test_a_class_of_one_picture_is_refused(photos, tmp_path, network):
@@ -125,6 +198,17 @@ def test_a_class_of_one_picture_is_refused(photos, tmp_path, network):
         for i in range(count):
             Image.new("L", (9, 9), i * 20).save(tmp_path / label / f"{i}.png")
     with pytest.raises(DataError, match="a class with 1 pictures, of 2 classes; expected two"):
+        compare(tmp_path, shapes=["32x32x1"], backbones=[network], weights=None)
+
+
+def test_copies_of_a_picture_are_no_pictures(tmp_path, network):
+    for label, count in (("a", 4), ("b", 3)):
+        (tmp_path / label).mkdir()
+        for i in range(count):
+            level = i * 20 if label == "a" else 255
+            Image.new("L", (9, 9), level).save(tmp_path / label / f"{i}.png")
+    told = "a class with 3 pictures, all of them copies of one, of 2 classes; expected two classes"
+    with pytest.raises(DataError, match=told):
         compare(tmp_path, shapes=["32x32x1"], backbones=[network], weights=None)
 
 
@@ -154,17 +238,69 @@ def test_a_comparison_is_a_frame_and_a_table_in_a_notebook(found):
     assert "probe accuracy" in str(made)
 
 
-def test_finetuned_finalists_are_runs(photos, network, tmp_path):
-    with pytest.raises(RequestError, match="finetune without out"):
-        compare(photos, shapes=["32x32x1"], finetune=1)
-    made = compare(
-        photos, shapes=["32x32x1"], strategies=["rebuild"], backbones=[network], weights=None,
-        latency=False, out=tmp_path / "a", finetune=1,
-    )  # fmt: skip
-    (one,) = made.candidates
-    assert 0.0 <= one.finetuned <= 1.0
+def test_finetuned_finalists_are_runs_and_decide_only_when_asked(
+    photos, network, tmp_path, monkeypatch
+):
+    original = finals.train
+    asked: list[object] = []
+
+    def sometimes(source, shape, **options):
+        asked.append(options["channels"])
+        if shape == "9x8x1":
+            raise MemoryError("no more")
+        return original(source, shape, **options)
+
+    monkeypatch.setattr(finals, "train", sometimes)
+    options = {
+        "shapes": ["32x32x1", "9x8x1"], "strategies": ["rebuild"], "backbones": [network],
+        "weights": None, "latency": False, "channels": ["0"], "out": tmp_path / "a",
+    }  # fmt: skip
+    made = compare(photos, **options, finetune=2)
+    found = {c.input_shape: c for c in made.candidates}
+    assert asked == [(0,), (0,)]
+    assert 0.0 <= found["32x32x1"].finetuned <= 1.0
+    assert found["9x8x1"].error == "fine-tuning: MemoryError: no more"
     (folder,) = (tmp_path / "a" / "runs").iterdir()
     assert (folder / "model.keras").exists()
+    again = compare(photos, **options)
+    assert {(c.finetuned, c.finetuned_on, c.error) for c in again.candidates} == {(None, 0, None)}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"finetune": 2}, "finetune without out; expected a folder"),
+        ({"finetune": 1}, "--finetune 1; expected two finalists or more, between which it decides"),
+        ({"finetune": -2}, "--finetune -2; expected two finalists or more"),
+        ({"pictures": 0}, "--pictures 0; expected 1 or more"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(photos, options, told):
+    with pytest.raises(RequestError, match=re.escape(told)):
+        compare(photos, shapes=["32x32x1"], **options)
+
+
+def test_a_file_that_only_has_the_name_is_left_alone(photos, tmp_path):
+    for text in ('{"my": "notes"}', "no JSON", "[]"):
+        (tmp_path / "comparison.json").write_text(text)
+        with pytest.raises(OutputExists, match=r"comparison\.json exists already and is no "):
+            compare(photos, shapes=["32x32x1"], out=tmp_path)
+        assert (tmp_path / "comparison.json").read_text() == text
+
+
+def test_a_shape_that_does_not_fit_the_pictures_is_an_error_of_its_own(network, tmp_path):
+    """Four bands are neither grey nor RGB."""
+    rng = np.random.default_rng(0)
+    tiles = rng.integers(0, 255, (24, 9, 9, 4), np.uint8)
+    options = {"strategies": ["rebuild"], "backbones": [network], "weights": None}
+    options |= {"latency": False}
+    made = compare((tiles, np.arange(24) % 2), shapes=["9x8x1", "9x9x4"], **options)
+    found = {c.input_shape: c for c in made.candidates}
+    assert found["9x9x4"].error is None
+    assert found["9x9x4"].pictures == 24
+    assert "4 bands" in found["9x8x1"].error
+    with pytest.raises(DataError, match="4 bands"):
+        compare((tiles, np.arange(24) % 2), shapes=["9x8x1"], **options)
 
 
 def test_json_has_no_long_rows_of_answers(found):
@@ -204,7 +340,7 @@ def test_what_the_first_round_dropped_stays_dropped(photos, network, tmp_path, m
         ("16x16x1", 0), ("8x8x1", 0), ("12x12x1", 0), ("12x12x1", 40), ("8x8x1", 40),
     }  # fmt: skip
     assert found["16x16x1"].dropped == (
-        f"worse than {found['12x12x1'].name} on 40 pictures, and no faster"
+        f"worse than {found['12x12x1'].name} on 40 pictures, and with no fewer MACs"
     )
     assert (len(found["16x16x1"].first), found["16x16x1"].pictures) == (40, 40)
     assert (len(found["12x12x1"].first), found["12x12x1"].pictures) == (40, 60)

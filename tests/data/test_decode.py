@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from inshape.data.colour import Picture, luma, to_channels
-from inshape.data.decode import decode, load
+from inshape.data.decode import decode, load, stored_shape
 from inshape.data.prepare import Preparation, prepare
 from inshape.errors import DataError, UnreadablePicture
 
@@ -43,6 +43,7 @@ def test_lossless_files_come_back_as_they_were(tmp_path, suffix, shape):
         stored = np.repeat(stored[..., None], 3, -1) if got.bands == "rgb" else stored[..., None]
     assert np.array_equal(got.array, stored[..., None] if stored.ndim == 2 else stored)
     assert got.bands == ("rgb" if got.array.shape[-1] == 3 else "grey")
+    assert stored_shape(path) == got.array.shape
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -66,7 +67,7 @@ def test_orientation_is_undone(tmp_path, orientation, suffix):
     options = {"quality": 95, "subsampling": 0} if suffix == "jpg" else {}
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
     got = decode(path).array
-    assert got.shape == upright.shape
+    assert got.shape == upright.shape == stored_shape(path)
     assert np.abs(got.astype(int) - upright).max() <= (12 if suffix == "jpg" else 0)
 
 
@@ -112,6 +113,7 @@ def test_palette_and_transparency(tmp_path):
     assert np.array_equal(got.array, np.asarray(colours.convert("RGB")))
     colours.save(tmp_path / "t.png", transparency=0)
     assert decode(tmp_path / "t.png").bands == "rgb+alpha"
+    assert stored_shape(tmp_path / "t.png") == stored_shape(tmp_path / "p.png") == (9, 7, 3)
     rgba = np.zeros((1, 3, 4), np.uint8)
     rgba[0, :, 3] = (0, 51, 255)
     Image.fromarray(rgba).save(tmp_path / "a.png")
@@ -217,6 +219,7 @@ def test_tiff_transparency_only_where_declared(tmp_path):
     tifffile.imwrite(declared, stored, photometric="rgb", extrasamples=["unassalpha"])
     assert decode(plain).bands == "bands"
     assert decode(declared).bands == "rgb+alpha"
+    assert (stored_shape(plain), stored_shape(declared)) == ((12, 9, 4), (12, 9, 3))
     for path in (plain, declared):
         assert np.array_equal(load(path, Preparation.of("12x9x4")), stored)
     alpha = stored[..., 3:] / 255.0
@@ -271,6 +274,7 @@ def test_npy_pictures(tmp_path):
     stored = noise(9, 14, 6, kind="uint16")
     np.save(tmp_path / "a.npy", stored)
     assert np.array_equal(decode(tmp_path / "a.npy").array, stored)
+    assert stored_shape(tmp_path / "a.npy") == (9, 14, 6)
     np.save(tmp_path / "grey.npy", stored[..., 0])
     assert load(tmp_path / "grey.npy", Preparation.of("9x14x3")).shape == (9, 14, 3)
     np.save(tmp_path / "many.npy", stored[None])
@@ -344,5 +348,6 @@ def test_cmyk_becomes_rgb(tmp_path):
     Image.fromarray(smooth(40, 30)).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
     got = decode(tmp_path / "a.jpg", Preparation.of("40x30x3"))
     assert got.bands == "rgb"
+    assert stored_shape(tmp_path / "a.jpg") == (40, 30, 3)
     assert np.abs(got.array.astype(int) - smooth(40, 30)).mean() < 3
     assert load(tmp_path / "a.jpg", Preparation.of("40x30x1")).shape == (40, 30, 1)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import NoCandidate
 from . import options
 from .console import console
 
@@ -28,7 +29,13 @@ def compare(
     backbones: Annotated[
         str, typer.Option(metavar="NAMES", help="With commas.")
     ] = "MobileNetV3Large-minimalistic",
-    channels: Annotated[str, typer.Option(metavar="RULES", help="With commas.")] = "auto",
+    channels: Annotated[
+        str,
+        typer.Option(
+            metavar="RULES",
+            help="With commas; with semicolons where one is a list of bands: sum;0,1,2,-.",
+        ),
+    ] = "auto",
     weights: options.Weights = "imagenet",
     max_latency: options.MaxLatency = None,
     max_macs: options.MaxMacs = None,
@@ -36,7 +43,8 @@ def compare(
     max_ram: options.MaxRam = None,
     min_accuracy: options.MinAccuracy = None,
     finetune: Annotated[
-        int, typer.Option(metavar="N", help="Train so many of the best to the end; needs --out.")
+        int,
+        typer.Option(metavar="N", help="Train so many of the best, 2 or more; needs --out."),
     ] = 0,
     most: Annotated[
         int, typer.Option("--pictures", metavar="N", help="The most pictures to use.")
@@ -64,22 +72,26 @@ def compare(
     with console(as_json=as_json, debug=debug) as told:
         from ..compare import compare as measure
 
-        found = measure(
-            pictures,
-            shapes=options.words_of(shapes) if shapes is not None else None,
-            strategies=options.words_of(strategies) if strategies is not None else None,
-            backbones=options.words_of(backbones),
-            channels=options.words_of(channels),
-            weights=options.weights_of(weights),
-            limits=options.limits_of(max_latency, max_macs, max_size, max_ram, min_accuracy),
-            out=out,
-            finetune=finetune,
-            pictures=most,
-            latency=latency,
-            seed=seed,
-            ray=ray,
-            show=True,
-        )
+        try:
+            found = measure(
+                pictures,
+                shapes=options.words_of(shapes) if shapes is not None else None,
+                strategies=options.words_of(strategies) if strategies is not None else None,
+                backbones=options.words_of(backbones),
+                channels=options.rules_of(channels),
+                weights=options.weights_of(weights),
+                limits=options.limits_of(max_latency, max_macs, max_size, max_ram, min_accuracy),
+                out=out,
+                finetune=finetune,
+                pictures=most,
+                latency=latency,
+                seed=seed,
+                ray=ray,
+                show=True,
+            )
+        except NoCandidate as nothing:
+            told.answer(nothing.comparison, nothing.comparison.as_dict())
+            raise
         told.answer(found, found.as_dict())
 
 

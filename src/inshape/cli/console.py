@@ -31,6 +31,19 @@ class Console:
     as_json: bool
     stdout: TextIO
 
+    def show(self, text: object) -> None:
+        """Print something for people, in a terminal with its colours and at its width.
+
+        Args:
+            text: what to show; plain text is made of it where it goes to a file or a pipe.
+        """
+        if sys.stdout.isatty() and hasattr(text, "__rich_console__"):
+            from rich.console import Console as Terminal
+
+            Terminal(highlight=False).print(text, crop=False)
+        else:
+            print(text)
+
     def answer(self, text: object, values: Mapping[str, Any]) -> None:
         """Give the command's answer.
 
@@ -38,7 +51,7 @@ class Console:
             text: for people.
             values: the same for machines, as plain values.
         """
-        print(text)
+        self.show(text)
         if self.as_json:
             print(json.dumps(values, ensure_ascii=False), file=self.stdout, flush=True)
 

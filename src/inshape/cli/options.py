@@ -100,7 +100,11 @@ MaxSize = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Of an int8 file, estimated: 1MB.")
 ]
 MaxRam = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Of int8 activations, estimated: 256KB.")
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Of int8 activations, estimated, without an interpreter's records: 256KB.",
+    ),
 ]
 MinAccuracy = Annotated[float | None, typer.Option(metavar="SHARE", help="Of the probe: 0.8.")]
 AsJson = Annotated[
@@ -374,6 +378,26 @@ def words_of(text: str) -> tuple[str, ...]:
         ('rebuild', 'restride')
     """
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def rules_of(text: str) -> tuple[str, ...]:
+    """Read channel rules; a list of bands, which has commas itself, is one rule.
+
+    Args:
+        text: separated by semicolons, or by commas where none is a list of bands.
+
+    Returns:
+        The rules without those that are empty.
+
+    Example:
+        >>> rules_of("sum,luma"), rules_of("0,1,2,-"), rules_of("sum;0,1,2,-")
+        (('sum', 'luma'), ('0,1,2,-',), ('sum', '0,1,2,-'))
+    """
+    found: list[str] = []
+    for part in text.split(";"):
+        is_list = all(re.fullmatch(r"\s*(\d+|-)\s*", band) for band in part.split(","))
+        found += [part.strip()] if is_list else words_of(part)
+    return tuple(found)
 
 
 def limits_of(

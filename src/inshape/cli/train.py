@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import RequestError
+from ..errors import NoCandidate, RequestError
 from ..shapes import InputShape
 from . import options
 from .console import console
@@ -168,17 +168,29 @@ def train(
                 from ..runs import check_new
 
                 check_new(out)
-                found = compare(
-                    pictures,
-                    strategies=None if strategy == "auto" else [strategy],
-                    backbones=[backbone],
-                    channels=[channels],
-                    weights=options.weights_of(weights),
-                    limits=options.limits_of(*limits, None),
-                    seed=seed,
-                    show=True,
+                _refuse_with_auto(
+                    working=working,
+                    fit=fit,
+                    interpolation=interpolation,
+                    stem=stem,
+                    factor=factor,
+                    output_stride=output_stride,
                 )
-                print(found)
+                try:
+                    found = compare(
+                        pictures,
+                        strategies=None if strategy == "auto" else [strategy],
+                        backbones=[backbone],
+                        channels=[channels],
+                        weights=options.weights_of(weights),
+                        limits=options.limits_of(*limits, None),
+                        seed=seed,
+                        show=True,
+                    )
+                except NoCandidate as nothing:
+                    told.show(nothing.comparison)
+                    raise
+                told.show(found)
                 best = found.recommendation
                 assert best is not None
                 input_shape, strategy, channels = best.input_shape, best.strategy, best.channels
@@ -238,3 +250,13 @@ def train(
             f"{run.folder}: validation accuracy {validation_scores['accuracy']:.4f}",
             {"run": str(run.folder), **run.record},
         )
+
+
+def _refuse_with_auto(**options: object) -> None:
+    """Refuse what no candidate was measured with, since it would change what was chosen."""
+    for name, value in options.items():
+        if value is not None:
+            raise RequestError(
+                f"--{name.replace('_', '-')} with --input auto, which compares every strategy as "
+                "it is by itself; expected one of the two; name the input shape"
+            )

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import InshapeError, RequestError
 from ..evaluate.metrics import Score
@@ -37,11 +38,13 @@ class Candidate:
         first: the same of the first round's pictures, where there was a second round or was to be.
         latency_ms: for one picture, LiteRT float32, one thread, median.
         latencies: threads, median and 95th percentile in milliseconds.
+        timed_on: the processor, cores and versions with which it was timed.
         macs: multiply-accumulate operations for one picture.
         params: parameters.
-        size_bytes: of an int8 file, estimated as a byte per parameter.
+        size_bytes: of an int8 file, estimated: parameters, scales, biases and records.
         float32_bytes: of a float32 file, estimated as four.
-        ram_bytes: peak activation memory with int8 values, estimated.
+        ram_bytes: peak memory of int8 activations, and at least of the picture as float32 and int8
+            together, estimated; without an interpreter's own records.
         working_shape: what the network's first layer reads, after a resizing layer in front.
         seconds: what the measurements took, by part.
         finetuned: validation accuracy after fine-tuning, if it was done.
@@ -60,6 +63,7 @@ class Candidate:
     first: str = ""
     latency_ms: float | None = None
     latencies: tuple[tuple[int, float, float], ...] = ()
+    timed_on: str = ""
     macs: int | None = None
     params: int | None = None
     size_bytes: int | None = None
@@ -271,26 +275,28 @@ class Comparison:
 
     def __str__(self) -> str:
         text = io.StringIO()
-        Console(width=160, file=text, color_system=None).print(self)
+        Console(width=160, file=text, color_system=None).print(self, crop=False)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table of a terminal, what is out of the question greyed."""
-        title = f"{self.source}: {self.pictures} training pictures"
+        # As Text, since brackets in names and paths are no markup.
+        title = Text(f"{self.source}: {self.pictures} training pictures")
         table = Table(*_TITLES, title=title, title_justify="left")
         for c in self.candidates:
             style = "dim" if not c.is_contender else "bold" if c.name == self.recommended else ""
-            table.add_row(*self._cells(c), style=style)
+            table.add_row(*map(Text, self._cells(c)), style=style)
         yield table
         told = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in self.seconds.items())
         yield f"time: {told}"
         if self.recommended is not None:
-            yield self.reason
+            yield Text(self.reason)
             if self.command:
-                yield shlex.join(self.command)
+                # In one line, however long, so that it can be copied.
+                yield Text(shlex.join(self.command), no_wrap=True, overflow="ignore")
 
 
 _TITLES = (
     "backbone", "input", "strategy", "probe accuracy [95 %]", "fine-tuned", "ms, 1 thread", "MMACs",
-    "int8 MB", "int8 RAM kB", "",
+    "int8 MB", "int8 maps kB", "",
 )  # fmt: skip

@@ -23,7 +23,8 @@ def packed(paths: Iterable[str | None]) -> dict[str, bytes]:
     Returns:
         The contents of those that are files.
     """
-    return {path: Path(path).read_bytes() for path in paths if path and Path(path).is_file()}
+    named = {path: Path(path).expanduser() for path in paths if path}
+    return {path: file.read_bytes() for path, file in named.items() if file.is_file()}
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import string
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,14 +13,14 @@ import numpy as np
 
 from ..data.catalogue import Catalogue
 from ..data.sources import Source, open_source
-from ..errors import DataError, RequestError
+from ..errors import DataError, NoCandidate, OutputExists, RequestError
 from ..report import leave_report
 from ..shapes import InputShape, ShapeLike
-from ..train.front import resume, train
 from ..train.show import Show
 from ..writing import write_json
-from .choose import finalists, front_of, recommended
+from .choose import front_of, recommended
 from .comparison import Candidate, Comparison
+from .finals import Finals
 from .limits import Limits
 from .measure import Job
 from .pictures import Pictures
@@ -30,6 +33,7 @@ from .workers import workers
 
 _BACKBONE = "MobileNetV3Large-minimalistic"
 _MOST_PICTURES = 4000
+_FILE = "comparison.json"
 
 
 def compare(
@@ -71,7 +75,8 @@ def compare(
         out: a folder for what is finished and for ``report.html``; the next call with it goes on
             from there.
         finetune: how many finalists are trained to the end as well, which then decides between
-            them; the front's most accurate ones, before any others; needs ``out``.
+            them; the one that the probe would take, then the front's most accurate ones, before any
+            others; at least two, or none; needs ``out``.
         pictures: the most that are used, the same share of every class.
         latency: whether candidates are timed.
         seed: of the pictures and folds.
@@ -84,16 +89,32 @@ def compare(
         The comparison: print it, take ``as_dict()`` or ``to_pandas()``.
 
     Raises:
-        RequestError: if there are no candidates, or none meets the limits.
+        RequestError: if there are no candidates.
+        NoCandidate: if none can be measured or meets the limits; the comparison is in it, and
+            written all the same.
+        OutputExists: if ``out`` holds a ``comparison.json`` that is none.
         DataError: if the pictures cannot be used.
     """
     limits = limits or Limits()
+    if limits.latency_ms is not None and not latency:
+        raise RequestError(
+            "--max-latency with --no-latency; expected candidates to be timed where there is a "
+            "limit on it; leave one of the two out"
+        )
+    if finetune < 0 or finetune == 1:
+        raise RequestError(
+            f"--finetune {finetune}; expected two finalists or more, between which it decides, or 0"
+        )
     if finetune and out is None:
         raise RequestError("finetune without out; expected a folder for the runs; give --out")
+    if pictures < 1:
+        raise RequestError(f"--pictures {pictures}; expected 1 or more; 4000 is usual")
+    if out is not None:
+        _refuse_others(Path(out))
     begun = time.perf_counter()
     output = Show.to_stderr(show)
     catalogue = _training_pictures(source, pictures, seed)
-    folds_of(catalogue.labels, seed)  # refuses what cannot be probed
+    folds_of(catalogue.labels, seed, catalogue.contents)  # refuses what cannot be probed
     is_named = candidates is not None
     if candidates is None:
         sized = [InputShape.of(s) for s in shapes] if shapes is not None else None
@@ -120,13 +141,12 @@ def compare(
     shared = Pictures(catalogue, seed, store)
     named = None if weights is None else str(weights)
     with workers(ray, [named, *(c.backbone for c in candidates)]) as (hands, files):
-        job = Job(named, len(catalogue.class_names), seed, hands.threads, latency)
+        job = Job(named, len(catalogue.class_names), hands.threads, latency)
         halving = Halving(shared, store, limits, job, hands, files, output)
-        found = _ranked(halving.measured(candidates))
-    if finetune:
-        assert out is not None
-        found = _finetuned(found, finetune, source, weights, Path(out), seed, show, store)
-    chosen, reason = recommended(found, limits)
+        measured, cost = halving.measured(candidates)
+    finals = Finals(source, weights, Path(out or ""), store, seed, show)
+    found = _ranked(finals.held(measured, finetune, cost))
+    chosen, reason = recommended(found, limits, cost)
     seconds = {k: round(v - before.get(k, 0.0), 2) for k, v in _seconds(found).items()}
     shown = str(source) if isinstance(source, str | Path) else "the data"
     made = Comparison(
@@ -134,10 +154,12 @@ def compare(
         pictures=len(shared.catalogue),
         weights=named,
         candidates=tuple(found),
-        front=tuple(c.name for c in front_of(found)),
-        recommended=chosen.name,
+        front=tuple(c.name for c in front_of(found, cost)),
+        recommended=None if chosen is None else chosen.name,
         reason=reason,
-        command=_command(chosen, shown, weights) if isinstance(source, str | Path) else (),
+        command=_command(chosen, shown, weights)
+        if chosen is not None and isinstance(source, str | Path)
+        else (),
         seconds={
             **seconds,
             "pictures": round(shared.seconds, 2),
@@ -146,9 +168,27 @@ def compare(
         record=recorded(source, shared.catalogue, found, chosen, asked),
     )
     if out is not None:
-        write_json(Path(out) / "comparison.json", made.as_dict())
+        write_json(Path(out) / _FILE, made.as_dict())
         leave_report(Path(out), catalogue)
+    if chosen is None:
+        raise NoCandidate(reason, made)
     return made
+
+
+def _refuse_others(out: Path) -> None:
+    """Leave a file alone that only has the name of a comparison."""
+    path = out / _FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError):
+        found = None
+    if not (isinstance(found, dict) and {"candidates", "front", "recommendation"} <= found.keys()):
+        raise OutputExists(
+            f"{path} exists already and is no comparison; expected a new folder; choose another "
+            "or move it away"
+        )
 
 
 def _combined(
@@ -184,46 +224,6 @@ def _ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=rank)
 
 
-def _finetuned(
-    candidates: list[Candidate],
-    count: int,
-    source: Source,
-    weights: str | Path | None,
-    out: Path,
-    seed: int,
-    show: bool,
-    store: CandidateStore,
-) -> list[Candidate]:
-    """Train the finalists to the end, each into a run folder of its own."""
-    chosen = finalists(candidates, count)
-    found = list(candidates)
-    for c in chosen:
-        folder = out / "runs" / store.key(c)[:12]
-        if c.finetuned is None:
-            if (folder / "run.json").exists():
-                run = resume(folder, source=source, show=show)
-            else:
-                run = train(
-                    source,
-                    c.input_shape,
-                    out=folder,
-                    backbone=c.backbone,
-                    weights=weights,
-                    strategy=c.strategy,
-                    channels=c.channels,
-                    seed=seed,
-                    show=show,
-                )
-            record = run.record
-            done = c.but(
-                finetuned=record["metrics"]["validation"]["accuracy"],
-                finetuned_on=sum(record["data"]["validation"].values()),
-            )
-            store.keep(done)
-            found[found.index(c)] = done
-    return found
-
-
 def _training_pictures(source: Source, most: int, seed: int) -> Catalogue:
     found = open_source(source)
     chosen = np.flatnonzero((found.splits != "test") & (found.labels >= 0))
@@ -244,4 +244,11 @@ def _command(c: Candidate, source: str, weights: str | Path | None) -> tuple[str
     if c.channels != "auto":
         words += ["--channels", c.channels]
     words += ["--backbone", c.backbone, "--weights", "none" if weights is None else str(weights)]
-    return (*words, "--out", "runs/a")
+    return (*words, "--out", _new_run())
+
+
+def _new_run() -> str:
+    """The first of runs/a, runs/b, ... at which nothing is yet."""
+    letters = (f"runs/{letter}" for letter in string.ascii_lowercase)
+    numbers = (f"runs/a{number}" for number in itertools.count(2))
+    return next(r for r in itertools.chain(letters, numbers) if not Path(r).exists())

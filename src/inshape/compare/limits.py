@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import RequestError
@@ -17,6 +19,24 @@ _BYTES = {
     "": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
 _UNITS = {"latency_ms": _TIMES, "macs": _COUNTS, "size_bytes": _BYTES, "ram_bytes": _BYTES}
+COMPUTED = ("macs", "size_bytes", "ram_bytes")
+"""The limits on what is known as soon as a candidate is built."""
+
+TIMED = (*COMPUTED, "latency_ms")
+"""Those, and the one on what is known once it is timed."""
+
+_ALL = (*TIMED, "accuracy")
+_WORDS = {
+    "latency_ms": "latency", "macs": "number of MACs", "size_bytes": "file size",
+    "ram_bytes": "memory", "accuracy": "accuracy",
+}  # fmt: skip
+_STEPS = {
+    "latency_ms": ((1.0, "ms"),),
+    "macs": ((1e6, "MMACs"), (1e3, "kMACs"), (1.0, "MACs")),
+    "size_bytes": ((1e6, "MB"), (1e3, "kB"), (1.0, "B")),
+    "ram_bytes": ((1e6, "MB"), (1e3, "kB"), (1.0, "B")),
+}
+_MOST_DIGITS = 17
 _SHOWN = {
     "latency_ms": ("--max-latency", "5ms"),
     "macs": ("--max-macs", "30M"),
@@ -32,8 +52,8 @@ class Limits:
     Attributes:
         latency_ms: for one picture on this machine, one thread, float32 LiteRT.
         macs: multiply-accumulate operations.
-        size_bytes: of an int8 file, estimated as one byte per parameter.
-        ram_bytes: peak activation memory with int8 values.
+        size_bytes: of an int8 file, estimated.
+        ram_bytes: peak memory of int8 activations, estimated, without an interpreter's own records.
         accuracy: of the probe, in [0, 1].
     """
 
@@ -62,33 +82,33 @@ class Limits:
             raise RequestError(f"--min-accuracy {accuracy}; expected 0 to 1; write 0.8 for 80 %")
         return cls(accuracy=accuracy, **{name: _amount(name, t) for name, t in texts.items()})
 
-    def exceeded_by(self, candidate: Candidate) -> str | None:
-        """Why a candidate is over a limit, as far as it is measured.
+    def exceeded_by(self, candidate: Candidate, names: Sequence[str] = _ALL) -> str | None:
+        """Why a candidate is over a limit; what is not known of it is over any.
 
         Args:
-            candidate: whose costs are known.
+            candidate: measured as far as these limits go.
+            names: the limits that count, `COMPUTED` or `TIMED`; by default all of them.
 
         Returns:
             One reason, or ``None``.
         """
-        for field in fields(self):
-            limit = getattr(self, field.name)
+        for name in names:
+            limit = getattr(self, name)
             if limit is None:
                 continue
-            if field.name == "accuracy":
-                found = candidate.accuracy
-                if found is not None and found.value < limit:
-                    return f"accuracy {found.value:.3f} is under {limit:g}"
-                continue
-            value = getattr(candidate, field.name)
-            if value is not None and value > limit:
-                return f"{amount(field.name, value)} is over {amount(field.name, limit)}"
+            value = getattr(candidate, name)
+            if value is None:
+                return f"its {_WORDS[name]} is not known, and there is a limit"
+            if name == "accuracy" and value.value < limit:
+                return f"accuracy {value.value:.3f} is under {limit:g}"
+            if name != "accuracy" and value > limit:
+                return _over(name, value, limit)
         return None
 
     @property
     def is_any(self) -> bool:
         """Whether there is a limit at all."""
-        return any(getattr(self, field.name) is not None for field in fields(self))
+        return any(getattr(self, name) is not None for name in _ALL)
 
 
 def _amount(name: str, text: str | float | None) -> float | None:
@@ -107,19 +127,31 @@ def _amount(name: str, text: str | float | None) -> float | None:
         ) from None
 
 
-def amount(name: str, value: float) -> str:
+def amount(name: str, value: float, digits: int = 3) -> str:
     """An amount with its unit.
 
     Args:
         name: a field of `Limits`.
         value: in the field's unit.
+        digits: that count, zeros in front left out.
 
     Example:
         >>> amount("latency_ms", 1.234), amount("macs", 41e6), amount("ram_bytes", 262_144)
-        ('1.23 ms', '41.0 MMACs', '0.26 MB')
+        ('1.23 ms', '41.0 MMACs', '262 kB')
+        >>> amount("latency_ms", 0.53), amount("size_bytes", 12), amount("macs", 20_456, 4)
+        ('0.530 ms', '12 B', '20.46 kMACs')
     """
-    if name == "latency_ms":
-        return f"{value:.2f} ms"
-    if name == "macs":
-        return f"{value / 1e6:.1f} MMACs"
-    return f"{value / 1e6:.2f} MB"
+    scale, unit = next((s for s in _STEPS[name] if value >= s[0]), _STEPS[name][-1])
+    scaled = value / scale
+    whole = 1 + math.floor(math.log10(scaled)) if scaled else 1
+    places = max(0, digits - whole) if scale > 1 or unit == "ms" else 0
+    return f"{scaled:.{places}f} {unit}"
+
+
+def _over(name: str, value: float, limit: float) -> str:
+    """Say so with as many digits as it takes to see the difference."""
+    for digits in range(3, _MOST_DIGITS):
+        told, most = amount(name, value, digits), amount(name, limit, digits)
+        if told != most:
+            return f"{told} is over {most}"
+    return f"{value} is over {limit}"

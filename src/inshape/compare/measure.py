@@ -32,10 +32,12 @@ from ..graph.read import read
 from ..heads import Head
 from ..shapes import InputShape
 from ..train.neck import build_for
+from ..weights.channels import parse_rule
 from ..weights.native import sources_kept
 from .comparison import Candidate, reason_of
+from .estimate import int8_file_bytes, int8_ram_bytes
 from .files import Files, Place, unpacked
-from .probe import accuracy_of, folds_of, probed
+from .probe import accuracy_of, probed
 
 _BATCH = 256
 _CALL = 8
@@ -50,14 +52,12 @@ class Job:
     Attributes:
         weights: as in `inshape.adapt`.
         classes: of the pictures.
-        seed: of the folds.
         threads: that a candidate's measurement may use; ``None`` for one per core.
         latency: whether candidates are timed.
     """
 
     weights: str | None
     classes: int
-    seed: int
     threads: int | None
     latency: bool
 
@@ -101,14 +101,15 @@ def built(candidate: Candidate, job: Job, files: Files) -> tuple[Candidate, Made
     with noted.part("build"):
         model, plan_made = _model(candidate, job, files)
         shape = _static(InputShape.of(candidate.input_shape), plan_made)
-        told = geometry(read(model), shape)
+        spec = read(model)
+        told = geometry(spec, shape)
         params = model.count_params()
         noted.change(
             macs=told.macs,
             params=params,
-            size_bytes=params,
+            size_bytes=int8_file_bytes(spec, shape),
             float32_bytes=4 * params,
-            ram_bytes=told.peak_int8_bytes,
+            ram_bytes=int8_ram_bytes(spec, shape),
             working_shape=str(plan_made.geometry.working_shape),
         )
         made = _files(model, shape, job)
@@ -120,7 +121,7 @@ def measured(
     made: Made | None,
     pictures: NDArray[Any],
     labels: NDArray[np.integer[Any]],
-    count: int,
+    folds: list[NDArray[np.intp]],
     job: Job,
     files: Files,
 ) -> tuple[Candidate, Made | None]:
@@ -130,8 +131,8 @@ def measured(
         candidate: with its costs.
         made: from `built` or from an earlier round on fewer of these pictures.
         pictures: ``(pictures, height, width, channels)`` in [0, 255].
-        labels: their classes.
-        count: how many of them, from the first on.
+        labels: the classes of as many of them as are to be probed, from the first on.
+        folds: held-out rows of these.
         job: what is the same for all.
         files: that it may need.
 
@@ -140,7 +141,7 @@ def measured(
     """
     noted = _Notes(candidate)
     with noted.part("features"):
-        shape = InputShape(*pictures.shape[1:])
+        count, shape = len(labels), InputShape(*pictures.shape[1:])
         made = made or Made(shape)
         done = 0 if made.rows is None else len(made.rows)
         run, made = _runner(candidate, made, job, files)
@@ -154,8 +155,7 @@ def measured(
         with noted.part("probe"):
             assert made is not None
             assert made.rows is not None
-            own = labels[:count]
-            right = probed(made.rows, own, folds_of(own, job.seed), threads=job.cores)
+            right = probed(made.rows, labels, folds, threads=job.cores)
             noted.change(
                 accuracy=accuracy_of(right),
                 pictures=len(right),
@@ -186,11 +186,12 @@ def _model(candidate: Candidate, job: Job, files: Files) -> tuple[keras.Model, B
 
 def _plan(candidate: Candidate, place: Place) -> BackbonePlan:
     strategy: Any = candidate.strategy  # the plan refuses what is none
+    rule: Any = parse_rule(candidate.channels)
     return plan(
         place(candidate.backbone) or candidate.backbone,
         candidate.input_shape,
         strategy=strategy,
-        channels=_channels(candidate.channels),
+        channels=rule,
     )
 
 
@@ -282,10 +283,3 @@ def plan_of(candidate: Candidate) -> BackbonePlan:
     """
     with unpacked({}) as place:
         return _plan(candidate, place)
-
-
-def _channels(text: str) -> Any:
-    """A channel rule, or a list of pretrained channels such as ``0,1,2,-``."""
-    if "," not in text:
-        return text
-    return [None if part.strip() == "-" else int(part) for part in text.split(",")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from ..data.batches import Batches
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
+from ..errors import DataError
 from ..shapes import InputShape
+from .probe import folds_of
 from .store import CandidateStore, without
 
 _FIRST_ROUND = 800
@@ -54,17 +57,35 @@ class Pictures:
         """How many classes there are."""
         return len(self.catalogue.class_names)
 
-    def find_readable(self, shape: InputShape) -> None:
+    def folds(self, count: int) -> list[NDArray[np.intp]]:
+        """Held-out rows of the folds of the first pictures, copies of a picture in one of them.
+
+        Args:
+            count: how many pictures, in the rounds' order.
+        """
+        rows = self._order[:count]
+        return folds_of(self.catalogue.labels[rows], self._seed, self.catalogue.contents[rows])
+
+    def find_readable(self, shapes: Sequence[InputShape]) -> None:
         """Leave out what cannot be read, unless an earlier call knew.
 
         Args:
-            shape: at which they are decoded to find out; the smallest does.
+            shapes: at the first of these that fits the pictures they are decoded to find out.
 
         Raises:
-            DataError: if more than 5 % or a whole class cannot be read.
+            DataError: if more than 5 % or a whole class cannot be read, or no shape fits.
         """
-        if self._known is None:
-            self.at(shape)
+        problem: DataError | None = None
+        for shape in shapes if self._known is None else ():
+            try:
+                self.at(shape)
+                break
+            except DataError as error:
+                problem = problem or error
+        else:
+            if problem is not None:
+                raise problem
+        self.folds(len(self.catalogue))  # refuses what is left too small
 
     def at(self, shape: InputShape) -> NDArray[Any]:
         """All pictures at a static shape.

@@ -28,31 +28,51 @@ _ITERATIONS = 150
 _RESAMPLES = 2000
 
 
-def folds_of(labels: NDArray[np.integer[Any]], seed: int) -> list[NDArray[np.intp]]:
-    """Held-out rows of each fold, stratified, the same for the same labels and seed.
+def folds_of(
+    labels: NDArray[np.integer[Any]], seed: int, contents: NDArray[Any] | None = None
+) -> list[NDArray[np.intp]]:
+    """Held-out rows of each fold, stratified, the same for the same pictures and seed.
+
+    Copies of a picture stand in one fold, or the classifier would be asked what it was told.
 
     Args:
         labels: class numbers.
         seed: of the shuffling.
+        contents: a hash of each picture; by default no two are the same.
 
     Returns:
         Row numbers of five folds, or of as many as the largest class has pictures. A class of
         fewer stands in some of them.
 
     Raises:
-        DataError: if a class has fewer than two pictures.
+        DataError: if a class has fewer than two different pictures.
+
+    Example:
+        >>> labels, contents = np.array([0, 0, 0, 0, 1, 1]), np.array([*"ababcd"], "S1")
+        >>> sorted(rows.tolist() for rows in folds_of(labels, 0, contents))
+        [[0, 2, 5], [1, 3, 4]]
     """
-    counts = np.unique(labels, return_counts=True)[1]
-    if len(counts) < 2 or counts.min() < 2:
+    names = [*range(len(labels))] if contents is None else [c.tobytes() for c in contents]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    group = np.array([numbers[name] for name in names], np.intp)
+    classes = np.unique(labels)
+    pictures = [int((labels == label).sum()) for label in classes]
+    different = [len(np.unique(group[labels == label])) for label in classes]
+    fewest = min(different, default=0)
+    if len(classes) < 2 or fewest < 2:
+        held = pictures[different.index(fewest)] if pictures else 0
+        copies = ", all of them copies of one" if held > fewest else ""
         raise DataError(
-            f"a class with {counts.min() if len(counts) else 0} pictures, of {len(counts)} "
-            "classes; expected two classes or more with at least two pictures each; add pictures "
-            "or leave the class out"
+            f"a class with {held} pictures{copies}, of {len(classes)} classes; expected two "
+            "classes or more with at least two different pictures each; add pictures or leave the "
+            "class out"
         )
-    splitter = StratifiedKFold(min(FOLDS, int(counts.max())), shuffle=True, random_state=seed)
+    firsts = np.unique(group, return_index=True)[1]
+    splitter = StratifiedKFold(min(FOLDS, max(different)), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer pictures than folds
-        return [held for _, held in splitter.split(np.zeros(len(labels)), labels)]
+        held_out = [held for _, held in splitter.split(firsts, labels[firsts])]
+    return [np.flatnonzero(np.isin(group, held)) for held in held_out]
 
 
 def probed(

@@ -22,7 +22,7 @@ def recorded(
     source: Source,
     catalogue: Catalogue,
     candidates: Sequence[Candidate],
-    chosen: Candidate,
+    chosen: Candidate | None,
     request: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The record of a comparison.
@@ -31,7 +31,7 @@ def recorded(
         source: the pictures as they were named.
         catalogue: those that were used.
         candidates: all of them, measured.
-        chosen: the one to take.
+        chosen: the one to take, if there is one.
         request: what was asked for, by the names of `inshape.compare`; shapes are written out.
 
     Returns:
@@ -47,7 +47,7 @@ def recorded(
             "examples": examples_of(catalogue),
         },
         "versions": versions(),
-        "plan": plan_of(chosen).as_dict(),
+        "plan": None if chosen is None else plan_of(chosen).as_dict(),
         "fronts": fronts_of(candidates),
     }
 
@@ -76,7 +76,9 @@ def command_of(source: Source, request: Mapping[str, Any]) -> tuple[str, ...] | 
     words = ["inshape", "compare", str(source)]
     for name in ("shapes", "strategies", "backbones", "channels"):
         if request[name] is not None:
-            words += [f"--{name}", ",".join(request[name])]
+            # A channel rule may hold commas itself.
+            between = ";" if any("," in word for word in request[name]) else ","
+            words += [f"--{name}", between.join(request[name])]
     words += ["--weights", "none" if request["weights"] is None else str(request["weights"])]
     words += ["--seed", str(request["seed"]), "--pictures", str(request["pictures"])]
     limits: Limits = request["limits"]

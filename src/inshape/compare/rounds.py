@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import InshapeError
+from ..errors import DataError, InshapeError
 from ..export.latency import latencies
 from ..shapes import InputShape
 from ..train.show import Show
 from ..weights.native import sources_kept
-from .choose import answers_of, cost_of
+from .choose import answers_of, cost_of, shared_cost
 from .comparison import Candidate
-from .limits import Limits
+from .limits import COMPUTED, TIMED, Limits
 from .measure import Job, Made, built, measured, shape_of
 from .pictures import Pictures
-from .probe import LEVEL, folds_of, is_worse
+from .probe import LEVEL, is_worse
 from .store import CandidateStore
 from .workers import Workers
 
@@ -57,7 +57,7 @@ class Halving:
     output: Show
     _shared: dict[InputShape, Any] = field(default_factory=dict[InputShape, Any])
 
-    def measured(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def measured(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
         """Measure candidates as far as they are worth it.
 
         Args:
@@ -65,27 +65,28 @@ class Halving:
 
         Returns:
             The same, each with its results, with the reason for which it was dropped, or with its
-            error.
+            error; and the cost by which they are compared, a field of `Candidate`.
         """
         trials = [_Trial(self.store.known(c) or c) for c in candidates]
-        self._cost(trials)
-        self._keep_to_the_limits(trials, costs_only=True)
+        self._build([t for t in trials if t.candidate.macs is None])
+        self._keep_to_the_limits(trials, COMPUTED)
         if self.job.latency:
-            self._time([t for t in trials if t.goes_on and t.candidate.latency_ms is None])
-            self._keep_to_the_limits(trials, costs_only=True)
+            self._time([t for t in trials if t.goes_on])
+        self._keep_to_the_limits(trials, TIMED)
+        cost = shared_cost([t.candidate for t in trials])
         shapes = self._shapes([t for t in trials if t.goes_on])
         if shapes:
-            self.pictures.find_readable(min(shapes.values(), key=lambda s: s.hw))
-            folds_of(self.pictures.labels, self.job.seed)  # refuses what is left too small
+            self.pictures.find_readable(sorted(shapes.values(), key=lambda s: s.hw))
             self._probe(trials, shapes, self.pictures.first)
             if self.pictures.first < len(self.pictures.catalogue):
-                self._drop_the_worse(trials)
+                self._drop_the_worse(trials, cost)
                 self._probe(trials, shapes, len(self.pictures.catalogue))
         self._keep_to_the_limits(trials)
-        return [trial.candidate for trial in trials]
+        return [trial.candidate for trial in trials], cost
 
-    def _cost(self, trials: Sequence[_Trial]) -> None:
-        todo = [t for t in trials if self._needs_building(t.candidate)]
+    def _build(self, todo: Sequence[_Trial]) -> None:
+        if not todo:
+            return
         calls = ((trial.candidate, self.job, self.files) for trial in todo)
         with sources_kept(), self.output.bar("costs") as told:
             for done, (number, candidate, state) in enumerate(self.workers.run(built, calls), 1):
@@ -93,13 +94,16 @@ class Halving:
                 self.store.keep(candidate)
                 told(done, len(todo))
 
-    def _needs_building(self, c: Candidate) -> bool:
-        untimed = self.job.latency and c.latency_ms is None
-        over = self.limits.exceeded_by(c.but(accuracy=None))
-        return c.macs is None or (untimed and over is None)
-
     def _time(self, trials: Sequence[_Trial]) -> None:
-        """Time candidates in this machine, all of them together, while no worker measures."""
+        """Time candidates in this machine, all or none of them, while no worker measures.
+
+        Times that were measured together can be compared, whatever else the machine did; those of
+        an earlier call may have met another load.
+        """
+        if all(t.candidate.latency_ms is not None for t in trials):
+            return
+        self._build([t for t in trials if t.state is None])
+        trials = [t for t in trials if t.goes_on]
         begun = time.perf_counter()
         files: dict[int, tuple[bytes, tuple[int, ...]]] = {}
         for number, trial in enumerate(trials):
@@ -115,15 +119,15 @@ class Halving:
             trial.candidate = trial.candidate.but(
                 latency_ms=found[0][1],
                 latencies=found,
+                timed_on=self.store.machine,
                 seconds={**trial.candidate.seconds, "latency": round(taken, 3)},
             )
             self.store.keep(trial.candidate)
 
-    def _keep_to_the_limits(self, trials: Sequence[_Trial], *, costs_only: bool = False) -> None:
+    def _keep_to_the_limits(self, trials: Sequence[_Trial], *names: Sequence[str]) -> None:
         for trial in trials:
             if trial.goes_on:
-                known = trial.candidate.but(accuracy=None) if costs_only else trial.candidate
-                over = self.limits.exceeded_by(known)
+                over = self.limits.exceeded_by(trial.candidate, *names)
                 trial.candidate = trial.candidate.but(dropped=over)
                 if over is not None:
                     trial.state = None
@@ -142,28 +146,36 @@ class Halving:
         """Probe whatever goes on, on so many pictures, unless that is known."""
         todo = [t for t in trials if t.goes_on and t.candidate.pictures < count]
         share = self.workers.share
-        labels, job, files = share(self.pictures.labels), self.job, self.files
+        labels, folds = share(self.pictures.labels[:count]), share(self.pictures.folds(count))
+        begun: list[_Trial] = []
 
-        def pixels(trial: _Trial) -> Any:
-            shape = shapes[trial.candidate.name]
-            if shape not in self._shared:
-                self._shared[shape] = share(self.pictures.at(shape))
-            return self._shared[shape]
+        def calls() -> Generator[tuple[Any, ...]]:
+            for t in todo:
+                shape = shapes[t.candidate.name]
+                try:
+                    if shape not in self._shared:
+                        self._shared[shape] = share(self.pictures.at(shape))
+                except DataError as error:  # pictures that have other bands than this shape
+                    t.candidate, t.state = t.candidate.but(error=str(error)), None
+                    continue
+                begun.append(t)
+                pixels = self._shared[shape]
+                yield t.candidate, t.state, pixels, labels, folds, self.job, self.files
 
         # One size after the other, so that the first candidates begin before all is decoded.
         todo.sort(key=lambda t: shapes[t.candidate.name].hw)
-        calls = ((t.candidate, t.state, pixels(t), labels, count, job, files) for t in todo)
         with self.output.bar(f"probe on {count} pictures") as told:
-            for done, (number, candidate, state) in enumerate(self.workers.run(measured, calls), 1):
+            results = self.workers.run(measured, calls())
+            for done, (number, candidate, state) in enumerate(results, 1):
                 is_first = count < len(self.pictures.catalogue)
                 if is_first and candidate.error is None:
                     candidate = candidate.but(first=candidate.right)
-                todo[number].candidate, todo[number].state = candidate, state
+                begun[number].candidate, begun[number].state = candidate, state
                 self.store.keep(candidate)
                 told(done, len(todo))
 
-    def _drop_the_worse(self, trials: Sequence[_Trial]) -> None:
-        """Drop what is significantly worse than another that takes no longer.
+    def _drop_the_worse(self, trials: Sequence[_Trial], cost: str) -> None:
+        """Drop what is significantly worse than another that costs no more.
 
         Every candidate has as many chances to be dropped wrongly as it has rivals; each comparison
         is held to the level divided by their number (Bonferroni), so that the best one survives
@@ -171,16 +183,17 @@ class Halving:
         """
         probed = [t for t in trials if t.goes_on and t.candidate.first]
         level = LEVEL / max(1, len(probed) - 1)
+        cheaper = "no faster" if cost == "latency_ms" else "with no fewer MACs"
         reasons: dict[int, str] = {}
         for number, trial in enumerate(probed):
             own = trial.candidate
             for other in probed:
                 rival = other.candidate
-                if other is trial or cost_of(rival)[0] > cost_of(own)[0]:
+                if other is trial or cost_of(rival, cost)[0] > cost_of(own, cost)[0]:
                     continue
                 if is_worse(answers_of(own.first), answers_of(rival.first), level=level):
                     reasons[number] = (
-                        f"worse than {rival.name} on {len(own.first)} pictures, and no faster"
+                        f"worse than {rival.name} on {len(own.first)} pictures, and {cheaper}"
                     )
                     break
         for number, reason in reasons.items():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import numpy as np
-from PIL import Image
 
 from ..backbones import find
 from ..data.catalogue import Catalogue
+from ..data.decode import stored_shape
 from ..errors import DataError, UnknownName
 from ..shapes import InputShape
 from ..strategies.auto import SMALL
@@ -81,12 +82,8 @@ def _typical(catalogue: Catalogue) -> tuple[float, float, int]:
             array = np.asarray(pixels[int(catalogue.rows[index])])
             sizes.append((*array.shape[:2], array.shape[2] if array.ndim == 3 else 1))
             continue
-        try:
-            with Image.open(path) as image:
-                grey = image.mode[:1] in ("1", "L", "I", "F")
-                sizes.append((image.height, image.width, 1 if grey else 3))
-        except OSError:
-            continue
+        with suppress(DataError):  # what cannot be read is left out later
+            sizes.append(stored_shape(path))
     if not sizes:
         raise DataError(
             "no picture's size can be read; expected at least one; name the shapes, such as 96x96x3"

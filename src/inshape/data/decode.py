@@ -144,6 +144,66 @@ def decode(path: str | os.PathLike[str], preparation: Preparation | None = None)
         ) from problem
 
 
+def stored_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """The size of a picture as `decode` gives it, upright, and its channels, without its pixels.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Height, width and channels; transparency is none.
+
+    Raises:
+        UnreadablePicture: if the file holds no picture.
+        DataError: if it does but cannot be used, naming the file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "turned.jpg"
+        ...     exif = Image.Exif()
+        ...     exif[0x0112] = 6
+        ...     Image.new("L", (40, 30)).save(path, exif=exif)
+        ...     stored_shape(path)
+        (40, 30, 1)
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() == ".npy":
+            return _size(_from_npy(path, mapped=True))
+        if path.suffix.lower() in (".tif", ".tiff"):
+            return _size(_from_tiff(path, None, pixels=False))
+        return _pillow_shape(path)
+    except DataError:
+        raise
+    except _DAMAGE as problem:
+        raise UnreadablePicture(
+            f"{path}: {problem}; expected a whole picture; restore or remove the file"
+        ) from problem
+
+
+def _size(picture: Picture) -> tuple[int, int, int]:
+    height, width, bands = picture.array.shape
+    return height, width, bands - picture.bands.endswith("+alpha")
+
+
+def _pillow_shape(path: Path) -> tuple[int, int, int]:
+    with Image.open(path) as image:
+        height, width = image.height, image.width
+        grey = image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16")
+        if _orientation_of(image) >= 5:
+            height, width = width, height
+    return height, width, 1 if grey else 3
+
+
+def _orientation_of(image: Image.Image) -> int:
+    # Damage in the metadata is no reason to lose the picture.
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except (*_DAMAGE, Warning):
+        return 1
+
+
 def _decoded(path: Path, preparation: Preparation | None) -> Picture:
     if path.stat().st_size == 0:
         raise UnreadablePicture(
@@ -157,8 +217,8 @@ def _decoded(path: Path, preparation: Preparation | None) -> Picture:
     return _from_pillow(path, preparation)
 
 
-def _from_npy(path: Path) -> Picture:
-    array = np.load(path, allow_pickle=False)
+def _from_npy(path: Path, *, mapped: bool = False) -> Picture:
+    array = np.load(path, allow_pickle=False, mmap_mode="r" if mapped else None)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or 0 in array.shape:
@@ -172,11 +232,7 @@ def _from_npy(path: Path) -> Picture:
 def _from_pillow(path: Path, preparation: Preparation | None) -> Picture:
     with Image.open(path) as image:
         stored = _raw_modes(image)  # gone once the pixels are there, which a PNG's EXIF may cause
-        # Damage in the metadata is no reason to lose the picture.
-        try:
-            orientation = int(image.getexif().get(_ORIENTATION, 1))
-        except (*_DAMAGE, Warning):
-            orientation = 1
+        orientation = _orientation_of(image)
         if preparation is not None:
             if image.format == "JPEG":
                 _draft(image, preparation, sideways=orientation >= 5)
@@ -234,7 +290,7 @@ def _plain(image: Image.Image) -> Image.Image:
     return image.convert("RGBA" if image.mode in ("RGBa", "La") else "RGB")
 
 
-def _from_tiff(path: Path, preparation: Preparation | None) -> Picture:
+def _from_tiff(path: Path, preparation: Preparation | None, *, pixels: bool = True) -> Picture:
     try:
         with tifffile.TiffFile(path) as file:
             page: Any = file.pages[0]
@@ -243,7 +299,9 @@ def _from_tiff(path: Path, preparation: Preparation | None) -> Picture:
                 return _from_pillow(path, preparation)
             stack: Any = file.series[0]
             source = stack if _is_one_picture(stack, preparation) else page
-            array, axes = np.asarray(source.asarray()), str(source.axes)
+            # Without its pixels a picture is zeros that take no memory.
+            blank = np.broadcast_to(np.uint8(0), source.shape)
+            array, axes = np.asarray(source.asarray()) if pixels else blank, str(source.axes)
             alpha = tuple(getattr(extra, "name", "") for extra in page.extrasamples)
             tag = page.tags.get(_ORIENTATION)
             orientation = 1 if tag is None else int(tag.value)
@@ -257,7 +315,8 @@ def _from_tiff(path: Path, preparation: Preparation | None) -> Picture:
     if orientation in _FLIPS:
         array = _turned(array, orientation)
     bands = _tiff_bands(array.shape[-1], photometric, alpha)
-    return Picture(np.ascontiguousarray(array), bands, premultiplied=alpha == ("ASSOCALPHA",))
+    array = np.ascontiguousarray(array) if pixels else array
+    return Picture(array, bands, premultiplied=alpha == ("ASSOCALPHA",))
 
 
 def _is_one_picture(stack: Any, preparation: Preparation | None) -> bool:
