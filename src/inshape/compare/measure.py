@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..adapt import BackbonePlan, plan
 from ..export.convert import litert_file
-from ..features.cut import head_cut, section
+from ..features.cut import head_cut, section, stage_ends
 from ..features.forward import (
     TOLERANCE,
     LiteRunner,
@@ -42,6 +42,7 @@ from .probe import accuracy_of, probed
 _BATCH = 256
 _CALL = 8
 _CHECKED = 4
+_STAGES = 2
 _LOGITS = "head_logits"
 
 
@@ -218,7 +219,8 @@ def _files(model: keras.Model, shape: InputShape, job: Job) -> Made:
 
 def _checked(model: keras.Model, shape: InputShape) -> bytes | None:
     """A LiteRT file of features and classes, if it agrees with Keras."""
-    both = keras.Model(model.inputs[0], [_features(model, shape).outputs[0], model.outputs[0]])
+    features = _features(model, shape)
+    both = keras.Model(model.inputs[0], [features.outputs[0], model.outputs[0]])
     size = tuple(int(n or 0) for n in shape.as_tuple())
     sample = np.random.default_rng(0).uniform(0, 255, (_CHECKED, *size)).astype(np.float32)
     try:
@@ -226,15 +228,28 @@ def _checked(model: keras.Model, shape: InputShape) -> bytes | None:
         got = LiteRunner(content, size, Setting(batch=_CHECKED))(sample)
     except Exception:  # the converter and the interpreter raise what they like; Keras runs it then
         return None
-    expected = by_keras(_features(model, shape), sample)
+    expected = by_keras(features, sample)
     alike = got.shape == expected.shape and relative_difference(got, expected) <= TOLERANCE
     return content if alike else None
 
 
 def _features(model: keras.Model, shape: InputShape) -> keras.Model:
+    """The network up to what is probed: the means of the maps that its last two stages end in.
+
+    What comes after them is the part of a network that fine-tuning changes most, and that knows the
+    pretrained size of objects best. A classifier on the last features alone therefore favours
+    candidates that enlarge small pictures, which fine-tuning does not (benchmarks.probe_fidelity).
+    """
     logits = keras.Model(model.inputs[0], model.get_layer(_LOGITS).output)
     height, width = shape.hw
-    return section(logits, None, head_cut(logits, (height or 0, width or 0)))
+    size_hw = (height or 0, width or 0)
+    ends = stage_ends(logits, size_hw, _STAGES)
+    if not ends:
+        return section(logits, None, head_cut(logits, size_hw))
+    maps = [section(logits, None, cut).outputs[0] for cut in ends]
+    means = [keras.layers.GlobalAveragePooling2D()(x) for x in maps]
+    joined = keras.layers.Concatenate()(means) if len(means) > 1 else means[0]
+    return keras.Model(logits.inputs[0], joined)
 
 
 def _runner(candidate: Candidate, made: Made, job: Job, files: Files) -> tuple[Any, Made]:

@@ -15,7 +15,7 @@ from ..runs import versions
 from ..writing import write_json
 from .comparison import Candidate
 
-_FORMAT = 3
+_FORMAT = 4
 _PROBED_BY = ("inshape", "keras")
 _TIMED_BY = (*_PROBED_BY, "tensorflow", "tensorflow-cpu", "ai-edge-litert")
 

@@ -163,6 +163,24 @@ def unfrozen_from(model: keras.Model, unfreeze: Unfreeze, size_hw: tuple[int, in
     raise UnknownName("part to unfreeze", unfreeze, ("none", "last", "all", *names))
 
 
+def stage_ends(model: keras.Model, size_hw: tuple[int, int], count: int) -> tuple[Cut, ...]:
+    """Where the backbone's last stages end: one narrow map each.
+
+    Args:
+        model: a model with a head.
+        size_hw: height and width in pixels.
+        count: how many stages, from the last.
+
+    Returns:
+        The cuts from the first to the last; fewer where there are fewer stages, none where the
+        backbone has no map larger than 1x1.
+    """
+    end = head_cut(model, size_hw)
+    maps = [c for c in cuts(model, size_hw) if c.map_hw is not None and c.position <= end.position]
+    ends = [_narrow(maps, last) for last in _ends(maps)[-count:]]
+    return tuple(c for c in ends if c.position)
+
+
 def _tensor_at(graph: Any, name: str, cut: Cut) -> Any:
     if cut.position == 0:
         return graph.inputs[0]
@@ -177,16 +195,23 @@ def _tensor_at(graph: Any, name: str, cut: Cut) -> Any:
 
 def _before_stages(maps: list[Cut], count: int) -> Cut:
     """The best cut before the last so many resolutions."""
+    ends = _ends(maps)
+    return _narrow(maps, ends[-count - 1]) if count < len(ends) else maps[0]
+
+
+def _ends(maps: list[Cut]) -> list[Cut]:
+    """The last map of every resolution."""
     changes = [earlier for earlier, later in pairwise(maps) if not _alike(earlier, later)]
     # The head may pool to a 1x1 map, which is no stage of the backbone's.
-    changes = [c for c in changes if c.map_hw != (1, 1)]
-    if maps[-1].map_hw == (1, 1) and changes:
-        changes = changes[:-1]
-    if count > len(changes):
-        return maps[0]
-    last = changes[-count]
-    # A block often widens its input just before it strides; its narrow input holds the same in a
-    # fraction of the bytes, at the cost of one more convolution in the tail.
+    return [c for c in (*changes, maps[-1]) if c.map_hw != (1, 1)]
+
+
+def _narrow(maps: list[Cut], last: Cut) -> Cut:
+    """The narrowest cut near the end of a stage.
+
+    A block often widens its input just before it strides; its narrow input holds the same in a
+    fraction of the bytes, at the cost of one more convolution in the tail.
+    """
     near = [
         c
         for c in maps
