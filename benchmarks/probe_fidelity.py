@@ -61,7 +61,8 @@ seed and recipe, once for each number of epochs; what it reached is the mean of 
 The probe reads the means of the maps with which the last two stages end. Until this table had two \
 trainings it read the last features alone, and ranked 96x96x3 and 64x64x3 by `restride` and \
 `resize` too high: that set of maps was chosen on this very table, among a dozen, so that its tau \
-is a little too good; every set of two or more maps in the middle did better than the last features.
+is a little too good. Every set tried that held the last stage's map and not the last features did \
+better than these; one without the last stage's map did far worse.
 
 ## Probed
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import NoCandidate
-from . import options
+from . import device_limits, options
 from .console import console
 
 
@@ -37,11 +37,11 @@ def compare(
         ),
     ] = "auto",
     weights: options.Weights = "imagenet",
-    max_latency: options.MaxLatency = None,
-    max_macs: options.MaxMacs = None,
-    max_size: options.MaxSize = None,
-    max_ram: options.MaxRam = None,
-    min_accuracy: options.MinAccuracy = None,
+    max_latency: device_limits.MaxLatency = None,
+    max_macs: device_limits.MaxMacs = None,
+    max_size: device_limits.MaxSize = None,
+    max_ram: device_limits.MaxRam = None,
+    min_accuracy: device_limits.MinAccuracy = None,
     finetune: Annotated[
         int,
         typer.Option(metavar="N", help="Train so many of the best, 2 or more; needs --out."),
@@ -80,7 +80,9 @@ def compare(
                 backbones=options.words_of(backbones),
                 channels=options.rules_of(channels),
                 weights=options.weights_of(weights),
-                limits=options.limits_of(max_latency, max_macs, max_size, max_ram, min_accuracy),
+                limits=device_limits.limits_of(
+                    max_latency, max_macs, max_size, max_ram, min_accuracy
+                ),
                 out=out,
                 finetune=finetune,
                 pictures=most,

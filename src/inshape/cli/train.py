@@ -9,7 +9,7 @@ import typer
 
 from ..errors import NoCandidate, RequestError
 from ..shapes import InputShape
-from . import options
+from . import device_limits, options
 from .console import console
 
 
@@ -105,10 +105,10 @@ def train(
         str | None,
         typer.Option(metavar="URI", help="Keep the run in this MLflow server or store too."),
     ] = None,
-    max_latency: options.MaxLatency = None,
-    max_macs: options.MaxMacs = None,
-    max_size: options.MaxSize = None,
-    max_ram: options.MaxRam = None,
+    max_latency: device_limits.MaxLatency = None,
+    max_macs: device_limits.MaxMacs = None,
+    max_size: device_limits.MaxSize = None,
+    max_ram: device_limits.MaxRam = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option(
@@ -183,7 +183,7 @@ def train(
                         backbones=[backbone],
                         channels=[channels],
                         weights=options.weights_of(weights),
-                        limits=options.limits_of(*limits, None),
+                        limits=device_limits.limits_of(*limits, None),
                         seed=seed,
                         show=True,
                     )

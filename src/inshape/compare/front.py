@@ -169,7 +169,7 @@ def compare(
     )
     if out is not None:
         write_json(Path(out) / _FILE, made.as_dict())
-        leave_report(Path(out), catalogue)
+        leave_report(Path(out), catalogue, kind="comparison")
     if chosen is None:
         raise NoCandidate(reason, made)
     return made
