@@ -37,8 +37,7 @@ def main() -> None:
     run = Run.open(options.run)
     model = run.load_model()
     seen = pictures_of(run, options.folder, 1000, options.calibration)
-    stored, labels = seen.compared.load_array()
-    pictures = np.asarray(stored, np.float32)
+    pictures, labels = np.concatenate(list(seen.blocks())), seen.labels
     reference = model.predict(pictures, batch_size=32, verbose=0)
     shown = run.record["request"]
     print(f"{shown['backbone']} at {shown['shape']}, {len(pictures)} pictures")

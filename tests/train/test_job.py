@@ -132,11 +132,11 @@ def test_cached_features_of_the_head_are_the_networks_own(tmp_path):
         )
         found, held = Features(job).head_rows()
         whole = section(job.logits_model, None, job.head_cut)
-        pictures = job.batches.load_array("train")[0].astype("float32")
-        expected = [np.asarray(whole(p)) for p in (pictures, pictures[:, :, ::-1])]
-        expected.append(
-            np.asarray(whole(job.batches.load_array("validation")[0].astype("float32")))
+        pictures, others = (
+            next(job.batches.iterate(split, 1000))[0].astype("float32")
+            for split in ("train", "validation")
         )
+        expected = [np.asarray(whole(p)) for p in (pictures, pictures[:, :, ::-1], others)]
         for got, want in zip((*found, held), expected, strict=True):
             assert got.dtype == np.float32
             assert len(got) == len(want) > 1
