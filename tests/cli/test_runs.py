@@ -16,17 +16,26 @@ SMALL = ("--backbone", "MobileNetV3Small-minimalistic", "--weights", "none")
 QUICK = ("--epochs", 1, "--views", 1, "--augment", "none", "--unfreeze", "last")
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
+def drawn(folder, seed):
     """Two classes that differ in brightness, not square, of odd sizes."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     for label, level in (("dark", 40), ("light", 200)):
         (folder / label).mkdir()
         for i in range(12):
             pixels = np.clip(rng.normal(level, 25, (51 + i, 67, 3)), 0, 255).astype("uint8")
             Image.fromarray(pixels).save(folder / label / f"{i:02}.jpg")
     return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return drawn(tmp_path_factory.mktemp("photos"), 3)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """Photos that no run has seen."""
+    return drawn(tmp_path_factory.mktemp("others"), 4)
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +227,8 @@ def test_a_folder_that_cannot_be_used(call, tmp_path, photos, kind):
 
 
 @pytest.fixture(scope="module")
-def exported(call, trained, photos):
-    words = ("export", trained[0], "--to", "litert,litert-int8", "--data", photos, "--no-timing")
+def exported(call, trained, others):
+    words = ("export", trained[0], "--to", "litert,litert-int8", "--data", others, "--no-timing")
     answer = call(*words, "--calibration", 10, "--min-agreement", 0, "--json")
     assert answer.code == 0, answer.err
     return answer
@@ -236,14 +245,14 @@ def test_export_answers_with_one_object(exported, trained):
 
 
 def test_a_file_below_the_wanted_agreement_ends_with_1(
-    call, trained, photos, tmp_path, monkeypatch
+    call, trained, others, tmp_path, monkeypatch
 ):
     from inshape.export import front
 
     monkeypatch.setattr(
         front, "answers", lambda run, pictures, **how: np.eye(2)[np.arange(len(pictures)) % 2]
     )
-    words = ("export", trained[0], "--data", photos, "--out", tmp_path / "x", "--no-timing")
+    words = ("export", trained[0], "--data", others, "--out", tmp_path / "x", "--no-timing")
     answer = call(*words, "--json")
     assert answer.code == 1
     assert answer.json["exports"][0]["failed"]

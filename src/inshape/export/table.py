@@ -72,7 +72,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
     """What earlier exports left; ``None`` where there is no table of them."""
     try:
         record = json.loads((folder / TABLE).read_text(encoding="utf-8"))
-        is_ours = all("path" in row and "timings" in row for row in record["exports"])
+        is_ours = all({"path", "timings", "load_ms"} <= set(row) for row in record["exports"])
         is_ours &= all("written" in row for row in record["refused"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

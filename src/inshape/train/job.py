@@ -225,8 +225,10 @@ class Features:
         end with another result.
         """
         job = self._job
+        if job.body_cut is None or job.body_cut.position == 0:
+            return False
         decided = job.run.record.get(ROOM)
-        if decided is not None or job.body_cut is None or job.body_cut.position == 0:
+        if decided is not None:
             return bool(decided)
         made = self._extraction(job.body_cut)
         need = made.bytes("train", len(job.views)) + made.bytes("validation", 1)
