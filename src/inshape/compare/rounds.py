@@ -95,15 +95,12 @@ class Halving:
                 told(done, len(todo))
 
     def _time(self, trials: Sequence[_Trial]) -> None:
-        """Time candidates in this machine, all or none of them, while no worker measures.
-
-        Times that were measured together can be compared, whatever else the machine did; those of
-        an earlier call may have met another load.
-        """
-        if all(t.candidate.latency_ms is not None for t in trials):
+        """Time what this machine has not timed yet, together, while no worker measures."""
+        untimed = [t for t in trials if t.candidate.latency_ms is None]
+        self._build([t for t in untimed if t.state is None])
+        trials = [t for t in untimed if t.goes_on]
+        if not trials:
             return
-        self._build([t for t in trials if t.state is None])
-        trials = [t for t in trials if t.goes_on]
         begun = time.perf_counter()
         files: dict[int, tuple[bytes, tuple[int, ...]]] = {}
         for number, trial in enumerate(trials):

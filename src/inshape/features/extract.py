@@ -26,7 +26,7 @@ Stored: TypeAlias = Literal["float32", "float16"]
 
 _BATCH = 64
 _CHUNK = 256
-_FORMAT = 1  # raise it when features of the same key change
+_FORMAT = 2  # raise it when features of the same key change
 
 
 @dataclass(frozen=True, slots=True)
