@@ -56,7 +56,7 @@ def main() -> int:
     asked = run.record["request"]
     with tempfile.TemporaryDirectory() as out:
         found = inshape.export(run, list(FORMATS), data=options.folder, out=out, timing=False)
-        print(f"{asked['backbone']} at {asked['shape']}, {found.files[0].pictures} pictures; ")
+        print(f"{asked['backbone']} at {asked['shape']}, {found.files[0].pictures} pictures")
         print(f"Keras itself {found.keras_accuracy}\n")
         print_parity(found)
         cores = os.cpu_count() or 1
