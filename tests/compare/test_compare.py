@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+import inshape
 from inshape.compare import Candidate, Comparison, Limits, compare, finals
 from inshape.compare import measure as measuring
 from inshape.compare import pictures as ordering
@@ -23,6 +25,7 @@ from inshape.compare.store import CandidateStore
 from inshape.compare.usual import usual_shapes
 from inshape.data.sources import open_source
 from inshape.errors import DataError, NoCandidate, OutputExists, RequestError
+from inshape.shapes import InputShape
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,17 @@ def test_a_second_call_measures_only_what_is_new(found, photos, network, monkeyp
     assert [str(plan.input_shape) for plan in built] == ["16x16x1"]
     told = json.loads((out / "comparison.json").read_text())
     assert {c["input_shape"] for c in told["candidates"]} == {"32x32x1", "16x16x1"}
+
+
+def test_the_maps_that_the_last_two_stages_end_in_are_probed():
+    made = inshape.plan("MobileNetV3Small-minimalistic", "64x64x1", strategy="rebuild")
+    model = made.build(weights="demo", classes=2)
+    probed = measuring._features(model, InputShape.of("64x64x1"))
+    maps = [model.get_layer(f"expanded_conv_{n}_add").output for n in (7, 10)]
+    picture = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 1)).astype("float32")
+    means = [np.asarray(m).mean(axis=(1, 2)) for m in keras.Model(model.input, maps)(picture)]
+    found = np.asarray(probed(picture))
+    np.testing.assert_allclose(found, np.concatenate(means, axis=1), rtol=1e-4, atol=1e-4)
 
 
 def test_only_what_this_machine_has_not_timed_is_timed(photos, network, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from inshape.errors import GraphError, UnknownName
-from inshape.features.cut import cuts, head_cut, section, unfrozen_from
+from inshape.features.cut import cuts, head_cut, section, stage_ends, unfrozen_from
 
 layers = keras.layers
 
@@ -151,3 +151,20 @@ def test_the_last_stage_of_mobilenet_v3_is_the_papers():
     model = keras.Model(base.input, layers.Dense(2, name="head_logits")(x))
     cut = unfrozen_from(model, "last", (64, 96))
     assert (cut.layer, cut.map_hw, cut.channels) == ("expanded_conv_11_add", (4, 6), 112)
+
+
+def test_stages_end_in_their_narrow_maps():
+    base = keras.applications.MobileNetV3Large(
+        (64, 96, 3), minimalistic=True, include_top=False, weights=None
+    )
+    x = layers.GlobalAveragePooling2D(name="head_pool")(base.output)
+    model = keras.Model(base.input, layers.Dense(2, name="head_logits")(x))
+    found = [(c.layer, c.channels) for c in stage_ends(model, (64, 96), 2)]
+    # Of the last stage not the 960 channels that its last convolution makes of 160.
+    assert found == [("expanded_conv_11_add", 112), ("expanded_conv_14_add", 160)]
+    assert stage_ends(model, (64, 96), 1)[0].layer == "expanded_conv_14_add"
+    flat = keras.Model(
+        image := keras.Input((1, 1, 3)),
+        layers.Dense(2, name="head_logits")(layers.Flatten()(layers.Conv2D(4, 1)(image))),
+    )
+    assert stage_ends(flat, (1, 1), 2) == ()

@@ -147,8 +147,7 @@ def unfrozen_from(model: keras.Model, unfreeze: Unfreeze, size_hw: tuple[int, in
     """
     if unfreeze == "none" or unfreeze == 0:
         return None
-    end = head_cut(model, size_hw)
-    maps = [c for c in cuts(model, size_hw) if c.map_hw is not None and c.position <= end.position]
+    maps = _maps(model, size_hw)
     if unfreeze == "all":
         return maps[0]
     if unfreeze == "last":
@@ -175,10 +174,15 @@ def stage_ends(model: keras.Model, size_hw: tuple[int, int], count: int) -> tupl
         The cuts from the first to the last; fewer where there are fewer stages, none where the
         backbone has no map larger than 1x1.
     """
-    end = head_cut(model, size_hw)
-    maps = [c for c in cuts(model, size_hw) if c.map_hw is not None and c.position <= end.position]
+    maps = _maps(model, size_hw)
     ends = [_narrow(maps, last) for last in _ends(maps)[-count:]]
     return tuple(c for c in ends if c.position)
+
+
+def _maps(model: keras.Model, size_hw: tuple[int, int]) -> list[Cut]:
+    """The cuts before the head at which the tensor is a map."""
+    end = head_cut(model, size_hw)
+    return [c for c in cuts(model, size_hw) if c.map_hw is not None and c.position <= end.position]
 
 
 def _tensor_at(graph: Any, name: str, cut: Cut) -> Any:
