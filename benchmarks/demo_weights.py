@@ -160,7 +160,7 @@ def pictures_of(case: Case, scratch: Path, options: argparse.Namespace) -> tuple
 def probe(case: Case, weights: str, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Cross-validated on everything there is of the digits, on 200 of each kind of clothes."""
     import inshape
-    from inshape.compare import Candidate
+    from inshape.comparison import Candidate
 
     folder, test = pictures_of(case, scratch, options)
     if case.data == "digits":

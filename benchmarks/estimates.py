@@ -15,11 +15,11 @@ import keras
 import numpy as np
 
 import inshape
-from inshape.compare.estimate import int8_file_bytes, int8_ram_bytes
-from inshape.export.arena import arena_of
-from inshape.export.convert import convert
-from inshape.export.formats import FORMATS
+from inshape.geometry.footprint import int8_file_bytes, int8_ram_bytes
 from inshape.graph.read import read
+from inshape.runtime.arena import arena_of
+from inshape.runtime.conversion import convert
+from inshape.runtime.formats import FORMATS
 from inshape.shapes import InputShape
 
 SMALL, LARGE = "MobileNetV3Small-minimalistic", "MobileNetV3Large-minimalistic"

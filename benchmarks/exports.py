@@ -27,11 +27,11 @@ import numpy as np
 import tensorflow as tf
 
 import inshape
-from inshape.export.convert import convert
-from inshape.export.exported import Exports
-from inshape.export.formats import FORMATS
-from inshape.export.runtimes import load
+from inshape.exporting.exported import Exports
 from inshape.runs import Run
+from inshape.runtime.conversion import convert
+from inshape.runtime.formats import FORMATS
+from inshape.runtime.runners import load
 
 LEAST_SPEED_UP = 5.0
 _ROUNDS = 20

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from inshape.export.convert import convert
-from inshape.export.formats import FORMATS
-from inshape.export.int8 import int8_content
-from inshape.export.parity import answers, compared
-from inshape.export.pictures import pictures_of
-from inshape.export.runtimes import load
-from inshape.features.forward import frozen
+from inshape.exporting.agreement import answers, compared
+from inshape.runtime.int8 import int8_content
+from inshape.exporting.selection import pictures_of
 from inshape.runs import Run
+from inshape.runtime.conversion import convert
+from inshape.runtime.formats import FORMATS
+from inshape.runtime.frozen import frozen
+from inshape.runtime.runners import load
 
 
 def main() -> None:

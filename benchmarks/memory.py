@@ -86,7 +86,7 @@ def measure(place: Path, size: int, limit_mb: int) -> None:
     from inshape.data.split import split
     from inshape.features.cut import head_cut, section
     from inshape.features.extract import Extraction
-    from inshape.features.forward import Forward
+    from inshape.runtime.frozen import Forward
 
     network = inshape.adapt(BACKBONE, (size, size, 3), weights=None, classes=CLASSES)
     front = section(network, None, head_cut(network, (size, size)))

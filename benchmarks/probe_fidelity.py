@@ -164,7 +164,7 @@ def part(name: str, file: str, options: argparse.Namespace) -> None:
 def compared(options: argparse.Namespace, scratch: Path, begun: float) -> dict[str, Any]:
     """The comparison, and what it recommends under every latency limit that changes anything."""
     import inshape
-    from inshape.compare import Candidate, Limits
+    from inshape.comparison import Candidate, Limits
 
     asked = [c.split(":") for c in options.candidates.split(",")]
     settings: dict[str, Any] = {
@@ -198,7 +198,7 @@ def finetuned(
     import inshape
     from inshape.data.batches import Batches
     from inshape.data.sources import open_source
-    from inshape.evaluate.probabilities import probabilities
+    from inshape.evaluation.probabilities import probabilities
 
     shape, strategy, epochs = name.split(":")
     run = inshape.train(

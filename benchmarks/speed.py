@@ -20,9 +20,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from inshape.features.forward import Forward
-from inshape.train.learner import Learner
-from inshape.train.recipe import Recipe
+from inshape.runtime.frozen import Forward
+from inshape.training.learner import Learner
+from inshape.training.recipe import Recipe
 
 CLASSES = 10
 BATCH = 32

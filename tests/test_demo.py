@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 import typer
+from inshape.cli.demo import demo
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from inshape.cli.demo import demo
 from inshape.demo import SHAPE, Gain, gains, steps, write_digits
 from inshape.errors import OutputExists
 from inshape.weights.demo import BACKBONE

@@ -8,9 +8,7 @@ import keras
 import pytest
 from tools.count_backbones import count
 
-from inshape.backbones import backbones, find
-from inshape.figures import SOURCES, figures
-from inshape.listing import WEIGHTS, listed
+from inshape.backbones import SOURCES, WEIGHTS, backbones, figures, find, listed
 
 SMALL = [
     "MobileNetV3Small",
@@ -22,12 +20,12 @@ SMALL = [
 
 
 def test_every_backbone_has_figures_and_nothing_else_does():
-    assert list(figures()) == [backbone.name for backbone in backbones()]
+    assert list(published()) == [backbone.name for backbone in backbones()]
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_file_holds_what_the_networks_count(name):
-    known = figures()[name]
+    known = published()[name]
     assert (known.params, known.macs) == count(find(name))
 
 
@@ -40,7 +38,7 @@ def test_macs_of_a_convolution_by_hand():
         for width in widths:
             macs += px * px * 9 * read * width
             read = width
-    assert figures()["VGG16"].macs == macs
+    assert published()["VGG16"].macs == macs
 
 
 def test_accuracies_of_mobilenet_v3_are_those_of_keras_docstring():
@@ -56,13 +54,13 @@ def test_accuracies_of_mobilenet_v3_are_those_of_keras_docstring():
     }
     assert len(published) == 6
     assert published == {
-        name: known.top1 for name, known in figures().items() if known.source == "mobilenet_v3"
+        name: known.top1 for name, known in published().items() if known.source == "mobilenet_v3"
     }
 
 
 def test_an_accuracy_has_a_source_and_belongs_to_weights():
     for backbone in backbones():
-        known = figures()[backbone.name]
+        known = published()[backbone.name]
         assert (known.top1 is None) == (known.source is None) == (not backbone.has_imagenet)
         assert known.source is None or known.source in SOURCES
         assert backbone.imagenet_top1 == known.top1

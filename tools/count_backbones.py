@@ -16,8 +16,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from inshape.backbones import Backbone, backbones
-from inshape.figures import figures
+from inshape.backbones import Backbone, backbones, published
 from inshape.geometry.cost import costs, total_of
 
 FIELDS = ("name", "params", "macs", "top1", "source")
@@ -49,7 +48,7 @@ def main() -> None:
     written = csv.writer(sys.stdout, lineterminator="\n")
     written.writerow(FIELDS)
     for backbone in backbones():
-        known = figures().get(backbone.name)
+        known = published().get(backbone.name)
         top1, source = (known.top1, known.source) if known else (None, None)
         written.writerow((backbone.name, *count(backbone), top1, source))
         sys.stdout.flush()

@@ -2,10 +2,6 @@
 
 The public names are loaded on first use, so that ``import inshape`` imports no framework.
 
-``adapt``, ``train`` and ``evaluate`` are functions and also files of the package. ``inshape.adapt``
-is always the function, also after the file has been imported; ``from inshape.adapt import plan``
-and ``importlib.import_module("inshape.adapt")`` reach into the file.
-
 Example:
     >>> import inshape
     >>> print(inshape.InputShape.of((96, 128, 1)))
@@ -14,25 +10,27 @@ Example:
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 
 if TYPE_CHECKING:
     from . import errors
-    from .adapt import adapt, plan
-    from .compare import compare
-    from .evaluate import evaluate
-    from .export.front import export
+    from .choosing import train
+    from .comparison.api import compare
+    from .comparison.result import Comparison
+    from .evaluation.api import evaluate
+    from .exporting.api import export
     from .heads import Head
-    from .predict import predict
-    from .report import report
+    from .limits import Limits
+    from .planning import Plan, adapt, plan
+    from .prediction import predict
+    from .reporting.api import report
     from .runs import Run
     from .shapes import InputShape, Size
-    from .train import Recipe, resume, train
+    from .training.api import resume
+    from .training.recipe import Recipe
 
 __all__ = [
     "plan",
@@ -48,37 +46,33 @@ __all__ = [
     "Size",
     "Head",
     "Recipe",
+    "Limits",
+    "Plan",
     "Run",
+    "Comparison",
     "errors",
     "__version__",
 ]
 
 _HOMES = {
-    "plan": "adapt",
-    "adapt": "adapt",
-    "train": "train",
-    "resume": "train",
-    "evaluate": "evaluate",
-    "predict": "predict",
-    "compare": "compare",
-    "report": "report",
-    "export": "export.front",
+    "plan": "planning",
+    "adapt": "planning",
+    "train": "choosing",
+    "resume": "training.api",
+    "evaluate": "evaluation.api",
+    "predict": "prediction",
+    "compare": "comparison.api",
+    "report": "reporting.api",
+    "export": "exporting.api",
     "InputShape": "shapes",
     "Size": "shapes",
     "Head": "heads",
-    "Recipe": "train",
+    "Recipe": "training.recipe",
+    "Limits": "limits",
+    "Plan": "planning",
     "Run": "runs",
+    "Comparison": "comparison.result",
 }
-
-
-class _Package(ModuleType):
-    """A package in which a public function is not hidden by the file of the same name."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        # The import system sets each file as an attribute of its package once it is loaded.
-        if name in _HOMES and isinstance(value, ModuleType):
-            return
-        super().__setattr__(name, value)
 
 
 def __getattr__(name: str) -> Any:
@@ -93,6 +87,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-sys.modules[__name__].__class__ = _Package

@@ -14,17 +14,20 @@ How a network wants its pictures (`Backbone.preprocessing`):
 
 from __future__ import annotations
 
+import csv
 import difflib
 import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from importlib.resources import files
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from .errors import RequestError, ShapeError, UnknownName
-from .figures import figures
+from .requests import Positional, Request
 from .shapes import InputShape
+from .text import align, format_count, format_shape
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +49,7 @@ class Backbone:
         preprocessing: how it wants its pictures; see the module's table.
         has_imagenet: whether Keras publishes ImageNet weights for it.
         imagenet_top1: accuracy on ImageNet in percent, as Keras documents it, where it is known
-            (see `figures`).
+            (see `published`).
     """
 
     name: str
@@ -59,46 +62,38 @@ class Backbone:
     has_imagenet: bool = True
     imagenet_top1: float | None = None
 
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether it stands behind layers that do its preprocessing."""
+        return self.preprocessing != "inside"
+
+    @property
+    def has_pretrained_dense(self) -> bool:
+        """Whether layers worth keeping stand between its pooling and its classifier."""
+        return self.family in ("mobilenet_v3", "convnext")
+
     def build(
         self,
         *,
         include_top: bool,
-        weights: Literal["imagenet"] | None,
         classes: int = 1000,
         activation: str | None = None,
         input_shape: tuple[int | None, int | None, int] | None = None,
     ) -> keras.Model:
-        """Build the network with Keras's own constructor.
+        """Build the network with Keras's own constructor and random weights.
 
         Args:
-            include_top: whether to build the classifier too.
-            weights: ``"imagenet"`` (downloads them) or ``None`` (random).
-            classes: outputs of the classifier, at least 1.
+            include_top: whether the classifier is wanted too.
+            classes: outputs of the classifier.
             activation: the classifier's activation; ``None`` gives logits.
-            input_shape: (height, width, channels); the native size with three channels if not
+            input_shape: ``(height, width, channels)``; the native size with three channels if not
                 given.
-
-        Returns:
-            A functional Keras model.
 
         Raises:
             ShapeError: if the shape is smaller than the constructor takes.
-            RequestError: if Keras has no ImageNet weights for this network, or ``weights`` is
-                neither ``"imagenet"`` nor ``None``.
         """
         import keras
 
-        if weights not in (None, "imagenet"):
-            raise RequestError(
-                f"{self.name} cannot be built with weights={weights!r}; expected 'imagenet' or "
-                "None; load a file with weights.sources.load_source"
-            )
-        if weights == "imagenet" and not self.has_imagenet:
-            raise RequestError(
-                f"Keras publishes no ImageNet weights for {self.name}; expected one of "
-                f"{', '.join(b.name for b in _relatives(self) if b.has_imagenet)}; "
-                "or give weights=None or the path of a weights file"
-            )
         shape = input_shape or (*self.native_hw, 3)
         if any(
             px is not None and px < least
@@ -114,12 +109,156 @@ class Backbone:
             warnings.filterwarnings("ignore", message="This model usually expects 1 or 3 input")
             return getattr(keras.applications, self.constructor)(
                 include_top=include_top,
-                weights=weights,
+                weights=None,
                 classes=classes,
                 classifier_activation=activation,
                 input_shape=shape,
                 **dict(self.options),
             )
+
+    def without_imagenet(self) -> RequestError:
+        """The error of asking for ImageNet weights that nobody publishes."""
+        relatives = [b.name for b in backbones() if b.constructor == self.constructor]
+        known = ", ".join(name for name in relatives if find(name).has_imagenet)
+        return RequestError(
+            f"Keras publishes no ImageNet weights for {self.name}; expected one of {known}; "
+            "or give weights=None or the path of a weights file"
+        )
+
+
+SOURCES = {
+    "table": "keras.io/api/applications, the table of available models",
+    "mobilenet": "the docstring of keras_applications/mobilenet.py",
+    "mobilenet_v2": "the docstring of keras_applications/mobilenet_v2.py, input 224x224",
+    "mobilenet_v3": "the docstring of keras.applications.MobileNetV3Large",
+}
+"""Where an accuracy comes from, by the word in ``backbones.csv``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What is published or counted of a backbone at its native shape, classifier included.
+
+    Attributes:
+        params: parameters.
+        macs: multiply-accumulates of convolutions and dense layers for one picture.
+        top1: accuracy on ImageNet in percent, or ``None`` where none is published.
+        source: where that accuracy is published, a key of `SOURCES`.
+    """
+
+    params: int
+    macs: int
+    top1: float | None
+    source: str | None
+
+
+@cache
+def published() -> dict[str, Published]:
+    """What is published of every backbone, by its name.
+
+    Example:
+        >>> published()["MobileNetV3Large-minimalistic"]
+        Published(params=3948688, macs=209136704, top1=72.3, source='mobilenet_v3')
+    """
+    text = files("inshape").joinpath("backbones.csv").read_text(encoding="utf-8")
+    return {
+        row["name"]: Published(
+            int(row["params"]),
+            int(row["macs"]),
+            float(row["top1"]) if row["top1"] else None,
+            row["source"] or None,
+        )
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsRequest(Request):
+    """Which backbones are listed."""
+
+    name: Annotated[str, Positional()] = ""
+    """Only those whose name holds this."""
+
+
+WEIGHTS = {
+    "imagenet": "downloaded by Keras from storage.googleapis.com, kept in ~/.keras/models",
+}
+"""The names that ``weights=`` takes, and where each comes from. A file of one's own fits any
+backbone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Backbones with what is published of them: what ``inshape models`` shows."""
+
+    rows: tuple[tuple[Backbone, Published], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "models": [
+                {
+                    "name": backbone.name,
+                    "family": backbone.family,
+                    "native_hw": list(backbone.native_hw),
+                    "params": known.params,
+                    "macs": known.macs,
+                    "imagenet_top1": known.top1,
+                    "top1_source": None if known.source is None else SOURCES[known.source],
+                    "weights": list(weights_of(backbone)),
+                }
+                for backbone, known in self.rows
+            ],
+            "weights": WEIGHTS,
+        }
+
+    def __str__(self) -> str:
+        heads = ("backbone", "weights", "native", "params", "MACs", "top-1", "source")
+        rows = [
+            (
+                backbone.name,
+                ", ".join(weights_of(backbone)) or "none",
+                format_shape(backbone.native_hw),
+                format_count(known.params),
+                format_count(known.macs),
+                "-" if known.top1 is None else f"{known.top1:.1f}",
+                known.source or "-",
+            )
+            for backbone, known in self.rows
+        ]
+        used = dict.fromkeys(known.source for _, known in self.rows if known.source)
+        lines = align([heads, *rows], left=2)
+        lines += ["", "params, MACs: counted at the native shape, classifier included"]
+        lines += ["top-1: percent on ImageNet's validation pictures, as published in"]
+        lines += [f"  {name}: {SOURCES[name]}" for name in used]
+        lines += ["weights: by name as below, or a file of your own, or none (random)"]
+        return "\n".join([*lines, *(f"  {name}: {place}" for name, place in WEIGHTS.items())])
+
+
+def weights_of(backbone: Backbone) -> tuple[str, ...]:
+    """The named weights that there are for a backbone, keys of `WEIGHTS`.
+
+    Example:
+        >>> [weights_of(b) for b in backbones()[:4]]
+        [('imagenet',), ('imagenet',), ('imagenet',), ()]
+    """
+    return ("imagenet",) if backbone.has_imagenet else ()
+
+
+def list_backbones(part: str = "") -> Listing:
+    """The backbones whose name holds a part, in any case; nothing is built.
+
+    Raises:
+        UnknownName: if no name holds it.
+
+    Example:
+        >>> [backbone.name for backbone, _ in list_backbones("nasnet").rows]
+        ['NASNetMobile', 'NASNetLarge']
+    """
+    rows = [b for b in backbones() if part.lower() in b.name.lower()]
+    if not rows:
+        raise UnknownName("backbone", part, (b.name for b in backbones()))
+    return Listing(tuple((b, published()[b.name]) for b in rows))
 
 
 def backbones() -> tuple[Backbone, ...]:
@@ -166,7 +305,7 @@ def _key(name: str) -> str:
 
 @cache
 def _by_key() -> dict[str, Backbone]:
-    known = figures()
+    known = published()
     return {
         _key(backbone.name): replace(backbone, imagenet_top1=known[backbone.name].top1)
         for backbone in _all()
@@ -182,10 +321,6 @@ def _families() -> tuple[str, ...]:
     return tuple(
         members[0] if len(members) == 1 else f"{spoken}*" for spoken, members in families.items()
     )
-
-
-def _relatives(backbone: Backbone) -> list[Backbone]:
-    return [other for other in backbones() if other.constructor == backbone.constructor]
 
 
 _SPOKEN = {

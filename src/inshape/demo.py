@@ -17,14 +17,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .charts import make_folder
 from .errors import OutputExists
+from .requests import Folder, Request
 from .weights.demo import BACKBONE
+from .writing import make_folder
 
 SHAPE = "24x24x1"
 
 _EVERY = 9  # every ninth picture of a digit is for training
 _STARTS = ("demo", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoRequest(Request):
+    """Inspect, compare, train, evaluate and export on handwritten digits."""
+
+    out: Folder = Path("runs/demo")
+    """A new folder for everything it writes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from packaging.requirements import Requirement
 
 from ._version import __version__
 from .data.caching import default_cache_dir
-from .geometry.render import aligned, byte_word
+from .requests import Request
+from .text import align, format_bytes
 
 PURPOSES = {
     "cpu": "the TensorFlow backend, LiteRT and TensorBoard",
@@ -37,7 +38,7 @@ PURPOSES = {
 """What each extra is for. Those for work on inshape itself are left out."""
 
 _PACKAGE = "inshape"
-_VERSIONS = ("keras", "numpy", "ai-edge-litert", "scikit-learn", "pillow", "h5py", "typer")
+_VERSIONS = ("keras", "numpy", "ai-edge-litert", "scikit-learn", "pillow", "h5py", "tyro")
 _BACKENDS = {
     "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
     "jax": ("jax",),
@@ -45,6 +46,11 @@ _BACKENDS = {
 }
 _NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
 _NVIDIA_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorRequest(Request):
+    """Nothing is asked for but the diagnosis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +264,7 @@ def _bytes_in(folder: Path) -> int | None:
 
 
 def _place_row(place: Place) -> tuple[str, str]:
-    size = "nothing yet" if place.bytes is None else byte_word(place.bytes)
+    size = "nothing yet" if place.bytes is None else format_bytes(place.bytes)
     return place.what, f"{place.folder} ({size}; moved by {place.moved_by})"
 
 
@@ -317,4 +323,4 @@ def _version(package: str) -> str | None:
 
 
 def _section(title: str, rows: Iterable[tuple[str, str]]) -> list[str]:
-    return ["", title, *(f"  {line}" for line in aligned(list(rows), left=2))]
+    return ["", title, *(f"  {line}" for line in align(list(rows), left=2))]

@@ -11,6 +11,7 @@
     │   │   └── AmbiguousStem   not exactly one convolution reads the picture
     │   ├── GraphError          a model that cannot be read or rebuilt
     │   ├── WeightsError        weights that are missing or do not fit
+    │   │   └── NoClassifier    weights without the classifier that was asked for
     │   ├── DataError           pictures, labels or folders that cannot be used
     │   │   └── UnreadablePicture   a file that holds no whole picture
     │   ├── NoCandidate         a comparison of which nothing can be taken
@@ -66,7 +67,7 @@ class UnknownName(RequestError):
             received: what the caller wrote.
             choices: the names that exist.
         """
-        self.choices = tuple(choices)
+        self.kind, self.choices = kind, tuple(choices)
         close = difflib.get_close_matches(
             str(received).lower(), [c.lower() for c in self.choices], n=1, cutoff=0.6
         )
@@ -91,9 +92,9 @@ class AmbiguousStem(StrategyError):
             stems: names of the convolutions that read the picture, possibly none.
         """
         names = tuple(stems)
-        found = f"{len(names)} convolutions read the picture ({', '.join(names)})"
+        readers = f"{len(names)} convolutions read the picture ({', '.join(names)})"
         super().__init__(
-            (found if names else "no convolution reads the picture")
+            (readers if names else "no convolution reads the picture")
             + "; expected exactly one stem; use strategy='resize' or channels='project', "
             "which leave the stem alone"
         )
@@ -107,6 +108,10 @@ class WeightsError(RequestError):
     """Weights that are missing or do not fit."""
 
 
+class NoClassifier(WeightsError):
+    """Weights without the classifier that was asked for."""
+
+
 class DataError(RequestError):
     """Pictures, labels or folders that cannot be used."""
 
@@ -118,15 +123,15 @@ class UnreadablePicture(DataError):
 class NoCandidate(RequestError):
     """A comparison of which nothing can be taken: all failed, or none meets the limits."""
 
-    def __init__(self, told: str, comparison: Any) -> None:
-        """Keep what was found out.
+    def __init__(self, message: str, comparison: Any) -> None:
+        """Keep what was measured.
 
         Args:
-            told: what the nearest candidate needs.
-            comparison: an `inshape.compare.Comparison` without a recommendation.
+            message: what the nearest candidate needs.
+            comparison: a `Comparison` without a recommendation.
         """
         self.comparison = comparison
-        super().__init__(told)
+        super().__init__(message)
 
 
 class OutputExists(RequestError):

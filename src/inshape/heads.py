@@ -1,42 +1,56 @@
-"""Pooling and classifier heads, and where a network's own head begins."""
+"""What stands behind the last map, as records of a graph; `adaptation` makes layers of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
-
-import keras
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from .errors import GraphError, RequestError, UnknownName
 from .geometry.receptive import receptive_fields
-from .geometry.spec import GraphSpec
-from .graph.layers import AdaptivePooling2D, GeneralizedMeanPooling2D
-from .graph.walk import nodes_in_order, picture_model
+from .geometry.rules import output_shape
+from .geometry.spec import GraphSpec, LayerSpec
+from .requests import Range, Request, Written, read_hw, write_hw
 from .shapes import InputShape
+from .text import plural
 
 PoolName: TypeAlias = Literal["avg", "max", "gem"]
 Pool: TypeAlias = PoolName | tuple[int, int]
 Activation: TypeAlias = Literal["softmax", "logits"]
 
+LOGITS = "head_logits"
+"""The layer of a head that gives a score per class."""
+PREFIX = "head_"
+"""How the names of a head's layers begin; everything else is the backbone."""
 _LARGEST_SHARE = 0.5
+_POOLS = {"avg": "average", "max": "maximum", "gem": "generalised-mean"}
+
+
+def read_pool(value: Any) -> Pool:
+    """Read a pooling: a name, or rows and columns of a grid.
+
+    Example:
+        >>> read_pool("gem"), read_pool("2x3")
+        ('gem', (2, 3))
+    """
+    if value in get_args(PoolName):
+        return value
+    if isinstance(value, str) and not value[:1].isdigit():
+        raise UnknownName("pool", value, get_args(PoolName))
+    return read_hw(value)
+
+
+def write_pool(pool: Pool) -> str:
+    """Write a pooling as `read_pool` reads it."""
+    return pool if isinstance(pool, str) else write_hw(pool)
+
+
+PoolField = Annotated[Pool, Written(read_pool, write_pool, "POOL")]
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class Head(Request):
     """What stands behind the last map.
-
-    Attributes:
-        classes: how many classes, at least 2; ``None`` gives the pooled features.
-        pool: ``"avg"``, ``"max"``, ``"gem"`` (generalised mean, arXiv 1711.02512), or rows and
-            columns of a fixed grid.
-        dropout: share of values dropped in training before the classifier, in [0, 1).
-        hidden: units of a dense layer before the classifier, or ``None``.
-        activation: ``"softmax"`` gives probabilities, ``"logits"`` their logarithms up to a
-            constant.
-        neck: whether the pretrained layers between pooling and classifier are kept, such as
-            MobileNetV3's 1280 units; under average pooling only. By default `inshape.adapt` leaves
-            them out, and `inshape.train` keeps them where there are any (`has_neck`).
 
     Raises:
         RequestError: if a number is out of range.
@@ -47,169 +61,63 @@ class Head:
         'gem'
     """
 
-    classes: int | None = None
-    pool: Pool = "avg"
-    dropout: float = 0.2
-    hidden: int | None = None
+    classes: Annotated[int, Range(2)] | None = None
+    """How many classes, 2 or more; none gives the pooled features."""
+    pool: PoolField = "avg"
+    """avg, max, gem (generalised mean, arXiv 1711.02512), or a fixed grid such as 2x2."""
+    dropout: Annotated[float, Range(0, 0.99)] = 0.2
+    """Share of values dropped in training before the classifier."""
+    hidden: Annotated[int, Range(1)] | None = None
+    """Units of a dense layer before the classifier."""
     activation: Activation = "softmax"
-    neck: bool | None = None
+    """softmax gives probabilities, logits their logarithms up to a constant."""
+    pretrained_dense: bool | None = None
+    """Whether the pretrained layers between pooling and classifier are kept, such as MobileNetV3's
+    dense layer of 1024 units; under average pooling only. By default training keeps them where the
+    network and its weights have them, and adapting leaves them out."""
 
     def __post_init__(self) -> None:
         """Refuse what no head can be."""
-        if isinstance(self.pool, str) and self.pool not in get_args(PoolName):
-            raise UnknownName("pool", self.pool, get_args(PoolName))
-        if not isinstance(self.pool, str) and not _is_grid(self.pool):
+        Request.__post_init__(self)
+        if self.pretrained_dense and self.pool != "avg":
             raise RequestError(
-                f"pool {self.pool}; expected a name, or rows and columns such as (2, 2)"
-            )
-        if self.activation not in get_args(Activation):
-            raise UnknownName("activation", self.activation, get_args(Activation))
-        if self.classes is not None and self.classes < 2:
-            raise RequestError(f"classes={self.classes}; expected at least 2")
-        if not 0 <= self.dropout < 1:
-            raise RequestError(f"dropout={self.dropout}; expected at least 0 and below 1")
-        if self.hidden is not None and self.hidden < 1:
-            raise RequestError(f"hidden={self.hidden}; expected at least 1 unit, or None")
-        if self.neck and self.pool != "avg":
-            raise RequestError(
-                f"neck=True with pool={self.pool!r}; expected 'avg', which the pretrained layers "
-                "were trained on; leave neck out"
+                f"pretrained_dense=True with pool={self.pool!r}; expected 'avg', which the "
+                "pretrained layers were trained on; leave pretrained_dense out"
             )
 
-
-def _is_grid(pool: Any) -> bool:
-    return isinstance(pool, Sequence) and len(pool) == 2 and min(pool) >= 1
-
-
-def attach(base: keras.Model, head: Head) -> keras.Model:
-    """Put a head on a model that returns one map.
-
-    The head's layers are named ``head_pool``, ``head_hidden``, ``head_dropout``, ``head_logits``
-    and ``head_probabilities``; everything else is the backbone.
-
-    Args:
-        base: a model whose output is (batch, height, width, channels); it is taken over.
-        head: what to put behind it.
-
-    Returns:
-        A model of the same input.
-
-    Example:
-        >>> image = keras.Input((None, None, 3))
-        >>> base = keras.Model(image, keras.layers.Conv2D(8, 3)(image))
-        >>> attach(base, Head(classes=5)).output_shape
-        (None, 5)
-    """
-    return keras.Model(base.input, _ended(_pooled(base.output, head.pool), head), name=base.name)
-
-
-def has_neck(spec: GraphSpec) -> bool:
-    """Whether pretrained layers stand between the pooling and the classifier.
-
-    MobileNetV3 widens its pooled features from 960 to 1280 by a layer behind the pooling, which
-    holds much of what was learned on ImageNet. A neck of more than half of all parameters, such as
-    VGG's, is not worth its cost.
-
-    Args:
-        spec: a network as read, with its classifier.
-    """
-    try:
-        end = feature_map(spec)
-    except GraphError:
-        return False
-    counts = [layer.params for layer in spec if layer.index > end and layer.params]
-    total = sum(layer.params for layer in spec)
-    return len(counts) > 1 and sum(counts[:-1]) <= _LARGEST_SHARE * total
-
-
-def with_new_classifier(model: keras.Model, head: Head) -> keras.Model:
-    """Replace a model's last layer with weights, and all behind it, by a new head.
-
-    Args:
-        model: a functional model that ends in a classifier; its layers are taken over.
-        head: dropout, hidden layer, classes and activation of the new one.
-
-    Returns:
-        A model of the same input.
-
-    Raises:
-        GraphError: if no layer has weights.
-
-    Example:
-        >>> image = keras.Input((8, 6, 1))
-        >>> x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
-        >>> neck = keras.layers.Dense(16, name="neck")(x)
-        >>> model = keras.Model(image, keras.layers.Dense(1000, name="old")(neck))
-        >>> [layer.name for layer in with_new_classifier(model, Head(classes=3)).layers[-4:]]
-        ['neck', 'head_dropout', 'head_logits', 'head_probabilities']
-    """
-    graph = picture_model(model)
-    weighted = [n for n in nodes_in_order(graph) if getattr(n.operation, "weights", None)]
-    if not weighted:
-        raise GraphError(
-            f"model {model.name!r} has no classifier to replace; pass one with weights"
-        )
-    x = weighted[-1].input_tensors[0]
-    while type(x._keras_history.operation).__name__ in ("Dropout", "Flatten"):
-        x = x._keras_history.operation._inbound_nodes[x._keras_history.node_index].input_tensors[0]
-    if len(x.shape) > 2:
-        x = keras.layers.Flatten(name="head_flatten")(x)
-    return keras.Model(graph.inputs[0], _ended(x, head), name=model.name)
-
-
-def _ended(x: Any, head: Head) -> Any:
-    """What stands behind the pooled features."""
-    if head.hidden is not None:
-        x = keras.layers.Dense(head.hidden, activation="relu", name="head_hidden")(x)
-    if head.classes is None:
-        return x
-    if head.dropout:
-        x = keras.layers.Dropout(head.dropout, name="head_dropout")(x)
-    x = keras.layers.Dense(head.classes, name="head_logits")(x)
-    if head.activation == "softmax":
-        x = keras.layers.Activation("softmax", name="head_probabilities", dtype="float32")(x)
-    return x
-
-
-def _pooled(maps: Any, pool: Pool) -> Any:
-    if pool == "avg":
-        return keras.layers.GlobalAveragePooling2D(name="head_pool")(maps)
-    if pool == "max":
-        return keras.layers.GlobalMaxPooling2D(name="head_pool")(maps)
-    if pool == "gem":
-        return GeneralizedMeanPooling2D(name="head_pool")(maps)
-    grid = AdaptivePooling2D(pool, name="head_pool")(maps)  # pyright: ignore[reportArgumentType]
-    return keras.layers.Flatten(name="head_flatten")(grid)
+    def __str__(self) -> str:
+        words = ["the pretrained pooling and dense layers"]
+        if not self.pretrained_dense:
+            is_name = isinstance(self.pool, str)
+            words = [f"{_POOLS[self.pool] if is_name else write_pool(self.pool)} pooling"]  # pyright: ignore[reportArgumentType]
+        if self.hidden is not None:
+            words.append(f"a dense layer of {self.hidden}")
+        if self.classes is None:
+            words.append("no classifier (classes=N adds one)")
+        else:
+            words.append(f"{plural(self.classes, 'class', 'classes')}, {self.activation}")
+        return ", ".join(words)
 
 
 def feature_map(spec: GraphSpec) -> int:
     """The position of the last map before a network's own head.
 
-    Walks back from the output over dense layers, activations and 1x1 maps to the pooling (or
-    flattening) that made a vector of a map.
-
-    Args:
-        spec: a graph as read.
-
-    Returns:
-        The position of the call that puts the map out.
+    It is what the last pooling reads, also an adaptive one; in a network without one, the last map
+    larger than one pixel.
 
     Raises:
-        GraphError: if there is no such map.
+        GraphError: if the network has several outputs or no map.
 
     Example:
-        >>> from inshape.geometry.spec import LayerSpec
         >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(9, 9, 3))
-        >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, native_shape=(7, 7, 8))
-        >>> pool = LayerSpec(2, "pool", "global_pool", (1,), 2, native_shape=(8,))
-        >>> feature_map(GraphSpec("tiny", (picture, conv, pool), (2,), InputShape(9, 9, 3)))
-        1
+        >>> pool = LayerSpec(1, "pool", "global_pool", (0,), 1, native_shape=(3,))
+        >>> feature_map(GraphSpec("tiny", (picture, pool), (1,), InputShape(9, 9, 3)))
+        0
     """
     if len(spec.outputs) != 1:
         raise GraphError(
             f"model {spec.name!r} returns {len(spec.outputs)} outputs, expected one to cut the "
-            "head "
-            "off; use head='top' to keep it whole, or pass a model that returns one map"
+            "head off; use head='top' to keep it whole, or pass a model that returns one map"
         )
     layer = spec[spec.outputs[0]]
     single_pixel: int | None = None  # the last 1x1 map, which may or may not have been pooled
@@ -227,49 +135,95 @@ def feature_map(spec: GraphSpec) -> int:
     )
 
 
-def truncated(spec: GraphSpec, outputs: tuple[int, ...]) -> GraphSpec:
-    """The graph up to some outputs, positions unchanged.
+def has_pretrained_dense(spec: GraphSpec) -> bool:
+    """Whether layers worth keeping stand between the pooling and the classifier.
 
-    Args:
-        spec: a graph as read.
-        outputs: the positions to end at.
-
-    Returns:
-        The graph without what comes after the last of them.
+    Those of VGG hold most of the network's parameters, tied to one map size; they are not.
     """
-    return spec.but(layers=spec.layers[: max(outputs) + 1], outputs=outputs)
+    try:
+        end = feature_map(spec)
+    except GraphError:
+        return False
+    counts = [layer.params for layer in spec if layer.index > end and layer.params]
+    total = sum(layer.params for layer in spec)
+    return len(counts) > 1 and sum(counts[:-1]) <= _LARGEST_SHARE * total
 
 
-def feature_maps(spec: GraphSpec, shape: InputShape, strides: tuple[int, ...]) -> tuple[int, ...]:
-    """The last map at each output stride, for a detector or a segmenter.
+def classifier_input(spec: GraphSpec) -> int:
+    """The position of what a network's own classifier, its last layer with weights, reads."""
+    weighted = [layer for layer in spec if layer.params]
+    if not weighted:
+        raise GraphError(f"model {spec.name!r} has no classifier to replace; pass one with weights")
+    layer = spec[weighted[-1].inputs[0]]
+    while layer.op in ("identity", "flatten") and layer.inputs:
+        layer = spec[layer.inputs[0]]
+    return layer.index
 
-    Args:
-        spec: the graph as it will be, front included.
-        shape: a shape at which to follow the strides, height and width known.
-        strides: pixels per pixel of the map, such as (4, 8, 16, 32); where a resizing layer stands
-            in front, pixels of the resized picture.
 
-    Returns:
-        One position for each.
+def feature_maps(spec: GraphSpec, shape: InputShape, strides: Sequence[int]) -> tuple[int, ...]:
+    """The positions of the last map at each output stride, for a detector or a segmenter.
 
     Raises:
-        RequestError: if no map has that stride, with the ones that there are.
+        RequestError: if there is no map at a stride; the message names those that there are.
     """
     if not strides:
         raise RequestError("features=[]; expected output strides, such as [8, 16, 32]")
-    found: dict[float, int] = {}
-    end = feature_map(spec)
-    on_the_way = spec.but(outputs=(end,)).needed()
+    by_stride: dict[float, int] = {}
+    on_the_way = spec.but(outputs=(feature_map(spec),)).needed()
     for layer, field in zip(spec, receptive_fields(spec, shape), strict=True):
         is_map = len(layer.native_shape) == 3 and layer.op not in ("input", "pad", "global_pool")
         strides_agree = field.height.jump_px == field.width.jump_px
         if layer.index in on_the_way and is_map and strides_agree and not field.whole:
-            found[field.height.jump_px or 0] = layer.index
-    missing = [s for s in strides if s not in found]
+            by_stride[field.height.jump_px or 0] = layer.index
+    missing = [s for s in strides if s not in by_stride]
     if missing:
-        there = ", ".join(f"{s:g}" for s in sorted(found))
+        there = ", ".join(f"{s:g}" for s in sorted(by_stride))
         raise RequestError(
             f"features={list(strides)}: {spec.name} has no map at stride {missing[0]}; choose "
             f"from: {there}"
         )
-    return tuple(found[s] for s in strides)
+    return tuple(by_stride[s] for s in strides)
+
+
+def truncated(spec: GraphSpec, outputs: tuple[int, ...]) -> GraphSpec:
+    """The graph up to some outputs, positions unchanged."""
+    return spec.but(layers=spec.layers[: max(outputs) + 1], outputs=outputs)
+
+
+def with_head(spec: GraphSpec, head: Head) -> GraphSpec:
+    """A graph that returns one map or vector, with a head behind it.
+
+    Example:
+        >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(9, 9, 3))
+        >>> spec = GraphSpec("tiny", (picture,), (0,), InputShape(9, 9, 3))
+        >>> [layer.name for layer in with_head(spec, Head(classes=2))]
+        ['image', 'head_pool', 'head_dropout', 'head_logits', 'head_probabilities']
+    """
+    layers = list(spec.layers)
+
+    def add(name: str, op: Any, **facts: Any) -> None:
+        index, source = len(layers), layers[-1]
+        made = LayerSpec(index, f"{PREFIX}{name}", op, (source.index,), index, **facts)
+        native = output_shape(made, [source.native_shape], [source]) if source.native_shape else ()
+        layers.append(made.but(native_shape=native))
+
+    (end,) = spec.outputs
+    layers = layers[: end + 1]
+    rank = len(spec[end].native_shape)
+    if head.pretrained_dense:
+        if rank > 1:
+            add("flatten", "flatten")
+    elif isinstance(head.pool, str):
+        add("pool", "global_pool", params=int(head.pool == "gem"))
+    else:
+        add("pool", "adaptive_pool", target_hw=tuple(head.pool))
+        add("flatten", "flatten")
+    if head.hidden is not None:
+        add("hidden", "dense", out_channels=head.hidden, use_bias=True)
+    if head.classes is not None:
+        if head.dropout:
+            add("dropout", "identity")
+        add("logits", "dense", out_channels=head.classes, use_bias=True)
+        if head.activation == "softmax":
+            add("probabilities", "activation")
+    return spec.but(layers=tuple(layers), outputs=(len(layers) - 1,))

@@ -32,10 +32,11 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .data.prepare import Preparation
 from .errors import OutputExists, RequestError, RunError
+from .graph.saving import load_model, save_model
 from .writing import sync_folder, write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -303,6 +304,16 @@ class Run:
         )
 
 
+def read_run(value: Any) -> Any:
+    """Read a run as a user names it: a folder, or the value itself."""
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+def write_run(value: Any) -> str:
+    """Write a run as its folder."""
+    return str(value.folder if isinstance(value, Run) else value)
+
+
 @contextmanager
 def locked(folder: Path) -> Generator[None]:
     """Keep other processes from training into a run folder.
@@ -351,45 +362,3 @@ def check_new(folder: Path) -> None:
 
 def _is_whole(entry: Path) -> bool:
     return not entry.name.startswith(_PART)
-
-
-def load_model(path: Path) -> keras.Model:
-    """Load a ``.keras`` file that may hold inshape's own layers.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The model.
-
-    Raises:
-        RequestError: if it cannot be read.
-    """
-    import keras  # here, so that run folders can be listed without a framework
-
-    from .graph import layers
-
-    own = {
-        f"inshape>{kind.__name__}": kind
-        for kind in (layers.AdaptivePooling2D, layers.GeneralizedMeanPooling2D)
-    }
-    try:
-        return cast("keras.Model", keras.saving.load_model(path, own, compile=False))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RequestError(
-            f"{path} cannot be loaded ({reason}); expected a model that Keras saved; train anew"
-        ) from error
-
-
-def save_model(model: keras.Model, path: Path) -> None:
-    """Save a model atomically.
-
-    Args:
-        model: what to save.
-        path: a path that ends in ``.keras``.
-
-    Raises:
-        RunError: if it cannot be written.
-    """
-    write_atomically(path, model.save)

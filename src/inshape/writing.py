@@ -75,3 +75,21 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Args:
+        folder: may be there already.
+
+    Raises:
+        RunError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"cannot make {folder}: {error.strerror or error}; expected a folder that can be "
+            "written; choose another"
+        ) from error

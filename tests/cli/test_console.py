@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from inshape.cli.console import console
-from inshape.compare import Candidate, Comparison
+from inshape.comparison.result import Candidate, Comparison
 from inshape.errors import DataError, RunError
 
 

@@ -10,10 +10,9 @@ import sys
 import keras
 import pytest
 
-from inshape.backbones import backbones
+from inshape.backbones import backbones, listed
 from inshape.cli.app import run
 from inshape.cli.completion import for_named_shell
-from inshape.listing import listed
 
 
 def complete(*words: str) -> list[str]:

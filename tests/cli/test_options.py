@@ -3,8 +3,8 @@
 import re
 
 import pytest
-
 from inshape.cli.options import head_of, numbers_of, planned, recipe_of, size_of, weights_of
+
 from inshape.errors import RequestError, ShapeError, UnknownName
 
 NOTHING = {

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from inshape.comparison.record import command_of as compare_command
 
-from inshape.compare import Limits
-from inshape.compare.record import command_of as compare_command
 from inshape.heads import Head
+from inshape.limits import Limits
 from inshape.runs import Run
 from inshape.shapes import InputShape
-from inshape.train import Recipe
-from inshape.train.request import Request
+from inshape.training.recipe import Recipe
+from inshape.training.request import Request
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_record_s_command_asks_for_the_same_training(call, changes, tmp_path, 
         received.append((request, out))
         return SimpleNamespace(folder=out, record={"metrics": {"validation": {"accuracy": 1.0}}})
 
-    monkeypatch.setattr(importlib.import_module("inshape.train.front"), "begin", begin)
+    monkeypatch.setattr(importlib.import_module("inshape.training.api"), "begin", begin)
     answer = call(*shlex.split(told)[1:])
     assert answer.code == 0, answer.err
     ((request, out),) = received

@@ -247,7 +247,7 @@ def test_export_answers_with_one_object(exported, trained):
 def test_a_file_below_the_wanted_agreement_ends_with_1(
     call, trained, others, tmp_path, monkeypatch
 ):
-    from inshape.export import front
+    from inshape.exporting import api as front
 
     monkeypatch.setattr(
         front, "answers", lambda run, pictures, **how: np.eye(2)[np.arange(len(pictures)) % 2]
@@ -337,7 +337,7 @@ def test_the_table_comes_before_the_error_where_nothing_meets_the_limits(call, p
 
 
 def test_the_input_is_chosen_by_the_pictures(call, photos, tmp_path, monkeypatch):
-    from inshape.compare import usual
+    from inshape.comparison import defaults as usual
 
     monkeypatch.setattr(usual, "_SIDES", (32, 64))
     answer = call(

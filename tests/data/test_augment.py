@@ -9,8 +9,8 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
-from inshape.data.augment import augmenter  # noqa: E402
-from inshape.errors import DataError, UnknownName  # noqa: E402
+from inshape.data.augment import augmenter
+from inshape.errors import DataError, UnknownName
 
 
 def batch(channels=3):

@@ -15,8 +15,8 @@ from inshape.data.sources import open_source
 from inshape.data.split import split
 from inshape.errors import RequestError, RunError
 from inshape.features.extract import Extraction, carried_on, model_hash
-from inshape.features.forward import Forward
 from inshape.features.views import change_for, views
+from inshape.runtime.frozen import Forward
 
 layers = keras.layers
 

@@ -7,10 +7,10 @@ import sys
 import pytest
 from tests.geometry.nets import Net, mobilenet_v1, resnet50, vgg16, with_squeeze_and_excite
 
-from inshape.geometry.render import byte_word, count_word, pair_word
 from inshape.geometry.spec import Front
 from inshape.geometry.stages import geometry, stages
 from inshape.shapes import InputShape, Size
+from inshape.text import format_bytes, format_count, format_pair
 
 
 def shape(text: str) -> InputShape:
@@ -146,13 +146,13 @@ def test_as_dict_is_plain():
 
 
 def test_words():
-    assert [count_word(n) for n in (None, 0, 999, 1000, 3_948_688, 15_470_264_320)] == [
+    assert [format_count(n) for n in (None, 0, 999, 1000, 3_948_688, 15_470_264_320)] == [
         "?", "0", "999", "1.0K", "3.9M", "15.5G",
     ]  # fmt: skip
-    assert [byte_word(n) for n in (None, 1023, 1024, 3 * 2**20, 2**30)] == [
+    assert [format_bytes(n) for n in (None, 1023, 1024, 3 * 2**20, 2**30)] == [
         "?", "1023 B", "1.0 KiB", "3.0 MiB", "1.0 GiB",
     ]  # fmt: skip
-    assert [pair_word(p) for p in ((2, 2), (2.0, 4), (0.5, None))] == ["2", "2x4", "0.5x?"]
+    assert [format_pair(p) for p in ((2, 2), (2.0, 4), (0.5, None))] == ["2", "2x4", "0.5x?"]
 
 
 def test_geometry_imports_no_framework():

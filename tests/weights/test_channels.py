@@ -13,8 +13,8 @@ from inshape.weights.channels import (
     channel_matrix,
     convert_constants,
     convert_kernel,
-    parse_rule,
     projection_kernel,
+    read_rule,
     resolve_rule,
 )
 
@@ -121,14 +121,14 @@ def test_a_list_is_resolved_to_a_tuple():
     ],
 )
 def test_parsing(text, expected):
-    assert parse_rule(text) == expected
+    assert read_rule(text) == expected
 
 
 @pytest.mark.parametrize("text", ["summ", "0,,1", "", "-1", "0;1"])
 def test_parsing_refuses(text):
     message = f"unknown channel rule {text!r}; "
     with pytest.raises(UnknownName, match=re.escape(message)):
-        parse_rule(text)
+        read_rule(text)
 
 
 def test_an_unknown_rule_lists_the_choices():

@@ -1,69 +1,20 @@
-"""The commands, put together; what the user wrote wrongly becomes one line."""
+"""The program: finds the command, reads its request, runs it; what is wrong becomes one line."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
-
-import typer
 
 from .._version import __version__
-from .adapt import adapt
-from .compare import compare, with_address
-from .completion import PROGRAM, for_named_shell
-from .console import INTERRUPTED, say
-from .demo import demo
-from .doctor import doctor
-from .evaluate import evaluate
-from .export import bench, export
-from .inspect import inspect
-from .models import models
-from .predict import predict
-from .report import report
-from .train import train
+from ..errors import UnknownName
+from ..text import align
+from .commands import COMMANDS, command_for
+from .completion import complete, install, script
+from .console import INTERRUPTED, Ended, open_console
 
-app = typer.Typer(
-    name=PROGRAM,
-    help="Give a pretrained CNN a new input shape, keep what its weights know, and measure it.",
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-_COMMANDS = (
-    inspect,
-    adapt,
-    train,
-    evaluate,
-    predict,
-    compare,
-    report,
-    export,
-    bench,
-    demo,
-    models,
-    doctor,
-)
-_NAMES = tuple(command.__name__ for command in _COMMANDS)
-for _command in _COMMANDS:
-    app.command()(_command)
-
-
-def _show_version(asked: bool) -> None:
-    if asked:
-        print(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def inshape(
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
-    ] = False,
-) -> None:
-    """Give a pretrained CNN a new input shape, keep what its weights know, and measure it."""
+_SUMMARY = "Give a pretrained CNN a new input shape, keep what its weights know, and measure it."
+_HELP = ("-h", "--help")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -75,23 +26,71 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0, 1 for a failed run, 2 for a bad request, 130 if interrupted.
     """
+    words = list(arguments)
     # TensorFlow's own notes on the machine would bury the answer.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if "--debug" in arguments else "3")
-    words = with_address(arguments) or ["--help"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if "--debug" in words else "3")
     try:
-        if for_named_shell(words):
-            return 0
-        code = app(args=words, prog_name=PROGRAM, standalone_mode=False)
+        code = _run(words)
         sys.stdout.flush()
-        return code or 0
-    except typer.TyperException as error:
-        named = [word for word in words[:1] if word in _NAMES]
-        told = error.format_message().rstrip(".")
-        say(f"error: {told}; see {' '.join(['inshape', *named, '--help'])}")
-        return error.exit_code
-    except (typer.Abort, KeyboardInterrupt):
+        return code
+    except Ended as end:
+        return end.code
+    except KeyboardInterrupt:
         return INTERRUPTED
+    except SystemExit as end:  # a command's help
+        return int(end.code or 0)
     except BrokenPipeError:
         # The reader, such as head, has seen enough; Python must not complain of it on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _run(words: list[str]) -> int:
+    match words:
+        case [] | ["-h"] | ["--help"]:
+            print(overview())
+        case ["--version"]:
+            print(__version__)
+        case ["--show-completion" | "--install-completion" as option, *shell]:
+            with open_console(as_json=False, debug=False):
+                print((script if option == "--show-completion" else install)(*shell[:1]))
+        case ["--complete", *typed]:
+            print("\n".join(complete(typed)))
+        case [name, *_] if name in COMMANDS:
+            return _run_command(words)
+        case [name, *_]:
+            with open_console(as_json=False, debug=False):
+                raise UnknownName("command", name, COMMANDS)
+    return 0
+
+
+def _run_command(words: list[str]) -> int:
+    command, rest = command_for(words)
+    as_json, debug = "--json" in rest, "--debug" in rest
+    with open_console(as_json=as_json, debug=debug) as console:
+        from .parser import parse  # slow to import
+
+        request, _ = parse(
+            command.kind,
+            rest,
+            program=f"inshape {words[0]}",
+            description=f"{command.summary.capitalize()}.\n\nexample: {command.example}",
+        )
+        return command.run(request, console) or 0
+
+
+def overview() -> str:
+    """What ``inshape --help`` prints."""
+    rows = [(f"  {name}", command.summary) for name, command in COMMANDS.items()]
+    options = [
+        ("  --version", "show the version"),
+        (
+            "  --show-completion SHELL",
+            "print what lets bash, zsh, fish or powershell complete words",
+        ),
+        ("  --install-completion SHELL", "install it"),
+        ("  -h, --help", "show this; inshape COMMAND --help shows a command's options"),
+    ]
+    lines = ["usage: inshape COMMAND [OPTIONS]", "", _SUMMARY, "", "commands:"]
+    lines += [*align(rows, left=2), "", "options:", *align(options, left=2), ""]
+    return "\n".join([*lines, f"example: {COMMANDS['inspect'].example}"])

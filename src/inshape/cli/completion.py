@@ -2,96 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
 
-PROGRAM = "inshape"
-_SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+from ..errors import RequestError, UnknownName
+from ..requests import Option, Positional, choices_of, options_of
+from .commands import COMMANDS, command_for
+
+_BASH = """\
+_inshape() {
+  local IFS=$'\\n'
+  COMPREPLY=($(inshape --complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+}
+complete -o default -F _inshape inshape
+"""
+_ZSH = """\
+#compdef inshape
+_inshape() {
+  local -a found
+  found=("${(@f)$(inshape --complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  [[ -n "$found" ]] && compadd -a found || _files
+}
+compdef _inshape inshape
+"""
+_FISH = """\
+complete -c inshape -a '(inshape --complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+"""
+_POWERSHELL = """\
+Register-ArgumentCompleter -Native -CommandName inshape -ScriptBlock {
+  param($word, $ast, $position)
+  $words = @($ast.CommandElements | Select-Object -Skip 1 | ForEach-Object { "$_" })
+  if ($word -eq "") { $words += "" }
+  inshape --complete @words 2>$null | ForEach-Object { $_ }
+}
+"""
+_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH, "powershell": _POWERSHELL}
+_PLACES = {
+    "bash": "~/.bash_completions/inshape.sh",
+    "zsh": "~/.zfunc/_inshape",
+    "fish": "~/.config/fish/completions/inshape.fish",
+    "powershell": "~/.config/powershell/inshape.ps1",
+}
+_SOURCED_FROM = {
+    "bash": ("~/.bashrc", "source {place}"),
+    "zsh": ("~/.zshrc", "autoload -Uz compinit; compinit; source {place}"),
+    "powershell": ("~/.config/powershell/Microsoft.PowerShell_profile.ps1", ". {place}"),
+}
 
 
-def words(*names: str) -> Callable[[str], list[str]]:
-    """Complete one of a few words.
+def script(shell: str | None = None) -> str:
+    """The script that lets a shell complete words."""
+    return _SCRIPTS[_shell(shell)]
 
-    Args:
-        names: the words.
 
-    Returns:
-        What Typer's ``autocompletion=`` takes.
+def install(shell: str | None = None) -> str:
+    """Write the script where the shell finds it; what was there already stays."""
+    name = _shell(shell)
+    place = Path(_PLACES[name]).expanduser()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(_SCRIPTS[name], encoding="utf-8")
+    if name in _SOURCED_FROM:
+        start, line = _SOURCED_FROM[name]
+        file, wanted = Path(start).expanduser(), line.format(place=place)
+        known = file.read_text(encoding="utf-8") if file.exists() else ""
+        if wanted not in known:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("a", encoding="utf-8") as opened:
+                opened.write(f"\n{wanted}\n")
+    return f"{name} completion installed in {place}; it works in new shells"
+
+
+def complete(words: Sequence[str]) -> list[str]:
+    """What may stand in the place of the last of the words typed so far.
 
     Example:
-        >>> words("rebuild", "resize", "restride")("re")
-        ['rebuild', 'resize', 'restride']
-    """
-
-    def begun(incomplete: str) -> list[str]:
-        return [name for name in names if name.startswith(incomplete)]
-
-    return begun
-
-
-def backbone_names(incomplete: str) -> list[str]:
-    """Complete a backbone's name; where none begins so, the shell goes on to files.
-
-    Args:
-        incomplete: what was typed.
-
-    Returns:
-        Names.
-
-    Example:
-        >>> backbone_names("NAS")
-        ['NASNetMobile', 'NASNetLarge']
-    """
-    from ..backbones import backbones
-
-    return [b.name for b in backbones() if b.name.startswith(incomplete)]
-
-
-def format_names(incomplete: str) -> list[str]:
-    """Complete the last of the export formats, which stand with commas between.
-
-    Args:
-        incomplete: what was typed.
-
-    Returns:
-        All that was typed, with the last name completed.
-
-    Example:
-        >>> format_names("litert,o")
+        >>> complete(["ins"]), complete(["inspect", "NAS"])
+        (['inspect'], ['NASNetMobile', 'NASNetLarge'])
+        >>> complete(["inspect", "NASNetMobile", "--strat"]), complete(["train", "--augment", "l"])
+        (['--strategy'], ['light'])
+        >>> complete(["export", "runs/a", "--to", "litert,o"])
         ['litert,onnx', 'litert,openvino']
     """
-    from ..export.formats import FORMATS
+    *before, last = words or [""]
+    if not before:
+        return [name for name in COMMANDS if name.startswith(last)]
+    if before[0] not in COMMANDS:
+        return []
+    command, _ = command_for(list(before))
+    options = {f"--{o.flag}": o for o in options_of(command.kind) if o.flag}
+    if last.startswith("-"):
+        flags = [*options, "--json", "--debug", "--help"]
+        return [flag for flag in flags if flag.startswith(last)]
+    given = options.get(before[-1])
+    if given is None and len(before) == 1:
+        given = next((o for o in options.values() if o.mark(Positional)), None)
+    return [] if given is None else _values(given, last)
 
-    before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in FORMATS if name.startswith(last)]
+
+def _values(option: Option, begun: str) -> list[str]:
+    choices = choices_of(option)
+    if choices:
+        return [choice for choice in choices if choice.startswith(begun)]
+    if option.name in ("backbone", "backbones"):
+        from ..backbones import backbones
+
+        return _last_of_several(begun, [b.name for b in backbones()])
+    if option.name == "to":
+        from ..runtime.formats import FORMATS
+
+        return _last_of_several(begun, list(FORMATS))
+    if option.name == "channels":
+        from ..weights.channels import CHANNEL_RULES
+
+        return [rule for rule in CHANNEL_RULES if rule.startswith(begun) and rule != "keep"]
+    return []
 
 
-def for_named_shell(arguments: Sequence[str]) -> bool:
-    """Carry out ``--show-completion SHELL`` or ``--install-completion SHELL``.
+def _last_of_several(begun: str, names: Sequence[str]) -> list[str]:
+    """Words with commas between, the last one completed."""
+    before, comma, last = begun.rpartition(",")
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
-    Typer's own options take no shell, they find out which one is running; that does not work from a
-    script.
 
-    Args:
-        arguments: the words after the program's name.
-
-    Returns:
-        Whether that was what was asked for.
-    """
-    asked = tuple(arguments)
-    if len(asked) != 2 or asked[1] not in _SHELLS:
-        return False
-    # Typer has no public name for these two, which its own options call.
-    from typer.completion import (  # pyright: ignore[reportPrivateImportUsage]
-        get_completion_script,  # pyright: ignore[reportPrivateImportUsage]
-        install,  # pyright: ignore[reportPrivateImportUsage]
-    )
-
-    variable = f"_{PROGRAM.upper()}_COMPLETE"
-    if asked[0] == "--show-completion":
-        print(get_completion_script(prog_name=PROGRAM, complete_var=variable, shell=asked[1]))
-        return True
-    if asked[0] == "--install-completion":
-        _, path = install(shell=asked[1], prog_name=PROGRAM, complete_var=variable)
-        print(f"{asked[1]} completion installed in {path}; it works in new shells")
-        return True
-    return False
+def _shell(name: str | None) -> str:
+    running = re.sub(r"^pwsh$", "powershell", name or Path(os.environ.get("SHELL", "")).name)
+    if not running:
+        raise RequestError(f"no shell named; expected one of {', '.join(_SCRIPTS)}; name yours")
+    if running not in _SCRIPTS:
+        raise UnknownName("shell", running, _SCRIPTS)
+    return running

@@ -11,11 +11,18 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-import typer
-
 from ..errors import InshapeError
 
 INTERRUPTED = 130
+
+
+class Ended(Exception):
+    """A command is over, with an exit code; what there was to say has been said."""
+
+    def __init__(self, code: int) -> None:
+        """Take the exit code."""
+        self.code = code
+        super().__init__(code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,7 @@ class Console:
     stdout: TextIO
 
     def show(self, text: object) -> None:
-        """Print something for people, in a terminal with its colours and at its width.
-
-        Args:
-            text: what to show; plain text is made of it where it goes to a file or a pipe.
-        """
+        """Print something for people, in a terminal with its colours and at its width."""
         if sys.stdout.isatty() and hasattr(text, "__rich_console__"):
             from rich.console import Console as Terminal
 
@@ -45,64 +48,43 @@ class Console:
             print(text)
 
     def answer(self, text: object, values: Mapping[str, Any]) -> None:
-        """Give the command's answer.
-
-        Args:
-            text: for people.
-            values: the same for machines, as plain values.
-        """
+        """Give the command's answer: for people, and the same for machines as plain values."""
         self.show(text)
         if self.as_json:
             print(json.dumps(values, ensure_ascii=False), file=self.stdout, flush=True)
 
 
 @contextmanager
-def console(*, as_json: bool, debug: bool) -> Generator[Console]:
-    """Run a command's work, and turn what goes wrong into one line and an exit code.
-
-    Args:
-        as_json: keep standard output free for one JSON object.
-        debug: show the traceback of an error besides.
-
-    Yields:
-        Where to put the answer.
-
-    Raises:
-        typer.Exit: with the exit code of the error.
-    """
+def open_console(*, as_json: bool, debug: bool) -> Generator[Console]:
+    """Run a command's work, and turn what goes wrong into one line and an exit code."""
     stdout = sys.stdout
     with warnings.catch_warnings(), redirect_stdout(sys.stderr if as_json else stdout):
         if not debug:
             warnings.showwarning = _show_warning
         try:
             yield Console(as_json, stdout)
-        except (typer.Exit, typer.Abort, BrokenPipeError):
+        except (Ended, BrokenPipeError, SystemExit):
             raise
         except KeyboardInterrupt:
             raise _ended("interrupted", INTERRUPTED, debug) from None
         except InshapeError as error:
             raise _ended(f"error: {error}", error.exit_code, debug) from None
         except Exception as error:
-            kind = type(error).__name__
-            told = f"error: unexpected {kind}: {error}"
+            line = f"error: unexpected {type(error).__name__}: {error}"
             hint = "" if debug else "; --debug shows the traceback"
-            raise _ended(told + hint, InshapeError.exit_code, debug) from None
+            raise _ended(line + hint, InshapeError.exit_code, debug) from None
 
 
 def say(line: str) -> None:
-    """Print a line on standard error, under the program's name.
-
-    Args:
-        line: what to say; line breaks become blanks.
-    """
+    """Print a line on standard error, under the program's name."""
     print("inshape:", " ".join(line.split()), file=sys.stderr, flush=True)
 
 
-def _ended(line: str, code: int, debug: bool) -> typer.Exit:
+def _ended(line: str, code: int, debug: bool) -> Ended:
     if debug:
         traceback.print_exc()
     say(line)
-    return typer.Exit(code)
+    return Ended(code)
 
 
 def _show_warning(

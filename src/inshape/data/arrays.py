@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .catalogue import Catalogue, Progress, catalogued
+from ..progress import Advance
+from .catalogue import Catalogue, catalogued
 from .tables import SPLIT_WORDS
 
 # What NumPy raises on damaged files.
@@ -29,7 +30,7 @@ def array_catalogue(
     *,
     splits: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Catalogue:
     """List pictures that lie in an array.
 
@@ -71,7 +72,7 @@ def array_catalogue(
 
 
 def npz_catalogue(
-    path: Path, *, class_names: Sequence[str] | None = None, progress: Progress | None = None
+    path: Path, *, class_names: Sequence[str] | None = None, progress: Advance | None = None
 ) -> Catalogue:
     """List the pictures of an ``.npz`` file, which is loaded into memory.
 
@@ -114,7 +115,7 @@ def npy_catalogue(
     *,
     class_names: Sequence[str] | None = None,
     labels: str = "required",
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Catalogue | None:
     """List the pictures of an ``.npy`` file, which is mapped and not loaded.
 
@@ -146,7 +147,7 @@ def npy_catalogue(
 
 
 def unlabelled(
-    x: NDArray[Any], class_names: Sequence[str], *, progress: Progress | None = None
+    x: NDArray[Any], class_names: Sequence[str], *, progress: Advance | None = None
 ) -> Catalogue:
     """List the pictures of an array whose classes are unknown.
 
@@ -170,7 +171,7 @@ def unlabelled(
 
 
 def dataset_catalogue(
-    dataset: Any, *, class_names: Sequence[str] | None = None, progress: Progress | None = None
+    dataset: Any, *, class_names: Sequence[str] | None = None, progress: Advance | None = None
 ) -> Catalogue:
     """Read a ``tf.data.Dataset`` into memory and list its pictures.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-import keras
-
 from ..errors import DataError, UnknownName
 
 Augmentation: TypeAlias = Literal["none", "light", "strong"]
@@ -51,6 +49,8 @@ class Augmenter:
         Raises:
             DataError: if pictures are mixed and there are no one-hot labels.
         """
+        import keras  # slow to import
+
         start: Any = keras.ops.multiply(keras.ops.cast(step, "int32"), _DRAWS)
         for seed, generator in zip(self._seeds, self._generators, strict=True):
             state = keras.ops.stack([keras.ops.cast(seed, "int32"), start])
@@ -117,6 +117,8 @@ def augmenter(
     for name, factor in (("mixup", mixup), ("cutmix", cutmix), ("rand_augment", rand_augment)):
         if not 0.0 <= factor <= 1.0:
             raise DataError(f"{name} {factor}; expected 0 to 1; use 0 for none")
+    import keras
+
     made = keras.layers
     layers: list[Any] = []
     notes: list[str] = []

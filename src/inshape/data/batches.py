@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, UnknownName
+from ..progress import Advance
 from .caching import Cache, CacheReport, Opener, default_cache_dir, memory_budget
-from .catalogue import Catalogue, Progress, Skipped, refuse_too_many
+from .catalogue import Catalogue, Skipped, refuse_too_many
 from .prepare import Preparation, range_warning
 from .stores import Filled, NotBytes, Store, StoredType
 
@@ -50,7 +51,7 @@ class Batches:
         cache_dir: Path | None = None,
         memory_budget_bytes: int | None = None,
         workers: int | None = None,
-        progress: Progress | None = None,
+        progress: Advance | None = None,
     ) -> Batches:
         """Prepare every picture once, leaving out those that cannot be read.
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .catalogue import Catalogue, Progress
+from ..progress import Advance
+from .catalogue import Catalogue
 from .prepare import Preparation
 from .stores import DecodingStore, Filled, Kind, MemoryStore, Store, StoredType, fill, fill_disk
 
@@ -93,7 +94,7 @@ class Opener:
     cache_dir: Path
     budget_bytes: int
     workers: int
-    progress: Progress | None
+    progress: Advance | None
 
     def opened(self, cache: Cache, kind: StoredType) -> tuple[Store, Filled, CacheReport]:
         """Prepare every picture once.

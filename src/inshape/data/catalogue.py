@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..progress import Advance
 from .colour import Picture, to_channels
 from .decode import load_compact
 from .prepare import Preparation, prepare_compact
 
 SPLITS = ("train", "validation", "test")
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with how many pictures are done and how many there are."""
 
 MOST_SKIPPED = 0.05
 """The fraction of unreadable pictures above which a run stops."""
@@ -160,7 +158,7 @@ def catalogued(
     arrays: Sequence[NDArray[Any]] | NDArray[Any] | None = None,
     class_names: Sequence[str] | None = None,
     warnings: Iterable[str] = (),
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Catalogue:
     """Hash the pictures and put the catalogue together.
 
@@ -255,7 +253,7 @@ def _hashes(
     names: Sequence[str],
     root: Path | None,
     arrays: Sequence[NDArray[Any]] | NDArray[Any] | None,
-    progress: Progress | None,
+    progress: Advance | None,
 ) -> list[bytes | Skipped]:
     def of_file(index: int) -> bytes | Skipped:
         assert root is not None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, UnknownName
+from ..requests import Request
 from ..shapes import InputShape, ShapeLike
 from .resize import Interpolation, resampled
 
@@ -148,6 +149,42 @@ class Preparation:
             True
         """
         return cls.of(values["shape"], **{k: v for k, v in values.items() if k != "shape"})
+
+
+@dataclass(frozen=True, slots=True)
+class PictureOptions(Request):
+    """How pictures are brought to the input."""
+
+    picture_fit: Fit = "stretch"
+    """stretch fills the size whatever the proportions, letterbox keeps them and fills the rest,
+    crop keeps them and cuts the centre out."""
+    picture_interpolation: Interpolation = "bilinear"
+    """How pixels are resampled; area averages what a pixel covers."""
+    antialias: bool = True
+    """Whether reduction averages over all the pixels it covers."""
+    colour: Colour | None = None
+    """What the channels mean: grey, rgb, or bands, which are taken as they are; by default 1
+    channel is grey, 3 are RGB and any other count is bands."""
+    crop_margin: float = 1.0
+    """For crop, the fraction of the shorter side that is kept; 0.875 is ImageNet's 224 of 256."""
+    fill: float = 0.0
+    """For letterbox, the value of the border, 0 to 255."""
+    full_scale: float | None = None
+    """The stored value that becomes 255: 4095 for a 12-bit sensor, 1.0 for pictures in [0, 1]; by
+    default 65535 for unsigned 16-bit pictures."""
+
+    def at(self, shape: ShapeLike) -> Preparation:
+        """The preparation for an input shape."""
+        return Preparation.of(
+            shape,
+            fit=self.picture_fit,
+            interpolation=self.picture_interpolation,
+            antialias=self.antialias,
+            colour=self.colour,
+            crop_margin=self.crop_margin,
+            fill=self.fill,
+            full_scale=self.full_scale,
+        )
 
 
 def target_hw(preparation: Preparation, picture_hw: tuple[int, int]) -> tuple[int, int]:

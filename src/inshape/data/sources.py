@@ -6,16 +6,20 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from ..errors import DataError
+from ..progress import Advance
+from ..requests import Written, write_source
 from .arrays import array_catalogue, dataset_catalogue, npy_catalogue, npz_catalogue
-from .catalogue import Catalogue, Progress, catalogued
+from .catalogue import Catalogue, catalogued
 from .decode import SUFFIXES
 from .tables import SPLIT_WORDS, table_catalogue
 
 Source: TypeAlias = Any
 """What `open_source` takes: see its table."""
+SourceField = Annotated[Any, Written(lambda value: value, write_source, "PICTURES")]
+"""A source as an option of a request."""
 
 Labels: TypeAlias = Literal["required", "optional"]
 
@@ -30,7 +34,7 @@ def open_source(
     *,
     class_names: Sequence[str] | None = None,
     labels: Labels = "required",
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Catalogue:
     """List the pictures of a source, with their classes and splits.
 
@@ -91,6 +95,11 @@ def open_source(
     return _checked(found, shown, class_names is not None, labels)
 
 
+def source_text(source: Source) -> str:
+    """What a source is called in a record or a message."""
+    return str(source) if isinstance(source, str | Path) else "the data"
+
+
 def find_pictures(folder: Path) -> tuple[list[str], set[str]]:
     """Picture files below a folder.
 
@@ -120,7 +129,7 @@ def _hidden(name: str) -> bool:
 
 
 def _from_path(
-    path: Path, class_names: Sequence[str] | None, labels: Labels, progress: Progress | None
+    path: Path, class_names: Sequence[str] | None, labels: Labels, progress: Advance | None
 ) -> Catalogue:
     if path.is_dir():
         return _from_folder(path, class_names, labels, progress)
@@ -143,7 +152,7 @@ def _from_path(
 
 
 def _from_folder(
-    folder: Path, class_names: Sequence[str] | None, labels: Labels, progress: Progress | None
+    folder: Path, class_names: Sequence[str] | None, labels: Labels, progress: Advance | None
 ) -> Catalogue:
     parts, warnings = _parts(folder, labels)
     names: list[str] = []

@@ -17,7 +17,8 @@ import PIL
 from numpy.typing import NDArray
 
 from ..errors import UnreadablePicture
-from .catalogue import Catalogue, Progress, Skipped
+from ..progress import Advance
+from .catalogue import Catalogue, Skipped
 from .prepare import Preparation
 
 Kind: TypeAlias = Literal["memory", "disk", "none"]
@@ -135,7 +136,7 @@ def fill(
     *,
     workers: int,
     as_bytes: bool,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Filled:
     """Prepare every picture once, a bounded number at a time.
 
@@ -207,7 +208,7 @@ def fill_disk(
     kind: StoredType,
     *,
     workers: int,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> tuple[DiskStore, Filled, bool]:
     """Prepare every picture into a file, or find the file of an earlier run.
 

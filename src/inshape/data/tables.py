@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .catalogue import Catalogue, Progress, catalogued
+from ..progress import Advance
+from .catalogue import Catalogue, catalogued
 
 SPLIT_WORDS = {
     "train": "train",
@@ -31,7 +32,7 @@ def table_catalogue(
     *,
     class_names: Sequence[str] | None = None,
     labels: str = "required",
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Catalogue:
     """List the pictures of a CSV, TSV or Parquet table.
 

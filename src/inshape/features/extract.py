@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from ..data.augment import Augmentation
 from ..data.batches import Batches
-from ..data.catalogue import Progress
 from ..errors import RunError
-from .forward import Forward
+from ..progress import Advance
+from ..runtime.frozen import Forward
 from .views import View, change_for
 
 Stored: TypeAlias = Literal["float32", "float16"]
@@ -93,7 +93,7 @@ class Extraction:
         view: View,
         folder: Path,
         forward: Callable[[], Forward],
-        progress: Progress | None = None,
+        progress: Advance | None = None,
     ) -> NDArray[Any]:
         """The features of a split, from the file if it is there.
 
@@ -118,7 +118,7 @@ class Extraction:
         return np.load(path, mmap_mode="r")
 
     def _made(
-        self, split: str, view: View, forward: Forward, progress: Progress | None
+        self, split: str, view: View, forward: Forward, progress: Advance | None
     ) -> Iterator[NDArray[np.float32]]:
         count = len(self.batches.catalogue.indices(split))
         change = change_for(

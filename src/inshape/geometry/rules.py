@@ -7,6 +7,7 @@ from math import prod
 from typing import TypeAlias
 
 from ..errors import FixedShape, GraphError, MapMismatch, VanishingMap
+from ..text import format_shape
 from .lengths import output_length
 from .spec import LayerSpec
 
@@ -100,20 +101,10 @@ def spatial(layer: LayerSpec, shape: Map) -> tuple[int | None, int | None, int |
     """
     if len(shape) != 3:
         raise GraphError(
-            f"layer {layer.name!r} ({layer.op}) reads {shape_word(shape)}, expected a map of "
+            f"layer {layer.name!r} ({layer.op}) reads {format_shape(shape)}, expected a map of "
             "height x width x channels; check the model"
         )
     return shape[0], shape[1], shape[2]
-
-
-def shape_word(shape: Map) -> str:
-    """A shape for display.
-
-    Example:
-        >>> shape_word((None, 7, 16))
-        '?x7x16'
-    """
-    return "x".join("?" if n is None else str(n) for n in shape)
 
 
 def _window(layer: LayerSpec, shape: Map) -> Map:
@@ -145,7 +136,7 @@ def _padded(layer: LayerSpec, shape: Map) -> Map:
 def _check_left(layer: LayerSpec, lengths: Sequence[int | None]) -> None:
     left = tuple(n if n is None else max(0, n) for n in lengths)
     if 0 in left:
-        raise VanishingMap(f'map at "{layer.name}" would be {shape_word(left)} pixels')
+        raise VanishingMap(f'map at "{layer.name}" would be {format_shape(left)} pixels')
 
 
 def _dense(layer: LayerSpec, shape: Map) -> Map:
@@ -194,8 +185,8 @@ def _mismatch(
     first = pool[0]
     other = next(i for i in pool if lengths[i] != lengths[first])
     return (
-        f'"{layer.name}" joins "{sources[first].name}" ({shape_word(shapes[first])}) and '
-        f'"{sources[other].name}" ({shape_word(shapes[other])}), expected equal sizes'
+        f'"{layer.name}" joins "{sources[first].name}" ({format_shape(shapes[first])}) and '
+        f'"{sources[other].name}" ({format_shape(shapes[other])}), expected equal sizes'
     )
 
 
@@ -211,18 +202,18 @@ def _reshaped(layer: LayerSpec, shape: Map) -> Map:
     if values is None:
         raise FixedShape(
             f'reshape "{layer.name}" is fixed to {_target_word(target)} but reads '
-            f"{shape_word(shape)}, whose size is unknown"
+            f"{format_shape(shape)}, whose size is unknown"
         )
     if values % fixed or (-1 not in target and values != fixed):
         raise FixedShape(
             f'reshape "{layer.name}" is fixed to {_target_word(target)} but reads '
-            f"{shape_word(shape)} ({values} values)"
+            f"{format_shape(shape)} ({values} values)"
         )
     return tuple(values // fixed if n == -1 else n for n in target)
 
 
 def _target_word(target: Sequence[int]) -> str:
-    return shape_word(tuple(None if n == -1 else n for n in target))
+    return format_shape(tuple(None if n == -1 else n for n in target))
 
 
 def _opaque(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[LayerSpec]) -> Map:

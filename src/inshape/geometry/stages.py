@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..shapes import InputShape, Size
+from ..text import align, clip_name, format_bytes, format_count, format_pair, format_shape
 from .cost import FLOAT32_BYTES, INT8_BYTES, activation_memory, costs, total_of
 from .paths import final_call, main_path, stage_groups, stage_members
 from .receptive import AxisPair, receptive_fields
-from .render import aligned, byte_word, clipped, count_word, pair_word
-from .rules import Map, shape_word
+from .rules import Map
 from .sizes import map_shapes, network_shape
 from .spec import GraphSpec
 
@@ -105,7 +105,7 @@ class Geometry:
         heads = ("layers", "map", "stride", "field", "MACs", "params", "float32", "int8")
         total = ("total", "", "", "", *_cost_words(self))
         rows = [heads, *map(_row, self.stages), total]
-        return "\n".join([_title(self), *aligned(rows, left=2), *_footer(self)])
+        return "\n".join([_title(self), *align(rows, left=2), *_footer(self)])
 
     def __str__(self) -> str:
         return self.render()
@@ -216,24 +216,24 @@ def _bytes(amount: int | None, each: int) -> int | None:
 
 
 def _row(stage: Stage) -> tuple[str, ...]:
-    first, last = clipped(stage.first), clipped(stage.last)
+    first, last = clip_name(stage.first), clip_name(stage.last)
     in_head = stage.map_size is None
     shape = (stage.channels,) if stage.map_size is None else (*stage.map_size.hw, stage.channels)
     return (
         first if first == last else f"{first} .. {last}",
-        shape_word(shape),
-        "-" if in_head else pair_word(stage.stride_hw),
-        "whole" if in_head else pair_word(stage.field_hw) + "*" * stage.global_context,
+        format_shape(shape),
+        "-" if in_head else format_pair(stage.stride_hw),
+        "whole" if in_head else format_pair(stage.field_hw) + "*" * stage.global_context,
         *_cost_words(stage),
     )
 
 
 def _cost_words(cost: Stage | Geometry) -> tuple[str, ...]:
     return (
-        count_word(cost.macs),
-        count_word(cost.params),
-        byte_word(cost.peak_float32_bytes),
-        byte_word(cost.peak_int8_bytes),
+        format_count(cost.macs),
+        format_count(cost.params),
+        format_bytes(cost.peak_float32_bytes),
+        format_bytes(cost.peak_int8_bytes),
     )
 
 
@@ -246,8 +246,8 @@ def _title(geometry: Geometry) -> str:
 
 def _footer(geometry: Geometry) -> list[str]:
     weights = (
-        f"weights {byte_word(geometry.weights_float32_bytes)} as float32, "
-        f"{byte_word(geometry.weights_int8_bytes)} as int8"
+        f"weights {format_bytes(geometry.weights_float32_bytes)} as float32, "
+        f"{format_bytes(geometry.weights_int8_bytes)} as int8"
     )
     peak = "" if geometry.peak_at is None else f'; activations peak at "{geometry.peak_at}"'
     starred = any(s.global_context and s.map_size is not None for s in geometry.stages)

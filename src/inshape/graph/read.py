@@ -11,7 +11,7 @@ from ..errors import GraphError, ShapeError
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec, LayerSpec, OpKind
 from ..shapes import InputShape
-from .parity import mark_parity_pads
+from .padding import mark_parity_pads
 from .walk import Call, Walk, picture_model
 
 _KINDS: dict[str, OpKind] = {

@@ -14,12 +14,9 @@ from ..errors import GraphError
 from ..geometry.spec import NO_PADS, GraphSpec
 from ..shapes import InputShape, ShapeLike
 from .changes import FRONT_NAMES, Changes, front_layers
-from .edits import (
-    Edit,
-    SetFront,
-)
+from .edits import Edit, SetFront
 from .layers import AdaptivePooling2D
-from .parity import FIXED_PAD
+from .padding import FIXED_PAD
 from .read import read
 from .remake import applied_to, remade
 from .walk import Call, Walk, count_calls, functional_graph, picture_model, unwrap

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..errors import StrategyError
 from ..geometry.spec import GraphSpec
 from ..shapes import InputShape
-from .plan import StrategyName
 from .restride import size_ratio, stem_factor
 from .stem import resizable_stem
 
@@ -13,7 +12,7 @@ SMALL = 0.65
 TINY = 0.2
 
 
-def choose(spec: GraphSpec, target: InputShape) -> tuple[StrategyName, str]:
+def choose(spec: GraphSpec, target: InputShape) -> tuple[str, str]:
     """Choose a strategy for an input shape.
 
     The size is measured as the root of the area, relative to the network's native one:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 
@@ -12,13 +11,14 @@ from ..errors import StrategyError
 from ..geometry.spec import GraphSpec, LayerSpec
 from ..graph.edits import Edit, SetConstants
 from ..shapes import InputShape
-from ..weights.channels import channel_matrix, convert_constants, resolve_rule
-from .stem import find_stem
-
-ChannelRule: TypeAlias = (
-    Literal["auto", "sum", "mean", "luma", "tile", "zero", "first", "project"]
-    | Sequence[int | None]
+from ..weights.channels import (
+    ChannelRule,
+    channel_matrix,
+    convert_constants,
+    resolve_rule,
+    write_rule,
 )
+from .stem import find_stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,7 @@ def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> Cha
     """
     old, new = spec.input_shape.channels, target.channels
     resolved = resolve_rule(rule, new, old)
-    name = (
-        resolved
-        if isinstance(resolved, str)
-        else ",".join("-" if c is None else str(c) for c in resolved)
-    )
+    name = write_rule(resolved)
     if resolved == "project":
         why = "a learned 1x1 convolution in front"
         return ChannelPlan(name, old, new, front="project", reason=why)

@@ -1,59 +1,72 @@
-"""From a strategy's name to its plan."""
+"""From a strategy's name to its decision; a new strategy is registered here."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from ..errors import RequestError, UnknownName
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec
 from ..graph.edits import applied
+from ..requests import Flag, Range, Request, SizeHW, Written
 from ..shapes import InputShape
+from ..weights.channels import ChannelRule, read_rule, write_rule
 from .auto import choose
-from .channels import ChannelRule
+from .decision import Decision
 from .flexible import flexible
 from .layers import fitted
-from .plan import Plan, StrategyName
 from .rebuild import rebuild
-from .resize import resize
-from .restride import restride
+from .resize import Fit, Interpolation, resize
+from .restride import StemKernel, restride
 
-AnyStrategy: TypeAlias = StrategyName | Literal["auto"]
-
-STRATEGIES: dict[str, Callable[..., Plan]] = {
+StrategyName: TypeAlias = Literal["resize", "rebuild", "restride", "flexible"]
+AnyStrategy: TypeAlias = Literal["auto", "resize", "rebuild", "restride", "flexible"]
+STRATEGIES: dict[str, Callable[..., Decision]] = {
     "resize": resize,
     "rebuild": rebuild,
     "restride": restride,
     "flexible": flexible,
 }
+Channels = Annotated[ChannelRule, Written(read_rule, write_rule, "RULE")]
 
 
-def decide(
-    spec: GraphSpec,
-    target: InputShape,
-    *,
-    strategy: AnyStrategy = "auto",
-    channels: ChannelRule = "auto",
-    **options: Any,
-) -> Plan:
-    """Make a plan by a strategy's name.
+@dataclass(frozen=True, slots=True)
+class StrategyOptions(Request):
+    """How the input shape is changed."""
 
-    Args:
-        spec: a graph as read.
-        target: the new input shape.
-        strategy: a name, or ``"auto"`` for the rules of `auto.choose`.
-        channels: how pretrained channels become the new ones.
-        options: the strategy's own, such as ``stem=`` or ``working_hw=``; ``None`` stands for the
-            default.
+    strategy: AnyStrategy = "auto"
+    """auto chooses by the size; resize puts a resizing layer in front; rebuild keeps the layers at
+    the new size; restride changes strides, so that maps keep their size; flexible takes any size."""
+    channels: Channels = "auto"
+    """auto, sum, mean, luma, tile, zero, first, project, or a pretrained channel per band such as
+    0,1,2,- (-: start at zero)."""
+    working_hw: Annotated[SizeHW | None, Flag("working")] = None
+    """resize: the backbone's own height and width; by default its native ones."""
+    fit: Fit | None = None
+    """resize: how a picture of other proportions is brought to the working size."""
+    interpolation: Interpolation | None = None
+    """resize: how pixels are interpolated."""
+    stem: StemKernel | None = None
+    """restride: how the kernel of the stem (the first convolution) is resampled; plain keeps it."""
+    factor: Annotated[int, Range(1)] | None = None
+    """restride: divides the stem's stride for small inputs, multiplies it for large ones."""
+    output_stride: Annotated[int, Range(1)] | None = None
+    """restride: input pixels per pixel of the last map, such as 16; late strides become dilation."""
 
-    Returns:
-        The plan; where the strategy was chosen, it says why.
+    def given(self) -> dict[str, Any]:
+        """The strategies' own options that were given."""
+        names = dict.fromkeys(name for kind in STRATEGIES for name in options_of(kind))
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+def decide(spec: GraphSpec, target: InputShape, options: StrategyOptions) -> Decision:
+    """Decide by a strategy's name how a graph is brought to another input shape.
 
     Raises:
-        UnknownName: if there is no such strategy.
-        RequestError: if an option is not the strategy's.
+        RequestError: if the strategy cannot do it, or has no such option.
 
     Example:
         >>> from inshape.geometry.spec import LayerSpec
@@ -61,28 +74,27 @@ def decide(
         >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, kernel_hw=(3, 3), stride_hw=(2, 2),
         ...                  padding="same", out_channels=8)
         >>> spec = GraphSpec("tiny", (picture, conv), (1,), InputShape(224, 224, 3))
-        >>> decide(spec, InputShape(96, 96, 3)).strategy
+        >>> decide(spec, InputShape(112, 112, 3), StrategyOptions()).strategy
         'restride'
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    name: str = strategy
+    given = options.given()
+    name: str = options.strategy
     reasons: tuple[str, ...] = ()
-    if strategy == "auto":
+    if name == "auto":
         name, reason = _chosen(spec, target, given)
         reasons = (reason,)
-    if name not in STRATEGIES:
-        raise UnknownName("strategy", name, (*STRATEGIES, "auto"))
-    make = STRATEGIES[name]
     known = options_of(name)
     for option in given:
         if option not in known:
             have = ", ".join(known) or "none"
             raise RequestError(f"strategy {name!r} has no option {option!r}; its options: {have}")
-    return make(spec, target, channels=channels, **given).but(reasons=reasons)
+    return STRATEGIES[name](spec, target, channels=options.channels, **given).but(reasons=reasons)
 
 
 def options_of(strategy: str) -> tuple[str, ...]:
     """The names of a strategy's own options."""
+    if strategy not in STRATEGIES:
+        raise UnknownName("strategy", strategy, get_args(AnyStrategy))
     parameters = inspect.signature(STRATEGIES[strategy]).parameters.values()
     return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "channels")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..geometry.spec import GraphSpec
 from ..shapes import InputShape
-from .channels import ChannelRule
-from .plan import Plan
+from ..weights.channels import ChannelRule
+from .decision import Decision
 from .rebuild import layers_plan
 
 
-def flexible(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "auto") -> Plan:
+def flexible(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "auto") -> Decision:
     """Plan a model for any height and width, padded rightly at every one.
 
     Args:

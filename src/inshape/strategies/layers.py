@@ -8,7 +8,7 @@ from ..geometry.rules import Map
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec, LayerSpec, Pads
 from ..graph.edits import Bypass, Edit, PoolToGrid, SetPadding, SetPads, applied
-from ..graph.parity import computed_pads
+from ..graph.padding import computed_pads
 from ..shapes import InputShape
 
 

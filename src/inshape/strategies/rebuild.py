@@ -6,14 +6,15 @@ from ..errors import StrategyError
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import Front, GraphSpec
 from ..graph.edits import Edit, SetFront, applied
-from ..graph.parity import unclear_pads
+from ..graph.padding import unclear_pads
 from ..shapes import InputShape
-from .channels import ChannelPlan, ChannelRule, plan_channels
+from ..weights.channels import ChannelRule
+from .channels import ChannelPlan, plan_channels
+from .decision import Decision
 from .layers import fitted
-from .plan import Plan
 
 
-def rebuild(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "auto") -> Plan:
+def rebuild(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "auto") -> Decision:
     """Plan the same layers at another height and width.
 
     Every padding that depends on the parity of the size is computed anew. For larger inputs, and
@@ -50,7 +51,7 @@ def layers_plan(
     target: InputShape,
     channels: ChannelRule,
     first: tuple[Edit, ...] = (),
-) -> Plan:
+) -> Decision:
     """A plan that keeps the layers, with some edits made first."""
     channel_plan = plan_channels(spec, target, channels)
     edits = (*first, *channel_plan.edits, *front_edits(channel_plan))
@@ -62,7 +63,7 @@ def layers_plan(
         "(keras.applications' correct_pad), name it so, or use strategy='resize'"
         for name in unclear_pads(spec)
     )
-    return Plan(strategy, spec, target, edits, channel_plan, notes=notes)  # pyright: ignore[reportArgumentType]
+    return Decision(strategy, spec, target, edits, channel_plan, notes=notes)  # pyright: ignore[reportArgumentType]
 
 
 def front_edits(channels: ChannelPlan) -> tuple[Edit, ...]:

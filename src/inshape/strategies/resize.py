@@ -8,9 +8,10 @@ from ..errors import StrategyError, UnknownName
 from ..geometry.spec import Front, GraphSpec
 from ..graph.edits import SetFront, applied
 from ..shapes import InputShape
-from .channels import ChannelRule, plan_channels
+from ..weights.channels import ChannelRule
+from .channels import plan_channels
+from .decision import Decision
 from .layers import fitted
-from .plan import Plan
 
 Fit: TypeAlias = Literal["stretch", "letterbox", "crop"]
 Interpolation: TypeAlias = Literal["bilinear", "nearest"]
@@ -26,7 +27,7 @@ def resize(
     fit: Fit = "stretch",
     interpolation: Interpolation = "bilinear",
     channels: ChannelRule = "auto",
-) -> Plan:
+) -> Decision:
     """Plan a resizing layer inside the model, in front of the network at its working size.
 
     Args:
@@ -85,7 +86,7 @@ def resize(
     working = InputShape(height, width, network_channels)
     bare = applied(spec, channel_plan.edits)
     edits = (*edits, *fitted(bare, working))
-    return Plan("resize", spec, target, edits, channel_plan)
+    return Decision("resize", spec, target, edits, channel_plan)
 
 
 def _is_size(value: object) -> bool:

@@ -9,11 +9,11 @@ from ..errors import StrategyError, UnknownName
 from ..geometry.spec import GraphSpec, LayerSpec, Pads
 from ..graph.edits import Bypass, Edit, ResampleKernel, SetPadding, SetStride
 from ..shapes import InputShape
+from ..weights.channels import ChannelRule
 from ..weights.resample import resampled_geometry
-from .channels import ChannelRule
+from .decision import Decision
 from .dilate import dilated
 from .layers import pads_at
-from .plan import Plan
 from .rebuild import layers_plan, require_static
 from .stem import find_stem, resizable_stem
 
@@ -28,7 +28,7 @@ def restride(
     factor: int | None = None,
     output_stride: int | None = None,
     channels: ChannelRule = "auto",
-) -> Plan:
+) -> Decision:
     """Plan other strides, so that the final map keeps its size.
 
     The stem: for an input smaller than the native one its stride is divided and its kernel composed

@@ -43,32 +43,37 @@ LUMA = (0.299, 0.587, 0.114)
 _LIST_HINT = 'write one pretrained channel per band and "-" for none, such as 0,1,2,-'
 
 
-def parse_rule(text: str) -> str | tuple[int | None, ...]:
-    """Read a channel rule as it is written on the command line.
-
-    Args:
-        text: a rule's name, or one pretrained channel per new band separated by commas, ``-``
-            where a band starts at zero.
-
-    Returns:
-        The name, or a tuple of channel numbers and ``None``.
+def read_rule(value: Any) -> str | tuple[int | None, ...]:
+    """Read a channel rule: a name, or a pretrained channel per band (``-`` or ``None``: zero).
 
     Raises:
         UnknownName: if it is neither.
 
     Example:
-        >>> parse_rule("0,1,2,-")
-        (0, 1, 2, None)
-        >>> parse_rule("sum")
-        'sum'
+        >>> read_rule("0,1,2,-"), read_rule([0, None]), read_rule("sum")
+        ((0, 1, 2, None), (0, None), 'sum')
     """
-    word = text.strip()
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    word = str(value).strip()
     if word in CHANNEL_RULES:
         return word
     parts = [part.strip() for part in word.split(",")]
     if all(part.isdecimal() or part == "-" for part in parts):
         return tuple(None if part == "-" else int(part) for part in parts)
-    raise UnknownName("channel rule", text, (*CHANNEL_RULES, _LIST_HINT))
+    raise UnknownName("channel rule", word, (*CHANNEL_RULES, _LIST_HINT))
+
+
+def write_rule(rule: ChannelRule) -> str:
+    """Write a channel rule as `read_rule` reads it.
+
+    Example:
+        >>> write_rule((0, 1, None)), write_rule("sum")
+        ('0,1,-', 'sum')
+    """
+    if isinstance(rule, str):
+        return rule
+    return ",".join("-" if band is None else str(band) for band in rule)
 
 
 def resolve_rule(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backbones import Backbone
-from ..errors import WeightsError
+from ..errors import NoClassifier, WeightsError
 
 if TYPE_CHECKING:
     import keras
@@ -50,11 +50,11 @@ def load_demo(backbone: Backbone, *, include_top: bool) -> keras.Model:
             f"use {BACKBONE} as backbone, or give weights='imagenet', a file or None"
         )
     if include_top:
-        raise WeightsError(
+        raise NoClassifier(
             f"weights='demo' holds {BACKBONE} without its classifier, expected one; use a new "
             "head, such as classes=10"
         )
-    model = backbone.build(include_top=False, weights=None)
+    model = backbone.build(include_top=False)
     arrays = _read(PATH)
     wanted = _variables(model)
     odd = [

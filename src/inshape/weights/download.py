@@ -8,14 +8,16 @@ on from there, and the file gets its name once it is whole and its hash is right
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
-import importlib
 import os
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from dataclasses import dataclass
+from functools import cache
 from http.client import HTTPException
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,42 +28,37 @@ _ATTEMPTS = 3
 _CHUNK_BYTES = 1 << 18
 
 
-@contextlib.contextmanager
-def resumed_downloads(whom: str) -> Generator[None]:
-    """Let the constructors of ``keras.applications`` download by `fetch`.
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A file of ImageNet weights that Keras publishes."""
 
-    Args:
-        whom: the network, for messages.
-    """
-    # The only place that all of them ask, and no argument of theirs leads there.
-    file_utils: Any = importlib.import_module("keras.src.utils.file_utils")
-    config = importlib.import_module("keras.src.backend.config")
-    keras_own = file_utils.get_file
+    file: str
+    url: str
+    hash: str | None
 
-    def get_file(
-        fname: str,
-        origin: str,
-        *,
-        cache_subdir: str = "datasets",
-        file_hash: str | None = None,
-        md5_hash: str | None = None,
-        **others: Any,
-    ) -> str:
-        if others:
-            return keras_own(
-                fname, origin, cache_subdir=cache_subdir, file_hash=file_hash or md5_hash, **others
-            )
-        home = Path(config.keras_home()).expanduser()
-        if not os.access(home, os.W_OK):  # as Keras does
-            home = Path(tempfile.gettempdir(), ".keras")
-        target = home / cache_subdir / fname
-        return str(fetch(origin, target, digest=file_hash or md5_hash, whom=whom))
 
-    file_utils.get_file = get_file
-    try:
-        yield
-    finally:
-        file_utils.get_file = keras_own
+@cache
+def published() -> dict[tuple[str, bool], Published]:
+    """Every file by the backbone's name and whether it holds the classifier."""
+    text = files("inshape.weights").joinpath("imagenet.csv").read_text(encoding="utf-8")
+    return {
+        (row["backbone"], row["top"] == "1"): Published(
+            row["file"], row["url"], row["hash"] or None
+        )
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+def fetch_imagenet(backbone: str, *, top: bool) -> Path:
+    """Download a backbone's ImageNet weights into Keras's own cache, or find them there."""
+    wanted = published()[backbone, top]
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    with contextlib.suppress(OSError):
+        home.mkdir(parents=True, exist_ok=True)
+    if not os.access(home, os.W_OK):  # as Keras does
+        home = Path(tempfile.gettempdir(), ".keras")
+    target = home / "models" / wanted.file
+    return fetch(wanted.url, target, digest=wanted.hash, whom=backbone)
 
 
 def fetch(url: str, target: Path, *, digest: str | None, whom: str) -> Path:

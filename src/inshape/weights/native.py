@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -14,62 +10,22 @@ import numpy as np
 from ..backbones import Backbone
 from .sources import load_source
 
-_Kept: TypeAlias = dict[tuple[str, str, bool], keras.Model]
-_kept: ContextVar[_Kept | None] = ContextVar("kept", default=None)
-
 
 def native(backbone: Backbone, weights: str | Path | None, *, with_top: bool) -> keras.Model:
-    """Build a network that takes pictures in [0, 255]; it is to be read and not to be changed.
+    """Build a network that takes pictures in [0, 255]; its classifier gives probabilities.
 
     Args:
         backbone: which network.
         weights: as in `load_source`.
-        with_top: whether the classifier is wanted too; it gives probabilities.
+        with_top: whether the classifier is wanted too.
 
     Returns:
-        A functional Keras model, the same one for the same request inside `sources_kept`.
+        A functional Keras model.
     """
-    kept, key = _kept.get(), (backbone.name, str(weights), with_top)
-    if kept is not None and key in kept:
-        return kept[key]
     source = load_source(
         backbone, weights, include_top=with_top, activation="softmax" if with_top else None
     )
-    if is_wrapped(backbone):
-        source = _with_preprocessing(source, backbone)
-    if kept is not None:
-        for other in [k for k in kept if k[0] != backbone.name]:
-            del kept[other]
-        kept[key] = source
-    return source
-
-
-@contextmanager
-def sources_kept() -> Generator[None]:
-    """Build a network once for several plans.
-
-    Until the block ends, the last backbone stays in memory. A block inside another adds nothing.
-
-    Example:
-        >>> from inshape.backbones import find
-        >>> small = find("MobileNetV3Small")
-        >>> with sources_kept():
-        ...     native(small, None, with_top=False) is native(small, None, with_top=False)
-        True
-    """
-    if _kept.get() is not None:
-        yield
-        return
-    token = _kept.set({})
-    try:
-        yield
-    finally:
-        _kept.reset(token)
-
-
-def is_wrapped(backbone: Backbone) -> bool:
-    """Whether a network stands behind layers that do its preprocessing."""
-    return backbone.preprocessing != "inside"
+    return _with_preprocessing(source, backbone) if backbone.is_wrapped else source
 
 
 def _with_preprocessing(source: keras.Model, backbone: Backbone) -> keras.Model:

@@ -35,16 +35,15 @@ import contextlib
 import hashlib
 from collections.abc import Generator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..backbones import Backbone
-from ..errors import InshapeError, WeightsError
+from ..errors import NoClassifier, WeightsError
 from . import hub, kaggle
 from .demo import load_demo
-from .download import resumed_downloads
+from .download import fetch_imagenet, published
 from .files import open_weights
 from .stored import KerasWeights, StoredWeights
 from .tensors import Shape
@@ -55,6 +54,8 @@ if TYPE_CHECKING:
 IMAGENET_CLASSES = 1000
 
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+_TWICE = frozenset(f"EfficientNetB{n}" for n in range(8))
+"""Whose published weights belong to a graph that normalises in two steps."""
 
 
 def load_source(
@@ -85,7 +86,6 @@ def load_source(
     if weights is None:
         return backbone.build(
             include_top=include_top,
-            weights=None,
             classes=classes or IMAGENET_CLASSES,
             activation=activation,
         )
@@ -118,35 +118,19 @@ def _opened(weights: str | Path) -> Generator[StoredWeights]:
 
 
 def _imagenet(backbone: Backbone, *, include_top: bool, activation: str | None) -> keras.Model:
+    if not backbone.has_imagenet:
+        raise backbone.without_imagenet()
+    path = fetch_imagenet(backbone.name, top=include_top)
     try:
-        with resumed_downloads(backbone.name):
-            return backbone.build(
-                include_top=include_top, weights="imagenet", activation=activation
+        with open_weights(path) as stored:
+            return _from_file(
+                backbone, stored, include_top=include_top, classes=None, activation=activation
             )
-    except InshapeError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        cached = _locals_with("weights_path", error.__traceback__)
-        if cached:
-            raise WeightsError(
-                f"{cached['weights_path']} does not hold the ImageNet weights of {backbone.name} "
-                f"({reason}); expected Keras's download; delete the file and try again"
-            ) from error
-        raise
-
-
-def _locals_with(variable: str, traceback: TracebackType | None) -> dict[str, Any]:
-    """The variables of the first call, on the way to an error, that has this one.
-
-    No exception tells what Keras was reading: for some networks the name in the URL is not the name
-    in the cache, which the constructors know as ``weights_path``.
-    """
-    while traceback is not None:
-        if variable in traceback.tb_frame.f_locals:
-            return dict(traceback.tb_frame.f_locals)
-        traceback = traceback.tb_next
-    return {}
+    except WeightsError as error:
+        raise WeightsError(
+            f"{path} does not hold the ImageNet weights of {backbone.name} ({error}); expected "
+            "Keras's download; delete the file and try again"
+        ) from error
 
 
 def _from_file(
@@ -160,25 +144,23 @@ def _from_file(
     misfit = stored.misfit(backbone)
     if misfit is not None:
         raise misfit
-    whole = backbone.build(include_top=True, weights=None, activation=activation)
+    whole = backbone.build(include_top=True, activation=activation)
     found_classes = _classes_in(stored, whole)
     if found_classes is None:
-        bare = stored.as_trained(backbone.build(include_top=False, weights=None))
-        _fill(bare, stored, backbone)
         if include_top:
-            raise WeightsError(
+            raise NoClassifier(
                 f"{stored.path} holds {backbone.name} without its classifier, expected one; use a "
                 "file saved with include_top=True, or a new head"
             )
+        bare = stored.as_trained(backbone.build(include_top=False))
+        _fill(bare, stored, backbone)
         return bare
     if found_classes != IMAGENET_CLASSES:
-        whole = backbone.build(
-            include_top=True, weights=None, classes=found_classes, activation=activation
-        )
+        whole = backbone.build(include_top=True, classes=found_classes, activation=activation)
     whole = stored.as_trained(whole)
     _fill(whole, stored, backbone)
     if not include_top:
-        bare = stored.as_trained(backbone.build(include_top=False, weights=None))
+        bare = stored.as_trained(backbone.build(include_top=False))
         return _without_top(bare, whole)
     if classes not in (None, found_classes):
         raise _wrong_classes(str(stored.path), found_classes, classes)
@@ -245,13 +227,11 @@ def _divides_twice(stored: KerasWeights) -> bool:
     Keras's constructor adds the second step with ``weights="imagenet"`` only, for its own download
     (whose layout does not show it) as for whatever is saved from there (whose layout does).
     """
-    from keras.src.applications.efficientnet import WEIGHTS_HASHES
-
     if stored.count_layers("rescaling") > 1:
         return True
-    published = {md5 for pair in WEIGHTS_HASHES.values() for md5 in pair}
     with Path(stored.path).open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest() in published
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    return any(found == row.hash for (name, _), row in published().items() if name in _TWICE)
 
 
 def _fold_second_rescaling(model: keras.Model) -> None:

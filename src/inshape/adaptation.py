@@ -1,0 +1,92 @@
+"""Carries a decision out: the rebuilt network with its weights, and a new head behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from .graph.layers import AdaptivePooling2D, GeneralizedMeanPooling2D
+from .graph.rewrite import rebuild
+from .heads import LOGITS, PREFIX, Head
+from .strategies.decision import Decision
+from .weights.transplant import TransplantReport, transplant
+
+
+def carry_out(
+    source: keras.Model,
+    decision: Decision,
+    *,
+    outputs: tuple[int, ...] | None,
+    head: Head | None,
+    name: str,
+    open_nested: bool,
+) -> tuple[keras.Model, TransplantReport]:
+    """Rebuild a network as decided, carry its weights over and put a head behind it.
+
+    Args:
+        source: the network that the decision was made for; it is not changed.
+        decision: what is changed in it.
+        outputs: the positions that are returned; ``None`` for the network's own outputs.
+        head: what stands behind the only one of them, if anything new does.
+        name: of the new model.
+        open_nested: whether nested models are dissolved into the new one.
+
+    Returns:
+        A plain Keras model and what happened to each layer's weights.
+    """
+    model, layer_map = rebuild(
+        source,
+        decision.input_shape,
+        edits=decision.edits,
+        outputs=outputs,
+        open_nested=open_nested,
+        name=name,
+    )
+    report = transplant(
+        layer_map,
+        decision.source,
+        edits=decision.edits,
+        stem=decision.channels.stem,
+        channels=decision.channels.as_matrix(),
+    )
+    return model if head is None else attach(model, head), report
+
+
+def attach(base: keras.Model, head: Head) -> keras.Model:
+    """Put a head on a model that returns one map, or one vector under ``pretrained_dense``.
+
+    Example:
+        >>> image = keras.Input((9, 9, 3))
+        >>> attach(keras.Model(image, image), Head(classes=4)).output_shape
+        (None, 4)
+    """
+    x = base.output
+    if not head.pretrained_dense:
+        x = _pooled(x, head)
+    elif len(x.shape) > 2:
+        x = keras.layers.Flatten(name=f"{PREFIX}flatten")(x)
+    if head.hidden is not None:
+        x = keras.layers.Dense(head.hidden, activation="relu", name=f"{PREFIX}hidden")(x)
+    if head.classes is not None:
+        if head.dropout:
+            x = keras.layers.Dropout(head.dropout, name=f"{PREFIX}dropout")(x)
+        x = keras.layers.Dense(head.classes, name=LOGITS)(x)
+        if head.activation == "softmax":
+            name = f"{PREFIX}probabilities"
+            x = keras.layers.Activation("softmax", name=name, dtype="float32")(x)
+    return keras.Model(base.input, x, name=base.name)
+
+
+def _pooled(maps: Any, head: Head) -> Any:
+    name = f"{PREFIX}pool"
+    pools: dict[Any, Any] = {
+        "avg": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+        "gem": GeneralizedMeanPooling2D,
+    }
+    if isinstance(head.pool, str):
+        return pools[head.pool](name=name)(maps)
+    return keras.layers.Flatten(name=f"{PREFIX}flatten")(
+        AdaptivePooling2D(head.pool, name=name)(maps)
+    )

@@ -1,0 +1,72 @@
+"""`train`: from pictures to a run folder; where the shape is left open, a comparison chooses it."""
+
+from __future__ import annotations
+
+from .comparison.api import run_comparison
+from .comparison.request import CompareRequest
+from .comparison.result import Comparison
+from .errors import RequestError
+from .progress import Progress
+from .requests import make, takes
+from .runs import Run, check_new
+from .training.api import run_training
+from .training.request import AUTO, TrainRequest
+
+
+@takes(TrainRequest)
+def train(request: TrainRequest, *, show: bool = False) -> Run:
+    """Fine-tune a pretrained network at another input shape on the user's pictures.
+
+    First the head is trained on features of the frozen network, which are computed once; then part
+    of the network is unfrozen. With the shape ``"auto"`` a comparison of the usual shapes and
+    strategies under the limits decides first.
+
+    Args:
+        {options}
+        show: whether to show progress on standard error.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        RequestError: if the request cannot be met or the pictures cannot be used; nothing was
+            written then.
+        NoCandidate: if the shape is ``"auto"`` and no candidate meets the limits.
+        RunError: if the run folder cannot be written.
+        KeyboardInterrupt: on Ctrl-C; the run is saved and can be resumed.
+    """
+    progress = Progress.to_stderr(show)
+    if request.shape == AUTO:
+        request, comparison = choose_shape(request, progress)
+        progress.show(comparison)
+    elif request.limits.is_any:
+        raise RequestError(
+            f"limits with the input {request.shape}; expected the input auto, which keeps them"
+        )
+    return run_training(request, progress)
+
+
+def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainRequest, Comparison]:
+    """The request at the shape and by the strategy that a comparison recommends."""
+    check_new(request.out)
+    for name in request.options.given():
+        raise RequestError(
+            f"{name} with the input auto, which compares every strategy as it is by itself; "
+            "expected one of the two; name the input shape"
+        )
+    strategy = request.options.strategy
+    comparing = make(
+        CompareRequest,
+        source=request.source,
+        strategies=None if strategy == "auto" else strategy,
+        backbones=request.backbone,
+        channels=[request.options.channels],
+        weights=request.weights,
+        seed=request.seed,
+        limits=request.limits,
+    )
+    comparison = run_comparison(comparing, progress)
+    best = comparison.recommendation
+    assert best is not None
+    chosen = request.but(shape=best.input_shape, strategy=best.strategy, channels=best.channels)
+    return chosen, comparison

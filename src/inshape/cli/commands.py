@@ -1,0 +1,233 @@
+"""The commands: a request, the function that meets it, and what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RequestError
+from ..requests import Request
+
+if TYPE_CHECKING:
+    from .console import Console
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command.
+
+    Attributes:
+        request: where its request class stands, ``module:name``.
+        run: takes the request and the console.
+        summary: what it does, in one line.
+        example: how it is called.
+    """
+
+    request: str
+    run: Callable[[Any, Console], int | None]
+    summary: str
+    example: str
+
+    @property
+    def kind(self) -> type[Request]:
+        """The class of its request; loads the room."""
+        module, name = self.request.split(":")
+        return getattr(import_module(f"..{module}", __package__), name)
+
+
+def _inspect(request: Any, console: Console) -> None:
+    from ..planning import plan
+
+    made = plan.as_asked(request)
+    console.answer(made, made.as_dict())
+
+
+def _adapt(request: Any, console: Console) -> None:
+    from ..planning import adapted as adapt
+
+    if request.out is None:
+        raise RequestError("adapt has nowhere to write; expected --out FILE.keras; give one")
+    adapted = adapt(request)
+    console.answer(
+        f"{adapted.plan}\n\n{adapted.report}\nwrote {request.out}",
+        {
+            "plan": adapted.plan.as_dict(),
+            "weights": adapted.report.as_dict(),
+            "model": str(request.out),
+        },
+    )
+
+
+def _train(request: Any, console: Console) -> None:
+    from ..choosing import train
+    from ..errors import NoCandidate
+
+    try:
+        run = train.as_asked(request, show=True)
+    except NoCandidate as nothing:
+        console.show(nothing.comparison)
+        raise
+    _show_run(run, console)
+
+
+def _resume(request: Any, console: Console) -> None:
+    from ..training.api import resume
+
+    _show_run(resume.as_asked(request, show=True), console)
+
+
+def _show_run(run: Any, console: Console) -> None:
+    accuracy = run.record["metrics"]["validation"]["accuracy"]
+    console.answer(
+        f"{run.folder}: validation accuracy {accuracy:.4f}", {"run": str(run.folder), **run.record}
+    )
+
+
+def _compare(request: Any, console: Console) -> None:
+    from ..comparison.api import compare
+    from ..errors import NoCandidate
+
+    try:
+        comparison = compare.as_asked(request, show=True)
+    except NoCandidate as nothing:
+        console.answer(nothing.comparison, nothing.comparison.as_dict())
+        raise
+    console.answer(comparison, comparison.as_dict())
+
+
+def _evaluate(request: Any, console: Console) -> None:
+    from ..evaluation.api import evaluate
+
+    evaluation = evaluate.as_asked(request)
+    console.answer(evaluation, evaluation.as_dict())
+
+
+def _predict(request: Any, console: Console) -> None:
+    from ..prediction import predict
+
+    predictions = predict.as_asked(request)
+    console.answer(
+        "\n".join(map(str, predictions)),
+        {"run": str(request.run), "predictions": [one.as_dict() for one in predictions]},
+    )
+
+
+def _export(request: Any, console: Console) -> int:
+    from ..exporting.api import export
+
+    exports = export.as_asked(request, show=True)
+    console.answer(exports, exports.as_dict())
+    return int(bool(exports.failed or exports.refused))
+
+
+def _bench(request: Any, console: Console) -> None:
+    from ..exporting.bench import bench
+
+    measured = bench(request)
+    console.answer(measured, measured.as_dict())
+
+
+def _report(request: Any, console: Console) -> None:
+    from ..reporting.api import report
+
+    path = report.as_asked(request)
+    console.answer(path, {"report": str(path)})
+
+
+def _models(request: Any, console: Console) -> None:
+    from ..backbones import list_backbones
+
+    listing = list_backbones(request.name)
+    console.answer(listing, listing.as_dict())
+
+
+def _doctor(request: Any, console: Console) -> int:
+    from ..doctor import diagnose
+
+    diagnosis = diagnose()
+    console.answer(diagnosis, diagnosis.as_dict())
+    return int(bool(diagnosis.problems))
+
+
+def _demo(request: Any, console: Console) -> int:
+    from ..demo import run_demo
+
+    return run_demo(request.out, console)
+
+
+COMMANDS: Mapping[str, Command] = {
+    "inspect": Command(
+        "planning:PlanRequest", _inspect,
+        "show what a new input shape would do to a network",
+        "inshape inspect MobileNetV3Small 96x96x1 --classes 5",
+    ),
+    "adapt": Command(
+        "planning:AdaptRequest", _adapt,
+        "give a network a new input shape and save it",
+        "inshape adapt MobileNetV3Small 96x96x1 --classes 5 --out small.keras",
+    ),
+    "train": Command(
+        "training.request:TrainRequest", _train,
+        "fine-tune a network on your pictures",
+        "inshape train photos --input 96x96x3 --out runs/a",
+    ),
+    "evaluate": Command(
+        "evaluation.request:EvaluateRequest", _evaluate,
+        "measure a run on labelled pictures",
+        "inshape evaluate runs/a photos_test",
+    ),
+    "predict": Command(
+        "prediction:PredictRequest", _predict,
+        "classify pictures with a run or an exported file",
+        "inshape predict runs/a new/*.jpg",
+    ),
+    "compare": Command(
+        "comparison.request:CompareRequest", _compare,
+        "measure shapes and strategies on your pictures and recommend one",
+        "inshape compare photos --max-latency 5ms --out compared",
+    ),
+    "report": Command(
+        "reporting.request:ReportRequest", _report,
+        "write a run or a comparison as a page",
+        "inshape report runs/a --open",
+    ),
+    "export": Command(
+        "exporting.request:ExportRequest", _export,
+        "write a run's model for other runtimes, and compare every file with it",
+        "inshape export runs/a --to litert-int8,onnx",
+    ),
+    "bench": Command(
+        "exporting.request:BenchRequest", _bench,
+        "measure how long a call of an exported file takes",
+        "inshape bench runs/a/exports/model-int8.tflite",
+    ),
+    "demo": Command(
+        "demo:DemoRequest", _demo,
+        "inspect, compare, train, evaluate and export on handwritten digits",
+        "inshape demo --out runs/demo",
+    ),
+    "models": Command(
+        "backbones:ModelsRequest", _models,
+        "list the backbones with their size, cost, accuracy and weights",
+        "inshape models mobilenet",
+    ),
+    "doctor": Command(
+        "doctor:DoctorRequest", _doctor,
+        "show versions, devices, caches and missing parts",
+        "inshape doctor",
+    ),
+}  # fmt: skip
+RESUME = Command(
+    "training.request:ResumeRequest", _resume,
+    "go on with a training that was interrupted", "inshape train --resume runs/a",
+)  # fmt: skip
+"""What ``train`` becomes with ``--resume``."""
+
+
+def command_for(words: list[str]) -> tuple[Command, list[str]]:
+    """The command that words begin with, and the words behind it."""
+    name, *rest = words
+    is_resumed = name == "train" and any(w.split("=")[0] == "--resume" for w in rest)
+    return RESUME if is_resumed else COMMANDS[name], rest

@@ -1,0 +1,109 @@
+"""A comparison as it was asked for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from ..data.sources import SourceField
+from ..errors import RequestError
+from ..limits import Limits
+from ..planning import read_backbone
+from ..requests import (
+    Flag,
+    Folder,
+    Positional,
+    Range,
+    Request,
+    Weights,
+    Written,
+    joined,
+    many,
+    write_file,
+)
+from ..shapes import InputShape
+from ..weights.channels import read_rule, write_rule
+
+
+def read_rules(value: Any) -> tuple[str, ...]:
+    """Read channel rules; a list of bands, which has commas itself, is one rule.
+
+    Example:
+        >>> read_rules("sum,mean"), read_rules("0,1,2,-"), read_rules("sum;0,1,2,-")
+        (('sum', 'mean'), ('0,1,2,-',), ('sum', '0,1,2,-'))
+        >>> read_rules(["sum", [0, 1, None]])
+        ('sum', '0,1,-')
+    """
+    if not isinstance(value, str):
+        is_one = all(band is None or isinstance(band, int) for band in value)
+        return tuple(write_rule(read_rule(rule)) for rule in ([value] if is_one else value))
+    rules: list[str] = []
+    for part in value.split(";"):
+        is_list = all(re.fullmatch(r"\s*(\d+|-)\s*", band) for band in part.split(","))
+        rules += [part] if is_list else part.split(",")
+    return tuple(write_rule(read_rule(rule)) for rule in rules if rule.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class CompareRequest(Request):
+    """Measure shapes and strategies on your pictures and recommend one."""
+
+    source: Annotated[SourceField, Positional()]
+    """The pictures: a folder per class, a table or arrays."""
+    shapes: Annotated[
+        tuple[InputShape, ...] | None, Written(many(InputShape.of), joined(str), "SHAPES")
+    ] = None
+    """Input shapes with commas between, such as 96x96x1,128x128x1; by default what suits the
+    pictures."""
+    strategies: Annotated[tuple[str, ...] | None, Written(many(str), joined(str), "NAMES")] = None
+    """Strategies with commas between; by default what suits each shape."""
+    backbones: Annotated[
+        tuple[Any, ...], Written(many(read_backbone), joined(write_file), "NAMES"), Flag("backbone")
+    ] = ("MobileNetV3Small",)
+    """Backbones with commas between."""
+    channels: Annotated[
+        tuple[str, ...], Written(read_rules, lambda rules: ";".join(rules), "RULES")
+    ] = ("auto",)
+    """Channel rules with commas between, or with semicolons where one is a list of bands:
+    sum;0,1,2,-."""
+    candidates: Annotated[tuple[Any, ...] | None, Written(tuple, lambda _: None), Flag("")] = None
+    """In Python, the candidates themselves instead of every combination."""
+    weights: Weights = "imagenet"
+    """imagenet, a file, hf://OWNER/NAME, kaggle://PRESET, none or demo."""
+    out: Folder | None = None
+    """A folder that keeps what is finished; a second call measures only what is new."""
+    finetune: Annotated[int, Range(0)] = 0
+    """Train so many of the best to the end, 2 or more, and decide by that; needs a folder."""
+    pictures: Annotated[int, Range(1)] = 4000
+    """The most pictures to use."""
+    latency: bool = True
+    """Time every candidate."""
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
+    """Of pictures and folds."""
+    ray: Annotated[str, Written(str, str, "ADDRESS")] | None = None
+    """Measure on the workers of a Ray cluster: local for this machine's cores, auto for the cluster
+    that runs here, or host:port."""
+    limits: Limits = field(default_factory=Limits)
+    """What the device allows."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        Request.__post_init__(self)
+        if self.limits.max_latency is not None and not self.latency:
+            raise RequestError(
+                "max_latency without latency; expected candidates to be timed where there is a "
+                "limit on it; leave one of the two out"
+            )
+        if self.finetune == 1:
+            raise RequestError(
+                "finetune=1; expected two finalists or more, between which it decides, or 0"
+            )
+        if self.finetune and self.out is None:
+            raise RequestError("finetune without out; expected a folder for the runs; give out")
+
+    @property
+    def folder(self) -> Path:
+        """Where runs of finalists go."""
+        return self.out or Path()

@@ -1,0 +1,245 @@
+"""Scores of a classifier on labelled pictures, each with a bootstrap interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+
+_LEVEL = 0.95
+_BINS = 15
+_TOP = 5
+_MIN_CLASSES_FOR_TOP = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A number and the interval that holds 95 % of its bootstrap resamples.
+
+    Attributes:
+        value: on the pictures themselves.
+        low: the 2.5 % quantile of the resamples.
+        high: the 97.5 % quantile.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Plain values for JSON, which has no NaN."""
+        values = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: None if np.isnan(v) else round(v, 6) for name, v in values.items()}
+
+    def __str__(self) -> str:
+        if np.isnan(self.value):
+            return "-"
+        return f"{self.value:.3f}  [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """How well one class is found.
+
+    Attributes:
+        name: the class.
+        pictures: how many of it there are.
+        precision: share of it among the pictures that were taken for it; NaN if none was.
+        recall: share of its pictures that were found; NaN if there are none.
+    """
+
+    name: str
+    pictures: int
+    precision: Score
+    recall: Score
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """All scores on a set of pictures.
+
+    Attributes:
+        pictures: how many.
+        accuracy: share of pictures whose most probable class is the right one (top-1).
+        top5: share of pictures with the right class among the five most probable; ``None`` for
+            fewer than ten classes.
+        balanced_accuracy: mean recall of the classes that occur.
+        macro_f1: mean F1 of the classes that occur or are guessed.
+        calibration_error: expected calibration error of the most probable class, 15 bins of equal
+            width (Guo et al., arXiv 1706.04599). Its resamples lie a little higher than the value.
+        classes: precision and recall of each class.
+        confusion: counts ``(right class, guessed class)``.
+        reliability: pictures, mean probability of the guess, and accuracy in each of 15 bins of
+            probability, ``(15, 3)``; NaN in an empty bin.
+    """
+
+    pictures: int
+    accuracy: Score
+    top5: Score | None
+    balanced_accuracy: Score
+    macro_f1: Score
+    calibration_error: Score
+    classes: tuple[ClassScores, ...]
+    confusion: NDArray[np.int64]
+    reliability: NDArray[np.float64]
+
+
+def score(
+    probabilities: NDArray[np.floating[Any]],
+    labels: NDArray[np.integer[Any]],
+    class_names: Sequence[str],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    """Score predictions.
+
+    Pictures are drawn with replacement, as many as there are, ``resamples`` times; every score is
+    computed on each draw (percentile bootstrap, Efron and Tibshirani 1993, chapter 13).
+
+    Args:
+        probabilities: ``(pictures, classes)``, each row summing to 1.
+        labels: class numbers.
+        class_names: one per class.
+        resamples: draws, at least 1.
+        seed: of the draws.
+
+    Returns:
+        The scores.
+
+    Raises:
+        DataError: if there are no pictures, or the numbers do not fit each other.
+
+    Example:
+        >>> found = score(np.eye(2)[[0, 1, 1, 1]], np.array([0, 0, 1, 1]), ["cat", "dog"])
+        >>> found.accuracy.value, found.confusion.tolist()
+        (0.75, [[1, 1], [0, 2]])
+    """
+    count, classes = len(labels), len(class_names)
+    if not count:
+        raise DataError("no pictures to score; expected at least one; check the source")
+    if probabilities.shape != (count, classes):
+        raise DataError(
+            f"probabilities of shape {probabilities.shape}; expected {(count, classes)} for "
+            f"{count} pictures and {classes} classes; evaluate with the classes of the training"
+        )
+    compute = _computer(np.asarray(probabilities, np.float64), np.asarray(labels), classes)
+    values = compute(np.ones(count, np.int64))
+    rng = np.random.default_rng(seed)
+    draws = np.stack(
+        [
+            compute(np.bincount(rng.integers(count, size=count), minlength=count))
+            for _ in range(resamples)
+        ]
+    )
+    made = [_as_score(v, draws[:, i]) for i, v in enumerate(values)]
+    accuracy, balanced, f1, calibration, top5 = made[:5]
+    right, guessed = np.asarray(labels), probabilities.argmax(axis=1)
+    confusion = np.bincount(right * classes + guessed, minlength=classes**2)
+    confusion = confusion.reshape(classes, classes)
+    return Scores(
+        pictures=count,
+        accuracy=accuracy,
+        top5=top5 if classes >= _MIN_CLASSES_FOR_TOP else None,
+        balanced_accuracy=balanced,
+        macro_f1=f1,
+        calibration_error=calibration,
+        classes=tuple(
+            ClassScores(name, int(total), precision, recall)
+            for name, total, precision, recall in zip(
+                class_names,
+                confusion.sum(axis=1),
+                made[5 : 5 + classes],
+                made[5 + classes :],
+                strict=True,
+            )
+        ),
+        confusion=confusion,
+        reliability=_reliability(probabilities.max(axis=1), guessed == right),
+    )
+
+
+def _reliability(
+    confidence: NDArray[np.floating[Any]], is_right: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    bins = _bins(confidence)
+    count = np.bincount(bins, minlength=_BINS)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(bins, v, _BINS) / count for v in (confidence, is_right)]
+    return np.stack([count.astype(np.float64), *means], axis=1)
+
+
+def _bins(confidence: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    # The last bin is closed, so that a confidence of 1 belongs to it.
+    return np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+
+
+def _computer(
+    probabilities: NDArray[np.float64], labels: NDArray[Any], classes: int
+) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+    """A function from how often each picture counts to all scores in a row."""
+    guessed = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    is_right = guessed == labels
+    cell = labels * classes + guessed
+    bins = _bins(confidence)
+    own = probabilities[np.arange(len(labels)), labels]
+    above = (probabilities > own[:, None]).sum(axis=1)
+    in_top = above < _TOP
+
+    def compute(weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        total = weights.sum()
+        matrix = np.bincount(cell, weights, classes**2).reshape(classes, classes)
+        hits, rows, columns = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision, recall = hits / columns, hits / rows
+            f1 = 2 * hits / (rows + columns)
+        gap = np.bincount(bins, weights * (confidence - is_right), _BINS)
+        return np.concatenate(
+            [
+                [
+                    hits.sum() / total,
+                    np.nanmean(recall),
+                    np.nanmean(f1),
+                    np.abs(gap).sum() / total,
+                    (weights * in_top).sum() / total,
+                ],
+                precision,
+                recall,
+            ]
+        )
+
+    return compute
+
+
+def _as_score(value: float, draws: NDArray[np.float64]) -> Score:
+    known = draws[~np.isnan(draws)]
+    if np.isnan(value) or not len(known):
+        return Score(float(value), float("nan"), float("nan"))
+    low, high = np.quantile(known, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return Score(float(value), float(low), float(high))
+
+
+def as_probabilities(outputs: NDArray[np.float32], *, is_softmax: bool) -> NDArray[np.float32]:
+    """A classifier's outputs as probabilities.
+
+    Args:
+        outputs: ``(pictures, classes)``.
+        is_softmax: whether they are probabilities already.
+
+    Returns:
+        Rows that sum to 1.
+
+    Example:
+        >>> as_probabilities(np.array([[0.0, 0.0]], "float32"), is_softmax=False).tolist()
+        [[0.5, 0.5]]
+    """
+    if is_softmax:
+        return outputs
+    exponents = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)

@@ -1,0 +1,46 @@
+"""An evaluation as it was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from ..data.sources import SourceField
+from ..requests import Flag, Positional, Range, Request, Written, joined, many, read_hw, write_hw
+from ..runs import read_run, write_run
+
+RunField = Annotated[Any, Written(read_run, write_run, "RUN")]
+"""A run as an option of a request."""
+
+
+def read_size(value: Any) -> tuple[int, int]:
+    """Read a size in pixels: one number for a square, or height and width.
+
+    Example:
+        >>> read_size("96"), read_size((128, 160))
+        ((96, 96), (128, 160))
+    """
+    is_number = isinstance(value, int) or (isinstance(value, str) and value.isdecimal())
+    return read_hw((value, value)) if is_number else read_hw(value)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateRequest(Request):
+    """Measure a run on labelled pictures."""
+
+    run: Annotated[RunField, Positional()]
+    """A run folder."""
+    source: Annotated[SourceField, Positional()]
+    """The pictures: a folder per class, a table or arrays; their classes are among the run's."""
+    split: Annotated[str, Written(str, str, "NAME")] | None = None
+    """train, validation, test or all; by default the one furthest from training."""
+    sizes: Annotated[
+        tuple[tuple[int, int], ...], Written(many(read_size), joined(write_hw), "SIZES")
+    ] = ()
+    """Measure at these too, such as 64,96,128x160; for a model of any size."""
+    resamples: Annotated[int, Range(1), Flag("")] = 1000
+    """Of the bootstrap."""
+    seed: Annotated[int, Range(0), Flag("")] = 0
+    """Of the bootstrap."""
+    save: bool = True
+    """Write metrics.json into the run folder, and its report anew."""

@@ -1,5 +1,0 @@
-"""Files that other runtimes read, each compared with the Keras model on real pictures.
-
-The front door is `inshape.export.front.export`, which the package offers as ``inshape.export``. It
-is not imported here, so that timing a file imports no framework.
-"""

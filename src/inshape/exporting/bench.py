@@ -1,0 +1,65 @@
+"""`bench`: how long a call of an exported file takes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RequestError
+from ..runtime.runners import kind_of
+from ..runtime.timing import Timing, timed
+from ..shapes import InputShape
+from ..text import plural
+from .request import BenchRequest
+from .sidecar import card_in
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """How long a call of a file takes."""
+
+    file: Path
+    runtime: str
+    input_shape: InputShape
+    batch: int
+    timings: tuple[Timing, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "file": str(self.file),
+            "runtime": self.runtime,
+            "input_shape": str(self.input_shape),
+            "batch": self.batch,
+            "timings": [timing.as_dict() for timing in self.timings],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{self.file} ({self.runtime}) at {self.batch}x{self.input_shape}, "
+            f"{plural(t.threads, 'thread')}: {t.median_ms:.2f} ms, 95 % within {t.p95_ms:.2f} ms; "
+            f"first answer after {t.load_ms:.0f} ms"
+            for t in self.timings
+        )
+
+
+def bench(request: BenchRequest) -> Bench:
+    """Measure a file with one thread and with all."""
+    file = request.file
+    runtime = kind_of(file)
+    card = card_in(file)
+    shape = request.input_shape
+    if shape is None and card is not None:
+        shape = InputShape.of(card["preparation"]["shape"])
+    if shape is None:
+        raise RequestError(f"{file} does not say what it takes; give --input HxWxC")
+    if not shape.is_static:
+        raise RequestError(f"--input {shape}; expected a size to measure at, such as 96x96x3")
+    batch = card["input"].get("batch", 1) if card else 1
+    batch = batch if isinstance(batch, int) else 1
+    size = tuple(int(n) for n in shape.as_tuple() if n is not None)
+    counts = dict.fromkeys([request.threads] if request.threads else [1, os.cpu_count() or 1])
+    timings = tuple(timed(file, size, threads=count, batch=batch) for count in counts)
+    return Bench(file, runtime, shape, batch, timings)

@@ -1,0 +1,185 @@
+"""A short program that goes with an exported file and needs only its runtime, NumPy and Pillow.
+
+It holds the lines that its own preparation needs and no others, so that it can be read at a glance
+and carried over to a device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from ..data.colour import LUMA
+from ..data.decode import DRAFT_GAP
+from ..data.prepare import Preparation
+from ..runtime.formats import Io
+
+_IMPORTS = {
+    ".tflite": "from ai_edge_litert.interpreter import Interpreter",
+    ".onnx": "import onnxruntime",
+    ".xml": "import openvino",
+}
+_ONNX = """\
+model = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+answer = model.run(None, {"picture": pixels})[0][0]"""
+_OPENVINO = """\
+model = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+answer = model(pixels)[0][0]"""
+_BOX = {
+    "letterbox": """\
+whole = Image.new({mode!r}, ({width}, {height}), {fill})
+inner_wh = [max(1, round(n * scale)) for n in picture.size]
+inner = {resized}
+whole.paste(inner, (({width} - inner.width) // 2, ({height} - inner.height) // 2))
+picture = whole""",
+    "crop": """\
+kept_w, kept_h = min(picture.width, {width} / scale), min(picture.height, {height} / scale)
+left, top = (picture.width - kept_w) / 2, (picture.height - kept_h) / 2
+picture = {resized}""",
+}
+
+
+def example(
+    path: Path, preparation: Preparation, labels: Sequence[str], *, io: Io, is_fixed: bool
+) -> str | None:
+    """A program that classifies a picture.
+
+    Args:
+        path: the file that it runs.
+        preparation: how its pictures are prepared.
+        labels: its classes.
+        io: type of its input and output.
+        is_fixed: whether its input has a fixed size.
+
+    Returns:
+        The text; ``None`` where the format or the preparation needs more than that: bands that are
+        neither grey nor RGB, values above 255, reduction by area or without antialiasing.
+    """
+    if path.suffix not in _IMPORTS or not _is_simple(preparation):
+        return None
+    call = {".onnx": _ONNX, ".xml": _OPENVINO}.get(path.suffix) or _litert(io, is_fixed)
+    lines = [
+        f'"""Classify a picture of 8 bits: python {path.name}.py PICTURE"""\n',
+        *(["import math"] if preparation.fit != "stretch" else []),
+        "import sys",
+        "from pathlib import Path\n",
+        "import numpy as np",
+        _IMPORTS[path.suffix],
+        "from PIL import Image, ImageOps\n",
+        f"file = str(Path(__file__).parent / {path.name!r})",
+        f"labels = {list(labels)!r}",
+        *_prepared(preparation),
+        call,
+        "print(labels[int(answer.argmax())])",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _is_simple(preparation: Preparation) -> bool:
+    smooth = preparation.antialias and preparation.interpolation in ("bilinear", "bicubic")
+    return (
+        preparation.shape.is_static
+        and (smooth or preparation.interpolation == "nearest")
+        and preparation.colour in ("grey", "rgb")
+        and preparation.full_scale is None
+        and preparation.fill == round(preparation.fill)
+    )
+
+
+def _prepared(preparation: Preparation) -> list[str]:
+    """The lines from the file to ``pixels``, equal to what `inshape.data.decode.load` does."""
+    mode = "L" if preparation.colour == "grey" else "RGB"
+    lines = ["picture = Image.open(sys.argv[1])", *_drafted(preparation, mode)]
+    lines += [
+        "picture = ImageOps.exif_transpose(picture)",
+        "if picture.has_transparency_data:  # goes over white",
+        '    white = Image.new("RGB", picture.size, "white")',
+        '    white.paste(picture, mask=picture.convert("RGBA").getchannel("A"))',
+        "    picture = white",
+    ]
+    if mode == "L":
+        lines += [
+            'if picture.mode != "L":',
+            f"    grey = np.asarray(picture.convert('RGB'), np.float32) @ np.float32({LUMA})",
+            "    picture = Image.fromarray(np.rint(grey).astype(np.uint8))",
+        ]
+    else:
+        lines.append('picture = picture.convert("RGB")')
+    lines += _fitted(preparation, mode)
+    pixels = "np.asarray(picture, np.float32)[None]"
+    return [*lines, f"pixels = {pixels}{'[..., None]' if mode == 'L' else ''}"]
+
+
+def _drafted(preparation: Preparation, mode: str) -> list[str]:
+    """Let a large JPEG be decoded at a reduced scale, as in training."""
+    height, width = preparation.shape.hw
+    if preparation.interpolation == "nearest":
+        return [f"picture.draft({mode!r}, picture.size)"] if mode == "L" else []
+    if preparation.fit == "stretch":
+        gap = Fraction(str(DRAFT_GAP))
+        wanted = str(tuple(math.ceil(n * gap) for n in (width, height) if n is not None))
+        lines = [f"wanted = {wanted}"] if height != width else []
+    else:
+        wanted = ""
+        lines = [
+            "wide, high = picture.size[::-1] if sideways else picture.size",
+            f"scale = {_scale(preparation, 'wide', 'high')}",
+            f"wanted = [math.ceil(round(n * scale * {DRAFT_GAP}, 6)) for n in (wide, high)]",
+        ]
+    if lines:
+        lines.insert(0, "sideways = picture.getexif().get(0x0112, 1) >= 5")
+        wanted = "wanted[::-1] if sideways else wanted"
+    return [*lines, f"picture.draft({mode!r}, {wanted})  # a large JPEG is decoded smaller"]
+
+
+def _scale(preparation: Preparation, wide: str, high: str) -> str:
+    height, width = preparation.shape.hw
+    pick, margin = ("min", "") if preparation.fit == "letterbox" else ("max", "")
+    if preparation.fit == "crop" and preparation.crop_margin != 1.0:
+        margin = f" / {preparation.crop_margin}"
+    return f"{pick}({width} / {wide}, {height} / {high}){margin}"
+
+
+def _fitted(preparation: Preparation, mode: str) -> list[str]:
+    height, width = preparation.shape.hw
+    method = f"Image.Resampling.{preparation.interpolation.upper()}"
+    if preparation.fit == "stretch":
+        return [f"picture = picture.resize(({width}, {height}), {method})"]
+    resized = (
+        f"picture.resize(inner_wh, {method})"
+        if preparation.fit == "letterbox"
+        else f"picture.resize(({width}, {height}), {method}, "
+        "(left, top, left + kept_w, top + kept_h))"
+    )
+    fill = int(preparation.fill)
+    values = {
+        "mode": mode,
+        "height": height,
+        "width": width,
+        "fill": fill if mode == "L" else (fill,) * 3,
+        "resized": resized,
+    }
+    scale = f"scale = {_scale(preparation, 'picture.width', 'picture.height')}"
+    return [scale, _BOX[preparation.fit].format(**values)]
+
+
+def _litert(io: Io, is_fixed: bool) -> str:
+    lines = ["model = Interpreter(file)", "(taken,), (given,) = "]
+    lines[1] += "model.get_input_details(), model.get_output_details()"
+    if not is_fixed:
+        lines.append('model.resize_tensor_input(taken["index"], pixels.shape)')
+    lines.append("model.allocate_tensors()")
+    if io != "float32":
+        low, high = (-128, 127) if io == "int8" else (0, 255)
+        lines += [
+            'scale, zero = taken["quantization"]',
+            f"pixels = np.clip(np.round(pixels / scale + zero), {low}, {high}).astype(np.{io})",
+        ]
+    lines += [
+        'model.set_tensor(taken["index"], pixels)',
+        "model.invoke()",
+        'answer = model.get_tensor(given["index"])[0]',
+    ]
+    return "\n".join(lines)

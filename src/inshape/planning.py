@@ -1,0 +1,623 @@
+"""`plan`: what a new input shape will do to a network, decided once, head included."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from .backbones import Backbone, find
+from .errors import NoClassifier, OutputExists, RequestError, UnknownName, WeightsError
+from .geometry.footprint import Footprint, footprint
+from .geometry.spec import GraphSpec
+from .geometry.stages import Geometry, geometry
+from .geometry.warnings import ShapeWarning, shape_warnings
+from .graph.edits import Edit, applied
+from .heads import (
+    Head,
+    Pool,
+    classifier_input,
+    feature_map,
+    feature_maps,
+    has_pretrained_dense,
+    read_pool,
+    truncated,
+    with_head,
+    write_pool,
+)
+from .requests import (
+    File,
+    Positional,
+    Range,
+    Request,
+    Shape,
+    Weights,
+    Written,
+    joined,
+    many,
+    takes,
+    write_file,
+)
+from .shapes import InputShape
+from .strategies.channels import ChannelPlan
+from .strategies.decide import StrategyOptions, decide
+from .strategies.decision import Decision
+from .text import first_line
+
+if TYPE_CHECKING:
+    import keras
+
+    from .weights.transplant import TransplantReport
+
+BackboneLike: TypeAlias = Any
+"""A name, the path of a model file or a run folder, or a ``keras.Model``."""
+HeadLike: TypeAlias = Literal["top"] | Pool | Head | None
+_TOP = "top"
+
+
+def read_backbone(value: Any) -> Any:
+    """Read a backbone: a run folder stands for the model in it."""
+    if isinstance(value, str | Path):
+        model = Path(value) / "model.keras"
+        return str(model) if model.is_file() else str(value)
+    return value
+
+
+def _read_head(value: Any) -> HeadLike:
+    return value if value == _TOP or isinstance(value, Head) else read_pool(value)
+
+
+def _write_head(value: Any) -> str | None:
+    if isinstance(value, Head):
+        return None
+    return value if value == _TOP else write_pool(value)
+
+
+BackboneField = Annotated[Any, Written(read_backbone, write_file, "BACKBONE")]
+BackboneOption = Annotated[Any, Written(read_backbone, write_file, "NAME")]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest(Request):
+    """Which network is brought to which input shape, and what it ends in."""
+
+    backbone: Annotated[BackboneField, Positional()]
+    """A name of keras.applications (inshape models lists them), a .keras or .h5 file, a run folder
+    or, in Python, a keras.Model."""
+    input_shape: Annotated[Shape, Positional()]
+    """The new input shape: height, width, channels; ? is any size."""
+    classes: Annotated[int, Range(2)] | None = None
+    """How many classes the new classifier has; without them the pooled features are returned."""
+    head: Annotated[HeadLike, Written(_read_head, _write_head, "HEAD")] = None
+    """What stands behind the last map: avg, max, gem, a grid such as 2x2, or top: the network's own
+    head. In Python also an inshape.Head."""
+    features: Annotated[tuple[int, ...] | None, Written(many(int), joined(str), "STRIDES")] = None
+    """Return the last maps at these output strides instead of a head, such as 8,16,32."""
+    options: StrategyOptions = field(default_factory=StrategyOptions)
+    """How the input shape is changed."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        Request.__post_init__(self)
+        if self.features is not None and (self.head is not None or self.classes is not None):
+            raise RequestError(
+                f"features={list(self.features)} returns maps, so head={self.head!r} and "
+                f"classes={self.classes} have nothing to stand on; leave them out, or leave out "
+                "features"
+            )
+        if self.head == _TOP and self.classes is not None:
+            raise RequestError(
+                f"head='top' keeps the pretrained classes, so classes={self.classes} cannot be "
+                "met; leave classes out, or use head='avg'"
+            )
+        if isinstance(self.head, Head) and self.classes not in (None, self.head.classes):
+            raise RequestError(
+                f"classes={self.classes} and {self.head!r} disagree; give the classes once"
+            )
+
+    @property
+    def ending(self) -> Literal["top", "maps"] | Head:
+        """What the model ends in."""
+        if self.features is not None:
+            return "maps"
+        if self.head == _TOP:
+            return _TOP
+        if isinstance(self.head, Head):
+            return self.head
+        return Head(classes=self.classes, pool=self.head or "avg")
+
+    @property
+    def needs_top(self) -> bool:
+        """Whether layers of the network's own head are kept."""
+        ending = self.ending
+        return ending == _TOP or (isinstance(ending, Head) and bool(ending.pretrained_dense))
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptRequest(PlanRequest):
+    """Which network is brought to which input shape, with which weights."""
+
+    weights: Weights = "imagenet"
+    """imagenet, a file (.weights.h5, .h5, .keras; torchvision's or timm's MobileNetV3 as
+    .safetensors or .pth), hf://OWNER/NAME, kaggle://PRESET, none, or demo: the small checkpoint
+    that comes with inshape, of MobileNetV3Small-minimalistic."""
+    out: File | None = None
+    """Where to save the new model, a .keras file."""
+
+    def __post_init__(self) -> None:
+        """Refuse an output before any work is done for it."""
+        PlanRequest.__post_init__(self)
+        if self.out is None:
+            return
+        if self.out.suffix != ".keras":
+            raise RequestError(
+                f"out {self.out} is not a .keras file; name one, such as {self.out.stem}.keras"
+            )
+        if self.out.exists():
+            raise OutputExists(f"out {self.out} exists already; expected a new file; name another")
+        if not self.out.parent.is_dir():
+            raise RequestError(
+                f"out {self.out}: there is no folder {self.out.parent}; make it first"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A network at its native shape, read once.
+
+    Attributes:
+        name: what it is known by.
+        model: the Keras model, with whatever weights it was opened with; it is not changed.
+        spec: the model as plain data.
+        backbone: what is known of a named one.
+        has_top: whether its own head is there with the weights that it was opened with.
+    """
+
+    name: str
+    model: keras.Model
+    spec: GraphSpec
+    backbone: Backbone | None = None
+    has_top: bool = True
+
+    def is_alike(self, other: Network) -> bool:
+        """Whether a decision for the other network holds for this one, whatever layers are called."""
+        return _nameless(self.spec) == _nameless(other.spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """An adapted model, and how it came about.
+
+    Attributes:
+        model: the model.
+        plan: the plan that was carried out.
+        report: what happened to each layer's weights.
+    """
+
+    model: keras.Model
+    plan: Plan
+    report: TransplantReport
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What will be done to a network, with its geometry, before any model is built.
+
+    Attributes:
+        request: what was asked for.
+        network: what it starts from.
+        decision: what the strategy decided.
+        spec: the graph as it will be built, head included.
+        outputs: the positions that are returned before a new head, ``None`` for all of the
+            network's own.
+    """
+
+    request: PlanRequest
+    network: Network
+    decision: Decision
+    spec: GraphSpec
+    outputs: tuple[int, ...] | None
+
+    @property
+    def strategy(self) -> str:
+        """The strategy's name."""
+        return self.decision.strategy
+
+    @property
+    def input_shape(self) -> InputShape:
+        """The new shape."""
+        return self.decision.input_shape
+
+    @property
+    def static_shape(self) -> InputShape:
+        """The new shape, or the one that numbers are given for where it is unknown."""
+        return self.decision.static_shape
+
+    @property
+    def native_shape(self) -> InputShape:
+        """The network's own shape."""
+        return self.network.spec.input_shape
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """What is changed in the network."""
+        return self.decision.edits
+
+    @property
+    def channels(self) -> ChannelPlan:
+        """What happens to the picture's channels."""
+        return self.decision.channels
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why this strategy was chosen."""
+        return self.decision.reasons
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the strategy wants the user to know, and what training would keep besides."""
+        return (*self.decision.notes, *self._head_notes())
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Stage by stage at the new shape: map sizes, strides, receptive fields, cost."""
+        return geometry(self.spec, self.static_shape)
+
+    @cached_property
+    def native_geometry(self) -> Geometry:
+        """The same network with the same head at its own shape."""
+        native = replace(self.decision, edits=())
+        spec, _ = _ended(self.request, native, self.native_shape)
+        return geometry(spec, self.native_shape)
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        """Flash and RAM of the exported file."""
+        return footprint(self.spec, self.static_shape)
+
+    @cached_property
+    def warnings(self) -> tuple[ShapeWarning, ...]:
+        """What to know about this shape."""
+        return shape_warnings(self.spec, self.native_shape, self.static_shape)
+
+    def but(self, **changes: Any) -> Plan:
+        """The plan for the same network with something else asked for, such as ``classes=5``."""
+        return decide_plan(self.request.but(**changes), self.network)
+
+    def with_classes(self, classes: int) -> Plan:
+        """The same decision with so many classes in its head."""
+        head = self.request.ending
+        assert isinstance(head, Head)
+        request = self.request.but(head=head.but(classes=classes), classes=None)
+        spec, outputs = _ended(request, self.decision, self.static_shape)
+        return replace(self, request=request, spec=spec, outputs=outputs)
+
+    def build(self, weights: Weights = "imagenet", **changes: Any) -> keras.Model:
+        """Carry the plan out.
+
+        Args:
+            weights: ``"imagenet"``, a file, ``"hf://OWNER/NAME"``, ``"kaggle://PRESET"``, ``None``
+                for random ones, or ``"demo"``: the small checkpoint that comes with inshape, of
+                MobileNetV3Small-minimalistic alone, which never saw a photo. See `weights.sources`
+                for what a file can be. A model of the user's brings its own.
+            changes: something else than was planned, as for `but`: ``classes``, ``head``,
+                ``features`` or an option; ``plan.but(...)`` prints that plan.
+
+        Returns:
+            A plain ``keras.Model``.
+
+        Raises:
+            RequestError: if the changes contradict each other.
+            WeightsError: if the weights are missing or do not fit.
+        """
+        return self.carry_out(weights, **changes).model
+
+    def carry_out(self, weights: Weights = "imagenet", **changes: Any) -> Adapted:
+        """Like `build`, with the plan and the weights' report beside the model."""
+        plan = self.but(**changes) if changes else self
+        network = plan.network
+        if weights is not None or network.backbone is None:
+            known = network.backbone or network.model
+            network = open_network(known, weights, top=plan.request.needs_top)
+            # Weights of other libraries bring their own padding with them, and a file may hold
+            # another number of classes: then the same request is decided on that network.
+            if not network.is_alike(plan.network):
+                plan = decide_plan(plan.request, network)
+        return plan.carried_out_on(network)
+
+    def carried_out_on(self, network: Network) -> Adapted:
+        """The model that this plan makes of a network that it was decided for."""
+        from .adaptation import carry_out  # which needs Keras
+
+        ending = self.request.ending
+        model, report = carry_out(
+            network.model,
+            self.decision,
+            outputs=self.outputs,
+            head=ending if isinstance(ending, Head) else None,
+            name=network.name,
+            open_nested=network.backbone is not None and network.backbone.is_wrapped,
+        )
+        return Adapted(model, self, report)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        spec = self.network.spec
+        return {
+            "backbone": self.network.name,
+            "strategy": self.strategy,
+            "input_shape": str(self.input_shape),
+            "native_shape": str(self.native_shape),
+            "channels": self.channels.rule,
+            "head": self.head_text,
+            "reasons": list(self.reasons),
+            "edits": [{"edit": type(e).__name__, **_named(asdict(e), spec)} for e in self.edits],
+            "geometry": self.geometry.as_dict(),
+            "native_geometry": self.native_geometry.as_dict(),
+            "footprint": self.footprint.as_dict(),
+            "warnings": [{"code": w.code, "message": w.message} for w in self.warnings],
+            "notes": list(self.notes),
+        }
+
+    @property
+    def head_text(self) -> str:
+        """What the model ends in, in words."""
+        ending = self.request.ending
+        if ending == "maps":
+            strides = ", ".join(map(str, self.request.features or ()))
+            return f"none; the last maps at strides {strides}"
+        return "the network's own" if ending == _TOP else str(ending)
+
+    def __str__(self) -> str:
+        name, shape = self.network.name, self.input_shape
+        lines = [f"{name}: {self.native_shape} -> {shape} by {self.strategy}"]
+        lines += [f"  why: {reason}" for reason in self.reasons]
+        lines += [f"  channels: {self.channels}", f"  head: {self.head_text}"]
+        if self.decision.shown_shape is not None:
+            lines += [
+                f"  geometry shown at {self.static_shape}; other sizes are padded rightly too"
+            ]
+        lines += ["", str(self.geometry), str(self.footprint), "", self._cost()]
+        lines += [f"  warning: {warning.message}" for warning in self.warnings]
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        shapes = f"{self.native_shape} -> {self.input_shape}"
+        return f"<Plan {self.network.name} {shapes} by {self.strategy}, head: {self.head_text}>"
+
+    def _cost(self) -> str:
+        """One line that sets the cost against the network's own."""
+        new, old = self.geometry.macs, self.native_geometry.macs
+        if new is None:
+            return "cost: depends on the size at run time"
+        if old is None:
+            return f"cost: {new / 1e6:.1f} MMACs"
+        ratio = new / old if old else 1.0
+        return (
+            f"cost: {new / 1e6:.1f} MMACs, {ratio:.2f}x of {old / 1e6:.1f} at {self.native_shape}"
+        )
+
+    def _head_notes(self) -> tuple[str, ...]:
+        ending = self.request.ending
+        backbone = self.network.backbone
+        if not isinstance(ending, Head) or ending.classes is None or ending.pool != "avg":
+            return ()
+        if ending.pretrained_dense is not None or backbone is None:
+            return ()
+        if not backbone.has_pretrained_dense:
+            return ()
+        return (
+            "training keeps the pretrained dense layer between pooling and classifier as well; "
+            "head=inshape.Head(classes=..., pretrained_dense=True) plans it",
+        )
+
+
+@takes(PlanRequest)
+def plan(request: PlanRequest) -> Plan:
+    """Plan a network at another input shape; nothing is downloaded.
+
+    Args:
+        {options}
+
+    Returns:
+        The plan: print it, or ``build`` it.
+
+    Raises:
+        RequestError: if the request cannot be met; the message says why and what to do.
+
+    Example:
+        >>> import inshape
+        >>> small = inshape.plan("MobileNetV3Small", "96x96x1", strategy="rebuild", classes=5)
+        >>> print(small.geometry.final_map)
+        3x3
+        >>> small.geometry.params == small.build(weights=None).count_params()
+        True
+    """
+    return decide_plan(request, open_network(request.backbone, None, top=request.needs_top))
+
+
+@takes(AdaptRequest)
+def adapt(request: AdaptRequest) -> keras.Model:
+    """Give a pretrained network a new input shape: `plan` and ``build`` in one.
+
+    Pictures go in as [0, 255] for every named backbone: what the network expects beyond that
+    (scaling, mean, channel order) is done inside the model. A model of the user's keeps the value
+    range that it has.
+
+    Args:
+        {options}
+
+    Returns:
+        A plain ``keras.Model``, not compiled.
+
+    Raises:
+        RequestError: if the request cannot be met; the message says why and what to do.
+
+    Example:
+        >>> import inshape
+        >>> model = inshape.adapt("MobileNetV3Small", "97x130x1", classes=10, weights=None)
+        >>> model.input_shape, model.output_shape
+        ((None, 97, 130, 1), (None, 10))
+    """
+    return adapted(request).model
+
+
+def open_for_training(request: PlanRequest, weights: Weights) -> tuple[PlanRequest, Network]:
+    """Open a network with its weights, and settle whether its pretrained dense layers are kept.
+
+    They are where the network has some worth keeping and the weights hold them: random weights have
+    taught them nothing, and without them they stand beside a checkpoint that has none on equal
+    terms.
+    """
+    head, known = request.ending, _resolved(request.backbone)
+    assert isinstance(head, Head)
+    is_named = isinstance(known, Backbone)
+    is_settled = head.pretrained_dense is not None or head.pool != "avg"
+    may_keep = not is_named or (weights is not None and known.has_pretrained_dense)
+    if is_settled or not may_keep:
+        return request, open_network(known, weights, top=request.needs_top)
+    try:
+        network = open_network(known, weights, top=True)
+    except NoClassifier:
+        network = open_network(known, weights, top=False)
+    keeps = network.has_top and has_pretrained_dense(network.spec)
+    return request.but(head=head.but(pretrained_dense=keeps)), network
+
+
+def adapted(request: AdaptRequest) -> Adapted:
+    """Open a network with its weights, decide once on it, and carry that out."""
+    network = open_network(request.backbone, request.weights, top=request.needs_top)
+    result = decide_plan(request, network).carried_out_on(network)
+    if request.out is not None:
+        from .graph.saving import save_model
+
+        save_model(result.model, request.out)
+    return result
+
+
+def decide_plan(request: PlanRequest, network: Network) -> Plan:
+    """Decide, once, what is done to a network.
+
+    Raises:
+        RequestError: if the request cannot be met.
+    """
+    spec, ending = network.spec, request.ending
+    if isinstance(ending, Head) and ending.pretrained_dense:
+        if not has_pretrained_dense(spec):
+            raise RequestError(
+                f"pretrained_dense=True: {network.name} has no layers between pooling and "
+                "classifier that are worth keeping; leave pretrained_dense out"
+            )
+    elif ending != _TOP:
+        spec = truncated(spec, (feature_map(spec),))
+    decision = decide(spec, request.input_shape, request.options)
+    ended, outputs = _ended(request, decision, decision.static_shape)
+    made = Plan(request, network, decision, ended, outputs)
+    made.geometry  # noqa: B018 - what cannot be built is refused here
+    return made
+
+
+def _ended(
+    request: PlanRequest, decision: Decision, shape: InputShape
+) -> tuple[GraphSpec, tuple[int, ...] | None]:
+    """The graph after a decision with what the model ends in, and what the network returns."""
+    spec, ending = applied(decision.source, decision.edits), request.ending
+    if ending == _TOP:
+        return spec, None
+    if ending == "maps":
+        outputs = feature_maps(spec, shape, request.features or ())
+        return truncated(spec, outputs), outputs
+    assert isinstance(ending, Head)
+    end = classifier_input(decision.source) if ending.pretrained_dense else spec.outputs[0]
+    return with_head(truncated(spec, (end,)), ending), (end,)
+
+
+def open_network(backbone: Any, weights: Weights, *, top: bool) -> Network:
+    """Open a network at its native shape.
+
+    Args:
+        backbone: a name, a file, a ``keras.Model`` or what `find` gives.
+        weights: see `Plan.build`.
+        top: whether the network's own head is needed.
+
+    Raises:
+        UnknownName: if there is no such network.
+        WeightsError: if a file cannot be read or does not fit.
+    """
+    known = _resolved(backbone)
+    if isinstance(known, Backbone):
+        from .weights.native import native
+
+        model = native(known, weights, with_top=top)
+        return Network(known.name, model, _read(model).but(name=known.name), known, top)
+    if weights not in (None, "imagenet"):
+        raise RequestError(
+            f"weights={str(weights)!r} with a whole model, which brings its own; leave weights "
+            "out, or give the architecture's name as backbone"
+        )
+    return Network(known.name, known, _read(known))
+
+
+def _read(model: keras.Model) -> GraphSpec:
+    """Read a model by the names and the size that it is known by.
+
+    A named network stands nested behind its preprocessing, and one of ``keras.applications`` may
+    have been built for any size.
+    """
+    from .graph.read import at_native_size, read
+
+    spec = read(model)
+    nested = f"{model.name}/"
+    spec = spec.but(layers=tuple(x.but(name=x.name.removeprefix(nested)) for x in spec))
+    if spec.input_shape.is_static:
+        return spec
+    try:
+        native_hw = find(model.name).native_hw
+    except UnknownName:
+        return spec
+    return at_native_size(spec, native_hw)
+
+
+def _resolved(backbone: Any) -> Any:
+    """What is known of a name, or a Keras model."""
+    if isinstance(backbone, Backbone) or not isinstance(backbone, str | Path):
+        return backbone
+    if str(backbone).endswith(".keras"):
+        return _from_file(Path(backbone))
+    try:
+        return find(str(backbone))
+    except UnknownName:
+        if Path(backbone).exists():
+            raise WeightsError(
+                f"backbone {str(backbone)!r} is not a .keras file; expected a name or a whole "
+                "model; give the architecture's name as backbone and the file as weights"
+            ) from None
+        raise
+
+
+def _from_file(path: Path) -> keras.Model:
+    import keras
+
+    if not path.is_file():
+        raise WeightsError(f"no model file at {path}; expected a .keras file, or a backbone's name")
+    try:
+        model: Any = keras.saving.load_model(path, compile=False)
+        return model
+    except Exception as error:  # zipfile, h5py and Keras each raise their own
+        raise WeightsError(
+            f"{path} cannot be loaded as a Keras model ({first_line(error)}); expected a whole "
+            "model saved with model.save('name.keras')"
+        ) from error
+
+
+def _nameless(spec: GraphSpec) -> GraphSpec:
+    """The graph without names, which Keras numbers anew for every model."""
+    return spec.but(name="", layers=tuple(layer.but(name="") for layer in spec))
+
+
+def _named(fields: dict[str, Any], spec: GraphSpec) -> dict[str, Any]:
+    if "layer" in fields:
+        return {"name": spec[fields["layer"]].name, **fields}
+    return fields

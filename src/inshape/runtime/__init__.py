@@ -1,0 +1,1 @@
+"""Whatever loads, runs, converts or times a model file."""

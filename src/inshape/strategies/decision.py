@@ -1,0 +1,58 @@
+"""What a strategy decided: which edits make a network right at another input shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from ..geometry.spec import GraphSpec
+from ..geometry.stages import Geometry, geometry
+from ..graph.edits import Edit, applied
+from ..shapes import InputShape
+from .channels import ChannelPlan
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a strategy decided, before any model is built.
+
+    Attributes:
+        strategy: the strategy that made it.
+        source: the graph as read.
+        input_shape: the new shape.
+        edits: what `graph.rewrite.rebuild` will carry out.
+        channels: what happens to the picture's channels.
+        reasons: why the strategy and its options were chosen, one sentence each.
+        notes: what the strategy wants the user to know, one sentence each.
+        shown_shape: the shape at which the geometry is computed, where it is not ``input_shape``
+            (a model for any size).
+    """
+
+    strategy: str
+    source: GraphSpec
+    input_shape: InputShape
+    edits: tuple[Edit, ...]
+    channels: ChannelPlan
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    shown_shape: InputShape | None = None
+
+    def but(self, **changes: Any) -> Decision:
+        """The same decision with some fields changed."""
+        return replace(self, **changes)
+
+    @cached_property
+    def spec(self) -> GraphSpec:
+        """The graph as it will be."""
+        return applied(self.source, self.edits)
+
+    @property
+    def static_shape(self) -> InputShape:
+        """The new shape, or the one to compute at where that is unknown until run time."""
+        return self.shown_shape or self.input_shape
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Stage by stage at the new shape: map sizes, strides, receptive fields, cost."""
+        return geometry(self.spec, self.static_shape)

@@ -1,0 +1,273 @@
+"""How a person reads and writes numbers, amounts and tables; 1 KiB is 1024 bytes everywhere."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .errors import RequestError
+
+UNKNOWN = "?"
+"""What stands for a number that is not known."""
+NONE = "–"
+"""What stands where there is nothing to say."""
+_NAME_WIDTH = 24
+_COUNT_STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "K"))
+_BYTE_STEPS = ((2**30, " GiB"), (2**20, " MiB"), (2**10, " KiB"))
+_BYTE_UNITS = {
+    "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
+}  # fmt: skip
+_COUNT_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+_TIME_UNITS = {"": 1.0, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+def align(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    r"""Rows as lines of aligned columns, the first ``left`` of them flush left.
+
+    Example:
+        >>> print("\n".join(align([("a", "1"), ("bcd", "100")], left=1)))
+        a      1
+        bcd  100
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> plural(1, "picture"), plural(2, "picture"), plural(2, "class", "classes")
+        ('1 picture', '2 pictures', '2 classes')
+    """
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def join_some(words: Sequence[str], most: int = 5) -> str:
+    """The first few of many words.
+
+    Example:
+        >>> join_some(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
+def first_line(error: BaseException | str, most: int = 200) -> str:
+    """The first line of a message that others wrote, in one line and not too long.
+
+    Example:
+        >>> first_line(ValueError("no  such op\\n  at graph.py"))
+        'no such op'
+    """
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:most].rstrip(".")
+
+
+def format_count(amount: float | None) -> str:
+    """A number of operations or parameters with a decimal unit.
+
+    Example:
+        >>> format_count(216_589_760), format_count(999), format_count(None)
+        ('216.6M', '999', '?')
+    """
+    return _stepped(amount, _COUNT_STEPS, "")
+
+
+def format_bytes(amount: float | None, digits: int = 1) -> str:
+    """An amount of memory with a binary unit.
+
+    Example:
+        >>> format_bytes(125_184), format_bytes(12), format_bytes(None)
+        ('122.2 KiB', '12 B', '?')
+    """
+    return _stepped(amount, _BYTE_STEPS, " B", digits)
+
+
+def format_pair(pair: Sequence[float | None]) -> str:
+    """Height and width as one number where they agree.
+
+    Example:
+        >>> format_pair((32, 32)), format_pair((32, 16)), format_pair((13.714, None))
+        ('32', '32x16', '13.7x?')
+    """
+    words = [UNKNOWN if n is None else f"{n:.1f}".removesuffix(".0") for n in pair]
+    return words[0] if words[0] == words[1] else "x".join(words)
+
+
+def format_shape(shape: Sequence[int | None]) -> str:
+    """A shape.
+
+    Example:
+        >>> format_shape((7, None, 576))
+        '7x?x576'
+    """
+    return "x".join(UNKNOWN if n is None else str(n) for n in shape)
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """A number with a fixed count of digits behind the point.
+
+    Example:
+        >>> format_number(0.12345), format_number(float("nan")), format_number(1.0, 1)
+        ('0.123', '–', '1.0')
+    """
+    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def format_percent(value: float | None, digits: int = 1) -> str:
+    r"""A share in percent.
+
+    Example:
+        >>> format_percent(0.8765)
+        '87.7\xa0%'
+    """
+    number = format_number(None if value is None else 100 * value, digits)
+    return number if number == NONE else f"{number}\N{NO-BREAK SPACE}%"
+
+
+def format_interval(score: Mapping[str, float | None] | None, digits: int = 1) -> str:
+    r"""The interval of a score.
+
+    Example:
+        >>> format_interval({"value": 0.5, "low": 0.4, "high": 0.6})
+        '40.0 to 60.0\xa0%'
+    """
+    if score is None or score.get("low") is None or score.get("high") is None:
+        return NONE
+    low = format_number(100 * (score["low"] or 0.0), digits)
+    return f"{low} to {format_percent(score['high'], digits)}"
+
+
+def format_points(value: float | None) -> str:
+    """A difference of two shares in points of percent, with its sign.
+
+    Example:
+        >>> format_points(-0.0123), format_points(0.0)
+        ('-1.2', '+0.0')
+    """
+    return NONE if value is None else f"{100 * value:+.1f}"
+
+
+def format_ms(value: float | None, digits: int = 3) -> str:
+    """Milliseconds with so many digits that count.
+
+    Example:
+        >>> format_ms(0.1234), format_ms(12.34), format_ms(1234.5)
+        ('0.12 ms', '12.3 ms', '1234 ms')
+    """
+    if value is None:
+        return NONE
+    return f"{value:.{max(0, digits - 1 - int(math.log10(max(value, 1.0))))}f} ms"
+
+
+def format_seconds(value: float) -> str:
+    """A time as people say it.
+
+    Example:
+        >>> format_seconds(3.21), format_seconds(42.0), format_seconds(125), format_seconds(7260)
+        ('3.2 s', '42 s', '2 min 5 s', '2 h 1 min')
+    """
+    if value < 60:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_value(value: Any) -> str:
+    """Any value of a record, as it would be written by hand.
+
+    Example:
+        >>> format_value({"fit": "crop", "margin": 0.875}), format_value(True), format_value(None)
+        ('fit crop, margin 0.875', 'yes', 'none')
+    """
+    if value is None or value == {} or value == []:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {format_value(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(format_value, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def clip_name(name: str) -> str:
+    """The end of a long name, which tells siblings apart.
+
+    Example:
+        >>> clip_name("backbone/expanded_conv_10_project")
+        '~xpanded_conv_10_project'
+    """
+    return name if len(name) <= _NAME_WIDTH else "~" + name[1 - _NAME_WIDTH :]
+
+
+def read_bytes(text: str | float) -> int:
+    """An amount of memory as people write it.
+
+    Raises:
+        RequestError: if it is none.
+
+    Example:
+        >>> read_bytes("256KiB"), read_bytes("1.5 MB"), read_bytes(512)
+        (262144, 1500000, 512)
+    """
+    return math.ceil(_amount(text, _BYTE_UNITS, "256KiB"))
+
+
+def read_count(text: str | float) -> int:
+    """A number of operations as people write it.
+
+    Raises:
+        RequestError: if it is none.
+
+    Example:
+        >>> read_count("30M"), read_count("1.5G")
+        (30000000, 1500000000)
+    """
+    return math.ceil(_amount(text, _COUNT_UNITS, "30M"))
+
+
+def read_ms(text: str | float) -> float:
+    """A time in milliseconds as people write it.
+
+    Raises:
+        RequestError: if it is none.
+
+    Example:
+        >>> read_ms("5ms"), read_ms("0.5 s"), read_ms("250us")
+        (5.0, 500.0, 0.25)
+    """
+    return float(_amount(text, _TIME_UNITS, "5ms"))
+
+
+def _stepped(
+    amount: float | None, steps: Sequence[tuple[float, str]], unit: str, digits: int = 1
+) -> str:
+    if amount is None:
+        return UNKNOWN
+    for scale, word in steps:
+        if amount >= scale:
+            return f"{amount / scale:.{digits}f}{word}"
+    return f"{amount:.0f}{unit}"
+
+
+def _amount(text: str | float, units: Mapping[str, float], example: str) -> float:
+    if isinstance(text, int | float):
+        return text
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zµ]*)\s*", text.lower())
+    if match is None or match[2] not in units:
+        names = ", ".join(unit for unit in units if unit)
+        raise RequestError(
+            f"{text!r} is no amount; write a number with one of {names}, such as {example}"
+        )
+    return float(match[1]) * units[match[2]]

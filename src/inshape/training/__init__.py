@@ -1,0 +1,1 @@
+"""Training: the head first, then the backbone; a run begins, and an interrupted one goes on."""

@@ -1,0 +1,281 @@
+"""What the phases of a training work on: the pictures, the model, and its frozen features."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.augment import augmenter
+from ..data.batches import Batches
+from ..features.cut import Cut, head_cut, section, unfrozen_from
+from ..features.extract import Extraction, Stored, carried_on
+from ..features.views import View, views
+from ..heads import LOGITS
+from ..progress import Progress
+from ..runs import Run
+from ..runtime.frozen import Forward
+from .feeds import FeatureFeed, Feed, PictureFeed, soft_labels
+from .learner import Learner
+from .recipe import Recipe
+from .teacher import Teacher
+
+_SAMPLE = 32
+_DISK_SHARE = 0.5
+ROOM = "features_fit_on_disk"
+"""Where a run's record says whether the maps before the unfrozen part are stored."""
+
+
+class Journal(Protocol):
+    """What follows the history of a training, such as TensorBoard's event files."""
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take note of the rows that are new."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the phases work on.
+
+    Attributes:
+        run: the run folder.
+        recipe: the choices.
+        batches: the pictures of training and validation.
+        model: the model that learns.
+        show: tells the user how far it is.
+        journals: given the history whenever it grows.
+    """
+
+    run: Run
+    recipe: Recipe
+    batches: Batches
+    model: keras.Model
+    seed: int
+    progress: Progress
+    journals: Sequence[Journal] = ()
+
+    def keep_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the history into the run folder and hand it to the journals.
+
+        Args:
+            rows: all of its rows.
+        """
+        self.run.save_history(rows)
+        for journal in self.journals:
+            journal.write(rows)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.batches.catalogue.class_names)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the pictures in pixels."""
+        height, width = self.batches.preparation.shape.hw
+        assert height is not None
+        assert width is not None
+        return height, width
+
+    @cached_property
+    def logits_model(self) -> keras.Model:
+        """The model up to its logits; it shares the model's layers."""
+        return keras.Model(self.model.inputs[0], self.model.get_layer(LOGITS).output)
+
+    @cached_property
+    def head_cut(self) -> Cut:
+        """Where the trained part of the head begins."""
+        return head_cut(self.logits_model, self.size_hw)
+
+    @cached_property
+    def body_cut(self) -> Cut | None:
+        """Where the trained part of the backbone begins, if any of it is trained."""
+        if self.recipe.epochs == 0:
+            return None
+        return unfrozen_from(self.logits_model, self.recipe.unfreeze, self.size_hw)
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """The views of each picture that are cached."""
+        return views(self.recipe.view_count, self.recipe.augment, flip=self.recipe.flip)
+
+    @cached_property
+    def sample(self) -> NDArray[np.float32]:
+        """A few pictures to check and time the frozen network on."""
+        pictures, _ = next(self.batches.iterate("train", _SAMPLE, shuffle=True, seed=self.seed))
+        return np.asarray(pictures, np.float32)
+
+    @cached_property
+    def class_weights(self) -> NDArray[np.float32]:
+        """The weight of each class in the loss; 1 on average over the pictures."""
+        counts = np.array(list(self.batches.catalogue.counts("train").values()), np.float64)
+        power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[self.recipe.class_weights]
+        weights = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0.0)
+        return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
+
+    def labels(self, split: str) -> NDArray[np.int32]:
+        """The classes of a split's pictures."""
+        return self.batches.catalogue.labels[self.batches.catalogue.indices(split)]
+
+    @property
+    def feature_folder(self) -> Path:
+        """Where features are kept until the run is complete."""
+        return self.run.checkpoints / "features"
+
+
+class Features:
+    """The frozen part of a job's model, run once per view where the results fit on the disk.
+
+    Attributes:
+        engines: what ran each frozen part, and why not LiteRT where it was not.
+    """
+
+    def __init__(self, job: Job) -> None:
+        """Nothing is run before it is asked for."""
+        self._job = job
+        self._forwards: dict[tuple[int, int], Forward] = {}
+        self.engines: list[str] = []
+
+    def head_rows(self) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+        """What the head reads: features of every training view, and of the validation split."""
+        job = self._job
+        if job.body_cut is None or not self.has_room:
+            return self.rows(job.head_cut, job.views)
+        maps, held = self.rows(job.body_cut, job.views)
+        sample = np.asarray(maps[0][:_SAMPLE], "float32")
+        forward = self._forward(job.body_cut, job.head_cut, sample)
+        between = section(job.logits_model, job.body_cut, job.head_cut)
+        *found, last = (carried_on(m, forward, between) for m in (*maps, held))
+        return found, last
+
+    def body_feed(
+        self, teacher: Teacher | None = None
+    ) -> tuple[Feed, Callable[[Learner], NDArray[np.float32]]]:
+        """What the unfrozen backbone reads, and how a learner is run on the validation split.
+
+        Args:
+            teacher: whose soft labels stand behind the hard ones.
+        """
+        job, recipe = self._job, self._job.recipe
+        assert job.body_cut is not None
+        if self.keeps_maps:
+            maps, held = self.rows(job.body_cut, job.views)
+            hard = soft_labels(job.labels("train"), job.classes, recipe.label_smoothing)
+            labels = [hard] * len(maps)
+            if teacher is not None:
+                taught = teacher.of_views(job.views, job.feature_folder)
+                labels = [np.concatenate([hard, soft], axis=1) for soft in taught]
+            feed = FeatureFeed(maps, labels, recipe.batch_size, job.seed, recipe.mixup)
+            return feed, lambda learner: learner.logits(held)
+        front = self._forward(None, job.body_cut, job.sample) if job.body_cut.position else None
+        change = augmenter(
+            recipe.augment,
+            channels=job.batches.preparation.shape.channels,
+            seed=job.seed,
+            flip=recipe.flip,
+            mixup=recipe.mixup,
+            cutmix=recipe.cutmix,
+            rand_augment=recipe.rand_augment,
+        )
+        feed = PictureFeed(
+            job.batches,
+            change,
+            job.classes,
+            recipe.label_smoothing,
+            recipe.batch_size,
+            job.seed,
+            front,
+            None if teacher is None else teacher.of_epoch,
+        )
+
+        def held_logits(learner: Learner) -> NDArray[np.float32]:
+            parts = [
+                learner.logits(
+                    pictures if front is None else front(np.asarray(pictures, "float32"))
+                )
+                for pictures, _ in job.batches.iterate("validation", 2 * _SAMPLE)
+            ]
+            return np.concatenate(parts) if parts else np.zeros((0, job.classes), np.float32)
+
+        return feed, held_logits
+
+    @property
+    def keeps_maps(self) -> bool:
+        """Whether the unfrozen part reads stored maps rather than new pictures in every epoch."""
+        recipe = self._job.recipe
+        return self.has_room and not (recipe.cutmix or recipe.rand_augment)
+
+    @cached_property
+    def has_room(self) -> bool:
+        """Whether there are maps before an unfrozen part, and they leave half of the disk free.
+
+        Asked once for a run, which then holds the answer: a resumed one that went another way would
+        end with another result.
+        """
+        job = self._job
+        if job.body_cut is None or job.body_cut.position == 0:
+            return False
+        decided = job.run.record.get(ROOM)
+        if decided is not None:
+            return bool(decided)
+        made = self._extraction(job.body_cut)
+        need = made.bytes("train", len(job.views)) + made.bytes("validation", 1)
+        written = sum(file.stat().st_size for file in job.feature_folder.glob("*.npy"))
+        return need <= _DISK_SHARE * (shutil.disk_usage(job.run.folder).free + written)
+
+    def rows(self, end: Cut, views: Sequence[View]) -> tuple[list[NDArray[Any]], NDArray[Any]]:
+        """Features at a cut: of each view of the training pictures, and of the validation split.
+
+        Args:
+            end: where the frozen part ends.
+            views: which versions of the training pictures.
+        """
+        job = self._job
+        made = self._extraction(end)
+        asked: list[tuple[str, View]] = [("train", view) for view in views]
+        asked.append(("validation", "plain"))
+        found: list[NDArray[Any]] = []
+        for split, view in asked:
+            with job.progress.bar(f"frozen layers: {split}, {view}") as advance:
+                found.append(
+                    made.rows(
+                        split,
+                        view,
+                        job.feature_folder,
+                        lambda: self._forward(None, end, job.sample),
+                        advance,
+                    )
+                )
+        return found[:-1], found[-1]
+
+    def _extraction(self, end: Cut) -> Extraction:
+        job = self._job
+        stored: Stored = "float16" if end.map_hw is not None else "float32"
+        return Extraction(
+            section(job.logits_model, None, end),
+            job.batches,
+            augment=job.recipe.augment,
+            flip=job.recipe.flip,
+            seed=job.seed,
+            stored=stored,
+        )
+
+    def _forward(self, start: Cut | None, end: Cut, sample: NDArray[np.float32]) -> Forward:
+        key = (0 if start is None else start.position, end.position)
+        if key not in self._forwards:
+            # Measured once: the layers behind a cut are laid out as well as those before it.
+            layouts = [f.setting for f in self._forwards.values() if f.engine == "litert"]
+            layout = layouts[0] if layouts else None
+            made = Forward(section(self._job.logits_model, start, end), sample, setting=layout)
+            self._forwards[key] = made
+            place = f"{start.layer if start else 'picture'} to {end.layer}"
+            self.engines.append(f"{place}: {made.engine}, {made.reason or made.setting}")
+        return self._forwards[key]

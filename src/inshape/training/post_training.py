@@ -1,0 +1,155 @@
+"""What may be tried once a model is trained, kept only where the validation split agrees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ..features.cut import section, unfrozen_from
+from ..graph.walk import nodes_in_order, picture_model
+from ..progress import Advance
+from .feeds import FeatureFeed, soft_labels
+from .job import Features, Job
+from .linear import scores
+from .phases import trained
+from .recalibration import batch_norms, recalibrate
+
+_BATCH = 64
+_MOST_BATCHES = 64
+_EPOCHS = 5
+_RATE_SHARE = 0.1
+_LEAST_GAIN = 1e-3
+
+
+def recalibrated(job: Job) -> dict[str, Any]:
+    """Measure the statistics of batch norm anew on the training pictures.
+
+    Args:
+        job: what to work on; its model is left with the better statistics.
+
+    Returns:
+        Facts for the record: scores before and after, and which are kept.
+    """
+    if not batch_norms(job.model):
+        job.progress.say("recalibrate: the network has no batch norm; nothing to do")
+        return {"recalibrate": {"kept": False, "reason": "no batch norm"}}
+    before = _validation_scores(job)
+    weights = job.model.get_weights()
+    with job.progress.bar("recalibrating batch norm") as advance:
+        recalibrate(job.logits_model, _training_pictures(job, advance))
+    return _kept_if_better(job, "recalibrate", before, _validation_scores(job), weights)
+
+
+def resolution_fixed(job: Job) -> dict[str, Any]:
+    """Tune the last batch norm and the classifier on pictures as they will come.
+
+    Augmentation shows objects at another scale than prediction does; the statistics behind the
+    pooling shift with it. Touvron et al., arXiv 1906.06423, section 4.
+
+    Args:
+        job: what to work on; its model is left with the better weights.
+
+    Returns:
+        Facts for the record: scores before and after, and which are kept.
+    """
+    before = _validation_scores(job)
+    weights = job.model.get_weights()
+    recipe = job.recipe.but(
+        **{
+            "mixup": 0.0,
+            "ema": 0.0,
+            "batch_norm": "train",
+            "learning_rate": job.recipe.learning_rate * _RATE_SHARE,
+            "warmup_epochs": 0.0,
+        }
+    )
+    start = _last_batch_norm(job)
+    cut = job.head_cut if start is None else unfrozen_from(job.logits_model, start, job.size_hw)
+    assert cut is not None
+    views, held = Features(job).rows(cut, ["plain"])
+    hard = soft_labels(job.labels("train"), job.classes, recipe.label_smoothing)
+    feed = FeatureFeed(views, [hard], recipe.batch_size, job.seed)
+    body = None if start is None else section(job.logits_model, cut, job.head_cut)
+    inside = [] if body is None else body.layers
+    trainable = [layer.trainable for layer in inside]
+    for layer in inside:
+        layer.trainable = layer.name == start
+    try:
+        head = section(job.logits_model, job.head_cut, None)
+        trained(
+            job,
+            "fixres",
+            body,
+            head,
+            feed,
+            lambda learner: learner.logits(held),
+            _EPOCHS,
+            recipe=recipe,
+        )
+    finally:
+        for layer, was in zip(inside, trainable, strict=True):
+            layer.trainable = was
+    return _kept_if_better(job, "fixres", before, _validation_scores(job), weights)
+
+
+def _kept_if_better(
+    job: Job,
+    name: str,
+    before: dict[str, float],
+    after: dict[str, float],
+    weights: list[NDArray[Any]],
+) -> dict[str, Any]:
+    """Keep the better weights, and say which they are."""
+    # A loss that differs by a rounding is none that was won.
+    gained = before["loss"] - after["loss"] > _LEAST_GAIN
+    same = after["accuracy"] == before["accuracy"]
+    is_better = after["accuracy"] > before["accuracy"] or (same and gained)
+    if not is_better:
+        job.model.set_weights(weights)
+    gain = after["accuracy"] - before["accuracy"]
+    job.progress.say(
+        f"{name}: validation accuracy {before['accuracy']:.4f} before, {after['accuracy']:.4f} "
+        f"after ({100 * gain:+.1f} points), loss {before['loss']:.4f} and {after['loss']:.4f}; "
+        f"{'kept' if is_better else 'not kept'}"
+    )
+    facts: dict[str, Any] = {name: {"before": before, "after": after, "kept": is_better}}
+    if is_better:
+        facts["validation"] = {**job.run.record["metrics"]["validation"], **after}
+    return facts
+
+
+def _validation_scores(job: Job) -> dict[str, float]:
+    parts = [
+        np.asarray(
+            keras.ops.convert_to_numpy(
+                job.logits_model(np.asarray(pictures, np.float32), training=False)
+            )
+        )
+        for pictures, _ in job.batches.iterate("validation", _BATCH)
+    ]
+    logits = np.concatenate(parts) if parts else np.zeros((0, job.classes), np.float32)
+    accuracy, loss = scores(logits, job.labels("validation"))
+    return {"accuracy": accuracy, "loss": loss}
+
+
+def _training_pictures(job: Job, advance: Advance) -> Any:
+    """Some batches of training pictures as they are prepared, in a random order."""
+    total = min(_MOST_BATCHES, job.batches.steps("train", _BATCH))
+    read = job.batches.iterate("train", _BATCH, shuffle=True, seed=job.seed)
+    for number, (pictures, _) in zip(range(total), read, strict=False):
+        yield np.asarray(pictures, np.float32)
+        advance(number + 1, total)
+
+
+def _last_batch_norm(job: Job) -> str | None:
+    """The name of the last batch norm before the head, if the network has one at its top level."""
+    names = [
+        node.operation.name
+        for position, node in enumerate(nodes_in_order(picture_model(job.logits_model)))
+        if isinstance(node.operation, keras.layers.BatchNormalization)
+        and position < job.head_cut.position
+    ]
+    return names[-1] if names else None

@@ -1,0 +1,112 @@
+"""How a training is done: every number in one printable value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from ..data.augment import Augmentation
+from ..requests import Range, Request, Written, read_word_or_number
+
+ClassWeights: TypeAlias = Literal["none", "balanced", "sqrt"]
+BatchNorm: TypeAlias = Literal["inference", "train"]
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe(Request):
+    """How to train.
+
+    The head is trained first, on features of the frozen backbone; then the backbone is unfrozen
+    from a stage on, and what stays frozen runs once per view and never again.
+
+    Raises:
+        RequestError: if a value is of another type than its field, or a number out of range.
+        UnknownName: if a word is none of the choices.
+
+    Example:
+        >>> Recipe(epochs=3).but(views=4).views
+        4
+    """
+
+    unfreeze: Annotated[str | int, Written(read_word_or_number, str, "PART"), Range(0)] = "last"
+    """What is trained besides the head: none, last (the last stage: the layers at the last map's
+    resolution), a number of such stages from the last, the name of the first layer, or all."""
+    epochs: Annotated[int, Range(0)] = 8
+    """At most, with the backbone unfrozen."""
+    head_epochs: Annotated[int, Range(1)] = 40
+    """At most, for a head that is not linear."""
+    patience: Annotated[int, Range(1)] = 4
+    """Epochs without a better validation score after which a phase stops."""
+    batch_size: Annotated[int, Range(1)] = 32
+    """Pictures per step."""
+    learning_rate: Annotated[float, Range(0)] = 1e-3
+    """Of the head in the second phase, at its peak."""
+    layer_decay: Annotated[float, Range(1e-6, 1)] = 0.1
+    """The rate of the first unfrozen layer relative to the head's; the layers between follow
+    geometrically."""
+    warmup_epochs: Annotated[float, Range(0)] = 1.0
+    """Over which the rate rises from 0; afterwards it falls as a half cosine to 0."""
+    weight_decay: Annotated[float, Range(0)] = 0.01
+    """Of kernels (Loshchilov and Hutter, arXiv 1711.05101)."""
+    label_smoothing: Annotated[float, Range(0, 0.99)] = 0.1
+    """Share of the label spread over all classes."""
+    class_weights: ClassWeights = "none"
+    """balanced weighs each class as much as any other, none each picture, sqrt in between."""
+    augment: Augmentation = "light"
+    """Random changes to pictures."""
+    views: Annotated[int, Range(1)] | None = None
+    """Versions of each picture that run through the frozen part: plain, mirrored, random ones; by
+    default 2, and 3 with strong changes."""
+    flip: bool = True
+    """Whether left and right may be exchanged."""
+    mixup: Annotated[float, Range(0, 1)] = 0.2
+    """Alpha with which features (or pictures) and labels are mixed, 0 for not at all (arXiv
+    1710.09412; 1806.05236 for features)."""
+    cutmix: Annotated[float, Range(0, 1)] = 0.0
+    """Largest alpha with which parts of pictures are exchanged (arXiv 1905.04899). It and
+    rand_augment need new pictures in every epoch, so that the frozen part runs again for each."""
+    rand_augment: Annotated[float, Range(0, 1)] = 0.0
+    """Factor of Keras's RandAugment (arXiv 1909.13719), 0 for none; RGB pictures only."""
+    ema: Annotated[float, Range(0, 0.99999)] = 0.0
+    """Momentum of a moving average of the weights that is kept instead of them, 0 for none."""
+    batch_norm: BatchNorm = "inference"
+    """inference keeps the pretrained statistics."""
+    precision: Precision = "auto"
+    """In which steps are computed; auto is bfloat16 on GPUs that have it in hardware."""
+    validation: Annotated[float, Range(0.001, 0.9)] = 0.1
+    """Share held out to choose the best epoch, where there is no validation split."""
+    distil: bool = False
+    """Let the same network at its native shape, on larger pictures, teach this one (arXiv
+    1503.02531); the better of the two students is kept."""
+    distil_share: Annotated[float, Range(1e-3, 1)] = 0.7
+    """Share of the teacher's soft labels in the loss."""
+    distil_temperature: Annotated[float, Range(1, 100)] = 2.0
+    """By which both networks' logits are divided for the soft labels."""
+    recalibrate: bool = False
+    """Measure batch norm's statistics anew at the end; kept if validation is better."""
+    fixres: bool = False
+    """Tune the last batch norm and the head without augmentation at the end (arXiv 1906.06423);
+    kept if validation is better."""
+
+    @property
+    def view_count(self) -> int:
+        """How many views there are where none are asked for by number."""
+        if self.views is not None:
+            return self.views
+        return 3 if self.augment == "strong" else 2
+
+    def rate(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """The learning rate of a step: a linear rise, then a half cosine.
+
+        Example:
+            >>> recipe = Recipe(learning_rate=0.1, warmup_epochs=1)
+            >>> [round(recipe.rate(step, 2, 3), 3) for step in range(6)]
+            [0.05, 0.1, 0.1, 0.085, 0.05, 0.015]
+        """
+        total = steps_per_epoch * epochs
+        warm = min(round(self.warmup_epochs * steps_per_epoch), total // 2)
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))

@@ -1,0 +1,104 @@
+"""A training as it was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from ..data.prepare import PictureOptions, Preparation
+from ..data.sources import SourceField
+from ..heads import Head
+from ..limits import Limits
+from ..planning import BackboneOption, PlanRequest
+from ..requests import Flag, Folder, Positional, Range, Request, Weights, Without, Written
+from ..runs import read_run, write_run
+from ..shapes import InputShape
+from ..strategies.decide import StrategyOptions
+from .recipe import Recipe
+
+AUTO = "auto"
+"""The shape that is chosen by a comparison."""
+
+
+def read_shape(value: Any) -> InputShape | Literal["auto"]:
+    """Read an input shape, or the word that lets the pictures choose it."""
+    return AUTO if value == AUTO else InputShape.of(value)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest(Request):
+    """Fine-tune a network on your pictures."""
+
+    source: Annotated[SourceField, Positional()]
+    """The pictures: a folder per class, folders train/ and val/, a .csv or .parquet table or .npz;
+    in Python also (pictures, labels) or a tf.data.Dataset."""
+    shape: Annotated[InputShape | Literal["auto"], Written(read_shape, str, "HxWxC"), Flag("input")]
+    """Input shape: height, width, channels; ? is any size; auto lets the pictures and the limits
+    choose."""
+    out: Folder
+    """The run folder to make."""
+    backbone: BackboneOption = "MobileNetV3Small"
+    """A name of keras.applications, a .keras file or, in Python, a keras.Model."""
+    weights: Weights = "imagenet"
+    """imagenet, a file (.weights.h5, .h5, .keras; torchvision's or timm's MobileNetV3 as
+    .safetensors or .pth), hf://OWNER/NAME, kaggle://PRESET, none, or demo: the small checkpoint
+    that comes with inshape, of MobileNetV3Small-minimalistic."""
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
+    """Fixes the split, the order of pictures and new weights."""
+    mlflow: Annotated[str, Written(str, str, "URI")] | None = None
+    """Keep the run in this MLflow server or store too."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """How to train."""
+    head: Annotated[Head, Without(("classes", "activation"))] = field(default_factory=Head)
+    """What stands behind the last map."""
+    pictures: PictureOptions = field(default_factory=PictureOptions)
+    """How pictures are brought to the input."""
+    options: StrategyOptions = field(default_factory=StrategyOptions)
+    """How the input shape is changed."""
+    limits: Annotated[Limits, Without(("min_accuracy",))] = field(default_factory=Limits)
+    """What the device allows; with the input shape auto."""
+
+    @property
+    def plan(self) -> PlanRequest:
+        """What is planned."""
+        return PlanRequest(
+            backbone=self.backbone, input_shape=self.shape, head=self.head, options=self.options
+        )
+
+    @property
+    def preparation(self) -> Preparation:
+        """How pictures are brought to the input."""
+        assert isinstance(self.shape, InputShape)
+        return self.pictures.at(self.shape)
+
+    def of_teacher(self, native: InputShape, out: Path) -> TrainRequest:
+        """The training of the same network at its own height and width.
+
+        A grey student of an RGB network has an RGB teacher, which sees what the student cannot;
+        any other has a teacher of its own channels, which the pictures are known to have.
+        """
+        assert isinstance(self.shape, InputShape)
+        is_grey = (self.shape.channels, native.channels) == (1, 3)
+        in_colour = is_grey and self.pictures.colour is None
+        return self.but(
+            shape=native if in_colour else InputShape(*native.hw, self.shape.channels),
+            options=StrategyOptions(
+                strategy="rebuild", channels="auto" if in_colour else self.options.channels
+            ),
+            out=out,
+            distil=False,
+            recalibrate=False,
+            fixres=False,
+            mlflow=None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequest(Request):
+    """Go on with a training that was interrupted or killed."""
+
+    run: Annotated[Any, Written(read_run, write_run, "RUN"), Flag("resume")]
+    """The run folder."""
+    source: Annotated[SourceField, Positional()] = None
+    """The pictures, if they have moved or were no files."""

@@ -1,0 +1,269 @@
+"""Which candidates are worth a thought, and which one is taken."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import tifffile
+from inshape.cli.options import rules_of
+from inshape.comparison.record import command_of
+from PIL import Image
+
+from inshape.comparison.api import _command
+from inshape.comparison.choose import finalists, front_of, recommended, shared_cost
+from inshape.comparison.defaults import usual_shapes, usual_strategies
+from inshape.comparison.probe import folds_of, is_close, is_worse, probed
+from inshape.comparison.result import Candidate, Comparison
+from inshape.data.sources import open_source
+from inshape.errors import RequestError
+from inshape.evaluation.metrics import Score
+from inshape.limits import Limits
+from inshape.shapes import InputShape
+
+
+def candidate(name, accuracy, latency, right="", **more):
+    return Candidate(
+        name, "8x8x1", "rebuild", accuracy=Score(accuracy, accuracy, accuracy), right=right,
+        latency_ms=latency, **more,
+    )  # fmt: skip
+
+
+def test_the_front_holds_what_none_beats_in_both():
+    found = [
+        candidate("slow", 0.9, 5.0), candidate("fast", 0.7, 1.0), candidate("beaten", 0.65, 2.0),
+        candidate("over", 0.99, 0.1, dropped="over"), candidate("same", 0.7, 1.5),
+    ]  # fmt: skip
+    assert [c.backbone for c in front_of(found, "latency_ms")] == ["fast", "slow"]
+
+
+def test_the_fastest_of_equals_is_recommended():
+    right = "1" * 90 + "0" * 10
+    near = "1" * 89 + "0" * 11
+    far = "1" * 50 + "0" * 50
+    slow, fast, bad = (
+        candidate("slow", 0.9, 5.0, right),
+        candidate("fast", 0.89, 2.0, near),
+        candidate("bad", 0.5, 1.0, far),
+    )
+    chosen, reason = recommended([slow, fast, bad], Limits(), "latency_ms")
+    assert chosen is fast
+    assert "2.00 ms instead of 5.00 ms for slow" in reason
+    assert "within a standard error of it" in reason
+    chosen, reason = recommended([slow, bad], Limits(latency_ms=9), "latency_ms")
+    assert chosen is slow
+    assert "the most accurate within the limits" in reason
+
+
+def test_fine_tuning_decides_between_finalists():
+    right = "1" * 90 + "0" * 10
+    fast, middle, slow, beaten = (
+        candidate(name, accuracy, latency, right)
+        for name, accuracy, latency in (
+            ("fast", 0.7, 1.0), ("middle", 0.8, 2.0), ("slow", 0.9, 5.0), ("beaten", 0.79, 4.0),
+        )
+    )  # fmt: skip
+    every = [fast, middle, slow, beaten]
+    names = [c.backbone for c in finalists(every, 4, "latency_ms")]
+    assert names == ["fast", "slow", "middle", "beaten"]
+    # With 100 pictures an error of 3.0 points at 0.9, with 10,000 one of 0.3.
+    for count, expected in ((100, "middle"), (10_000, "slow")):
+        tuned = [
+            c.but(finetuned=value, finetuned_on=count)
+            for c, value in ((slow, 0.9), (middle, 0.88), (fast, 0.8))
+        ]
+        chosen, reason = recommended([*tuned, beaten], Limits(), "latency_ms")
+        assert chosen.backbone == expected
+        assert "of 3 once fine-tuned" in reason
+
+
+def test_what_the_probe_would_take_is_among_the_finalists():
+    right = "1" * 90 + "0" * 10
+    near = "1" * 88 + "01" + "0" * 10
+    far = "1" * 50 + "0" * 50
+    every = [
+        candidate("best", 0.9, 9.0, right), candidate("second", 0.895, 7.0, near[::-1]),
+        candidate("third", 0.893, 6.0, near[::-1]), candidate("chosen", 0.89, 2.0, near),
+        candidate("bad", 0.5, 1.0, far),
+    ]  # fmt: skip
+    assert recommended(every, Limits(), "latency_ms")[0].backbone == "chosen"
+    assert [c.backbone for c in finalists(every, 2, "latency_ms")] == ["chosen", "best"]
+
+
+def test_milliseconds_are_never_compared_with_operations():
+    """By hand: 'small' needs the fewest MACs, and only the large ones were timed."""
+    right = "1" * 80 + "0" * 20
+    small = candidate("small", 0.6, None, right[::-1], macs=1_000_000)
+    middle = candidate("middle", 0.8, 3.0, right, macs=2_000_000)
+    worse = candidate("worse", 0.6, 1.0, right[::-1], macs=9_000_000)
+    every = [small, middle, worse]
+    assert shared_cost(every) == "macs"
+    assert shared_cost([middle, worse]) == "latency_ms"
+    assert shared_cost([middle, small.but(dropped="over")]) == "latency_ms"
+    assert [c.backbone for c in front_of(every, "macs")] == ["small", "middle"]
+    assert "2.00 MMACs" in recommended(every, Limits(), "macs")[1]
+
+
+def test_what_is_not_known_is_over_the_limit():
+    untimed = candidate("untimed", 0.9, None, macs=5)
+    assert Limits(macs=6).exceeded_by(untimed) is None
+    told = Limits(latency_ms=5).exceeded_by(untimed)
+    assert told == "its latency is not known, and there is a limit"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limit", "told"),
+    [
+        ("size_bytes", 262_144, 256_000, "262 kB is over 256 kB"),
+        ("size_bytes", 1_004, 1_000, "1.004 kB is over 1.000 kB"),
+        ("ram_bytes", 500, 200, "500 B is over 200 B"),
+        ("ram_bytes", 1_000_001, 1_000_000, "1.000001 MB is over 1.000000 MB"),
+        ("macs", 93_000, 20_000, "93.0 kMACs is over 20.0 kMACs"),
+        ("latency_ms", 0.5304, 0.53, "0.5304 ms is over 0.5300 ms"),
+        ("latency_ms", 12.34, 5.0, "12.3 ms is over 5.00 ms"),
+    ],
+)
+def test_a_value_and_its_limit_are_told_apart(name, value, limit, told):
+    over = candidate("net", 0.9, None).but(**{name: value})
+    assert Limits(**{name: limit}).exceeded_by(over) == told
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "option"),
+    [
+        ("latency_ms", "5 minutes", "--max-latency"), ("macs", "many", "--max-macs"),
+        ("size_bytes", "1 ms", "--max-size"), ("ram_bytes", "", "--max-ram"),
+    ],
+)  # fmt: skip
+def test_amounts_that_cannot_be_read(name, text, option):
+    with pytest.raises(RequestError, match=re.escape(f"{option} {text!r} is no amount; write")):
+        Limits.of(**{name: text})
+
+
+def test_accuracy_is_a_share():
+    with pytest.raises(RequestError, match="--min-accuracy 80; expected 0 to 1"):
+        Limits.of(accuracy=80)
+
+
+def test_folds_are_the_same_for_all_and_whole():
+    labels = np.array([0] * 12 + [1] * 2)
+    folds = folds_of(labels, 4)
+    assert len(folds) == 5
+    assert sorted(np.concatenate(folds).tolist()) == list(range(14))
+    assert sorted((labels[f] == 1).sum() for f in folds) == [0, 0, 0, 1, 1]
+    for one, other in zip(folds, folds_of(labels, 4), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_copies_stand_in_one_fold():
+    rng = np.random.default_rng(0)
+    labels, contents = np.arange(40) % 2, rng.integers(0, 12, 40).astype("S2")
+    labels = np.array([hash_of % 2 for hash_of in contents.astype(int)])
+    folds = folds_of(labels, 0, contents)
+    assert sorted(np.concatenate(folds).tolist()) == list(range(40))
+    for content in np.unique(contents):
+        assert sum(content in contents[rows] for rows in folds) == 1
+    for rows, others in zip(folds_of(labels, 0, np.arange(40)), folds_of(labels, 0), strict=True):
+        np.testing.assert_array_equal(rows, others)
+
+
+def test_noise_is_probed_at_chance_and_no_noise_is_worse_than_another(rng):
+    labels = np.arange(200) % 2
+    folds = folds_of(labels, 0)
+    one, other = (probed(rng.normal(size=(200, 5)), labels, folds) for _ in range(2))
+    assert 0.35 < one.mean() < 0.65
+    assert not is_worse(one, other)
+    assert not is_worse(other, one)
+    assert is_worse(one, np.ones(200, bool))
+
+
+def test_usual_shapes_follow_the_pictures(tmp_path, photos):
+    assert [str(s) for s in usual_shapes(open_source(photos))] == ["64x64x1"]
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (640, 360)).save(tmp_path / label / f"{label}.png")
+    shapes = [str(s) for s in usual_shapes(open_source(tmp_path))]
+    assert shapes[0] == "64x96x3"
+    assert all(h < w for h, w in ((int(a), int(b)) for a, b, _ in (s.split("x") for s in shapes)))
+
+
+def test_usual_shapes_are_those_of_upright_pictures_and_all_their_bands(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a phone held upright
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        for kind in ("phone", "tiles", "arrays"):
+            (tmp_path / kind / label).mkdir(parents=True)
+        Image.new("RGB", (640, 360)).save(tmp_path / "phone" / label / f"{label}.jpg", exif=exif)
+        tile = rng.integers(0, 255, (70, 66, 5), np.uint8)
+        tifffile.imwrite(
+            tmp_path / "tiles" / label / "a.tif",
+            tile,
+            photometric="minisblack",
+            planarconfig="contig",
+        )
+        np.save(tmp_path / "arrays" / label / "a.npy", tile[..., :4])
+    found = {k: usual_shapes(open_source(tmp_path / k)) for k in ("phone", "tiles", "arrays")}
+    assert all((s.height or 0) > (s.width or 0) for s in found["phone"])
+    assert str(found["phone"][0]) == "96x64x3"
+    assert [str(s) for s in found["tiles"]] == ["64x64x5"]
+    assert [str(s) for s in found["arrays"]] == ["64x64x4"]
+
+
+def test_a_command_names_what_is_not_usual(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = _command(candidate("net", 0.5, 1.0, channels="luma"), "photos", None)
+    assert made[-8:] == (
+        "--channels", "luma", "--backbone", "net", "--weights", "none", "--out", "runs/a",
+    )  # fmt: skip
+    for letter in "ab":
+        (tmp_path / "runs" / letter).mkdir(parents=True)
+    assert _command(candidate("net", 0.5, 1.0), "photos", None)[-1] == "runs/c"
+
+
+def test_a_list_of_bands_can_be_repeated_by_its_command():
+    asked = {
+        "candidates": None, "shapes": ["8x8x4"], "strategies": None, "backbones": ["net"],
+        "channels": ["zero", "0,1,2,-"], "weights": None, "limits": Limits(), "pictures": 9,
+        "latency": True, "finetune": 0, "seed": 0, "out": None,
+    }  # fmt: skip
+    words = command_of("photos", asked)
+    assert rules_of(words[words.index("--channels") + 1]) == ("zero", "0,1,2,-")
+
+
+def test_the_more_rivals_the_surer_a_drop_has_to_be():
+    than, right = np.ones(20, bool), np.ones(20, bool)
+    right[:6] = False  # 1 in 64 by chance
+    assert is_worse(right, than)
+    assert not is_worse(right, than, level=0.025 / 11)
+    assert not is_worse(than, right)
+
+
+def test_close_is_within_a_standard_error():
+    best = np.arange(400) < 300
+    other = best.copy()
+    other[100:120] = False
+    other[300:313] = True  # 20 lost and 13 won: 7 of 400, with an error of 5.7 of 400
+    assert not is_close(other, best)
+    other[313:316] = True  # 16 won: 4 of 400, with an error of 6.0
+    assert is_close(other, best)
+
+
+def test_strategies_suit_the_shape():
+    small, large = InputShape.of("96x97x1"), InputShape.of("224x160x3")
+    assert usual_strategies(small, "MobileNetV3Small") == ("rebuild", "restride", "resize")
+    assert usual_strategies(large, "MobileNetV3Small") == ("rebuild",)
+    assert usual_strategies(large, "InceptionV3") == ("rebuild", "restride", "resize")
+    assert usual_strategies(InputShape.of("?x?x3"), "own.keras") == ("flexible",)
+    assert usual_strategies(InputShape.of("64x64x3"), "own.keras")[0] == "rebuild"
+
+
+def test_a_terminal_shows_brackets_and_a_command_in_one_line():
+    source = "photos [old]/" + "long/" * 60
+    made = Comparison(
+        source, 9, None, (), recommended="a", reason="[a] it is", command=("x", source)
+    )
+    text = str(made)
+    assert f"x '{source}'" in text.splitlines()
+    assert "[a] it is" in text

@@ -1,0 +1,143 @@
+"""Comparisons on the workers of a real Ray cluster, one of which is killed at work."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from inshape.comparison.api import compare
+from inshape.comparison.result import Candidate
+from inshape.comparison.shipping import packed, unpacked
+from inshape.comparison.workers import workers
+from inshape.errors import RequestError
+
+# Ray leaves the handles of its own processes and logs to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+def processes(word: str) -> set[int]:
+    """Processes that run and whose command line begins with a word or holds it as a program."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        try:
+            told = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if told.startswith(word) or f"/{word} " in told:
+            found.add(int(folder.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def cluster(network):
+    pytest.importorskip("ray")
+    if not Path("/proc/self/cmdline").exists():
+        pytest.skip("processes are found by /proc")
+    before = processes("raylet")
+    with workers("local", [network]) as (hands, files):
+        ours = processes("raylet") - before
+        assert ours
+        yield hands, files
+    gc.collect()
+    until = time.monotonic() + 30
+    while ours & processes("raylet") and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not ours & processes("raylet")
+
+
+def kill_one(word: str, stop: threading.Event, killed: list[int]) -> None:
+    others = processes(word)
+    while not stop.is_set() and not killed:
+        for pid in processes(word) - others:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+            break
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_cluster_finds_what_this_process_finds_though_a_worker_is_killed(
+    photos, network, cluster
+):
+    options = {
+        "shapes": ["32x32x1", "9x8x1"], "strategies": ["rebuild"], "backbones": [network],
+        "weights": None, "latency": False,
+    }  # fmt: skip
+    here = compare(photos, **options)
+    stop, killed = threading.Event(), []
+    killer = threading.Thread(target=kill_one, args=("ray::built", stop, killed))
+    killer.start()
+    try:
+        there = compare(photos, **options, ray="local")
+    finally:
+        stop.set()
+        killer.join()
+    assert len(killed) == 1
+    for one, other in zip(here.candidates, there.candidates, strict=True):
+        assert other.error is None
+        assert (one.name, one.macs, one.params, one.right) == (
+            other.name, other.macs, other.params, other.right,
+        )  # fmt: skip
+        assert one.accuracy == other.accuracy
+    assert there.recommended == here.recommended
+
+
+@pytest.mark.slow
+def test_a_candidate_whose_worker_dies_every_time_does_not_stop_the_rest(cluster):
+    hands, _ = cluster
+
+    def work(candidate):
+        if candidate.backbone == "bad":
+            os._exit(3)
+        return candidate.but(macs=7), None
+
+    asked = [(Candidate(name, "8x8x1", "rebuild"),) for name in ("bad", "good")]
+    found = {number: candidate for number, candidate, _ in hands.run(work, asked)}
+    assert found[1].macs == 7
+    assert found[0].error.startswith("its worker failed 4 times (WorkerCrashedError: ")
+
+
+def test_files_come_along(tmp_path):
+    file = tmp_path / "weights.h5"
+    file.write_bytes(b"values")
+    files = packed([str(file), "imagenet", None])
+    assert files == {str(file): b"values"}
+    file.unlink()
+    with unpacked(files) as place:
+        copy = Path(place(str(file)))
+        assert (copy.name, copy.read_bytes()) == ("weights.h5", b"values")
+        assert place("imagenet") == "imagenet"
+    assert not copy.exists()
+    with unpacked({}) as place:
+        assert place(str(file)) == str(file)
+
+
+def test_ray_must_be_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    text = "--ray needs Ray; expected it to be installed; pip install 'inshape[ray]'"
+    with pytest.raises(RequestError, match=re.escape(text)), workers("local", []):
+        pass
+
+
+def test_a_cluster_that_does_not_answer(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def refuse(**options):
+        raise ConnectionError(f"nobody at {options['address']}\nand more")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    text = "--ray 10.0.0.7:6379: no cluster answers (nobody at 10.0.0.7:6379); expected one at"
+    with pytest.raises(RequestError, match=re.escape(text)), workers("10.0.0.7:6379", []):
+        pass
+    text = "--ray: Ray cannot be started here (nobody at local); expected it to start within half a"
+    with pytest.raises(RequestError, match=re.escape(text)), workers("local", []):
+        pass

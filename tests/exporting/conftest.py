@@ -1,0 +1,79 @@
+"""A small network trained on striped pictures, and its exports in every format."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from inshape.choosing import train
+from inshape.exporting.api import export
+from inshape.runtime.formats import FORMATS
+
+layers = keras.layers
+
+
+def backbone(shape=(24, 20, 3)):
+    keras.utils.set_random_seed(3)
+    image = keras.Input(shape)
+    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="stem")(x)
+    x = layers.Activation("hard_silu")(layers.BatchNormalization()(x))
+    x = layers.DepthwiseConv2D(3, strides=2, padding="same")(x)
+    x = layers.Conv2D(16, 1, activation="relu", name="last")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(image, layers.Dense(7, name="classifier")(x), name="small")
+
+
+@pytest.fixture(name="backbone", scope="session")
+def _backbone():
+    """The function that makes the network."""
+    return backbone
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    return striped(tmp_path_factory.mktemp("photos"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory):
+    """Other pictures of the same classes."""
+    return striped(tmp_path_factory.mktemp("elsewhere"), seed=1)
+
+
+def striped(folder, seed):
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:51, :43]
+    for name, way in (("lie", rows), ("stand", columns), ("lean", rows + columns)):
+        (folder / name).mkdir()
+        for i in range(20):
+            level = 128 + 60 * np.sin(way * 0.6 + rng.uniform(0, 6))
+            noisy = level[..., None] + rng.normal(0, 20, (51, 43, 3))
+            pixels = np.clip(noisy, 0, 255).astype(np.uint8)
+            suffix = "jpg" if i % 2 else "png"
+            Image.fromarray(pixels).save(folder / name / f"{i:02}.{suffix}")
+    return folder
+
+
+def trained(photos, out, shape, **choices):
+    return train(
+        photos, shape, out=out, backbone=backbone((24, 20, 3)), weights=None,
+        strategy="rebuild", epochs=1, validation=0.3, batch_size=8, **choices,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def run(photos, tmp_path_factory):
+    return trained(photos, tmp_path_factory.mktemp("runs") / "a", "17x13x3")
+
+
+@pytest.fixture(scope="session")
+def exports(run):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("openvino")
+    return {
+        f.format: f
+        for f in export(run, list(FORMATS), timing=False, io="uint8", calibration=30).files
+    }

@@ -1,0 +1,442 @@
+"""Exported files against the Keras model, through their own runtimes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from inshape.choosing import train
+from inshape.cli.app import app
+from inshape.errors import DataError, GraphError, OutputExists, RequestError, UnknownName
+from inshape.exporting import api as front
+from inshape.exporting.agreement import answers, compared
+from inshape.exporting.api import export
+from inshape.exporting.sidecar import card_in
+from inshape.prediction import predict
+from inshape.runs import Run
+from inshape.runtime import formats
+from inshape.runtime.conversion import convert
+from inshape.runtime.formats import FORMATS
+from inshape.runtime.runners import kind_of, load
+
+layers = keras.layers
+EXACT = ("litert", "onnx", "openvino", "savedmodel", "keras")
+
+
+def inshape(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.mark.parametrize("name", [n for n in FORMATS if n != "litert-int8"])
+def test_a_float_file_agrees_with_the_model(name, exports):
+    made = exports[name]
+    assert made.pictures == 18
+    if name not in EXACT:
+        assert 0 < made.max_difference < 0.05
+    else:
+        assert made.agreement == 1.0
+        assert made.max_difference < 1e-4
+        assert made.accuracy_change.as_dict() == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert made.size_bytes > 1000
+
+
+def test_an_int8_file_takes_bytes_and_says_how_far_it_is_off(exports, run):
+    from ai_edge_litert.interpreter import Interpreter
+
+    made = exports["litert-int8"]
+    assert 0 < made.max_difference < 0.2
+    reader = Interpreter(model_path=made.path)
+    for side in (reader.get_input_details(), reader.get_output_details()):
+        assert side[0]["dtype"] == np.uint8
+    header = (run.exports / "model-int8.h").read_text()
+    assert f"tensor_bytes = {made.tensor_bytes};" in header
+    array = bytes(int(b, 16) for b in re.findall(r"0x[0-9a-f]{2}", header))
+    assert array == Path(made.path).read_bytes()
+
+
+def test_the_card_travels_inside_and_beside(exports, run):
+    for name in ("litert", "litert-int8"):
+        with zipfile.ZipFile(exports[name].path) as archive:
+            assert archive.read("labels.txt").decode().split() == list(run.labels)
+            card = json.loads(archive.read("inshape.json"))
+        assert card["input"]["dtype"] == ("uint8" if name == "litert-int8" else "float32")
+    import onnx
+
+    inside = {p.key: p.value for p in onnx.load(exports["onnx"].path).metadata_props}
+    assert json.loads(inside["inshape"])["labels"] == list(run.labels)
+    beside = json.loads((run.exports / "model.onnx.json").read_text())
+    assert beside["preparation"] == run.preparation.as_dict()
+
+
+def test_an_onnx_file_says_itself_what_it_is(exports, run, photos, tmp_path):
+    import onnx
+
+    alone = shutil.copy(exports["onnx"].path, tmp_path / "alone.onnx")
+    read = onnx.load(alone)
+    card = card_in(Path(alone))
+    assert {o.domain: o.version for o in read.opset_import}[""] == card["opset"] == 17
+    assert read.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 0
+    assert card["input"]["batch"] == "any"
+    rows = predict(alone, photos / "lean")
+    assert [p.label for p in rows] == [p.label for p in predict(run, photos / "lean")]
+    assert load(Path(alone))(np.zeros((5, 17, 13, 3), np.float32)).shape == (5, 3)
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_the_number_of_pictures_per_call_can_be_fixed(name, run, photos, tmp_path):
+    (made,) = export(run, name, batch=4, out=tmp_path / "x").files
+    assert made.agreement == 1.0
+    assert made.max_difference < 1e-4
+    assert made.timings[0].median_ms > 0
+    path = Path(made.path)
+    assert card_in(path)["input"]["batch"] == 4
+    assert load(path)(np.zeros((4, 17, 13, 3), np.float32)).shape == (4, 3)
+    if name == "onnx":
+        import onnx
+
+        dimension = onnx.load(path).graph.input[0].type.tensor_type.shape.dim[0]
+        assert dimension.dim_value == 4
+    rows = predict(path, photos / "lean")  # 20 pictures and one that fills no call
+    rows += predict(path, [photos / "lie" / "00.png"])
+    own = predict(run, photos / "lean") + predict(run, [photos / "lie" / "00.png"])
+    assert [p.label for p in rows] == [p.label for p in own]
+    done = inshape("bench", path, "--threads", "1", "--json")
+    assert json.loads(done.stdout)["batch"] == 4
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_every_format_can_be_timed_from_the_command_line(name, exports):
+    done = inshape("bench", exports[name].path, "--threads", "1", "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    (timing,) = told["timings"]
+    assert told["input_shape"] == "17x13x3"
+    assert timing["threads"] == 1
+    assert 0 < timing["median_ms"] <= timing["p95_ms"]
+
+
+@pytest.mark.parametrize("name", ["litert", "litert-int8", "onnx", "openvino", "savedmodel"])
+def test_predict_takes_a_file_like_a_run(name, exports, run, photos):
+    own = predict(run, photos / "lean")
+    by_file = predict(exports[name].path, photos / "lean")
+    assert [p.picture for p in own] == [p.picture for p in by_file]
+    agree = np.mean([a.label == b.label for a, b in zip(own, by_file, strict=True)])
+    assert agree == 1.0 if name != "litert-int8" else agree > 0.8
+    assert kind_of(Path(exports[name].path)) == name.split("-")[0]
+
+
+@pytest.mark.parametrize("io", ["float32", "int8", "uint8"])
+def test_int8_examples_take_what_the_file_takes(io, run, photos, tmp_path):
+    (made,) = export(
+        run, "litert-int8", io=io, calibration=9, out=tmp_path / "x", timing=False
+    ).files
+    card = card_in(Path(made.path))
+    assert card["input"]["dtype"] == card["output"]["dtype"] == io
+    if io != "float32":
+        assert card["input"]["scale"] == pytest.approx(1.0)
+        assert card["input"]["zero_point"] == (-128 if io == "int8" else 0)
+        assert card["output"]["scale"] == pytest.approx(1 / 256)
+    for number in ("04.png", "05.jpg"):
+        picture = photos / "lean" / number
+        done = subprocess.run(
+            [sys.executable, f"{made.path}.py", str(picture)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        (expected,) = predict(made.path, [picture])
+        assert done.stdout.split() == [expected.label]
+
+
+@pytest.mark.parametrize("name", ["litert", "litert-int8", "onnx", "openvino"])
+def test_the_example_answers_as_predict_does(name, exports, photos):
+    for number in ("02.png", "03.jpg"):
+        picture = photos / "stand" / number
+        done = subprocess.run(
+            [sys.executable, f"{exports[name].path}.py", str(picture)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        (expected,) = predict(exports[name].path, [picture])
+        assert done.stdout.split() == [expected.label]
+
+
+def test_a_model_of_any_size_is_exported_and_run_at_several(photos, backbone, tmp_path):
+    run = train(
+        photos, "?x?x3", out=tmp_path / "a", backbone=backbone(), weights=None,
+        strategy="flexible", epochs=1, validation=0.3, batch_size=8,
+    )  # fmt: skip
+    found = export(run, "litert,onnx", timing=False)
+    assert [f.agreement for f in found.files] == [1.0, 1.0]
+    model = run.load_model()
+    rng = np.random.default_rng(0)
+    for size_hw in ((24, 20), (33, 47), (64, 31)):
+        picture = rng.uniform(0, 255, (1, *size_hw, 3)).astype("float32")
+        expected = np.asarray(model(picture, training=False))
+        for made in found.files:
+            np.testing.assert_allclose(load(Path(made.path))(picture), expected, atol=1e-4)
+    for made in found.files:
+        assert made.tensor_bytes is None
+        done = subprocess.run(
+            [sys.executable, f"{made.path}.py", str(photos / "lean" / "03.jpg")],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        (expected,) = predict(run, [photos / "lean" / "03.jpg"])
+        assert done.stdout.split() == [expected.label]
+
+
+@pytest.mark.parametrize(("least", "is_trusted"), [(0.94, True), (0.95, True), (0.96, False)])
+def test_a_file_is_trusted_from_the_wanted_agreement_on(
+    least, is_trusted, run, elsewhere, tmp_path, monkeypatch
+):
+    """The file errs on one of twenty pictures."""
+    real = front.answers
+
+    def erring(call, pictures, **options):
+        rows = real(call, pictures, **options)
+        rows[7] = np.roll(rows[7], 1)
+        return rows
+
+    monkeypatch.setattr(front, "answers", erring)
+    found = export(
+        run, "litert", data=elsewhere / "lean", out=tmp_path / "x", timing=False,
+        min_agreement=least,
+    )  # fmt: skip
+    (made,) = found.files
+    assert (made.pictures, made.agreement) == (20, 0.95)
+    assert made.is_trusted is is_trusted
+    assert (tmp_path / "x" / "model.tflite").exists()
+    (row,) = json.loads((tmp_path / "x" / "exports.json").read_text())["exports"]
+    assert row["failed"] is not is_trusted
+    assert row["accuracy"]["value"] is None
+    assert "nan" not in (tmp_path / "x" / "exports.txt").read_text()
+
+
+def test_a_failed_file_is_kept_and_the_exit_code_says_so(run, elsewhere, tmp_path):
+    words = ["export", run.folder, "--to", "litert-dynamic,litert", "--out", tmp_path / "x"]
+    words += ["--no-timing", "--data", elsewhere, "--json"]
+    good = inshape(*words)
+    assert good.exit_code == 0
+    own = json.loads((run.exports / "exports.json").read_text())["exports"]
+    places = [(run.exports / row["path"]).resolve() for row in own]
+    assert (tmp_path / "x" / "model.tflite").resolve() in places
+    for row in json.loads(good.stdout)["exports"]:
+        assert {"format", "path", "size_bytes", "agreement", "accuracy", "latency_ms"} <= set(row)
+        assert row["failed"] is False
+    again = inshape(*words)
+    assert again.exit_code == 2
+    assert "exists already; expected a new file; add --replace" in again.stderr
+
+    class Wrong:
+        def __call__(self, picture):
+            return np.eye(3, dtype=np.float32)[[0]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(front, "load", lambda path: Wrong())
+        bad = inshape(*words, "--replace")
+    assert bad.exit_code == 1
+    assert all(row["failed"] for row in json.loads(bad.stdout)["exports"])
+    assert "FAILED" in bad.stderr
+    assert "FAILED" in (tmp_path / "x" / "exports.txt").read_text()
+    assert (tmp_path / "x" / "model.tflite").exists()
+
+
+@pytest.mark.parametrize("kept", ["model-int8.tflite.json", "model-int8.tflite.py", "model-int8.h"])
+def test_what_would_go_with_a_file_is_not_replaced_either(kept, run, tmp_path):
+    (tmp_path / kept).write_text("mine")
+    with pytest.raises(OutputExists, match=re.escape(f"{tmp_path / kept} exists already")):
+        export(run, "litert-int8", out=tmp_path, timing=False)
+    assert [p.name for p in tmp_path.iterdir()] == [kept]
+    assert (tmp_path / kept).read_text() == "mine"
+
+
+def test_timings_are_taken_in_a_process_of_their_own(run, tmp_path):
+    found = export(run, "litert", out=tmp_path / "x")
+    (row,) = found.as_dict()["exports"]
+    assert row["latency_ms"] == found.files[0].timings[0].median_ms
+    assert min(row[name] for name in ("latency_p95_ms", "load_ms", "peak_mb")) > 0
+    for timing in (*found.files[0].timings, *found.keras_timings):
+        assert 0 < timing.median_ms <= timing.p95_ms
+        assert timing.peak_mb > 0
+    assert "model.predict:" in str(found)
+    assert "model.tflite" in str(found)
+
+
+def test_what_is_there_is_not_replaced_unasked(exports, run):
+    before = Path(exports["litert"].path).read_bytes()
+    with pytest.raises(OutputExists, match=re.escape("expected a new file; add --replace")):
+        export(run, "litert", timing=False)
+    assert Path(exports["litert"].path).read_bytes() == before
+    export(run, "litert", timing=False, replace_files=True)
+    rows = json.loads((run.exports / "exports.json").read_text())["exports"]
+    own = [row["format"] for row in rows if Path(row["path"]).name == row["path"]]
+    assert sorted(own) == sorted(FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "text"),
+    [
+        ({"to": "coreml"}, UnknownName, f"format 'coreml'; choose from: {', '.join(FORMATS)}"),
+        ({"to": ""}, RequestError, "no format to export to; expected some of litert,"),
+        ({"io": "int4"}, UnknownName, "io 'int4'"),
+        ({"min_agreement": 97}, RequestError, "min_agreement=97; expected 0 to 1"),
+        ({"calibration": 0}, RequestError, "calibration=0; expected at least 1"),
+        ({"batch": 0}, RequestError, "batch=0; expected at least 1"),
+    ],
+)
+def test_bad_requests(asked, kind, text, run, tmp_path):
+    with pytest.raises(kind, match=re.escape(text)):
+        export(run, **{"to": "litert", "out": tmp_path / "x", **asked})
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_missing_extra_is_named(run, monkeypatch):
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    text = (
+        "format onnx needs tf2onnx, onnx, onnxruntime; expected them to be installed; pip install"
+    )
+    with pytest.raises(RequestError, match=re.escape(text)):
+        export(run, "onnx")
+
+
+def test_an_unfinished_run_is_refused(run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "a")
+    Run.open(tmp_path / "a").updated(status="interrupted")
+    with pytest.raises(RequestError, match="holds no trained model yet"):
+        export(tmp_path / "a", "litert")
+
+
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [
+        (
+            layers.Resizing(13, 12, interpolation="bicubic", name="enlarge"),
+            "LiteRT has no built-in operator for ResizeBicubic (layer 'enlarge'); expected layers "
+            'that it has; use Resizing(interpolation="bilinear", antialias=False), or export to',
+        ),
+        (
+            layers.Resizing(13, 12, antialias=True, name="enlarge"),
+            "LiteRT has no built-in operator for ScaleAndTranslate (layer 'enlarge'); expected",
+        ),
+        (
+            layers.Lambda(lambda x: keras.ops.fft2((x, x))[0], name="spectrum"),
+            "LiteRT has no built-in operator for Complex (layer 'spectrum'); expected layers that "
+            "it has; replace the layer, or export to onnx or savedmodel",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["litert", "litert-dynamic", "litert-int8"])
+def test_an_operator_that_litert_lacks_is_named(name, layer, text, tmp_path):
+    image = keras.Input((8, 8, 1))
+    inner = keras.Model(image, layer(image), name="inner")
+    model = keras.Model(image, layers.Flatten()(inner(image)))
+    sample = [np.zeros((1, 8, 8, 1), np.float32)]
+    with pytest.raises(GraphError, match=re.escape(text)):
+        convert(model, FORMATS[name], tmp_path / "a.tflite", pictures=sample)
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_operator_that_onnx_lacks_is_named(tmp_path):
+    pytest.importorskip("tf2onnx")
+    image = keras.Input((8, 8, 1))
+    large = layers.Resizing(13, 12, antialias=True, name="enlarge")(image)
+    text = "ONNX has no built-in operator for ScaleAndTranslate (layer 'enlarge'); expected layers"
+    with pytest.raises(GraphError, match=re.escape(text)):
+        convert(keras.Model(image, layers.Flatten()(large)), FORMATS["onnx"], tmp_path / "a.onnx")
+
+
+def test_nothing_to_calibrate_on_is_refused(backbone, tmp_path):
+    text = "no calibration pictures; expected some that say which ranges int8 has to cover"
+    with pytest.raises(DataError, match=re.escape(text)):
+        convert(backbone(), FORMATS["litert-int8"], tmp_path / "a.tflite")
+
+
+def test_a_format_that_cannot_hold_the_model_keeps_no_other_back(run, tmp_path, monkeypatch):
+    """Its reason is told, and the exit code says that something is missing."""
+    model = run.load_model()
+    large = layers.Resizing(17, 13, interpolation="bicubic", name="enlarge")(model.inputs[0])
+    shutil.copytree(run.folder, tmp_path / "a", ignore=shutil.ignore_patterns("exports"))
+    keras.Model(model.inputs[0], model(large)).save(tmp_path / "a" / "model.keras")
+    done = inshape("export", tmp_path / "a", "--to", "litert,savedmodel", "--no-timing", "--json")
+    assert done.exit_code == 1, done.output
+    told = json.loads(done.stdout)
+    assert [f["format"] for f in told["exports"]] == ["savedmodel"]
+    (refused,) = told["refused"]
+    assert refused["format"] == "litert"
+    assert "ResizeBicubic (layer 'enlarge')" in refused["reason"]
+    printed = (tmp_path / "a" / "exports" / "exports.txt").read_text()
+    assert "litert was not written: LiteRT has no built-in" in printed
+    with pytest.raises(GraphError, match="ResizeBicubic"):
+        export(tmp_path / "a", "litert", timing=False, out=tmp_path / "b")
+
+
+def test_files_that_are_no_models(tmp_path):
+    (tmp_path / "a.txt").write_text("hello")
+    (tmp_path / "b.tflite").write_text("hello")
+    with pytest.raises(RequestError, match="is no exported model; expected a file ending in"):
+        kind_of(tmp_path / "a.txt")
+    with pytest.raises(RequestError, match="cannot be read by litert"):
+        load(tmp_path / "b.tflite")
+    with pytest.raises(RequestError, match="no such file; expected an exported model"):
+        kind_of(tmp_path / "c.onnx")
+    assert card_in(tmp_path / "b.tflite") is None
+
+
+def test_a_file_that_answers_nan_agrees_with_nothing(run, tmp_path, monkeypatch):
+    """Half of the pictures are of class 0, which argmax gives for NaN."""
+    eye = np.eye(2)[[0, 1, 0, 1]]
+    found = compared(np.full((4, 2), np.nan), eye, np.array([0, 1, 0, 1]))
+    assert (found.agreement, found.accuracy.value, found.is_finite) == (0.0, 0.0, False)
+    assert compared(eye, eye, np.array([0, 1, 0, 1])).is_finite
+    real = front.answers
+
+    def poisoned(*args, **options):
+        rows = real(*args, **options)
+        rows[0, 0] = np.nan
+        return rows
+
+    monkeypatch.setattr(front, "answers", poisoned)
+    made = export(run, "litert", out=tmp_path / "x", timing=False, min_agreement=0.0)
+    assert [f.format for f in made.failed] == ["litert"]
+    text = (tmp_path / "x" / "exports.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["exports"][0]["max_difference"] is None
+
+
+def test_the_trap_of_variables_that_are_lost_is_avoided(tmp_path, backbone):
+    """Without frozen variables TensorFlow converts a Keras 3 model into a file that gives NaN."""
+    model = backbone()
+    convert(model, FORMATS["litert"], tmp_path / "a.tflite")
+    picture = np.full((1, 24, 20, 3), 90, np.float32)
+    expected = np.asarray(model(picture, training=False))
+    np.testing.assert_allclose(load(tmp_path / "a.tflite")(picture), expected, atol=1e-5)
+
+
+def test_answers_come_one_by_one():
+    seen = []
+
+    def run(picture):
+        seen.append(picture.shape)
+        return picture.reshape(1, -1)
+
+    pictures = np.arange(6, dtype=np.uint8).reshape(3, 1, 2, 1)
+    np.testing.assert_array_equal(answers(run, pictures), pictures.reshape(3, 2))
+    assert seen == [(1, 1, 2, 1)] * 3
+
+
+def test_a_call_that_pictures_do_not_fill_is_filled_up():
+    seen = []
+
+    def run(pictures):
+        seen.append(pictures.shape)
+        return pictures.reshape(len(pictures), -1)
+
+    pictures = np.arange(6, dtype=np.uint8).reshape(3, 1, 2, 1)
+    np.testing.assert_array_equal(answers(run, pictures, at_once=2), pictures.reshape(3, 2))
+    assert seen == [(2, 1, 2, 1)] * 2

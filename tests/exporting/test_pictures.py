@@ -1,0 +1,165 @@
+"""Which pictures files are judged on, and which int8 is calibrated on."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from inshape.errors import DataError
+from inshape.exporting import api as front
+from inshape.exporting import selection as pictures
+from inshape.exporting.api import export
+from inshape.exporting.selection import pictures_of
+from inshape.progress import Progress
+from inshape.runs import Run
+from inshape.training.pipeline import catalogue_of
+from inshape.training.recipe import Recipe
+
+
+def of_its_own(run, source, folder):
+    """A copy of the run that says that it was trained on another folder."""
+    shutil.copytree(run.folder, folder)
+    return Run.open(folder).updated(request={**run.record["request"], "source": str(source)})
+
+
+@pytest.fixture
+def moved(run, tmp_path):
+    """A run whose pictures are not where they were."""
+    return of_its_own(run, tmp_path / "gone", tmp_path / "a")
+
+
+@pytest.fixture
+def changed(run, photos, tmp_path):
+    """A run and its pictures, which a test may change."""
+    own = shutil.copytree(photos, tmp_path / "own")
+    return of_its_own(run, own, tmp_path / "a"), own
+
+
+def contents(rows):
+    return {np.asarray(row).tobytes() for row in rows}
+
+
+def judged(seen):
+    return contents(row[None] for rows in seen.blocks() for row in rows)
+
+
+def test_pictures_that_are_gone_are_asked_for(moved, photos, elsewhere, tmp_path):
+    with pytest.raises(DataError, match="expected some to compare on; name a folder with --data"):
+        export(moved, "litert", out=tmp_path / "x")
+    text = "other than those to compare on; name a folder with --calibrate-on"
+    with pytest.raises(DataError, match=re.escape(text)):
+        export(moved, "litert-int8", data=photos, out=tmp_path / "x", timing=False)
+    assert not (tmp_path / "x").exists()
+    (made,) = export(
+        moved, "litert-int8", data=photos / "lie", calibrate_on=elsewhere / "lean",
+        out=tmp_path / "x", timing=False,
+    ).files  # fmt: skip
+    assert made.pictures == 20
+
+
+def test_calibration_pictures_are_training_pictures_of_every_class(run, photos):
+    seen = pictures_of(run, None, 9, 12)
+    record = run.record
+    assert len(seen.sample) == 12
+    assert np.bincount(seen.labels).tolist() == [3, 3, 3]
+    assert seen.source == str(photos)
+    recipe = Recipe(**record["request"]["recipe"])
+    training = catalogue_of(photos, recipe, record["seed"], Progress(None))
+    classes = {
+        training.load(i, run.preparation).tobytes(): int(training.labels[i])
+        for i in training.indices("train")
+    }
+    labels = [classes[p.tobytes()] for p in seen.sample]  # KeyError: held out
+    assert np.abs(np.bincount(labels, minlength=3) - 4).max() <= 1
+
+
+def test_the_runs_own_pictures_are_taken_while_they_are_what_they_were(changed):
+    run, own = changed
+    assert len(pictures_of(run, None, 100, 3).compared) == 18
+    shutil.copy(own / "lie" / "00.png", own / "lie" / "again.png")
+    text = f"the pictures of {run.folder} in {own} are not those that it was trained on (finger"
+    with pytest.raises(DataError, match=re.escape(text)) as caught:
+        pictures_of(run, None, 100, 0)
+    assert str(caught.value).endswith("expected some to compare on; name a folder with --data")
+
+
+def test_a_class_that_is_new_does_not_shift_the_others(changed, elsewhere):
+    run, own = changed
+    shutil.copytree(elsewhere / "lean", own / "bent")  # before all others
+    with pytest.raises(DataError, match=re.escape("name a folder with --data")):
+        pictures_of(run, None, 100, 0)
+    with pytest.raises(DataError, match=re.escape("name a folder with --calibrate-on")):
+        pictures_of(run, elsewhere, 100, 9)
+    seen = pictures_of(run, elsewhere, 100, 9, calibrate_on=own / "lie")
+    assert np.bincount(seen.labels).tolist() == [20, 20, 20]
+
+
+def test_no_picture_is_judged_and_calibrated_on(run, photos):
+    """Copies under other names count as the same picture."""
+    with pytest.warns(UserWarning, match="of the 12 pictures to compare on were trained on"):
+        seen = pictures_of(run, photos, 12, 60)
+    assert len(seen.sample) > 29
+    assert not judged(seen) & contents(seen.sample)
+    text = (
+        "no calibration pictures: all 42 are among those to compare on; expected others to choose "
+        "int8 ranges on; name a folder with --calibrate-on"
+    )
+    with (
+        pytest.warns(UserWarning, match="42 of the 60 pictures to compare on were trained on"),
+        pytest.raises(DataError, match=re.escape(text)),
+    ):
+        pictures_of(run, photos, 100, 9)
+
+
+@pytest.mark.parametrize(("split", "others"), [("test", ["train", "val"]), ("val", ["train"])])
+def test_what_is_furthest_from_training_is_judged(split, others, run, photos, elsewhere, tmp_path):
+    data = tmp_path / "splits"
+    for other in others:
+        shutil.copytree(photos, data / other)
+    shutil.copytree(elsewhere, data / split)
+    seen = pictures_of(run, data, 100, 0)
+    assert judged(seen) == judged(pictures_of(run, elsewhere, 100, 0))
+    assert np.bincount(seen.labels).tolist() == [20, 20, 20]
+
+
+def test_a_folder_that_is_no_class_is_named(run, elsewhere, tmp_path):
+    data = shutil.copytree(elsewhere, tmp_path / "data")
+    (data / "lean").rename(data / "bent")
+    text = f"{data}: 'bent' is no class of {run.folder}, so that 20 of 60 pictures count for"
+    with pytest.warns(UserWarning, match=re.escape(text)):
+        (made,) = export(run, "litert", data=data, out=tmp_path / "x", timing=False).files
+    assert made.pictures == 60
+    with pytest.warns(UserWarning, match="'bent' is no class"):
+        seen = pictures_of(run, data, 100, 0)
+    expected = {"bent": -1, "lie": 1, "stand": 2}
+    names = seen.compared.catalogue.names
+    assert seen.labels.tolist() == [expected[name.split("/")[0]] for name in names]
+    assert 0 <= made.accuracy.value <= 1
+
+
+def test_a_folder_without_classes_is_taken_in_silence(run, elsewhere):
+    assert set(pictures_of(run, elsewhere / "lie", 100, 0).labels) == {-1}
+
+
+def test_memory_does_not_grow_with_the_pictures(run, tmp_path, monkeypatch):
+    taken = []
+    real = front.answers
+
+    def spied(call, rows, **options):
+        taken.append(len(rows))
+        return real(call, rows, **options)
+
+    monkeypatch.setattr(pictures, "_BLOCK", 8)
+    monkeypatch.setattr(front, "answers", spied)
+    (made,) = export(run, "litert", out=tmp_path / "x", timing=False).files
+    assert taken == [8, 8, 2]
+    assert made.agreement == 1.0
+    seen = pictures_of(run, None, 18, 12)
+    assert [len(rows) for rows in seen.blocks(3)] == [6, 6, 6]
+    assert [len(rows) for rows in seen.blocks(16)] == [16, 2]
+    assert seen.compared.kind is np.uint8  # a quarter of float32
+    assert {p.shape for p in seen.sample} == {(1, 17, 13, 3)}
+    np.testing.assert_array_equal(list(seen.sample)[1:9:3], list(seen.sample[1:9:3]))

@@ -1,0 +1,62 @@
+"""What a micro-controller needs, against TensorFlow Lite for Microcontrollers itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from inshape.exporting.sidecar import c_array
+from inshape.runtime import arena
+from inshape.runtime.arena import Arena, arena_of
+from inshape.runtime.conversion import convert
+from inshape.runtime.formats import FORMATS
+from inshape.runtime.runners import load
+
+
+@pytest.fixture(scope="module")
+def file(backbone, tmp_path_factory):
+    path = tmp_path_factory.mktemp("files") / "a.tflite"
+    rng = np.random.default_rng(0)
+    sample = [rng.uniform(0, 255, (1, 24, 20, 3)).astype(np.float32) for _ in range(8)]
+    convert(backbone(), FORMATS["litert-int8"], path, pictures=sample, io="int8")
+    return path
+
+
+def test_tensors_take_what_meets_at_one_moment(file):
+    """By hand: at least the input and the stem's output, at most another 12 x 10 x 8 besides."""
+    found = arena_of(file)
+    assert 12 * 10 * 8 + 24 * 20 * 3 <= found.tensor_bytes <= 2 * 12 * 10 * 8 + 24 * 20 * 3
+
+
+def test_the_interpreter_for_micro_controllers_runs_in_just_that_arena(file):
+    runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime")
+    found = arena_of(file)
+    assert found.total_bytes > found.tensor_bytes
+    content = file.read_bytes()
+    run = runtime.Interpreter.from_bytes(content, arena_size=found.total_bytes + 16)
+    picture = np.random.default_rng(1).integers(-128, 128, (1, 24, 20, 3), np.int8)
+    run.set_input(picture, 0)
+    run.invoke()
+    expected = load(file)(picture.astype(np.float32) + 128)
+    details = run.get_output_details(0)["quantization_parameters"]
+    got = (run.get_output(0).astype(np.float32) - details["zero_points"]) * details["scales"]
+    np.testing.assert_allclose(got, expected, atol=2 * float(details["scales"][0]))
+    with pytest.raises(RuntimeError):
+        runtime.Interpreter.from_bytes(content, arena_size=found.total_bytes - 64)
+
+
+def test_without_it_the_tensors_are_told(file, monkeypatch):
+    monkeypatch.setattr(arena, "_MODULE", "a_package_that_is_not_there")
+    found = arena_of(file)
+    assert found.total_bytes is None
+    text = c_array(b"\x01", "model", found)
+    assert f"model_tensor_bytes = {found.tensor_bytes};" in text
+    assert "model_arena_size" not in text
+    assert "arena_used_bytes() tells" in text
+
+
+def test_a_header_names_the_arena():
+    text = c_array(b"\x01", "model", Arena(64, 96))
+    assert "constexpr size_t model_arena_size = 96;" in text
+    assert "constexpr size_t model_tensor_bytes = 64;" in text
+    assert "depends on the size of the picture" in c_array(b"\x01", "model", None)

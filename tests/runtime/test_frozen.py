@@ -1,0 +1,92 @@
+"""The fast way to run a frozen network gives what Keras gives."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from inshape.runtime.frozen import TOLERANCE, Forward, Setting
+
+layers = keras.layers
+
+
+def network(shape, randomise):
+    image = keras.Input(shape)
+    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(x)
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
+    x = layers.DepthwiseConv2D(3, padding="same")(x)
+    x = layers.Activation("hard_silu")(x)
+    return randomise(keras.Model(image, layers.Conv2D(5, 1)(x)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "setting"),
+    [
+        ((33, 20, 1), Setting(1, 2, 4)),
+        ((16, 16, 3), Setting(2, 1, 3)),
+        ((None, None, 2), None),
+    ],
+)
+def test_it_agrees_with_keras_for_any_number_of_pictures(shape, setting, rng, randomise):
+    model = network(shape, randomise)
+    size = (shape[0] or 21, shape[1] or 34, shape[2])
+    pictures = rng.uniform(0, 255, (17, *size)).astype("float32")
+    forward = Forward(model, pictures, setting=setting)
+    assert (forward.engine, forward.reason) == ("litert", "")
+    assert forward.difference <= TOLERANCE
+    expected = np.asarray(model(pictures))
+    for count in (17, 4, 1):
+        got = forward(pictures[:count])
+        assert got.shape == expected[:count].shape
+        largest = np.abs(expected).max()
+        np.testing.assert_allclose(got, expected[:count], atol=TOLERANCE * largest, rtol=0)
+
+
+def test_it_holds_the_weights_of_the_moment_it_was_made(rng, randomise):
+    model = network((9, 7, 1), randomise)
+    pictures = rng.uniform(0, 255, (2, 9, 7, 1)).astype("float32")
+    forward = Forward(model, pictures)
+    before = forward(pictures)
+    randomise(model, seed=5)
+    np.testing.assert_array_equal(forward(pictures), before)
+
+
+def test_what_litert_cannot_run_goes_through_keras(rng):
+    image = keras.Input((9, 7, 1))
+    x = layers.Resizing(18, 14, interpolation="bicubic")(image)  # becomes a Flex operator
+    model = keras.Model(image, layers.Conv2D(2, 3)(x))
+    pictures = rng.uniform(0, 255, (3, 9, 7, 1)).astype("float32")
+    forward = Forward(model, pictures)
+    assert forward.engine == "keras"
+    assert forward.reason.startswith("LiteRT cannot run it (")
+    np.testing.assert_array_equal(forward(pictures), model(pictures))
+
+
+@keras.saving.register_keras_serializable("test")
+class Differs(layers.Layer):
+    """Gives something else each time it is traced."""
+
+    traces = 0
+
+    def call(self, inputs):
+        Differs.traces += 1
+        return inputs * float(Differs.traces)
+
+
+def test_what_does_not_agree_goes_through_keras(rng):
+    image = keras.Input((9, 7, 1))
+    model = keras.Model(image, Differs()(image))
+    pictures = rng.uniform(1, 255, (3, 9, 7, 1)).astype("float32")
+    forward = Forward(model, pictures)
+    assert forward.engine == "keras"
+    assert forward.reason.startswith("LiteRT differs from Keras by ")
+
+
+def test_keras_can_be_asked_for(rng, randomise):
+    model = network((9, 7, 1), randomise)
+    pictures = rng.uniform(0, 255, (3, 9, 7, 1)).astype("float32")
+    forward = Forward(model, pictures, engine="keras")
+    assert (forward.engine, forward.reason) == ("keras", "asked for")
+    np.testing.assert_array_equal(forward(pictures), model(pictures))

@@ -1,0 +1,178 @@
+"""What the phases are given: class weights, and pictures or features to learn from."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from inshape.data.augment import augmenter
+from inshape.data.batches import Batches
+from inshape.data.prepare import Preparation
+from inshape.data.sources import open_source
+from inshape.features.cut import section
+from inshape.progress import Progress
+from inshape.runs import Run
+from inshape.training import phases
+from inshape.training.feeds import FeatureFeed, PictureFeed, soft_labels
+from inshape.training.job import ROOM, Features, Job
+from inshape.training.recipe import Recipe
+
+layers = keras.layers
+SHAPE = (12, 9, 3)
+
+
+def job_of(folder, counts=(12, 4), **choices):
+    """A job on noise: so many pictures for training of each class, and one for validation."""
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.full(n + 1, i) for i, n in enumerate(counts)])
+    catalogue = open_source((rng.integers(0, 255, (len(labels), *SHAPE), np.uint8), labels))
+    last = np.cumsum(np.array(counts) + 1) - 1
+    catalogue.splits[:] = "train"
+    catalogue.splits[last] = "validation"
+    keras.utils.set_random_seed(1)
+    image = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="stem")(image)
+    x = layers.DepthwiseConv2D(3, strides=2, padding="same", name="last")(x)
+    x = layers.Dropout(0.2, name="head_dropout")(layers.GlobalAveragePooling2D()(x))
+    x = layers.Dense(len(counts), name="head_logits")(x)
+    model = keras.Model(image, layers.Activation("softmax")(x))
+    recipe = Recipe(batch_size=8, views=1, augment="none", mixup=0.0).of(choices)
+    batches = Batches.open(catalogue, Preparation.of(SHAPE))
+    return Job(Run.create(folder, {"seed": 5}), recipe, batches, model, Progress(None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("none", [1.0, 1.0]),
+        ("balanced", [16 / (2 * 12), 16 / (2 * 4)]),  # each class half of the 16 pictures' weight
+        # 12 a + 4 b = 16 with a : b as the roots of 4 and 12.
+        ("sqrt", [16 / (12 + 4 * 3**0.5), 16 * 3**0.5 / (12 + 4 * 3**0.5)]),
+    ],
+)
+def test_class_weights_by_hand(kind, expected, tmp_path):
+    job = job_of(tmp_path / "run", class_weights=kind)
+    np.testing.assert_allclose(job.class_weights, expected, rtol=1e-6)
+
+
+def test_features_are_learned_from_where_that_changes_nothing(tmp_path):
+    feed, _ = Features(job_of(tmp_path / "run")).body_feed()
+    assert isinstance(feed, FeatureFeed)
+
+
+def test_the_layout_is_measured_once(tmp_path, monkeypatch):
+    from inshape.runtime import frozen as forward
+
+    measured = []
+    fastest = forward._fastest
+    monkeypatch.setattr(forward, "_fastest", lambda *a: measured.append(a) or fastest(*a))
+    features = Features(job_of(tmp_path / "run"))
+    (rows,), held = features.head_rows()
+    assert (rows.shape, held.shape) == ((16, 4), (2, 4))
+    assert len(features.engines) == 2
+    assert len(measured) == 1
+
+
+def test_whether_features_are_stored_is_decided_once(tmp_path, monkeypatch):
+    """The run's own files fill the disk, and a resumed run must not go another way for it."""
+    job = job_of(tmp_path / "run")
+    assert Features(job).has_room
+    Features(job).head_rows()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    made = Features(job)._extraction(job.body_cut)
+    written = sum(file.stat().st_size for file in job.feature_folder.glob("*.npy"))
+    need = made.bytes("train", 1) + made.bytes("validation", 1)
+    assert Features(job).has_room == (need <= written / 2)
+    for decided, kind in ((True, FeatureFeed), (False, PictureFeed)):
+        told = replace(job, run=job.run.updated(**{ROOM: decided}))
+        assert isinstance(Features(told).body_feed()[0], kind)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_layers_that_came_frozen_are_unfrozen(nested, tmp_path, monkeypatch):
+    """As they are in the usual Keras transfer model, whose base is saved with trainable=False."""
+    job = job_of(tmp_path / "run", unfreeze="all")
+    base = keras.Model(job.model.inputs[0], job.model.get_layer("last").output, name="base")
+    if nested:
+        image = keras.Input(SHAPE)
+        x = layers.GlobalAveragePooling2D()(base(image))
+        x = layers.Dense(2, name="head_logits")(layers.Dropout(0.2, name="head_dropout")(x))
+        job = replace(job, model=keras.Model(image, layers.Activation("softmax")(x)))
+    base.get_layer("stem").trainable = False
+    base.trainable = False
+    trained: list[keras.Model] = []
+    monkeypatch.setattr(phases, "trained", lambda job, name, body, *_: trained.append(body))
+    phases.train_body(job)
+    (body,) = trained
+    assert {v.path for v in body.trainable_variables} == {v.path for v in base.weights}
+    assert len(body.trainable_variables) == 4
+
+
+def test_strong_changes_without_a_random_view_are_said(tmp_path):
+    text = (
+        "augment='strong' has no effect on 2 views, which are the plain pictures and their mirror"
+    )
+    with pytest.warns(UserWarning, match=re.escape(text)):
+        phases.train_head(job_of(tmp_path / "a", augment="strong", views=2))
+    phases.train_head(job_of(tmp_path / "b", augment="strong", views=None))
+    phases.train_head(job_of(tmp_path / "c", augment="strong", views=1, unfreeze="all"))
+
+
+def test_cached_features_of_the_head_are_the_networks_own(tmp_path):
+    """All of them, of every view: 1e-4 straight from pictures, 1e-3 over maps kept as float16."""
+    for unfreeze, within in (("none", 1e-4), ("last", 1e-3)):
+        job = job_of(
+            tmp_path / unfreeze, counts=(40, 30), augment="light", views=2, unfreeze=unfreeze
+        )
+        found, held = Features(job).head_rows()
+        whole = section(job.logits_model, None, job.head_cut)
+        pictures, others = (
+            next(job.batches.iterate(split, 1000))[0].astype("float32")
+            for split in ("train", "validation")
+        )
+        expected = [np.asarray(whole(p)) for p in (pictures, pictures[:, :, ::-1], others)]
+        for got, want in zip((*found, held), expected, strict=True):
+            assert got.dtype == np.float32
+            assert len(got) == len(want) > 1
+            assert np.abs(got - want).max() <= within * np.abs(want).max()
+
+
+@pytest.mark.parametrize("choice", ["cutmix", "rand_augment"])
+def test_what_needs_new_pictures_gets_them_in_every_epoch(choice, tmp_path):
+    job = job_of(tmp_path / "run", **{choice: 0.5})
+    feed, _ = Features(job).body_feed()
+    assert isinstance(feed, PictureFeed)
+    frozen = section(job.logits_model, None, job.body_cut)
+    change = augmenter("none", seed=5, **{choice: 0.5})
+    seen = []
+    for epoch in (0, 1):
+        rows, labels = next(feed.epoch(epoch, 0))
+        pictures, hard = next(job.batches.iterate("train", 8, shuffle=True, seed=5, epoch=epoch))
+        soft = soft_labels(hard, 2, job.recipe.label_smoothing)
+        changed, mixed = change(pictures.astype("float32"), soft, step=epoch * feed.steps)
+        expected = np.asarray(frozen(changed))
+        np.testing.assert_allclose(rows, expected, atol=1e-4 * np.abs(expected).max())
+        np.testing.assert_allclose(labels, mixed, atol=1e-6)
+        plain = np.asarray(frozen(pictures.astype("float32")))
+        seen.append(np.abs(expected - plain).max() > 0.05 * np.abs(plain).max())
+    assert any(seen)
+
+
+def test_an_average_is_what_a_phase_keeps(tmp_path):
+    """So slow an average stays where it began, though the network itself moves."""
+    moved = {}
+    for ema in (0.0, 0.9999):
+        job = job_of(tmp_path / str(ema), ema=ema, epochs=2, learning_rate=0.05, patience=9)
+        before = np.array(job.model.get_layer("last").kernel)
+        # The best epoch is kept; here none is better than the last one of a bad start.
+        job.model.get_layer("head_logits").bias.assign([-5.0, 5.0])
+        facts = phases.train_body(job)["validation"]
+        assert facts["epoch"] > 0
+        moved[ema] = np.abs(np.array(job.model.get_layer("last").kernel) - before).max()
+    assert 0 < moved[0.9999] < 0.02 * moved[0.0]

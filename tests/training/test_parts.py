@@ -1,0 +1,290 @@
+"""Recipe, optimizer, feeds and linear fit: each against hand arithmetic or another library."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from itertools import pairwise
+
+import keras
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from inshape.data.augment import augmenter
+from inshape.data.batches import Batches
+from inshape.data.prepare import Preparation
+from inshape.data.sources import open_source
+from inshape.data.split import split
+from inshape.errors import RequestError, UnknownName
+from inshape.features.views import views
+from inshape.training.feeds import FeatureFeed, PictureFeed, ahead, mixed, soft_labels
+from inshape.training.linear import fit_linear, scores, temperature
+from inshape.training.optimizer import LayerwiseAdamW, layer_scales
+from inshape.training.recipe import Recipe
+
+# Recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"views": 0}, "views=0; expected 1 or more"),
+        ({"validation": 1.5}, "validation=1.5; expected 0.001 to 0.9"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0; expected 0 to 0.99"),
+        ({"layer_decay": 0.0}, "layer_decay=0.0; expected 1e-06 to 1"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0; expected 0 or more"),
+        ({"mixup": 1.5}, "mixup=1.5; expected 0 to 1"),
+        ({"unfreeze": -1}, "unfreeze=-1; expected 0 or more"),
+        ({"flip": "no"}, "flip='no'; expected true or false"),
+        ({"distil": 1}, "distil=1; expected true or false"),
+        ({"epochs": "abc"}, "epochs='abc'; expected a whole number"),
+        ({"batch_size": 16.5}, "batch_size=16.5; expected a whole number"),
+        ({"patience": True}, "patience=True; expected a whole number"),
+        ({"views": 2.5}, "views=2.5; expected a whole number"),
+        ({"mixup": False}, "mixup=False; expected a number"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan; expected a number"),
+        ({"unfreeze": 1.5}, "unfreeze=1.5; expected a word or a number"),
+    ],
+)
+def test_what_is_out_of_range_or_of_another_type_is_refused(changes, text):
+    with pytest.raises(RequestError, match=re.escape(text)):
+        Recipe().of(changes)
+
+
+def test_unknown_words_and_options_list_the_choices():
+    text = "unknown class_weights 'balance'; did you mean balanced?"
+    with pytest.raises(UnknownName, match=re.escape(text)):
+        Recipe(class_weights="balance")
+    text = "unknown training option 'epoch'; did you mean epochs?"
+    with pytest.raises(UnknownName, match=re.escape(text)):
+        Recipe().of({"epoch": 3})
+
+
+def test_strong_changes_have_a_view_to_change():
+    assert views(Recipe().view_count, "light") == ("plain", "mirrored")
+    assert views(Recipe(augment="strong").view_count, "strong") == ("plain", "mirrored", 2)
+    assert Recipe(augment="strong", views=2).view_count == 2
+
+
+def test_a_recipe_comes_back_from_plain_values():
+    recipe = Recipe(epochs=3, unfreeze=2, mixup=0.0)
+    assert Recipe(**recipe.as_dict()) == recipe
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_nothing():
+    recipe = Recipe(learning_rate=0.5, warmup_epochs=2)
+    rates = [recipe.rate(s, 7, 6) for s in range(42)]
+    assert max(rates) == 0.5
+    assert rates[:14] == pytest.approx([0.5 * (i + 1) / 14 for i in range(14)])
+    assert rates[28] == pytest.approx(0.25)  # half way down
+    assert all(a >= b for a, b in pairwise(rates[14:]))
+    assert 0 < rates[-1] < 0.01
+
+
+def test_a_short_training_warms_up_for_half_of_it_at_most():
+    recipe = Recipe(learning_rate=1.0, warmup_epochs=5)
+    assert recipe.rate(9, 10, 2) == 1.0
+    assert recipe.rate(15, 10, 2) < 1.0
+
+
+# Optimizer
+
+
+def two_variables():
+    return [
+        keras.Variable(np.linspace(-1, 1, 6, dtype="float32").reshape(2, 3)),
+        keras.Variable(np.array([0.5, -0.5, 2.0], "float32")),
+    ]
+
+
+def gradients(step):
+    rng = np.random.default_rng(step)
+    return [
+        keras.ops.convert_to_tensor(rng.normal(size=s).astype("float32")) for s in ((2, 3), (3,))
+    ]
+
+
+def test_at_scale_one_it_is_keras_adamw():
+    ours, theirs = two_variables(), two_variables()
+    made = LayerwiseAdamW(ours, [1.0, 1.0], decay=0.1)
+    made.learning_rate = 0.05
+    judge = keras.optimizers.AdamW(0.05, weight_decay=0.1)
+    judge.exclude_from_weight_decay(var_list=theirs[1:])
+    judge.build(theirs)
+    for step in range(5):
+        made.apply(gradients(step), ours)
+        judge.apply(gradients(step), theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_a_scale_is_a_rate():
+    ours, slow = two_variables(), two_variables()
+    made = LayerwiseAdamW(ours, [0.1, 1.0], decay=0.2)
+    made.learning_rate = 0.05
+    judge = LayerwiseAdamW(slow, [1.0, 1.0], decay=0.2)
+    judge.learning_rate = 0.005
+    made.apply(gradients(0), ours)
+    judge.apply(gradients(0), slow)
+    np.testing.assert_allclose(ours[0], slow[0], rtol=1e-6)
+    assert np.abs(np.asarray(ours[1]) - np.asarray(slow[1])).max() > 0.01
+
+
+def test_scales_rise_geometrically_with_depth():
+    scales = layer_scales([0, 1, 1, 3], 1e-4)
+    assert scales == pytest.approx([1e-4, 1e-3, 1e-3, 1e-1])
+    assert layer_scales([], 0.1) == []
+
+
+# Feeds
+
+
+def feature_feed(mixup=0.0, count=21):
+    rows = np.arange(count * 2, dtype="float32").reshape(count, 2)
+    labels = soft_labels(np.arange(count) % 3, 3, 0.1)
+    return FeatureFeed([rows, rows + 1000], [labels] * 2, 4, seed=7, mixup=mixup)
+
+
+def picture_feed(front=None, shape=(9, 7, 1)):
+    pixels = np.random.default_rng(0).integers(0, 255, (30, *shape), np.uint8)
+    catalogue = split(open_source((pixels, [0, 1, 2] * 10)), validation=0.1)
+    batches = Batches.open(catalogue, Preparation.of(tuple(shape)))
+    change = augmenter("light", channels=shape[-1], seed=3, mixup=0.2)
+    return PictureFeed(batches, change, 3, 0.1, 4, seed=7, front=front)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [feature_feed, lambda: feature_feed(0.4), picture_feed, lambda: picture_feed(shape=(8, 8, 3))],
+)
+def test_an_epoch_goes_on_where_it_was_left(make):
+    whole = list(make().epoch(2, 0))
+    rest = list(make().epoch(2, 3))
+    assert len(whole) == make().steps == len(rest) + 3
+    for (rows, labels), (again, labels_again) in zip(whole[3:], rest, strict=True):
+        np.testing.assert_array_equal(rows, again)
+        np.testing.assert_array_equal(labels, labels_again)
+    other = next(iter(make().epoch(3, 0)))[0]
+    assert np.abs(whole[0][0] - other).max() > 0
+
+
+def test_rows_keep_their_labels_and_come_from_all_views():
+    seen = []
+    for rows, labels in feature_feed().epoch(0, 0):
+        numbers = rows[:, 0].astype(int) % 1000 // 2
+        np.testing.assert_array_equal(labels.argmax(axis=1), numbers % 3)
+        seen += rows[:, 0].tolist()
+    assert len(set(seen)) == len(seen) == 20  # the last of 21 does not fill a batch
+    assert {value >= 1000 for value in seen} == {True, False}
+
+
+def test_a_front_sees_the_changed_pictures():
+    fed = next(iter(picture_feed().epoch(0, 0)))[0]
+    through = next(iter(picture_feed(front=lambda rows: rows[:, :1] + 1).epoch(0, 0)))[0]
+    np.testing.assert_array_equal(through, fed[:, :1] + 1)
+
+
+def test_mixing_keeps_sums_and_ranges(rng):
+    rows = rng.uniform(0, 1, (6, 3, 2)).astype("float32")
+    labels = np.eye(6, dtype="float32")
+    mixed_rows, mixed_labels = mixed(rows, labels, 0.4, rng)
+    np.testing.assert_allclose(mixed_labels.sum(axis=1), 1.0, rtol=1e-6)
+    assert (np.diag(mixed_labels) >= 0.5).all()
+    # The labels say what share of which row each one is, since they began one-hot.
+    expected = np.tensordot(mixed_labels, rows, axes=1)
+    np.testing.assert_allclose(mixed_rows, expected, rtol=1e-5)
+    assert mixed(rows, labels, 0.0, rng)[0] is rows
+
+
+def test_smoothed_labels_by_hand():
+    np.testing.assert_allclose(soft_labels(np.array([2, 0]), 4, 0.2), [
+        [0.05, 0.05, 0.85, 0.05],
+        [0.85, 0.05, 0.05, 0.05],
+    ])  # fmt: skip
+
+
+def test_batches_made_ahead_keep_their_order_and_errors():
+    assert list(ahead(iter([(i, i) for i in range(5)]))) == [(i, i) for i in range(5)]
+
+    def broken():
+        yield 1, 1
+        raise RequestError("lost")
+
+    with pytest.raises(RequestError, match="lost"):
+        list(ahead(broken()))
+
+
+# Linear fit
+
+
+def blobs(rng, classes, count=150, features=8):
+    labels = np.arange(count) % classes
+    centres = rng.normal(size=(classes, features)) * 1.5
+    rows = centres[labels] + rng.normal(size=(count, features))
+    return (rows * 10 + 3).astype("float32"), labels
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_the_fit_is_scikit_learns_at_the_chosen_strength(classes, rng):
+    rows, labels = blobs(rng, classes)
+    held, held_labels = rows[100:], labels[100:]
+    rows, labels = rows[:100], labels[:100]
+    fit = fit_linear(
+        [rows], labels, (held, held_labels),
+        classes=classes, class_weights=np.ones(classes, "float32"), seed=0,
+    )  # fmt: skip
+    scaled = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    judge = LogisticRegression(C=fit.strength / 100, tol=1e-6, max_iter=5000).fit(scaled, labels)
+    expected = judge.predict_proba((held - rows.mean(axis=0)) / rows.std(axis=0))
+    logits = held @ fit.kernel + fit.bias
+    got = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(got, expected, atol=0.04)  # near the optimum is enough
+    assert fit.accuracy == pytest.approx((expected.argmax(axis=1) == held_labels).mean(), abs=0.03)
+
+
+def test_a_class_without_pictures_is_never_guessed(rng):
+    rows, labels = blobs(rng, 3)
+    labels = np.where(labels == 1, 0, labels)
+    fit = fit_linear(
+        [rows], labels, (rows, labels), classes=3, class_weights=np.ones(3, "float32"), seed=0
+    )
+    assert 1 not in (rows @ fit.kernel + fit.bias).argmax(axis=1)
+
+
+def test_views_are_fitted_together_and_many_rows_are_drawn(rng, monkeypatch):
+    rows, labels = blobs(rng, 3)
+    monkeypatch.setattr(sys.modules["inshape.training.linear"], "_MOST_ROWS", 80)
+    labels[7] = 3  # a class with a single picture is drawn nevertheless
+    fit = fit_linear(
+        [rows, rows], labels, (rows, labels), classes=4, class_weights=np.ones(4, "float32"), seed=0
+    )
+    assert fit.accuracy > 0.8
+    assert np.abs(fit.kernel[:, 3]).max() > 0
+
+
+def test_without_validation_a_middle_strength_is_taken(rng):
+    rows, labels = blobs(rng, 3)
+    fit = fit_linear(
+        [rows], labels, (rows[:0], labels[:0]),
+        classes=3, class_weights=np.ones(3, "float32"), seed=0,
+    )  # fmt: skip
+    assert fit.strength == 30.0
+    assert math.isnan(fit.accuracy)
+
+
+def test_scores_by_hand():
+    accuracy, loss = scores(np.log([[0.5, 0.5], [0.2, 0.8]]), np.array([0, 1]))
+    assert accuracy == 1.0
+    assert loss == pytest.approx(-(math.log(0.5) + math.log(0.8)) / 2)
+
+
+def test_the_temperature_undoes_a_scaling(rng):
+    logits = rng.normal(size=(4000, 5)).astype("float32") * 2
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(5, p=p / p.sum()) for p in probabilities.astype(float)])
+    # Labels drawn from the probabilities themselves, so the logits are right as they are.
+    assert temperature(logits, labels) == pytest.approx(1.0, rel=0.06)
+    assert temperature(logits * 3, labels) == pytest.approx(3.0, rel=0.06)
+    assert temperature(logits[:0], labels[:0]) == 1.0
