@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
 from ..errors import DataError
 
 _LEVEL = 0.95
 _BINS = 15
+_DRAWN_AT_ONCE = 2**18
+"""Pictures whose numbers stay in the processor's cache."""
 _TOP = 5
 _MIN_CLASSES_FOR_TOP = 10
 
@@ -128,17 +132,9 @@ def score(
             f"probabilities of shape {probabilities.shape}; expected {(count, classes)} for "
             f"{count} pictures and {classes} classes; evaluate with the classes of the training"
         )
-    compute = _computer(np.asarray(probabilities, np.float64), np.asarray(labels), classes)
-    values = compute(np.ones(count, np.int64))
-    rng = np.random.default_rng(seed)
-    draws = np.stack(
-        [
-            compute(np.bincount(rng.integers(count, size=count), minlength=count))
-            for _ in range(resamples)
-        ]
-    )
-    made = [_as_score(v, draws[:, i]) for i, v in enumerate(values)]
-    accuracy, balanced, f1, calibration, top5 = made[:5]
+    statistics = _statistics(np.asarray(probabilities, np.float64), np.asarray(labels), classes)
+    scores = _bootstrap(statistics, count, resamples=resamples, seed=seed)
+    accuracy, balanced, f1, calibration, top5 = scores[:5]
     right, guessed = np.asarray(labels), probabilities.argmax(axis=1)
     confusion = np.bincount(right * classes + guessed, minlength=classes**2)
     confusion = confusion.reshape(classes, classes)
@@ -154,8 +150,8 @@ def score(
             for name, total, precision, recall in zip(
                 class_names,
                 confusion.sum(axis=1),
-                made[5 : 5 + classes],
-                made[5 + classes :],
+                scores[5 : 5 + classes],
+                scores[5 + classes :],
                 strict=True,
             )
         ),
@@ -179,50 +175,103 @@ def _bins(confidence: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     return np.minimum((confidence * _BINS).astype(int), _BINS - 1)
 
 
-def _computer(
-    probabilities: NDArray[np.float64], labels: NDArray[Any], classes: int
-) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
-    """A function from how often each picture counts to all scores in a row."""
-    guessed = probabilities.argmax(axis=1)
-    confidence = probabilities.max(axis=1)
-    is_right = guessed == labels
-    cell = labels * classes + guessed
-    bins = _bins(confidence)
-    own = probabilities[np.arange(len(labels)), labels]
-    above = (probabilities > own[:, None]).sum(axis=1)
-    in_top = above < _TOP
+def mean_score(values: NDArray[Any], *, resamples: int = 1000, seed: int = 0) -> Score:
+    """The mean of one value per picture with its interval; NaN of no values, which NaN are not.
 
-    def compute(weights: NDArray[np.int64]) -> NDArray[np.float64]:
-        total = weights.sum()
-        matrix = np.bincount(cell, weights, classes**2).reshape(classes, classes)
-        hits, rows, columns = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision, recall = hits / columns, hits / rows
-            f1 = 2 * hits / (rows + columns)
-        gap = np.bincount(bins, weights * (confidence - is_right), _BINS)
-        return np.concatenate(
-            [
-                [
-                    hits.sum() / total,
-                    np.nanmean(recall),
-                    np.nanmean(f1),
-                    np.abs(gap).sum() / total,
-                    (weights * in_top).sum() / total,
-                ],
-                precision,
-                recall,
-            ]
-        )
+    Example:
+        >>> mean_score(np.array([True, False, True, True])).value
+        0.75
+    """
+    numbers = np.asarray(values, np.float64)
+    numbers = numbers[~np.isnan(numbers)]
+    if not len(numbers):
+        return Score(float("nan"), float("nan"), float("nan"))
+    (score,) = _bootstrap(
+        lambda rows: numbers[rows].mean(axis=-1)[None], len(numbers), resamples=resamples, seed=seed
+    )
+    return score
 
-    return compute
+
+def _bootstrap(
+    statistics: Callable[[NDArray[np.integer[Any]]], NDArray[np.float64]],
+    pictures: int,
+    *,
+    resamples: int,
+    seed: int,
+) -> list[Score]:
+    """Scores with percentile intervals (Efron and Tibshirani 1993, chapter 13).
+
+    ``statistics`` maps rows of picture numbers, ``(draws, pictures)``, to ``(scores, draws)``.
+    """
+    values = statistics(np.arange(pictures)[None])[:, 0]
+    if pictures == 1:  # SciPy refuses it; all its draws are the same
+        return [Score(float(v), float(v), float(v)) for v in values]
+
+    def of_draws(rows: NDArray[np.integer[Any]], axis: int) -> NDArray[np.float64]:
+        return statistics(rows)
+
+    with warnings.catch_warnings():
+        # Of draws without a value, which are left out below, and of the spread of a single draw.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        draws = bootstrap(
+            (np.arange(pictures),),
+            of_draws,
+            n_resamples=resamples,
+            batch=max(1, _DRAWN_AT_ONCE // pictures),
+            vectorized=True,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
+    return [_as_score(value, row) for value, row in zip(values, draws, strict=True)]
 
 
 def _as_score(value: float, draws: NDArray[np.float64]) -> Score:
+    # A class has no recall in a draw without a picture of it: the interval is of the other draws.
     known = draws[~np.isnan(draws)]
     if np.isnan(value) or not len(known):
         return Score(float(value), float("nan"), float("nan"))
     low, high = np.quantile(known, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return Score(float(value), float(low), float(high))
+
+
+def _statistics(
+    probabilities: NDArray[np.float64], labels: NDArray[Any], classes: int
+) -> Callable[[NDArray[np.integer[Any]]], NDArray[np.float64]]:
+    """A function from picture numbers, ``(draws, pictures)``, to all scores of each draw."""
+    guessed = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    is_right = guessed == labels
+    bins = _bins(confidence)
+    of_label = probabilities[np.arange(len(labels)), labels]
+    in_top = (probabilities > of_label[:, None]).sum(axis=1) < _TOP
+
+    def compute(rows: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        def total(
+            groups: NDArray[Any], count: int, weights: NDArray[Any] | None = None
+        ) -> NDArray[np.float64]:
+            # One bincount for all draws: each has its own run of ``count`` groups.
+            cells = groups[rows] + count * np.arange(len(rows))[:, None]
+            flat = None if weights is None else weights[rows].ravel()
+            sums = np.bincount(cells.ravel(), flat, count * len(rows))
+            return sums.reshape(len(rows), count).astype(np.float64)
+
+        hits = total(labels, classes, is_right)
+        actual, predicted = total(labels, classes), total(guessed, classes)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision, recall = hits / predicted, hits / actual
+            f1 = 2 * hits / (actual + predicted)
+        # |accuracy - confidence| of a bin times its share is the sum of its gaps over all pictures.
+        gaps = total(bins, _BINS, confidence - is_right)
+        means = [
+            is_right[rows].mean(axis=1),
+            np.nanmean(recall, axis=1),
+            np.nanmean(f1, axis=1),
+            np.abs(gaps).sum(axis=1) / rows.shape[1],
+            in_top[rows].mean(axis=1),
+        ]
+        return np.concatenate([np.stack(means), precision.T, recall.T])
+
+    return compute
 
 
 def as_probabilities(outputs: NDArray[np.float32], *, is_softmax: bool) -> NDArray[np.float32]:

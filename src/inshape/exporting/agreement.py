@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.metrics import Score
+from ..evaluation.metrics import Score, mean_score
 from ..runtime.runners import Runner
-
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +78,12 @@ def compared(
     right = (guesses == labels)[known].astype(float)
     change = right - (expected == labels)[known]
     difference = np.abs(np.asarray(own, np.float64) - reference)
-    rng = np.random.default_rng(seed)
-    count = len(right)
-    draws = rng.integers(count, size=(_RESAMPLES, count)) if count else np.zeros((1, 0), int)
     return Parity(
         pictures=len(own),
         agreement=float((guesses == expected).mean()),
-        accuracy=score_of(right, draws),
-        accuracy_change=score_of(change, draws),
+        accuracy=mean_score(right, seed=seed),
+        accuracy_change=mean_score(change, seed=seed),
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
         is_finite=bool(finite.all()),
     )
-
-
-def score_of(values: NDArray[np.float64], draws: NDArray[np.integer[Any]]) -> Score:
-    """The mean of values, and the interval that holds 95 % of its resamples.
-
-    Args:
-        values: one per picture.
-        draws: numbers of pictures, ``(resamples, pictures)``.
-    """
-    if not len(values):
-        return Score(float("nan"), float("nan"), float("nan"))
-    low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
-    return Score(float(values.mean()), float(low), float(high))
