@@ -13,7 +13,8 @@ import pytest
 
 from inshape.data.prepare import Preparation
 from inshape.errors import OutputExists, RequestError, RunError
-from inshape.runs import Run, versions, write_atomically, write_json
+from inshape.runs import Run, versions
+from inshape.writing import write_atomically, write_json, write_text
 
 
 @pytest.fixture
@@ -143,6 +144,13 @@ def test_folders_that_are_no_runs_are_named(tmp_path):
         Run.open(tmp_path)
 
 
+@pytest.mark.parametrize("value", [17, None, ["runs/a"]])
+def test_what_is_no_folder_is_one_line(value):
+    text = f"{value!r} is no run; expected a run folder; write its path"
+    with pytest.raises(RequestError, match=re.escape(text)):
+        Run.open(value)
+
+
 def test_a_damaged_model_is_one_line(run):
     run.model_path.write_bytes(b"PK nothing")
     with pytest.raises(RequestError, match=re.escape(f"{run.model_path} cannot be loaded (")):
@@ -151,7 +159,7 @@ def test_a_damaged_model_is_one_line(run):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
-    write_atomically(path, lambda p: p.write_text("old"))
+    write_text(path, "old")
 
     def half(part):
         part.write_text("ne")
@@ -169,7 +177,7 @@ def test_a_real_limit_on_file_size_leaves_the_old_file(tmp_path):
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
         "from inshape.errors import RunError\n"
-        "from inshape.runs import write_json\n"
+        "from inshape.writing import write_json\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "path = Path(sys.argv[1])\n"
         "write_json(path, {'a': 1})\n"

@@ -6,7 +6,6 @@
       labels.txt     one class per line, in the order of the model's outputs
       history.csv    one row per epoch
       logs/          the same as TensorBoard's event files
-      plots/         learning curves, and the figures of an evaluation
       held_out.json  scores on the pictures that were held out of the training
       metrics.json   the last evaluation
       teacher/       the run of the teacher, if there was one
@@ -37,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from .data.prepare import Preparation
 from .errors import OutputExists, RequestError, RunError
 from .graph.saving import load_model, save_model
-from .writing import sync_folder, write_atomically, write_json
+from .writing import sync_folder, write_json, write_text
 
 if TYPE_CHECKING:
     import keras
@@ -48,9 +47,6 @@ except ImportError:  # Windows
     fcntl = None
 
 Status: TypeAlias = Literal["running", "interrupted", "complete"]
-
-PLOTS = "plots"
-"""The folder of figures in a run folder."""
 
 _FORMAT = 1
 _RECORD = "run.json"
@@ -69,11 +65,11 @@ def versions() -> dict[str, str]:
         >>> sorted(set(versions()) & {"python", "numpy"})
         ['numpy', 'python']
     """
-    found = {"python": platform.python_version()}
+    by_package = {"python": platform.python_version()}
     for package in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            by_package[package] = importlib.metadata.version(package)
+    return by_package
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +79,13 @@ class Run:
     Attributes:
         folder: where it is.
         record: what ``run.json`` says.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     run = Run.create(Path(home, "a"), {"seed": 3})
+        ...     run.status, Run.open(run.folder).record["seed"]
+        ('running', 3)
     """
 
     folder: Path
@@ -101,7 +104,7 @@ class Run:
         Args:
             folder: a path at which nothing is yet, or an empty folder.
             record: what ``run.json`` shall say beside the status and the versions.
-            fill: writes what else belongs into it from the start; it is given the run while it
+            fill: writes what else belongs into it from the start; it receives the run while that
                 still has another name.
 
         Returns:
@@ -125,10 +128,7 @@ class Run:
             if fill is not None:
                 fill(run)
             if inside:
-                # The record comes last: without it there is no run.
-                for entry in sorted(part.iterdir(), key=lambda e: e.name == _RECORD):
-                    entry.rename(path / entry.name)
-                part.rmdir()
+                _move_entries(part, path)
             else:
                 part.rename(path)
             sync_folder(path.parent)
@@ -154,10 +154,12 @@ class Run:
             The run, complete or not.
 
         Raises:
-            RequestError: if there is no run in it, or one of a newer format.
+            RequestError: if there is no run in it, or one of another format.
         """
         if isinstance(folder, Run):
             return folder
+        if not isinstance(folder, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise RequestError(f"{folder!r} is no run; expected a run folder; write its path")
         path = Path(folder)
         try:
             record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
@@ -235,59 +237,28 @@ class Run:
         return load_model(self.model_path)
 
     def updated(self, **fields: Any) -> Run:
-        """Write some fields of ``run.json`` and hand back the run as it is then.
-
-        Args:
-            **fields: plain values that JSON can hold.
-
-        Raises:
-            RunError: if it cannot be written.
-        """
+        """Write some fields of ``run.json`` and return the run as it is then."""
         run = replace(self, record={**self.record, **fields})
         write_json(self.folder / _RECORD, run.record)
         return run
 
     def save_model(self, model: keras.Model) -> None:
-        """Write ``model.keras``.
-
-        Args:
-            model: what to save.
-
-        Raises:
-            RunError: if it cannot be written.
-        """
+        """Write ``model.keras``."""
         save_model(model, self.model_path)
 
     def save_labels(self, labels: Sequence[str]) -> None:
-        """Write ``labels.txt``.
-
-        Args:
-            labels: the classes in the order of the model's outputs.
-
-        Raises:
-            RunError: if it cannot be written.
-        """
-        text = "".join(f"{label}\n" for label in labels)
-        write_atomically(self.folder / _LABELS, lambda p: p.write_text(text, encoding="utf-8"))
+        """Write ``labels.txt``: the classes in the order of the model's outputs."""
+        write_text(self.folder / _LABELS, "".join(f"{label}\n" for label in labels))
 
     def save_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write ``history.csv``, one row per epoch.
-
-        Args:
-            rows: the values of each epoch; the columns are those of all rows, first seen first.
-
-        Raises:
-            RunError: if it cannot be written.
-        """
-        kept = list(rows)
-        columns = list(dict.fromkeys(name for row in kept for name in row))
+        """Write ``history.csv``: a row per epoch, with every column that any of them has."""
+        epochs = list(rows)
+        columns = list(dict.fromkeys(name for row in epochs for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(kept)
-        write_atomically(
-            self.folder / _HISTORY, lambda p: p.write_text(text.getvalue(), encoding="utf-8")
-        )
+        writer.writerows(epochs)
+        write_text(self.folder / _HISTORY, text.getvalue())
 
     def history(self) -> list[dict[str, str]]:
         """The rows of ``history.csv`` as they are written; none before the first epoch."""
@@ -318,15 +289,12 @@ def write_run(value: Any) -> str:
 def locked(folder: Path) -> Generator[None]:
     """Keep other processes from training into a run folder.
 
-    The lock is on the open folder itself: it leaves no file, and it ends with the process however
-    that ends. Where there is no such lock (Windows, some network file systems) nothing is kept off.
-
-    Args:
-        folder: of a run.
-
     Raises:
-        RequestError: if another process has it.
+        RequestError: if another process does so already.
     """
+    # The lock is on the open folder itself: it leaves no file, and it ends with the process
+    # however that ends. Where there is no such lock (Windows, some network file systems) nothing
+    # is kept off.
     if fcntl is None:
         yield
         return
@@ -349,9 +317,6 @@ def locked(folder: Path) -> Generator[None]:
 def check_new(folder: Path) -> None:
     """Refuse a folder in which something is already.
 
-    Args:
-        folder: where a run shall be made.
-
     Raises:
         OutputExists: if it is neither absent nor empty.
     """
@@ -362,3 +327,10 @@ def check_new(folder: Path) -> None:
 
 def _is_whole(entry: Path) -> bool:
     return not entry.name.startswith(_PART)
+
+
+def _move_entries(source: Path, target: Path) -> None:
+    # The record comes last: without it there is no run.
+    for entry in sorted(source.iterdir(), key=lambda e: e.name == _RECORD):
+        entry.rename(target / entry.name)
+    source.rmdir()

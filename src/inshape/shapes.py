@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from .errors import ShapeError
 
@@ -66,16 +66,12 @@ class InputShape:
 
     def __post_init__(self) -> None:
         """Refuse axes that no picture has."""
-        for axis, length in (("height", self.height), ("width", self.width)):
+        for axis, length in zip(("height", "width", "channels"), self.as_tuple(), strict=True):
             if length is not None and length < 1:
                 raise ShapeError(f"input {self}: {axis} is {length}, expected at least 1; {_HOW}")
-        if self.channels < 1:
-            raise ShapeError(
-                f"input {self}: channels is {self.channels}, expected at least 1; {_HOW}"
-            )
 
     def __str__(self) -> str:
-        return f"{_word(self.height)}x{_word(self.width)}x{self.channels}"
+        return f"{self.size}x{self.channels}"
 
     @classmethod
     def of(cls, shape: ShapeLike) -> InputShape:
@@ -89,6 +85,10 @@ class InputShape:
 
         Raises:
             ShapeError: if it is not one, saying how to write it.
+
+        Example:
+            >>> InputShape.of("96 x 128 x 1") == InputShape.of((96, 128, 1))
+            True
         """
         if isinstance(shape, InputShape):
             return shape
@@ -96,16 +96,14 @@ class InputShape:
             match = _SHAPE.fullmatch(shape)
             if match is None:
                 raise ShapeError(f"input {shape!r} is not a shape; {_HOW}")
-            height, width, channels = match.groups()
-            return cls(_number(height), _number(width), int(channels))
-        if len(shape) != 3:
-            raise ShapeError(f"input {tuple(shape)} has {len(shape)} axes, expected 3; {_HOW}")
-        height, width, channels = shape
+            height, width, channels = (None if n == "?" else int(n) for n in match.groups())
+        else:
+            height, width, channels = _read_axes(shape)
         if channels is None:
             raise ShapeError(
-                f"input {tuple(shape)} has no channel count, expected a number; {_HOW}"
+                f"input ({height}, {width}, None) has no channel count, expected a number; {_HOW}"
             )
-        return cls(_axis(height), _axis(width), int(channels))
+        return cls(height, width, channels)
 
     @property
     def size(self) -> Size:
@@ -126,6 +124,20 @@ class InputShape:
         """``(height, width, channels)``, as Keras takes it."""
         return self.height, self.width, self.channels
 
+    def as_static_tuple(self) -> tuple[int, int, int]:
+        """``(height, width, channels)`` of a shape whose height and width are known.
+
+        Raises:
+            ShapeError: if one of them is not.
+
+        Example:
+            >>> InputShape.of("96x128x1").as_static_tuple()
+            (96, 128, 1)
+        """
+        if self.height is None or self.width is None:
+            raise ShapeError(f"input {self}; expected a known height and width; write numbers")
+        return self.height, self.width, self.channels
+
 
 ShapeLike: TypeAlias = str | InputShape | Sequence[int | None]
 
@@ -134,9 +146,25 @@ def _word(length: int | None) -> str:
     return "?" if length is None else str(length)
 
 
-def _number(text: str) -> int | None:
-    return None if text == "?" else int(text)
+def _read_axes(shape: Any) -> tuple[int | None, ...]:
+    """Three numbers, those of NumPy and of a framework's own shapes included."""
+    try:
+        axes = tuple(shape)
+        lengths = tuple(map(_read_axis, axes))
+    except (TypeError, ValueError, OverflowError):
+        text = " ".join(repr(shape).split())  # an array's text may have several lines
+        raise ShapeError(
+            f"input {text} is not a shape, expected a height, a width and channels; {_HOW}"
+        ) from None
+    if len(axes) != 3:
+        raise ShapeError(f"input {lengths} has {len(axes)} axes, expected 3; {_HOW}")
+    return lengths
 
 
-def _axis(length: int | None) -> int | None:
-    return None if length is None else int(length)
+def _read_axis(length: Any) -> int | None:
+    if length is None:
+        return None
+    # int() alone would read 96.7 as 96, True as 1 and "96" as a number.
+    if isinstance(length, bool) or int(length) != length:
+        raise ValueError(length)
+    return int(length)

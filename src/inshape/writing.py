@@ -14,11 +14,9 @@ from .errors import RunError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that it is there whole or not at all.
+    """Write a file so that it is there whole or not at all; until then the old one stays.
 
-    Args:
-        path: where it belongs. A file that is there already stays until the new one is complete.
-        write: receives a path in the same folder, with the same suffix, and fills it.
+    ``write`` receives a path in the same folder, with the same suffix, and fills it.
 
     Raises:
         RunError: if the disk is full or the folder cannot be written.
@@ -47,26 +45,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             part.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically, readable by people.
-
-    Args:
-        path: where it belongs.
-        value: plain values.
-
-    Raises:
-        RunError: if it cannot be written.
-    """
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def sync_folder(folder: Path) -> None:
-    """Make sure that a rename in a folder outlasts a power failure.
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, readable by people."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
-    Args:
-        folder: in which something was renamed.
-    """
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that a rename in a folder outlasts a power failure."""
     # A rename is only safe from a power failure once the folder itself is on the disk; Windows
     # has no way to ask for that.
     with suppress(OSError, AttributeError):
@@ -78,10 +68,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
-
-    Args:
-        folder: may be there already.
+    """Make a folder and those above it, if they are not there already.
 
     Raises:
         RunError: if it cannot be made.
