@@ -213,7 +213,7 @@ def options_of(kind: type[Request]) -> tuple[Option, ...]:
     return tuple(found)
 
 
-def make(kind: type[_Request], **values: Any) -> _Request:
+def make(kind: type[_Request], /, **values: Any) -> _Request:
     """A request from keywords: options of groups by their own names, or a group as a whole.
 
     Raises:
@@ -252,7 +252,7 @@ def flat(request: Request) -> dict[str, Any]:
     return own | {name: getattr(request, name) for name in groups(type(request))}
 
 
-def restore(kind: type[_Request], record: Mapping[str, Any], **values: Any) -> _Request:
+def restore(kind: type[_Request], record: Mapping[str, Any], /, **values: Any) -> _Request:
     """Read back what `Request.as_dict` wrote down, with some values given anew."""
     known = {option.name for option in own_options(kind)}
     own = {name: record[name] for name in known if name in record}
@@ -267,7 +267,7 @@ def command_of(name: str, request: Request) -> str | None:
     for option in options_of(type(request)):
         holder = request if option.group is None else getattr(request, option.group)
         value = getattr(holder, option.name)
-        if value == option.default:
+        if _is_default(value, option.default):
             continue
         is_flag = isinstance(value, bool)
         written = "" if is_flag else _written(value, option.written.write)
@@ -533,6 +533,11 @@ def _is_optional(kind: Any) -> bool:
 
 def _is_group(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Request)
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    # Arrays and tables, which have no default but None, would compare element by element.
+    return value is default or (default not in (REQUIRED, None) and bool(value == default))
 
 
 def _default(field: Any) -> Any:
