@@ -1,4 +1,4 @@
-"""A comparison made by hand, a small run made by training, and a browser."""
+"""A comparison written by hand, a small trained run, and a browser."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ def candidate(shape, strategy, accuracy, latency, macs, **more):
     score = None if accuracy is None else Score(accuracy, accuracy - 0.03, accuracy + 0.02)
     return Candidate(
         "net", shape, strategy, accuracy=score, latency_ms=latency, macs=macs, params=2_000_000,
-        size_bytes=2_000_000, ram_bytes=300_000, working_shape=more.pop("working", shape),
+        flash_bytes=2_097_152, ram_bytes=307_200, working_shape=more.pop("working", shape),
         latencies=() if latency is None else ((1, latency, latency), (4, latency / 2, latency)),
         **more,
     )  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def comparison(photos):
     """Six candidates: three on the fronts, one over a limit, one beaten, one that failed."""
-    found = (
+    candidates = (
         candidate("96x64x1", "restride", 0.83, 4.0, 80_000_000),
         candidate("96x64x1", "rebuild", 0.80, 1.5, 30_000_000),
         candidate("64x48x1", "resize", 0.70, 1.0, 50_000_000, working="97x64x1"),
@@ -93,19 +93,19 @@ def comparison(photos):
         ),
         Candidate("net", "2x2x1", "rebuild", error="VanishingMap: no pixels <left>"),
     )
-    best = found[1]
-    names = [c.name for c in found]
+    best = candidates[1]
+    names = [c.name for c in candidates]
     return Comparison(
-        source=str(photos), pictures=36, weights=None, candidates=found,
+        source=str(photos), pictures=36, weights=None, candidates=candidates,
         front=(names[2], names[1], names[0]), recommended=best.name,
         reason=f"{best.name}: 1.50 ms instead of 4.00 ms.",
-        command=("inshape", "train", str(photos), "--input", "96x64x1"),
+        command=f"inshape train {photos} --input 96x64x1",
         # As `inshape.compare` says it: parts that workers share, and the whole beside them.
         seconds={"build": 3.0, "latency": 1.5, "features": 20.0, "probe": 61.0, "pictures": 0.5,
                  "all": 50.0},
         record={
             "request": {"command": f"inshape compare {photos}", "seed": 7,
-                        "limits": {"latency_ms": 5.0, "macs": None}},
+                        "limits": {"max_latency": 5.0, "max_macs": None}},
             "data": {"fingerprint": "f" * 64, "classes": {"lie": 12, "lean": 12, NASTY: 12},
                      "examples": [{"picture": f"{name}/00.png", "label": name}
                                   for name in ("lean", "lie", NASTY)]},
@@ -118,7 +118,7 @@ def comparison(photos):
 
 
 def plan_record():
-    """What a plan says, made by hand: one stage is gone at the new shape."""
+    """What a plan says, written by hand: one stage is gone at the new shape."""
 
     def stage(first, last, size, stride, field, macs, params):
         return {
@@ -139,7 +139,9 @@ def plan_record():
     common = {"final_map": "12x9", "peak_int8_bytes": 5000}
     return {
         "backbone": "net", "strategy": "restride", "input_shape": "24x18x1",
-        "native_shape": "48x36x3", "channels": "sum", "reasons": ["small <pictures>"],
+        "native_shape": "48x36x3", "channels": "sum", "head": "average pooling, 3 classes",
+        "footprint": {"flash_bytes": 2048, "ram_bytes": 5120, "float32_bytes": 8192},
+        "reasons": ["small <pictures>"],
         "warnings": [{"code": "a", "message": "an odd size"}], "notes": ["the stem is resampled"],
         "edits": [],
         "geometry": {**common, "input_shape": "24x18x1", "working_shape": "24x18x1",
@@ -157,6 +159,6 @@ def browser():
     if path is None:
         pytest.skip(f"no Chromium on PATH under the names {', '.join(CHROMIUM)}")
     with playwright.sync_playwright() as played:
-        made = played.chromium.launch(executable_path=path, args=list(ARGUMENTS))
-        yield made
-        made.close()
+        chromium = played.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        yield chromium
+        chromium.close()

@@ -43,11 +43,12 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.fixture
-def pages(comparison, run, tmp_path):
+@pytest.fixture(scope="module")
+def pages(comparison, trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
     return {
-        "pareto": report(comparison, out=tmp_path / "comparison.html"),
-        "learning": report(run),
+        "pareto": report(comparison, out=folder / "comparison.html"),
+        "learning": trained.folder / "report.html",
     }
 
 
@@ -81,60 +82,58 @@ def test_every_candidate_of_a_known_cost_is_a_point_in_every_view(browser, pages
         assert front["name"] == "Pareto front"
 
 
-def test_both_phases_are_drawn(browser, pages, run):
+def test_both_phases_are_drawn(browser, pages, trained):
     with opened(browser, pages["learning"]) as (page, _):
         page.wait_for_selector("#plot-learning .main-svg")
-        rows = run.history()
+        rows = trained.history()
         values = sum(1 for row in rows for n in ("loss", "val_loss", "val_accuracy") if row[n])
         assert {row["phase"] for row in rows} == {"head", "body"}
         assert page.locator(POINTS.format("learning")).count() == values
 
 
 @pytest.mark.parametrize("name", ["pareto", "learning"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_telephone_shows_a_page_whole_and_legible(browser, pages, name, scheme):
-    with opened(browser, pages[name], 390, color_scheme=scheme) as (page, _):
+def test_a_telephone_shows_a_page_whole_and_legible_in_both_schemes(browser, pages, name):
+    title = f"getComputedStyle(document.querySelector('#plot-{name} .ytitle')).fill"
+    with opened(browser, pages[name], 390, color_scheme="light") as (page, _):
         page.wait_for_selector(f"#plot-{name} .main-svg")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert page.evaluate("document.body.scrollWidth") <= 390
-        colours = page.evaluate(
-            """name => {
-                const of = q => getComputedStyle(document.querySelector(q));
-                return {
-                    paper: of('body').backgroundColor,
-                    ink: of('p').color, link: of('nav a').color, head: of('thead th').color,
-                    caption: of('.note').color, plot: of('#plot-' + name + ' .ytitle').fill,
-                };
-            }""",
-            name,
-        )
-        paper = colours.pop("paper")
-        assert (luminance(paper) < 0.2) == (scheme == "dark")
-        assert {n: contrast(c, paper) for n, c in colours.items() if contrast(c, paper) < 4.5} == {}
-
-
-def test_a_plot_follows_the_scheme(browser, pages):
-    with opened(browser, pages["pareto"], color_scheme="light") as (page, _):
-        page.wait_for_selector("#plot-pareto .main-svg")
-        read = "getComputedStyle(document.querySelector('#plot-pareto .ytitle')).fill"
-        before = page.evaluate(read)
+        before = page.evaluate(title)
+        check_telephone(page, name, "light")
         page.emulate_media(color_scheme="dark")
-        page.wait_for_function(f"{read} !== '{before}'")
-        assert luminance(page.evaluate(read)) > luminance(before)
+        page.wait_for_function(f"{title} !== '{before}'")  # the plot follows the scheme
+        check_telephone(page, name, "dark")
+        assert luminance(page.evaluate(title)) > luminance(before)
+
+
+def check_telephone(page, name, scheme):
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.body.scrollWidth") <= 390
+    colours = page.evaluate(
+        """name => {
+            const of = q => getComputedStyle(document.querySelector(q));
+            return {
+                paper: of('body').backgroundColor,
+                ink: of('p').color, link: of('nav a').color, head: of('thead th').color,
+                caption: of('.note').color, plot: of('#plot-' + name + ' .ytitle').fill,
+            };
+        }""",
+        name,
+    )
+    paper = colours.pop("paper")
+    assert (luminance(paper) < 0.2) == (scheme == "dark")
+    assert {n: contrast(c, paper) for n, c in colours.items() if contrast(c, paper) < 4.5} == {}
 
 
 def test_many_classes_are_a_map_of_colours(browser, run, rng):
     names = [f"class {i}" for i in range(40)]
     labels = rng.integers(40, size=400)
-    found = rng.dirichlet(np.ones(40), 400)
-    scores = score(found, labels, names, resamples=20)
-    made = Evaluation(run=str(run.folder), source="elsewhere", shape="17x12x1", scores=scores)
-    (run.folder / "metrics.json").write_text(json.dumps(made.as_dict()))
+    scores = score(rng.dirichlet(np.ones(40), 400), labels, names, resamples=20)
+    evaluation = Evaluation(run=str(run.folder), source="elsewhere", shape="17x12x1", scores=scores)
+    (run.folder / "metrics.json").write_text(json.dumps(evaluation.as_dict()))
     with opened(browser, report(run), 390) as (page, said):
         page.wait_for_selector("#plot-confusion .heatmaplayer image")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        held = page.evaluate("document.getElementById('plot-confusion').data[0].customdata")
-        assert held == scores.confusion.tolist()
+        counts = page.evaluate("document.getElementById('plot-confusion').data[0].customdata")
+        assert counts == scores.confusion.tolist()
         assert [line for line in said if not line.startswith(("file:", "data:"))] == []
 
 

@@ -18,10 +18,11 @@ from inshape.errors import OutputExists, RequestError, UnknownName
 from inshape.evaluation.api import evaluate
 from inshape.evaluation.metrics import Score
 from inshape.exporting.exported import ExportFile, Exports, Refusal
-from inshape.reporting import api as front
+from inshape.reporting import api
 from inshape.reporting.api import leave_report, report
 from inshape.runs import Run
 from inshape.runtime.timing import Timing
+from inshape.text import format_bytes
 
 VOID = {"meta", "link", "img", "rect", "path", "br"}
 
@@ -53,22 +54,20 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def figures_of(path):
+def plots_of(path):
     text = path.read_text(encoding="utf-8")
-    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.S)
+    found = re.search(r'<script type="application/json" id="plots">(.*?)</script>', text, re.S)
     return json.loads(found[1])
 
 
-@pytest.fixture
-def comparison_page(comparison, tmp_path):
-    return report(comparison, out=tmp_path / "page.html")
+@pytest.fixture(scope="module")
+def comparison_page(comparison, tmp_path_factory):
+    return report(comparison, out=tmp_path_factory.mktemp("comparison") / "page.html")
 
 
-@pytest.fixture(params=["comparison", "training"])
-def any_page(request, tmp_path):
-    if request.param == "comparison":
-        return request.getfixturevalue("comparison_page")
-    return report(request.getfixturevalue("run"))
+@pytest.fixture(params=["comparison", "run"])
+def any_page(request, comparison_page, trained):
+    return comparison_page if request.param == "comparison" else trained.folder / "report.html"
 
 
 def test_a_page_is_whole_and_accessible(any_page):
@@ -117,27 +116,29 @@ def without_scripts(text):
     return re.sub(r"(<script[^>]*>).*?(</script>)", r"\1\2", text, flags=re.S)
 
 
-def test_a_comparison_is_told_as_it_was_found(comparison, comparison_page, photos):
+def test_a_comparison_is_shown_as_it_was_measured(comparison, comparison_page, photos):
     page = Page(comparison_page)
     for part in (
         "96×64×1 by rebuild", comparison.reason, f"inshape train {photos} --input 96x64x1",
-        "80.0 % 77.0 to 82.0 %", "1.50 ms", "4 threads 0.75 ms", "30.0 M", "2.00 MB", "300 kB",
+        "80.0 % 77.0 to 82.0 %", "1.50 ms", "4 threads 0.75 ms", "30.0M", "2.0 MiB", "300.0 KiB",
         "9.00 ms is over 5.00 ms", "worse than <b>that</b>",
         "failed: VanishingMap: no pixels <left>",
-        "1 of 6 candidates failed", "on the front", "recommended",
-        "Why: small <pictures>", "Warning: an odd size", "Note: the stem is resampled",
+        "1 of 6 candidates failed", "on the Pareto front", "recommended",
+        "Why: small <pictures>", "Head: average pooling, 3 classes", "Warning: an odd size",
+        "Note: the stem is resampled",
         "building models 3.0 s timing 1.5 s frozen features 20 s linear probes 1 min 1 s decoding "
         "pictures 0.5 s 50 s in all.",
         f"inshape compare {photos}", "f" * 64, "Limits: latency at most 5.00 ms.", "3.15.0",
-        "64×48×1 rebuild", "64×48×1 resize, made 97×64×1 inside",
+        "64×48×1 rebuild", "64×48×1 resize, resized to 97×64×1 inside",
+        "needs 2.0 KiB of flash and 5.0 KiB of RAM",
     ):  # fmt: skip
         assert part in page.text, part
     # Three pictures: originals, and the views of 64x48, 64x48 inside 97x64, 96x64, 224x224.
     assert len(page.all("img")) == 3 * 5
 
 
-def test_the_figures_are_what_plotly_takes(comparison, comparison_page, run):
-    (pareto,) = figures_of(comparison_page).values()
+def test_the_plots_are_what_plotly_takes(comparison, comparison_page, run):
+    (pareto,) = plots_of(comparison_page).values()
     assert [view["word"] for view in pareto["views"]] == ["Latency", "MACs", "File size", "Memory"]
     for view, expected in zip(
         pareto["views"], ([1.0, 1.5, 4.0], [30.0, 80.0], [], []), strict=True
@@ -152,11 +153,11 @@ def test_the_figures_are_what_plotly_takes(comparison, comparison_page, run):
     assert best["error_y"]["arrayminus"] == [pytest.approx(0.03)]
     (dropped,) = [t for t in pareto["views"][0]["data"] if t["name"] == "Dropped"]
     assert "worse than &lt;b&gt;that" in dropped["text"][0]
-    learning = figures_of(report(run))["learning"]
-    made = go.Figure(coloured(learning["data"]), coloured(learning["layout"]))
+    learning = plots_of(report(run))["learning"]
+    figure = go.Figure(coloured(learning["data"]), coloured(learning["layout"]))
     body = [row for row in run.history() if row["phase"] == "body"]
     (accuracy,) = [
-        t for t in made.data if t.name == "validation accuracy" and len(t.x) == len(body)
+        t for t in figure.data if t.name == "validation accuracy" and len(t.x) == len(body)
     ]
     assert list(accuracy.y) == [float(row["val_accuracy"]) for row in body]
     assert list(accuracy.x) == [1 + int(row["epoch"]) for row in body]
@@ -181,11 +182,13 @@ def test_a_training_leaves_its_page(trained, photos):
     assert held["pictures"] == sum(record["data"]["validation"].values()) == 9
     share = f"{100 * held['accuracy']['value']:.1f} %"
     for part in (
-        "small at 17×12×1", f"{share} of 9 pictures that were held out", str(photos),
-        "27 pictures: ", "They chose the best epoch", record["data"]["fingerprint"],
-        record["versions"]["keras"], "made 18×14", "training the head",
-        "What was given from Python cannot be said in a command", "class by class".capitalize(),
-        "stretch, bilinear", "after the resizing layer", "None yet: inshape export",
+        "small at 17×12×1", f"{share} correct on 9 pictures that were held out", str(photos),
+        "27 pictures: ", "These pictures also chose the best epoch", record["data"]["fingerprint"],
+        record["versions"]["keras"], "and to 18×14×1 inside the model", "training the head",
+        "No command repeats this training", "class by class".capitalize(),
+        "stretch, bilinear", "after the resizing layer", "average pooling, 3 classes",
+        f"{format_bytes(record['plan']['footprint']['flash_bytes'])} of flash",
+        "None yet: inshape export",
     ):  # fmt: skip
         assert part in page.text, part
     wrong = len(held["mistakes"])
@@ -200,9 +203,9 @@ def test_an_evaluation_makes_the_page_anew(run, photos):
     with pytest.warns(UserWarning, match="27 of 36 pictures were trained on"):
         evaluate(run, photos, split="all", resamples=20)
     after = Page(run.folder / "report.html").text
-    assert "of 9 pictures that were held out" in before
-    assert "of 36 pictures are answered rightly" in after
-    assert "They chose the best epoch" not in after
+    assert "correct on 9 pictures that were held out" in before
+    assert "correct on 36 pictures." in after
+    assert "chose the best epoch" not in after
 
 
 def test_exports_are_a_table(run):
@@ -227,14 +230,14 @@ def test_exports_are_a_table(run):
     (run.exports / "exports.json").write_text(json.dumps(record))
     text = Page(report(run)).text
     for part in (
-        "litert.tflite", "100.0 %", "91.0 % , too little", "-2.0 -4.0 to +0.0", "2.50 ms",
-        "4 threads 1.25 ms", "agrees on less than 97 %", "3.00 MB", "those in photos <b> ;",
+        "litert.tflite", "100.0 %", "91.0 % , too low", "-2.0 -4.0 to +0.0", "2.50 ms",
+        "4 threads 1.25 ms", "agrees on less than 97 %", "2.9 MiB", "those in photos <b> ;",
         "onnx was not written: it lacks <i>this</i>",
         "openvino was written but cannot be used: no answer",
     ):  # fmt: skip
         assert part.replace(" ,", ",") in text.replace(" ,", ","), part
     assert text.count("others, in") == 1
-    assert "50 pictures others, in other photos at least 90.0 % wanted" in text
+    assert "50 pictures others, in other photos at least 90.0 % required" in text
     (run.exports / "exports.json").write_text("{ cut sho")
     assert "None yet" in Page(report(run)).text
 
@@ -249,13 +252,14 @@ def test_pictures_that_are_gone_are_said_to_be(run, comparison, tmp_path):
     (run.folder / "held_out.json").write_text(json.dumps(held))
     page = Page(report(run.folder))
     assert page.all("img") == []
-    assert f"3 of the example pictures are not in {tmp_path / 'gone'} any more" in page.text
-    assert "picture not found" in page.text
+    gone = f"they are no longer in {tmp_path / 'gone'} , or never were files"
+    assert f"3 of the example pictures cannot be shown: {gone}" in page.text
+    assert "picture not available" in page.text
     values = {**comparison.as_dict(), "source": str(tmp_path / "gone")}
     (tmp_path / "comparison.json").write_text(json.dumps(values))
     page = Page(report(tmp_path))
     assert page.all("img") == []
-    assert "3 of the example pictures are not in" in page.text
+    assert "3 of the example pictures cannot be shown" in page.text
 
 
 def test_a_run_that_is_not_complete_has_a_page(run, tmp_path):
@@ -265,13 +269,13 @@ def test_a_run_that_is_not_complete_has_a_page(run, tmp_path):
     text = Page(report(begun)).text
     assert "This training is interrupted" in text
     assert f"inshape train --resume {run.folder}" in text
-    assert "No epoch is finished yet." in text
+    assert "No epoch is complete yet." in text
     assert "Nothing has been measured yet" in text
     prepared = Preparation.of("8x9x1").as_dict()
     bare = Run.create(tmp_path / "bare", {"preparation": prepared})
     text = Page(report(bare)).text
     assert "still running, or was killed" in text
-    assert "holds no plan" in text
+    assert "has no plan" in text
 
 
 def test_arrays_are_shown_while_they_are_at_hand(run, rng):
@@ -283,11 +287,16 @@ def test_arrays_are_shown_while_they_are_at_hand(run, rng):
     record["data"]["examples"] = [{"picture": "[4]", "label": names[1]}]
     (run.folder / "run.json").write_text(json.dumps(record))
     leave_report(run.folder, catalogue)
-    shown = [i for i in Page(run.folder / "report.html").all("img") if "as the model" in i["alt"]]
+    shown = [
+        i
+        for i in Page(run.folder / "report.html").all("img")
+        if "as the model reads it" in i["alt"]
+    ]
     assert len(shown) == 1
     text = Page(report(run.folder)).text
-    assert "given from Python, no file or folder" in text
-    assert "1 of the example pictures are not in the data any more, or were no files" in text
+    assert "from Python, no file or folder" in text
+    gone = "1 of the example pictures cannot be shown: they are no longer in the data"
+    assert gone in text
 
 
 def test_another_file_of_that_name_is_left_alone(run):
@@ -296,8 +305,8 @@ def test_another_file_of_that_name_is_left_alone(run):
     text = f"{path} exists already and is no report; expected a new file; move it away"
     with pytest.raises(OutputExists, match=re.escape(text)):
         report(run)
-    told = f"{path} is not written ({text}); everything else is; write it with inshape report"
-    with pytest.warns(UserWarning, match=re.escape(told)):
+    message = f"{path} is not written ({text}); everything else is; write it with inshape report"
+    with pytest.warns(UserWarning, match=re.escape(message)):
         leave_report(run.folder)
     assert path.read_text() == "<p>my own notes"
 
@@ -306,12 +315,12 @@ def test_a_page_that_fails_is_one_warning(run, photos, monkeypatch):
     def fails(*arguments):
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr(front, "training_page", fails)
+    monkeypatch.setattr(api, "render_run", fails)
     text = "report.html is not written (first line); everything else is; write it with inshape"
     with pytest.warns(UserWarning, match=re.escape(text)) as caught:
-        made = evaluate(run, photos, split="validation", resamples=20)
+        evaluation = evaluate(run, photos, split="validation", resamples=20)
     assert len(caught) == 1
-    assert made.scores.pictures == 9
+    assert evaluation.scores.pictures == 9
     assert (run.folder / "metrics.json").exists()
 
 
@@ -323,7 +332,7 @@ def test_what_is_neither_run_nor_comparison_is_refused(tmp_path, comparison):
     text = f"{tmp_path / 'comparison.json'} cannot be read (KeyError('name')); expected the record"
     with pytest.raises(RequestError, match=re.escape(text)):
         report(tmp_path)
-    text = "a comparison that is in no folder; expected a page to write; give out="
+    text = "a comparison that is in no folder; expected a page to write; give out='report.html'"
     with pytest.raises(RequestError, match=re.escape(text)):
         report(comparison)
 
@@ -355,7 +364,7 @@ def test_a_comparison_of_failures_only_has_a_page(comparison, tmp_path):
     page = Page(path)
     assert "No candidate is recommended" in page.text
     assert "No candidate could be measured" in page.text
-    assert "1 of 1 candidates failed; its reason is in the table" in page.text
+    assert "1 of 1 candidates failed; the table says why" in page.text
     assert len(path.read_text(encoding="utf-8")) < 200_000  # without Plotly
 
 

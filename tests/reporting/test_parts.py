@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 import keras
 import numpy as np
 import pytest
-from inshape.comparison.record import command_of
 
 from inshape.comparison.choose import fronts_of
+from inshape.comparison.request import CompareRequest
 from inshape.comparison.result import Candidate
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.evaluation.metrics import Score
-from inshape.limits import Limits
-from inshape.reporting.drawing import SIDE, rows_of
-from inshape.reporting.thumbnails import Album, examples_of, resized_inside
+from inshape.reporting.drawing import SIDE, draw_stages
+from inshape.reporting.thumbnails import Album, examples_of, resize_inside
+from inshape.requests import command_of, make
 
 
 def stage(first, last, size, field, macs=100, params=0):
@@ -33,7 +31,7 @@ def geometry(shape, *stages):
 def test_a_drawing_is_to_scale_and_has_the_pixels_of_the_map():
     native = geometry("200x100x3", stage("a", "b", "20x10", [50, 20], 400))
     new = geometry("97x64x1", stage("a", "b", "7x5", [300, 30], 100))
-    (row,) = rows_of(native, new)
+    (row,) = draw_stages(native, new)
     wide, tall = row.native.frame[2:]
     assert tall == pytest.approx(2 * wide)
     assert row.new.frame[2:] == pytest.approx((wide * 0.64, tall * 97 / 200), abs=0.1)
@@ -46,26 +44,26 @@ def test_a_drawing_is_to_scale_and_has_the_pixels_of_the_map():
     assert 0 < top < top + height < SIDE
     assert left + width / 2 == pytest.approx(SIDE / 2, abs=0.1)
     assert (row.native.share, row.new.share) == (1.0, 0.25)
-    assert (row.new.map_word, row.new.field_word) == ("7×5×8", "300×30")
+    assert (row.new.map_text, row.new.field_text) == ("7×5×8", "300×30")
 
 
 def test_pixels_that_are_too_small_are_not_drawn():
-    (row,) = rows_of(None, geometry("224x224x3", stage("a", "b", "112x112", [3, 3])))
+    (row,) = draw_stages(None, geometry("224x224x3", stage("a", "b", "112x112", [3, 3])))
     assert row.native is None
     assert row.new.grid == ""
     assert row.new.frame is not None
 
 
 def test_a_map_of_unknown_size_has_no_drawing():
-    (row,) = rows_of(None, geometry("?x64x3", stage("a", "b", "?x32", [3, 3], None)))
+    (row,) = draw_stages(None, geometry("?x64x3", stage("a", "b", "?x32", [3, 3], None)))
     assert row.new.frame is None
     assert row.new.macs is None
-    assert row.new.map_word == "?×32×8"
+    assert row.new.map_text == "?×32×8"
 
 
 def pairs(native, new):
     size, field = "4x4", [3, 3]
-    found = rows_of(
+    found = draw_stages(
         geometry("9x9x3", *(stage(a, b, size, field, params=p) for a, b, p in native)),
         geometry("9x9x3", *(stage(a, b, size, field, params=p) for a, b, p in new)),
     )
@@ -101,7 +99,7 @@ def test_a_resizing_layer_is_shown_as_it_is(fit, options, interpolation, shape, 
     pixels = rng.uniform(0, 255, shape).astype("float32")
     layer = keras.layers.Resizing(*goal, interpolation=interpolation, **options)
     expected = keras.ops.convert_to_numpy(layer(pixels[None]))[0]
-    found = resized_inside(pixels, goal, fit=fit, interpolation=interpolation)
+    found = resize_inside(pixels, goal, fit=fit, interpolation=interpolation)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=0.01)
 
@@ -153,24 +151,24 @@ def test_every_cost_has_its_front():
 
 
 def test_pictures_that_are_no_file_have_no_command():
-    assert command_of(np.zeros((2, 8, 8)), {"limits": Limits()}) is None
+    assert command_of("compare", make(CompareRequest, source=np.zeros((2, 8, 8)))) is None
 
 
-def test_a_command_is_read_as_it_was_meant(photos):
-    asked = {
-        "candidates": None, "shapes": ["64x48x1"], "strategies": ["resize", "rebuild"],
-        "backbones": ["net"], "channels": ["auto"], "weights": None, "pictures": 50,
-        "latency": False, "finetune": 2, "seed": 4, "out": "a b",
-        "limits": Limits(latency_ms=2.5, size_bytes=1e6, ram_bytes=262144, accuracy=0.8),
-    }  # fmt: skip
-    words = command_of(photos, asked)
-    text = " ".join(words)
+def test_a_command_says_what_was_asked_for(photos):
+    request = make(
+        CompareRequest, source=photos, shapes=["64x48x1"], strategies=["resize", "rebuild"],
+        backbones=["net"], weights=None, pictures=50, latency=False, finetune=2, seed=4,
+        out="a b", max_flash=1e6, max_ram=262144, min_accuracy=0.8,
+    )  # fmt: skip
+    text = command_of("compare", request)
     for part in (
-        "--max-latency 2.5ms", "--max-size 1000000", "--max-ram 262144", "--min-accuracy 0.8",
-        "--no-latency", "--finetune 2", "--pictures 50",
+        "--shapes 64x48x1", "--strategies resize,rebuild", "--backbone net", "--weights none",
+        "--max-flash 1000000B", "--max-ram 262144B", "--min-accuracy 0.8", "--no-latency",
+        "--finetune 2", "--pictures 50", "--seed 4", "--out 'a b'",
     ):  # fmt: skip
-        assert part in text
-    assert not re.search(r"e\+", text)
-    assert words[-2:] == ("--out", "a b")
-    assert "--strategies" not in command_of(photos, {**asked, "strategies": None})
-    assert command_of(photos, {**asked, "candidates": ["net 64x48x1 resize"]}) is None
+        assert part in text, part
+    assert "e+" not in text
+    timed = command_of("compare", request.but(latency=True, max_latency=2.5))
+    assert "--max-latency 2.5ms" in timed
+    assert "--strategies" not in command_of("compare", request.but(strategies=None))
+    assert command_of("compare", request.but(candidates=["net 64x48x1 resize"])) is None

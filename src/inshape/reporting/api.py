@@ -13,11 +13,12 @@ from ..data.catalogue import Catalogue
 from ..errors import OutputExists, RequestError
 from ..requests import takes
 from ..runs import Run
+from ..text import first_line
 from ..writing import make_folder, write_atomically
-from .comparison_page import comparison_page
-from .page import is_ours
+from .comparison_page import render_comparison
+from .page import is_report
 from .request import Kind, ReportRequest
-from .training_page import training_page
+from .run_page import render_run
 
 PAGE = "report.html"
 """The page in a run's or a comparison's folder."""
@@ -26,12 +27,10 @@ _RUN = "run.json"
 _COMPARISON = "comparison.json"
 
 
-class Recorded(Protocol):
-    """A result that can say what it is in plain values, such as `inshape.compare`'s."""
+class _Recorded(Protocol):
+    """A comparison as `inshape.compare` returns it, which stands below this room."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
-        ...
+    def as_dict(self) -> dict[str, Any]: ...
 
 
 @takes(ReportRequest)
@@ -46,9 +45,10 @@ def report(request: ReportRequest) -> Path:
 
     Raises:
         UnknownName: if there is no such kind.
-        RequestError: if there is neither a run nor a comparison, or no folder to write into.
+        RequestError: if the folder holds neither a run nor a comparison, or if a comparison has no
+            folder and ``out`` is missing.
         OutputExists: if another file than such a page is there already.
-        RunError: if it cannot be written.
+        RunError: if the page cannot be written.
 
     Example:
         >>> import tempfile
@@ -57,7 +57,7 @@ def report(request: ReportRequest) -> Path:
         ...     report(begun).name
         'report.html'
     """
-    path = _written(request.subject, request.out, None, request.kind)
+    path = _write(request)
     if request.open:
         webbrowser.open(path.resolve().as_uri())
     return path
@@ -66,68 +66,61 @@ def report(request: ReportRequest) -> Path:
 def leave_report(
     folder: Path, catalogue: Catalogue | None = None, *, kind: Kind | None = None
 ) -> None:
-    """Write the page of a folder as the last step of something that is done already.
+    """Write the page of a folder as the last step of a command whose work is complete.
 
-    Whatever goes wrong is one warning: a finished training or comparison stays one.
-
-    Args:
-        folder: of a run or a comparison.
-        catalogue: the pictures, which are then not looked for.
-        kind: what was done, for a folder that holds a run and a comparison; by default the run.
+    Whatever goes wrong is one warning: a finished training or comparison stays one. The catalogue
+    spares a look for the pictures. A folder may hold a run and a comparison; ``kind`` says which.
     """
     try:
-        _written(folder, None, catalogue, kind)
+        _write(ReportRequest(subject=folder, kind=kind), catalogue)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         message = (
-            f"{folder / PAGE} is not written ({reason}); everything else is; write it with "
-            f"inshape report {folder}"
+            f"{folder / PAGE} is not written ({first_line(error, most=500)}); everything else "
+            f"is; write it with inshape report {folder}"
         )
         warnings.warn(message, UserWarning, stacklevel=3)
 
 
-def _written(
-    what: str | Path | Run | Recorded,
-    out: str | Path | None,
-    catalogue: Catalogue | None,
-    kind: Kind | None,
-) -> Path:
-    folder = what.folder if isinstance(what, Run) else None
-    if isinstance(what, str | Path):
-        folder = Path(what)
-    if out is None and folder is None:
-        raise RequestError("a comparison that is in no folder; expected a page to write; give out=")
-    path = Path(out) if out is not None else (folder or Path()) / PAGE
-    if path.exists() and not is_ours(path):
+def _write(request: ReportRequest, catalogue: Catalogue | None = None) -> Path:
+    subject = request.subject
+    folder = subject.folder if isinstance(subject, Run) else None
+    if isinstance(subject, Path):
+        folder = subject
+    if request.out is None and folder is None:
+        raise RequestError(
+            "a comparison that is in no folder; expected a page to write; give out='report.html'"
+        )
+    path = request.out or (folder or Path()) / PAGE
+    if path.exists() and not is_report(path):
         raise OutputExists(
             f"{path} exists already and is no report; expected a new file; move it away"
         )
-    text = _text(what, folder, catalogue, kind)
+    page = _render(subject, folder, catalogue, request.kind)
     make_folder(path.parent)
-    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda part: part.write_text(page, encoding="utf-8"))
     return path
 
 
-def _text(
-    what: str | Path | Run | Recorded,
+def _render(
+    subject: Path | Run | _Recorded,
     folder: Path | None,
     catalogue: Catalogue | None,
     kind: Kind | None,
 ) -> str:
-    run = what if isinstance(what, Run) else None
     if folder is None:
-        assert not isinstance(what, str | Path | Run)
-        return comparison_page(what.as_dict(), catalogue)
-    if kind == "run" or (kind is None and (run or (folder / _RUN).exists())):
-        return training_page(run or Run.open(folder), catalogue)
-    return comparison_page(_comparison(folder), catalogue)
+        assert not isinstance(subject, Path | Run)
+        return render_comparison(subject.as_dict(), catalogue)
+    is_run = isinstance(subject, Run) or (folder / _RUN).exists()
+    if kind == "run" or (kind is None and is_run):
+        return render_run(Run.open(folder), catalogue)
+    return render_comparison(_comparison(folder), catalogue)
 
 
 def _comparison(folder: Path) -> Mapping[str, Any]:
     path = folder / _COMPARISON
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        [c["name"] for c in found["candidates"]]  # what every comparison has
+        record = json.loads(path.read_text(encoding="utf-8"))
+        [c["name"] for c in record["candidates"]]  # what every comparison has
     except FileNotFoundError:
         raise RequestError(
             f"{folder} holds neither {_RUN} nor {_COMPARISON}; expected the folder of a run or of "
@@ -137,4 +130,4 @@ def _comparison(folder: Path) -> Mapping[str, Any]:
         raise RequestError(
             f"{path} cannot be read ({error!r}); expected the record of a comparison; compare anew"
         ) from error
-    return found
+    return record

@@ -3,155 +3,168 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
-from ..errors import InshapeError
+from ..limits import ALL, Limits, format_cost
+from ..requests import restore
 from ..shapes import InputShape
-from .drawing import rows_of
-from .page import rendered
-from .plots import pareto
-from .thumbnails import Album, Thumbnail, embedded, resized_inside
-from .words import megabytes, millions, millis, percent
+from ..text import format_percent
+from .drawing import draw_stages
+from .page import render
+from .plots import Candidates, plot_pareto
+from .thumbnails import Album, Thumbnail, embed_input, resize_inside
 
 _MOST_VIEWS = 12
-_LOSSLESS = 128
 _ALL = "all"  # the whole comparison beside its parts, which may run at the same time
+_LIMITED = {
+    "latency_ms": "latency",
+    "macs": "multiply-accumulates",
+    "flash_bytes": "int8 file",
+    "ram_bytes": "int8 memory",
+    "accuracy": "accuracy",
+}
 
 
-def comparison_page(record: Mapping[str, Any], catalogue: Catalogue | None = None) -> str:
-    """A comparison as HTML.
+@dataclass(frozen=True, slots=True)
+class _View:
+    """How networks see a picture: the shape that goes in, and what a layer inside makes of it."""
 
-    Args:
-        record: what ``comparison.json`` says.
-        catalogue: the pictures, if they are at hand.
+    shape: str
+    inside: str | None
 
-    Returns:
-        The page.
-    """
-    candidates = _described(record)
-    figure = pareto(candidates, record)
+    @classmethod
+    def of(cls, candidate: Mapping[str, Any]) -> _View:
+        shape, working = candidate["input_shape"], candidate.get("working_shape")
+        if "?" in shape:
+            return cls(working or shape, None)
+        is_resized = candidate["strategy"] == "resize" and working not in (None, shape)
+        return cls(shape, working if is_resized else None)
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """By which views are sorted."""
+        sizes = (InputShape.of(s).hw if s else (0, 0) for s in (self.shape, self.inside))
+        shape, inside = ((height or 0) * (width or 0) for height, width in sizes)
+        return shape, inside
+
+    def of_picture(self, album: Album, name: str, preparation: Preparation) -> Thumbnail | None:
+        """One picture in this view; ``None`` if it is gone."""
+        pixels = album.picture(name, preparation)
+        if pixels is None:
+            return None
+        if self.inside is not None:
+            height, width = InputShape.of(self.inside).hw
+            pixels = resize_inside(pixels, (height or 1, width or 1))
+        return embed_input(pixels)
+
+
+def render_comparison(record: Mapping[str, Any], catalogue: Catalogue | None = None) -> str:
+    """What ``comparison.json`` says as HTML, with the pictures if they are at hand."""
+    candidates = _describe(record)
+    limits = restore(Limits, record.get("request", {}).get("limits", {}))
+    pareto = plot_pareto(candidates, record.get("fronts", {}), limits)
     plan = record.get("plan")
-    seconds = record.get("seconds") or {}
-    album = Album.of(record["source"], catalogue)
+    seconds = record.get("seconds", {})
     examples = record.get("data", {}).get("examples", [])
-    return rendered(
+    return render(
         "comparison",
         {
             "record": record,
             "candidates": candidates,
             "best": next((c for c in candidates if c["group"] == "recommended"), None),
             "failed": [c for c in candidates if c["error"] is not None],
-            "limits": _limits(record),
-            "seconds": {part: taken for part, taken in seconds.items() if part != _ALL},
+            "limits": _limits_text(limits),
+            "seconds": {part: value for part, value in seconds.items() if part != _ALL},
             "total": seconds.get(_ALL),
             "plan": plan,
-            "stages": ()
-            if plan is None
-            else rows_of(plan.get("native_geometry"), plan["geometry"]),
-            "pictures": _pictures(candidates, album, examples),
-            "figures": {} if figure is None else {"pareto": figure},
+            "stages": draw_stages(plan["native_geometry"], plan["geometry"]) if plan else (),
+            "pictures": _pictures(candidates, Album.of(record["source"], catalogue), examples),
+            "plots": {} if pareto is None else {"pareto": pareto},
         },
     )
 
 
-def _described(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _describe(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The candidates as the page shows them, in the record's order."""
-    best = (record.get("recommendation") or {}).get("name")
-    backbones = {c["backbone"] for c in record["candidates"]}
-    found: list[dict[str, Any]] = []
+    has_several = len({c["backbone"] for c in record["candidates"]}) > 1
+    described: list[dict[str, Any]] = []
     for c in record["candidates"]:
         channels = "" if c["channels"] == "auto" else f" {c['channels']}"
-        short = f"{c['input_shape']} {c['strategy']}{channels}"
-        if len(backbones) > 1:
-            short = f"{c['backbone'].replace(chr(92), '/').rsplit('/', 1)[-1]} {short}"
+        backbone = f"{c['backbone'].replace(chr(92), '/').rsplit('/', 1)[-1]} " * has_several
         score = c["accuracy"] if c["accuracy"] and c["accuracy"]["value"] is not None else None
-        status, group = "", "contender"
-        if c["error"] is not None:
-            status, group = f"failed: {c['error']}", "unprobed"
-        elif c["dropped"] is not None:
-            status, group = c["dropped"], "dropped" if score else "unprobed"
-        elif score is None:
-            status, group = "not probed", "unprobed"
-        elif c["name"] == best:
-            status, group = "recommended", "recommended"
-        elif c["name"] in record["front"]:
-            status = "on the front"
-        found.append({**c, "accuracy": score, "short": short, "status": status, "group": group})
-    return found
+        group, status = _verdict(c, record, score is not None)
+        short = f"{backbone}{c['input_shape']} {c['strategy']}{channels}"
+        described.append({**c, "accuracy": score, "short": short, "status": status, "group": group})
+    return described
 
 
-def _limits(record: Mapping[str, Any]) -> str:
+def _verdict(
+    candidate: Mapping[str, Any], record: Mapping[str, Any], is_probed: bool
+) -> tuple[str, str]:
+    """How a candidate is drawn, and what is said of it."""
+    if candidate["error"] is not None:
+        return "unprobed", f"failed: {candidate['error']}"
+    if candidate["dropped"] is not None:
+        return "dropped" if is_probed else "unprobed", candidate["dropped"]
+    if not is_probed:
+        return "unprobed", "not probed"
+    if candidate["name"] == (record.get("recommendation") or {}).get("name"):
+        return "recommended", "recommended"
+    return "contender", "on the Pareto front" if candidate["name"] in record["front"] else ""
+
+
+def _limits_text(limits: Limits) -> str:
     """What the device allows, in words."""
-    limits = record.get("request", {}).get("limits", {})
-    words = (
-        ("latency_ms", "latency at most", millis),
-        ("macs", "multiply-accumulates at most", millions),
-        ("flash_bytes", "int8 file at most", megabytes),
-        ("ram_bytes", "int8 memory at most", megabytes),
-        ("accuracy", "accuracy at least", percent),
-    )
-    told = [f"{word} {of(limits[n])}" for n, word, of in words if limits.get(n) is not None]
-    return ", ".join(told) or "none"
+    parts: list[str] = []
+    for name in ALL:
+        limit = limits.of(name)
+        if limit is None:
+            continue
+        is_least = name == "accuracy"
+        value = format_percent(limit) if is_least else format_cost(name, limit)
+        parts.append(f"{_LIMITED[name]} at {'least' if is_least else 'most'} {value}")
+    return ", ".join(parts) or "none"
 
 
 def _pictures(
-    candidates: Sequence[Mapping[str, Any]], album: Album, examples: Sequence[Mapping[str, str]]
+    candidates: Candidates, album: Album, examples: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
-    """Example pictures at every size that a candidate's network reads, and the originals."""
-    views: dict[tuple[str, str | None], list[str]] = {}
-    for c in candidates:
-        if c["error"] is not None:
-            continue  # no network ever saw a picture
-        shape, working = c["input_shape"], c.get("working_shape")
-        if "?" in shape:
-            shape, working = working or shape, None
-        inside = working if c["strategy"] == "resize" and working not in (None, shape) else None
-        names = views.setdefault((shape, inside), [])
-        if c["strategy"] not in names:
-            names.append(c["strategy"])
-    order = sorted(views, key=lambda view: (_pixels(view[0]), _pixels(view[1] or "")))
-    kept = [view for view in order if InputShape.of(view[0]).is_static][:_MOST_VIEWS]
-    if not kept:
+    """Example pictures in every view that a candidate's network has, and the originals."""
+    views = _views(candidates)
+    if not views:
         return {"originals": [], "views": [], "missing": len(examples)}
-    prepared = {shape: Preparation.of(shape) for shape, _ in kept}
-    shown = [e for e in examples if album.picture(e["picture"], prepared[kept[0][0]]) is not None]
-    first = prepared[kept[0][0]]
+    prepared = {view: Preparation.of(view.shape) for view in views}
+    first = next(iter(prepared.values()))
+    shown = [e for e in examples if album.picture(e["picture"], first) is not None]
     return {
         "originals": [{**e, "picture": album.original(e["picture"], first)} for e in shown],
         "views": [
             {
-                "shape": shape,
-                "inside": inside,
-                "strategies": views[shape, inside],
+                "shape": view.shape,
+                "inside": view.inside,
+                "strategies": strategies,
                 "pictures": [
-                    {**e, "picture": _seen(album, e["picture"], prepared[shape], inside)}
+                    {**e, "picture": view.of_picture(album, e["picture"], prepared[view])}
                     for e in shown
                 ],
             }
-            for shape, inside in (kept if shown else [])
+            for view, strategies in views.items()
+            if shown
         ],
         "missing": len(examples) - len(shown),
     }
 
 
-def _seen(
-    album: Album, name: str, preparation: Preparation, inside: str | None
-) -> Thumbnail | None:
-    pixels = album.picture(name, preparation)
-    if pixels is None:
-        return None
-    if inside is not None:
-        height, width = InputShape.of(inside).hw
-        pixels = resized_inside(pixels, (height or 1, width or 1))
-    return embedded(pixels, is_photo=max(pixels.shape[:2]) > _LOSSLESS)
-
-
-def _pixels(shape: str) -> int:
-    """Pixels of a shape; none for what is no static shape."""
-    try:
-        height, width = InputShape.of(shape).hw
-    except InshapeError:
-        return 0
-    return (height or 0) * (width or 0)
+def _views(candidates: Candidates) -> dict[_View, list[str]]:
+    """The views of a known size, the smallest first, each with the strategies that share it."""
+    views: dict[_View, list[str]] = {}
+    for c in candidates:
+        if c["error"] is None:  # else no network ever saw a picture
+            strategies = views.setdefault(_View.of(c), [])
+            if c["strategy"] not in strategies:
+                strategies.append(c["strategy"])
+    static = [view for view in views if InputShape.of(view.shape).is_static]
+    return {view: views[view] for view in sorted(static, key=lambda v: v.pixels)[:_MOST_VIEWS]}

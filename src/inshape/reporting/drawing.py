@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, TypeAlias
 
 from ..shapes import InputShape
 from ..text import clip_name, format_pair
 
+_Geometry: TypeAlias = Mapping[str, Any]
 _Stage: TypeAlias = Mapping[str, Any]
-_Pair: TypeAlias = tuple[_Stage | None, _Stage | None]
+_Box: TypeAlias = tuple[float, float, float, float]
 
 SIDE = 128
 """Height and width of a drawing, in its own units."""
-
 _PICTURE = 112.0
 _CLOSEST = 2.2
 _EDGE = 1.5
@@ -22,151 +23,141 @@ _EDGE = 1.5
 
 @dataclass(frozen=True, slots=True)
 class StageDrawing:
-    """One stage at one input shape.
+    """One stage at one input shape; boxes are left, top, width and height."""
 
-    Attributes:
-        map_word: height, width and channels of its map.
-        stride_word: pixels per pixel of the map.
-        field_word: the receptive field in pixels.
-        is_global: whether the map depends on the whole picture besides.
-        macs: multiply-accumulate operations; ``None`` where unknown.
-        share: of the most that any stage drawn takes, in [0, 1].
-        frame: left, top, width and height of the picture; ``None`` where the map is not known.
-        grid: the map's pixels as an SVG path; empty where they are too small to be told apart.
-        field: left, top, width and height of the receptive field, as far as it is in the drawing.
-        is_beyond: whether the field is larger than the picture.
-    """
-
-    map_word: str
-    stride_word: str
-    field_word: str
+    map_text: str
+    stride_text: str
+    field_text: str
     is_global: bool
+    """Whether the map depends on the whole picture besides."""
     macs: int | None
     share: float
-    frame: tuple[float, float, float, float] | None
+    """Of the most multiply-accumulates that any stage drawn takes, in [0, 1]."""
+    frame: _Box | None
+    """The picture; ``None`` where the map is not known."""
     grid: str
-    field: tuple[float, float, float, float] | None
+    """The map's pixels as an SVG path; empty where they are too small to be told apart."""
+    field: _Box | None
+    """The receptive field, as much of it as fits into the drawing."""
     is_beyond: bool
+    """Whether the field is larger than the picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A stage at the native shape and at the new one.
-
-    Attributes:
-        first: its first layer.
-        native: ``None`` where the native network has no such stage.
-        new: likewise.
-    """
+    """A stage at the native shape and at the new one; ``None`` where there is no such stage."""
 
     first: str
+    """Its first layer."""
     native: StageDrawing | None
     new: StageDrawing | None
 
 
-def rows_of(native: Mapping[str, Any] | None, new: Mapping[str, Any]) -> tuple[Row, ...]:
-    """The stages of two geometries side by side, paired by their layers.
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """One scale for all drawings of a page, so that they can be compared."""
 
-    Args:
-        native: what `geometry.stages.Geometry.as_dict` says of the source; may be unknown.
-        new: the same of the network at the new shape.
+    units_per_px: float
+    most_macs: int
 
-    Returns:
-        From the picture to the last map; heads are left out.
+    @classmethod
+    def of(cls, geometries: Sequence[_Geometry]) -> _Scale:
+        lengths = [n or 0 for g in geometries for n in InputShape.of(g["working_shape"]).hw]
+        macs = [stage["macs"] or 0 for g in geometries for stage in _maps(g)]
+        return cls(_PICTURE / max([1, *lengths]), max([1, *macs]))
+
+    def box(self, size_hw: Sequence[float | None]) -> _Box | None:
+        """A centred box of so many pixels, cut where the drawing ends; ``None`` if not known."""
+        height, width = size_hw
+        if height is None or width is None:
+            return None
+        tall, wide = (min(self.units_per_px * n, SIDE - 2 * _EDGE) for n in (height, width))
+        return (SIDE - wide) / 2, (SIDE - tall) / 2, wide, tall
+
+
+def draw_stages(native: _Geometry | None, new: _Geometry) -> tuple[Row, ...]:
+    """The stages of two geometries as plain values, from the picture to the last map.
+
+    Stages are paired by their layers. The native geometry may be unknown; heads are left out.
     """
-    sides = [g for g in (native, new) if g is not None]
-    longest = max((n or 0 for g in sides for n in InputShape.of(g["working_shape"]).hw), default=0)
-    most = max((s["macs"] or 0 for g in sides for s in _maps(g)), default=0)
-    scale = _PICTURE / max(longest, 1)
-
-    def drawn(g: Mapping[str, Any], stage: Mapping[str, Any] | None) -> StageDrawing | None:
-        return None if stage is None else _drawn(g, stage, scale, most)
-
-    pairs = _paired([] if native is None else _maps(native), _maps(new))
+    scale = _Scale.of([new] if native is None else [native, new])
     return tuple(
         Row(
-            clip_name((before or own or {})["first"]),
-            None if native is None else drawn(native, before),
-            drawn(new, own),
+            clip_name((before or after or {})["first"]),
+            None if native is None or before is None else _draw(native, before, scale),
+            None if after is None else _draw(new, after, scale),
         )
-        for before, own in pairs
+        for before, after in _pair([] if native is None else _maps(native), _maps(new))
     )
 
 
-def _maps(geometry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [s for s in geometry["stages"] if s["map_size"] is not None]
+def _maps(geometry: _Geometry) -> list[_Stage]:
+    return [stage for stage in geometry["stages"] if stage["map_size"] is not None]
 
 
-def _paired(native: Sequence[_Stage], new: Sequence[_Stage]) -> list[_Pair]:
+def _pair(
+    native: Sequence[_Stage], new: Sequence[_Stage]
+) -> list[tuple[_Stage | None, _Stage | None]]:
     """Stages of the same layers side by side, from the picture on.
 
     Layers that an edit takes away move the ends of a stage, and other channels change its
     parameters; that all of these change is rare, and such stages are paired by their place before
     the next pair.
     """
-    found: list[_Pair] = []
+    pairs: list[tuple[_Stage | None, _Stage | None]] = []
     i, j = len(native), len(new)
-    while i or j:
-        steps = [
-            (a, b)
-            for a in range(i)
-            for b in range(j)
-            if _is_same(native[i - 1 - a], new[j - 1 - b])
-        ]
-        a, b = min(steps, key=lambda step: (sum(step), step)) if steps else (i, j)
-        found += [
-            (native[i - 1 - k] if k < a else None, new[j - 1 - k] if k < b else None)
-            for k in range(max(a, b))
-        ]
-        if steps:
-            found.append((native[i - 1 - a], new[j - 1 - b]))
-        i, j = (i - a - 1, j - b - 1) if steps else (0, 0)
-    return found[::-1]
+    while True:
+        skipped = _steps_to_match(native[:i], new[:j])
+        a, b = skipped or (i, j)
+        pairs += zip_longest(reversed(native[i - a : i]), reversed(new[j - b : j]))
+        if skipped is None:
+            return pairs[::-1]
+        pairs.append((native[i - 1 - a], new[j - 1 - b]))
+        i, j = i - a - 1, j - b - 1
+
+
+def _steps_to_match(native: Sequence[_Stage], new: Sequence[_Stage]) -> tuple[int, int] | None:
+    """How many stages of each stand behind the last two that are the same; the fewest count."""
+    matches = [
+        (a, b)
+        for a, one in enumerate(reversed(native))
+        for b, other in enumerate(reversed(new))
+        if _is_same(one, other)
+    ]
+    return min(matches, key=lambda match: (sum(match), match), default=None)
 
 
 def _is_same(one: _Stage, other: _Stage) -> bool:
-    return one["last"] == other["last"] or (
-        bool(one["params"]) and one["params"] == other["params"]
-    )
+    has_params = bool(one["params"])
+    return one["last"] == other["last"] or (has_params and one["params"] == other["params"])
 
 
-def _drawn(
-    geometry: Mapping[str, Any], stage: Mapping[str, Any], scale: float, most: int
-) -> StageDrawing:
+def _draw(geometry: _Geometry, stage: _Stage, scale: _Scale) -> StageDrawing:
     picture_hw = InputShape.of(geometry["working_shape"]).hw
-    map_hw = [_count(part) for part in stage["map_size"].split("x")]
+    map_hw = InputShape.of(f"{stage['map_size']}x1").hw
     field_hw = stage["field_hw"]
-    macs = stage["macs"]
-    frame = grid = field = None
-    if None not in picture_hw and None not in map_hw:
-        height, width = (scale * (n or 0) for n in picture_hw)
-        frame = ((SIDE - width) / 2, (SIDE - height) / 2, width, height)
-        grid = _grid(frame, [n or 1 for n in map_hw])
-        if None not in field_hw:
-            reach = [min(scale * n, SIDE - 2 * _EDGE) for n in field_hw]
-            field = ((SIDE - reach[1]) / 2, (SIDE - reach[0]) / 2, reach[1], reach[0])
+    frame = None if None in map_hw else scale.box(picture_hw)
+    field = None if frame is None else scale.box(field_hw)
     return StageDrawing(
-        map_word=f"{stage['map_size'].replace('x', '×')}×{stage['channels']}",
-        stride_word=format_pair(stage["stride_hw"]).replace("x", "×"),
-        field_word=format_pair(field_hw).replace("x", "×"),
+        map_text=f"{stage['map_size'].replace('x', '×')}×{stage['channels']}",
+        stride_text=format_pair(stage["stride_hw"]).replace("x", "×"),
+        field_text=format_pair(field_hw).replace("x", "×"),
         is_global=stage["global_context"],
-        macs=macs,
-        share=0.0 if not macs or not most else macs / most,
-        frame=None if frame is None else _rounded(frame),
-        grid=grid or "",
-        field=None if field is None else _rounded(field),
-        is_beyond=any(
-            f is not None and n is not None and f > n
-            for f, n in zip(field_hw, picture_hw, strict=True)
-        ),
+        macs=stage["macs"],
+        share=(stage["macs"] or 0) / scale.most_macs,
+        frame=_round(frame),
+        grid="" if frame is None else _grid(frame, [n or 1 for n in map_hw]),
+        field=_round(field),
+        is_beyond=_exceeds(field_hw, picture_hw),
     )
 
 
-def _count(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
+def _exceeds(field_hw: Sequence[float | None], picture_hw: Sequence[int | None]) -> bool:
+    lengths = zip(field_hw, picture_hw, strict=True)
+    return any(f > n for f, n in lengths if f is not None and n is not None)
 
 
-def _grid(frame: tuple[float, float, float, float], map_hw: Sequence[int]) -> str:
+def _grid(frame: _Box, map_hw: Sequence[int]) -> str:
     """Lines between the pixels of a map."""
     left, top, width, height = frame
     rows, columns = map_hw
@@ -177,6 +168,8 @@ def _grid(frame: tuple[float, float, float, float], map_hw: Sequence[int]) -> st
     return "".join([*down, *across])
 
 
-def _rounded(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+def _round(box: _Box | None) -> _Box | None:
+    if box is None:
+        return None
     left, top, width, height = (round(n, 1) for n in box)
     return left, top, width, height

@@ -1,4 +1,4 @@
-"""Templates to text: one page with its style, its script and its figures inside."""
+"""Templates to text: one page with its style, its script and its plots inside."""
 
 from __future__ import annotations
 
@@ -10,39 +10,29 @@ from typing import Any
 import jinja2
 import plotly.offline
 
+from .. import text
 from .._version import __version__
-from .words import FILTERS
 
 _MARK = "inshape report"
 _HEAD = 2000
+_FILTERS = (
+    text.format_bytes, text.format_count, text.format_interval, text.format_ms, text.format_number,
+    text.format_percent, text.format_points, text.format_seconds, text.format_value,
+)  # fmt: skip
 
 
-def rendered(template: str, values: Mapping[str, Any]) -> str:
-    """A page as text.
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A page as text; ``values["plots"]`` are Plotly figures by the ids of their elements.
 
-    Args:
-        template: its file's name without ending.
-        values: what it shows, as plain values; every string is escaped. ``figures`` are Plotly
-            figures by the ids of the elements that hold them; without any, Plotly's own 5 MB are
-            left out.
-
-    Returns:
-        HTML that needs nothing else.
+    Every string is escaped. Without a plot, Plotly's own 5 MB are left out.
     """
-    library = plotly.offline.get_plotlyjs() if values["figures"] else ""
-    return (
-        _environment()
-        .get_template(f"{template}.html")
-        .render(**values, version=__version__, mark=_MARK, library=library)
-    )
+    library = plotly.offline.get_plotlyjs() if values["plots"] else ""
+    page = _environment().get_template(f"{template}.html")
+    return page.render(**values, version=__version__, mark=_MARK, library=library)
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a file is a page that `rendered` made.
-
-    Args:
-        path: a file.
-    """
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that `render` wrote, and may be written over."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -51,12 +41,12 @@ def is_ours(path: Path) -> bool:
 
 @cache
 def _environment() -> jinja2.Environment:
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("inshape.reporting", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(FILTERS)
-    return made
+    environment.filters.update({function.__name__: function for function in _FILTERS})
+    return environment

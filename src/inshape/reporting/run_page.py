@@ -10,75 +10,71 @@ from typing import Any
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..runs import Run
-from .drawing import rows_of
-from .page import rendered
-from .plots import confusion, learning
-from .thumbnails import Album, Thumbnail, embedded, resized_inside
+from .drawing import draw_stages
+from .page import render
+from .plots import plot_confusion, plot_learning
+from .thumbnails import Album, embed, embed_input, resize_inside
 
-_EVALUATION = ("metrics.json", "held_out.json")
+_EVALUATED, _HELD_OUT = "metrics.json", "held_out.json"
 _EXPORTS = "exports.json"
 _MOST_CELLS = 24
-_MIXUPS = 6
-_LOSSLESS = 128
+_MOST_CONFUSIONS = 6
 _TRIED = ("distil", "recalibrate", "fixres")
 
 
-def training_page(run: Run, catalogue: Catalogue | None = None) -> str:
-    """A training run as HTML, whatever of it there is.
-
-    Args:
-        run: complete or not.
-        catalogue: the pictures, if they are at hand.
-
-    Returns:
-        The page.
-    """
+def render_run(run: Run, catalogue: Catalogue | None = None) -> str:
+    """A run, complete or not, as HTML, with the pictures if they are at hand."""
     record = run.record
-    evaluation, from_file = _evaluation(run.folder)
-    plan = record.get("plan")
+    request, data = record.get("request", {}), record.get("data", {})
+    metrics, plan = record.get("metrics", {}), record.get("plan")
+    examples = data.get("examples", [])
     history = run.history()
-    figures = {} if (curves := learning(history)) is None else {"learning": curves}
-    names = [c["name"] for c in evaluation["classes"]] if evaluation else []
-    if evaluation and len(names) > _MOST_CELLS:
-        figures["confusion"] = confusion(evaluation["confusion"], names)
-    source = record.get("request", {}).get("source")
-    examples = record.get("data", {}).get("examples", [])
-    return rendered(
-        "training",
+    learning = plot_learning(history)
+    plots = {} if learning is None else {"learning": learning}
+    evaluated = _evaluation(run.folder, record, catalogue)
+    return render(
+        "run",
         {
             "folder": str(run.folder),
             "record": record,
-            "request": record.get("request", {}),
-            "data": record.get("data", {}),
-            "metrics": record.get("metrics", {}),
-            "validation": record.get("metrics", {}).get("validation"),
+            "request": request,
+            "data": data,
+            "metrics": metrics,
+            "validation": metrics.get("validation"),
             "history": history,
             "plan": plan,
-            "stages": ()
-            if plan is None
-            else rows_of(plan.get("native_geometry"), plan["geometry"]),
-            "evaluation": evaluation,
-            "is_held_out": from_file == _EVALUATION[1],
-            "cells": _cells(evaluation["confusion"]) if evaluation else [],
-            "is_table": len(names) <= _MOST_CELLS,
-            "mixups": _mixups(evaluation["confusion"], names) if evaluation else [],
-            "mistakes": _mistakes(evaluation, record, catalogue) if evaluation else [],
-            "pictures": _examples(Album.of(source, catalogue), examples, record),
+            "stages": draw_stages(plan["native_geometry"], plan["geometry"]) if plan else (),
             "examples": examples,
+            "pictures": _pictures(Album.of(request.get("source"), catalogue), examples, record),
             "exports": _read(run.exports / _EXPORTS),
-            "tried": {n: record["metrics"][n] for n in _TRIED if n in record.get("metrics", {})},
-            "figures": figures,
+            "tried": {name: metrics[name] for name in _TRIED if name in metrics},
+            **evaluated,
+            "plots": plots | evaluated["plots"],
         },
     )
 
 
-def _evaluation(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """The last evaluation, or else the look at the held-out pictures after the training."""
-    for name in _EVALUATION:
-        found = _read(folder / name)
-        if found is not None:
-            return found, name
-    return None, None
+def _evaluation(
+    folder: Path, record: Mapping[str, Any], catalogue: Catalogue | None
+) -> dict[str, Any]:
+    """The last evaluation, or else the one on the held-out pictures that ends a training."""
+    evaluated = _read(folder / _EVALUATED)
+    evaluation = evaluated or _read(folder / _HELD_OUT)
+    if evaluation is None:
+        empty = dict.fromkeys(("cells", "confusions", "mistakes"), ())
+        return {"evaluation": None, "is_held_out": False, "is_table": True, "plots": {}, **empty}
+    names = [c["name"] for c in evaluation["classes"]]
+    counts = evaluation["confusion"]
+    is_table = len(names) <= _MOST_CELLS
+    return {
+        "evaluation": evaluation,
+        "is_held_out": evaluated is None,
+        "is_table": is_table,
+        "cells": [[{"count": n, "share": n / max(1, sum(row))} for n in row] for row in counts],
+        "confusions": _confusions(counts, names),
+        "mistakes": _mistakes(evaluation, record, catalogue),
+        "plots": {} if is_table else {"confusion": plot_confusion(counts, names)},
+    }
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -88,35 +84,24 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _cells(counts: Sequence[Sequence[int]]) -> list[list[dict[str, float]]]:
-    """Counts and shares of the right class."""
-    return [[{"count": n, "share": n / max(1, sum(row))} for n in row] for row in counts]
-
-
-def _mixups(counts: Sequence[Sequence[int]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The most frequent confusions."""
-    found: list[dict[str, Any]] = [
+def _confusions(counts: Sequence[Sequence[int]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The most frequent ones."""
+    confusions: list[dict[str, Any]] = [
         {"label": names[i], "guess": names[j], "count": n, "share": n / max(1, sum(row))}
         for i, row in enumerate(counts)
         for j, n in enumerate(row)
         if i != j and n
     ]
-    return sorted(found, key=lambda m: (-m["count"], -m["share"]))[:_MIXUPS]
+    return sorted(confusions, key=lambda c: (-c["count"], -c["share"]))[:_MOST_CONFUSIONS]
 
 
 def _mistakes(
     evaluation: Mapping[str, Any], record: Mapping[str, Any], catalogue: Catalogue | None
 ) -> list[dict[str, Any]]:
     """The most confidently wrong pictures, each with the picture where it is still there."""
-    album = Album.of(evaluation["source"], catalogue)
-    preparation = _preparation(record)
+    album, preparation = Album.of(evaluation["source"], catalogue), _preparation(record)
     return [
-        {
-            **mistake,
-            "thumbnail": None
-            if preparation is None
-            else album.original(mistake["picture"], preparation),
-        }
+        {**mistake, "thumbnail": preparation and album.original(mistake["picture"], preparation)}
         for mistake in evaluation["mistakes"]
     ]
 
@@ -126,35 +111,35 @@ def _preparation(record: Mapping[str, Any]) -> Preparation | None:
     return None if values is None else Preparation.from_dict(values)
 
 
-def _examples(
+def _pictures(
     album: Album, examples: Sequence[Mapping[str, str]], record: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Examples as they are, as the model takes them, and as its resizing layer hands them on."""
     preparation = _preparation(record)
     if preparation is None:
         return []
-    edits = (record.get("plan") or {}).get("edits", [])
-    front = next((e["front"] for e in edits if e["edit"] == "SetFront"), None)
-    found: list[dict[str, Any]] = []
+    layer = _resizing_layer(record.get("plan") or {})
+    pictures: list[dict[str, Any]] = []
     for example in examples:
         pixels = album.picture(example["picture"], preparation)
-        if pixels is None:
-            continue
-        inside: Thumbnail | None = None
-        if front is not None and front["resize_hw"] is not None:
-            height, width = front["resize_hw"]
-            inside = embedded(
-                resized_inside(
-                    pixels, (height, width), fit=front["fit"], interpolation=front["interpolation"]
-                ),
-                is_photo=True,
+        if pixels is not None:
+            pictures.append(
+                {
+                    **example,
+                    "original": album.original(example["picture"], preparation),
+                    "input": embed_input(pixels),
+                    "inside": layer and embed(resize_inside(pixels, **layer), is_photo=True),
+                }
             )
-        found.append(
-            {
-                **example,
-                "original": album.original(example["picture"], preparation),
-                "seen": embedded(pixels, is_photo=max(pixels.shape[:2]) > _LOSSLESS),
-                "inside": inside,
-            }
-        )
-    return found
+    return pictures
+
+
+def _resizing_layer(plan: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the plan's edits say of a resizing layer inside the model."""
+    for edit in plan.get("edits", []):
+        for value in edit.values():
+            if isinstance(value, Mapping) and value.get("resize_hw") is not None:
+                height, width = value["resize_hw"]
+                options = {name: value[name] for name in ("fit", "interpolation")}
+                return {"size_hw": (height, width), **options}
+    return None

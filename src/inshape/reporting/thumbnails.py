@@ -1,4 +1,4 @@
-"""Pictures inside a page: found where the data are, and written into it as text."""
+"""Pictures inside a page: looked for where the data are, and written into it as text."""
 
 from __future__ import annotations
 
@@ -24,18 +24,13 @@ from ..shapes import InputShape
 _EXAMPLES = 6
 _SIDE = 160
 _WIDEST = 3
+_LOSSLESS = 128
 _QUALITY = 82
 _ARRAYS = (".npz", ".npy")
 
 
 def examples_of(catalogue: Catalogue) -> list[dict[str, str]]:
     """A few pictures to show, of different classes.
-
-    Args:
-        catalogue: labelled pictures.
-
-    Returns:
-        ``picture`` and ``label`` of the first of each class, six classes at most, spread evenly.
 
     Example:
         >>> from inshape.data.sources import open_source
@@ -53,13 +48,7 @@ def examples_of(catalogue: Catalogue) -> list[dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A picture inside a page.
-
-    Attributes:
-        uri: the picture itself.
-        width: in its own pixels.
-        height: in its own pixels.
-    """
+    """A picture inside a page, with its size in pixels."""
 
     uri: str
     width: int
@@ -68,24 +57,15 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """The pictures of a source, as far as they are still there.
-
-    Attributes:
-        catalogue: the pictures, where they are at hand.
-        root: the folder that their names start from, where they are files.
-    """
+    """The pictures of a source, as far as they are still there."""
 
     catalogue: Catalogue | None = None
     root: Path | None = None
+    """The folder that names start from, where the pictures are files."""
 
     @classmethod
     def of(cls, source: str | None, catalogue: Catalogue | None = None) -> Album:
-        """The pictures of a source.
-
-        Args:
-            source: as a record names it.
-            catalogue: the pictures, if they are at hand; others are looked for in the source.
-        """
+        """The pictures of a source as a record names it, or those that are at hand."""
         path = None if source is None else Path(source)
         if path is not None and path.is_file() and path.suffix.lower() in _ARRAYS:
             with suppress(InshapeError):
@@ -95,15 +75,9 @@ class Album:
         return cls(catalogue, path if path.is_dir() else path.parent)
 
     def picture(self, name: str, preparation: Preparation) -> NDArray[Any] | None:
-        """One picture, prepared.
+        """One picture prepared, ``(height, width, channels)`` in [0, 255].
 
-        Args:
-            name: as the catalogue calls it.
-            preparation: what is done to it.
-
-        Returns:
-            ``(height, width, channels)`` in [0, 255]; ``None`` if it is not there any more or
-            cannot be prepared so.
+        ``None`` if it is not there any more or cannot be prepared so.
         """
         try:
             if self.catalogue is not None and name in self.catalogue.names:
@@ -118,58 +92,47 @@ class Album:
     def original(self, name: str, preparation: Preparation) -> Thumbnail | None:
         """One picture as people know it, in colour and in its own proportions.
 
-        Args:
-            name: as the catalogue calls it.
-            preparation: of the model, by which pictures of other bands than colours are read.
+        Where it cannot be read as colours, it is read in the bands of the model.
         """
         for channels in (3, preparation.shape.channels):
             shape = (_SIDE, None, channels)
-            found = self.picture(name, Preparation.of(shape, full_scale=preparation.full_scale))
-            if found is not None:
-                return embedded(found[:, : _WIDEST * _SIDE], is_photo=True)
+            pixels = self.picture(name, Preparation.of(shape, full_scale=preparation.full_scale))
+            if pixels is not None:
+                return embed(pixels[:, : _WIDEST * _SIDE], is_photo=True)
         return None
 
 
-def embedded(pixels: NDArray[Any], *, is_photo: bool = False) -> Thumbnail:
-    """A picture as text.
+def embed_input(pixels: NDArray[Any]) -> Thumbnail:
+    """What goes into a model: every pixel of a small picture, a large one as a photo."""
+    return embed(pixels, is_photo=max(pixels.shape[:2]) > _LOSSLESS)
 
-    Args:
-        pixels: ``(height, width, channels)`` in [0, 255]. Of any other number of channels than
-            three, the first is shown in grey, or the first three as colours.
-        is_photo: whether it may lose what the eye does not see, as JPEG; else PNG keeps every
-            pixel.
+
+def embed(pixels: NDArray[Any], *, is_photo: bool = False) -> Thumbnail:
+    """A picture in [0, 255] as text: a photo as JPEG, else as PNG, which keeps every pixel.
+
+    Of three bands and more the first three are shown as colours, else the first in grey.
 
     Example:
-        >>> embedded(np.zeros((2, 3, 1), np.uint8)).uri[:22]
+        >>> embed(np.zeros((2, 3, 1), np.uint8)).uri[:22]
         'data:image/png;base64,'
     """
     bands = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., 0]
     image = Image.fromarray(np.clip(np.round(bands), 0, 255).astype(np.uint8))
-    held = io.BytesIO()
+    file = io.BytesIO()
     kind = "jpeg" if is_photo else "png"
-    image.save(held, kind, **({"quality": _QUALITY} if is_photo else {"optimize": True}))
-    text = base64.b64encode(held.getvalue()).decode("ascii")
+    image.save(file, kind, **({"quality": _QUALITY} if is_photo else {"optimize": True}))
+    text = base64.b64encode(file.getvalue()).decode("ascii")
     return Thumbnail(f"data:image/{kind};base64,{text}", image.width, image.height)
 
 
-def resized_inside(
+def resize_inside(
     pixels: NDArray[Any],
     size_hw: tuple[int, int],
     *,
     fit: Fit = "stretch",
     interpolation: Interpolation = "bilinear",
 ) -> NDArray[Any]:
-    """What a resizing layer inside the model makes of a prepared picture.
-
-    Args:
-        pixels: ``(height, width, channels)`` in [0, 255].
-        size_hw: the working size in pixels.
-        fit: ``"stretch"``, ``"letterbox"`` or ``"crop"``.
-        interpolation: ``"bilinear"`` or ``"nearest"``; point-sampled, as TensorFlow's is.
-
-    Returns:
-        ``(*size_hw, channels)``.
-    """
+    """What a resizing layer inside the model makes of a prepared picture, without Keras."""
     height, width = pixels.shape[:2]
     values = np.asarray(pixels, np.float32)
     # As Keras does it: cut, or filled by the same on both sides, in whole pixels; then stretched.
@@ -181,10 +144,10 @@ def resized_inside(
     elif fit == "letterbox":
         missing = (max(0, wanted[0] - height), max(0, wanted[1] - width))
         values = np.pad(values, [*((n // 2, n // 2) for n in missing), (0, 0)])
-    way = Preparation(
+    preparation = Preparation(
         InputShape(*size_hw, pixels.shape[-1]),
         interpolation=interpolation,
         antialias=False,  # a resizing layer reads the same few pixels at every scale
         colour="bands",
     )
-    return prepare(values, way)
+    return prepare(values, preparation)

@@ -1,6 +1,6 @@
 (function () {
   "use strict";
-  var figures = JSON.parse(document.getElementById("figures").textContent);
+  var plots = JSON.parse(document.getElementById("plots").textContent);
   var schemes = ["(prefers-color-scheme: dark)", "print"].map(function (q) { return matchMedia(q); });
   var chosen = {};
 
@@ -13,15 +13,15 @@
       return value.map(function (v) { return coloured(v, style); });
     }
     if (value && typeof value === "object") {
-      var made = {};
-      Object.keys(value).forEach(function (k) { made[k] = coloured(value[k], style); });
-      return made;
+      var copy = {};
+      Object.keys(value).forEach(function (k) { copy[k] = coloured(value[k], style); });
+      return copy;
     }
     return value;
   }
 
-  function layoutOf(figure, view, isSmall) {
-    var layout = JSON.parse(JSON.stringify(figure.layout));
+  function layoutOf(plot, view, isSmall) {
+    var layout = JSON.parse(JSON.stringify(plot.layout));
     var axis = {
       gridcolor: "--rule", zerolinecolor: "--rule-strong", linecolor: "--rule-strong",
       tickcolor: "--rule-strong", automargin: true
@@ -54,16 +54,16 @@
 
   function draw(id) {
     var holder = document.getElementById("plot-" + id);
-    var figure = figures[id];
-    var view = figure.views ? figure.views[chosen[id] || 0] : null;
+    var plot = plots[id];
+    var view = plot.views ? plot.views[chosen[id] || 0] : null;
     var style = getComputedStyle(document.documentElement);
-    var layout = coloured(layoutOf(figure, view, holder.clientWidth < 560), style);
-    var data = coloured(view ? view.data : figure.data, style);
+    var layout = coloured(layoutOf(plot, view, holder.clientWidth < 560), style);
+    var data = coloured(view ? view.data : plot.data, style);
     Plotly.react(holder, data, layout, { responsive: true, displaylogo: false });
   }
 
   function offer(id) {
-    var views = figures[id].views;
+    var views = plots[id].views;
     var holder = document.getElementById("switch-" + id);
     if (!views || views.length < 2 || !holder) { return; }
     views.forEach(function (view, number) {
@@ -82,8 +82,8 @@
     });
   }
 
-  function drawAll() { Object.keys(figures).forEach(draw); }
-  Object.keys(figures).forEach(offer);
+  function drawAll() { Object.keys(plots).forEach(draw); }
+  Object.keys(plots).forEach(offer);
   drawAll();
   schemes.forEach(function (query) { query.addEventListener("change", drawAll); });
 }());
