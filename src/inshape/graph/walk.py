@@ -108,6 +108,12 @@ def nodes_in_order(graph: Any) -> Iterator[Any]:
                 yield node
 
 
+def all_layers(model: Any) -> list[Any]:
+    """Every layer of a model in order, nested models and the layers inside them too."""
+    # `Model.layers` stops at nested models, and Keras has no public way to go on into them.
+    return list(model._flatten_layers(include_self=False))
+
+
 def count_calls(graph: Any) -> int:
     """How many positions the calls inside a graph take."""
     total = 0
