@@ -19,6 +19,7 @@ ROOMS = [
     "shapes",
     "text",
     "writing",
+    "caching",
     "progress",
     "requests",
     "geometry",
