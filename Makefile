@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 JOBS ?= auto
 
 # The demo on photos: WEIGHTS is "imagenet" or a .weights.h5/.keras file, PHOTOS a folder per class.
-BACKBONE ?= MobileNetV3Large-minimalistic
+BACKBONE ?= MobileNetV3Small
 INPUT ?= 96x96x3
 OUT ?= runs/demo
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -9,12 +10,13 @@ import sys
 
 import numpy as np
 import pytest
-import typer
-from inshape.cli.demo import demo
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from inshape.demo import SHAPE, Gain, gains, steps, write_digits
+from inshape.cli.commands import command_for
+from inshape.cli.console import Console
+from inshape.cli.parser import parse
+from inshape.demo import SHAPE, Gain, gains, run_demo, steps, write_digits
 from inshape.errors import OutputExists
 from inshape.weights.demo import BACKBONE
 
@@ -46,31 +48,58 @@ def leave_results(out):
     for start, run, value in (("demo", "run", 0.9), ("none", "run-none", 0.7)):
         (out / f"compare-{start}").mkdir()
         score = {"value": value, "low": value - 0.05, "high": value + 0.04}
-        found = {"candidates": [{"accuracy": score, "pictures": 200}, {"accuracy": None}]}
-        (out / f"compare-{start}" / "comparison.json").write_text(json.dumps(found))
+        record = {"candidates": [{"accuracy": score, "pictures": 200}, {"accuracy": None}]}
+        (out / f"compare-{start}" / "comparison.json").write_text(json.dumps(record))
         (out / run).mkdir()
         metrics = {"accuracy": {**score, "high": value + 0.2}, "pictures": 1597}
         (out / run / "metrics.json").write_text(json.dumps(metrics))
 
 
 def test_the_shown_commands_are_the_commands_that_run(tmp_path, monkeypatch, capsys):
-    done = []
+    ran = []
 
     def run(words, **options):
-        if not done:
+        if not ran:
             leave_results(tmp_path / "a")
-        done.append(tuple(words))
+        ran.append(tuple(words))
+        assert options["stdout"] is None
         return subprocess.CompletedProcess(words, 0)
 
     monkeypatch.setattr(subprocess, "run", run)
-    demo(out=tmp_path / "a")
-    told = capsys.readouterr().out
-    shown = re.findall(r"^\$ (.*)$", told, re.MULTILINE)
-    asked = steps(tmp_path / "a")
-    assert shown == [step.command for step in asked]
-    assert done == [(sys.executable, "-m", "inshape", *step.words) for step in asked]
-    assert all(SHAPE in step.command and BACKBONE in step.command for step in asked[:5])
-    assert "trained, on 1597 other pictures: 0.900 [0.850, 1.100] from the checkpoint" in told
+    assert run_demo(tmp_path / "a", Console(False, sys.stdout)) == 0
+    printed = capsys.readouterr().out
+    shown = re.findall(r"^\$ (.*)$", printed, re.MULTILINE)
+    expected = steps(tmp_path / "a")
+    assert shown == [step.command for step in expected]
+    assert re.findall(r"^# (.*)$", printed, re.MULTILINE) == [step.title for step in expected]
+    assert len(re.findall(r"^\(\d+ s\)$", printed, re.MULTILINE)) == len(expected)
+    assert ran == [(sys.executable, "-m", "inshape", *step.words) for step in expected]
+    assert all(SHAPE in step.command and BACKBONE in step.command for step in expected[:5])
+    assert "trained, on 1597 other pictures: 0.900 [0.850, 1.100] from the checkpoint" in printed
+
+
+def test_as_json_the_commands_print_elsewhere(tmp_path, monkeypatch):
+    def run(words, **options):
+        if words[3] == "inspect":
+            leave_results(tmp_path / "a")
+        assert options["stdout"] is sys.stderr
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    answer = io.StringIO()
+    run_demo(tmp_path / "a", Console(True, answer))
+    values = json.loads(answer.getvalue())
+    assert values["run"] == str(tmp_path / "a/run")
+    assert [gain["pictures"] for gain in values["gains"]] == [200, 1597]
+
+
+def test_the_program_takes_every_command(tmp_path):
+    for step in steps(tmp_path):
+        command, words = command_for(list(step.words))
+        request, _ = parse(command.kind, words, program="inshape", description="")
+        if step.words[0] == "train":
+            assert (request.recipe.batch_norm, request.recipe.layer_decay) == ("train", 1.0)
+            assert not request.recipe.flip
 
 
 def test_both_starts_are_trained_by_the_same_command(tmp_path):
@@ -100,6 +129,4 @@ def test_the_report_is_a_step_of_its_own(tmp_path):
 def test_a_step_that_fails_ends_the_demonstration(tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess((), 2)
     monkeypatch.setattr(subprocess, "run", lambda words, **options: failed)
-    with pytest.raises(typer.Exit) as stopped:
-        demo(out=tmp_path / "a")
-    assert stopped.value.exit_code == 2
+    assert run_demo(tmp_path / "a", Console(False, sys.stdout)) == 2

@@ -23,10 +23,10 @@ def installed(monkeypatch, **versions):
     real = importlib.metadata.version
 
     def version(name):
-        found = versions.get(name.replace("-", "_"), real)
-        if found is None:
+        wanted = versions.get(name.replace("-", "_"), real)
+        if wanted is None:
             raise importlib.metadata.PackageNotFoundError(name)
-        return found if isinstance(found, str) else real(name)
+        return wanted if isinstance(wanted, str) else real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
 
@@ -61,7 +61,7 @@ def test_sizes_are_those_of_the_files(tmp_path, monkeypatch):
 
 
 def test_the_hubs_folder_is_the_one_that_its_library_uses(monkeypatch, tmp_path):
-    asked = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
+    code = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
     for changes in ({}, {"HF_HOME": "~/h"}, {"HF_HUB_CACHE": "~/c"}, {"XDG_CACHE_HOME": "/x"}):
         names = ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "HUGGINGFACE_HUB_CACHE")
         with monkeypatch.context() as patch:
@@ -69,8 +69,8 @@ def test_the_hubs_folder_is_the_one_that_its_library_uses(monkeypatch, tmp_path)
                 patch.delenv(name, raising=False)
             for name, value in {"HOME": str(tmp_path), **changes}.items():
                 patch.setenv(name, value)
-            told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
-            assert str(doctor._hub_cache()) == told.stdout.strip()
+            answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+            assert str(doctor._hub_cache()) == answer.stdout.strip()
 
 
 def test_a_missing_extra_comes_with_the_line_that_installs_it(monkeypatch):
@@ -103,11 +103,11 @@ def test_every_extra_for_users_has_a_purpose():
 
 
 def test_an_old_requirement_is_a_problem(monkeypatch):
-    installed(monkeypatch, numpy="1.26.4", typer=None)
+    installed(monkeypatch, numpy="1.26.4", tyro=None)
     problems = doctor.diagnose().problems
     assert problems == (
         "inshape needs numpy>=2.0, and found 1.26.4; pip install 'numpy>=2.0'",
-        "inshape needs typer>=0.29, and it is not installed; pip install 'typer>=0.29'",
+        "inshape needs tyro>=1.0, and it is not installed; pip install 'tyro>=1.0'",
     )
 
 
@@ -119,16 +119,16 @@ def test_a_gpu_that_the_backend_does_not_see_is_a_problem(monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
-    found = doctor.diagnose()
+    diagnosis = doctor.diagnose()
     backend = keras.backend.backend()
-    assert found.problems == (
+    assert diagnosis.problems == (
         f"the driver knows NVIDIA H100, 81559 MiB, and {backend} does not see it; install the "
         f"build of {backend} with CUDA (for TensorFlow, the extra gpu)",
     )
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
-    found = doctor.diagnose()
-    assert found.problems == ()
-    assert "gpu:0" in str(found)
+    diagnosis = doctor.diagnose()
+    assert diagnosis.problems == ()
+    assert "gpu:0" in str(diagnosis)
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
     assert doctor.diagnose().problems == ()
@@ -145,8 +145,7 @@ def test_a_backend_that_cannot_be_loaded_is_a_problem(monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_keras)
-    found = doctor._loaded()
-    assert found == (
+    assert doctor._load_backend() == (
         None,
         (),
         [

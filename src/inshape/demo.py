@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -25,7 +29,8 @@ from .writing import make_folder
 SHAPE = "24x24x1"
 
 _EVERY = 9  # every ninth picture of a digit is for training
-_STARTS = ("demo", "none")
+_RUNS = {"demo": "run", "none": "run-none"}
+_COMPARISONS = {"demo": "compare-demo", "none": "compare-none"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,7 @@ class DemoRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command of the demonstration.
-
-    Attributes:
-        title: what it shows.
-        words: what a user would type after ``inshape``.
-    """
+    """A command of the demonstration: what it shows, and the words behind ``inshape``."""
 
     title: str
     words: tuple[str, ...]
@@ -58,11 +58,7 @@ class Step:
 class Gain:
     """An accuracy reached from the checkpoint beside the one reached from random weights.
 
-    Attributes:
-        what: how it was measured.
-        pictures: on how many.
-        pretrained: accuracy and the ends of its 95 % interval.
-        random: the same from random weights.
+    Each is a value with the ends of its 95 % interval.
     """
 
     what: str
@@ -76,60 +72,91 @@ class Gain:
         return self.pretrained[1] > self.random[2]
 
     def __str__(self) -> str:
-        shown = [
-            f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in (self.pretrained, self.random)
-        ]
-        told = "" if self.is_clear else "; the intervals meet"
-        return f"{self.what}: {shown[0]} from the checkpoint, {shown[1]} from random weights{told}"
+        scores = (self.pretrained, self.random)
+        pretrained, random = (f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in scores)
+        end = "" if self.is_clear else "; the intervals meet"
+        return f"{self.what}: {pretrained} from the checkpoint, {random} from random weights{end}"
+
+
+class _Console(Protocol):
+    """The console of the command line, which stands below this room."""
+
+    @property
+    def as_json(self) -> bool: ...
+
+    def answer(self, text: object, values: Mapping[str, Any]) -> None: ...
+
+
+def run_demo(out: Path, console: _Console) -> int:
+    """Write the digits, run every step as a command of its own, and say what was gained.
+
+    Returns the exit code of the first command that fails, else 0.
+    """
+    begun = time.perf_counter()
+    train, test = write_digits(out)
+    print(
+        f"handwritten digits of 8x8 grey pixels in {out / 'digits'}: {train} for training, {test} "
+        "for testing"
+    )
+    for step in steps(out):
+        print(f"\n# {step.title}\n$ {step.command}\n", flush=True)
+        started = time.perf_counter()
+        words = [sys.executable, "-m", "inshape", *step.words]
+        code = subprocess.run(words, stdout=sys.stderr if console.as_json else None, check=False)
+        if code.returncode:
+            return code.returncode
+        print(f"({time.perf_counter() - started:.0f} s)", flush=True)
+    seconds = time.perf_counter() - begun
+    found = gains(out)
+    lines = "\n".join(map(str, found))
+    console.answer(
+        f"\nwhat pretraining gained:\n{lines}\n\n"
+        f"complete in {seconds:.0f} s; the run is {out / 'run'}",
+        {
+            "run": str(out / "run"),
+            "seconds": round(seconds, 1),
+            "gains": [asdict(gain) for gain in found],
+        },
+    )
+    return 0
 
 
 def steps(out: Path) -> tuple[Step, ...]:
-    """The demonstration's commands, in order.
-
-    Args:
-        out: the folder of everything that they write.
+    """The commands in order; everything that they write is in one folder.
 
     Example:
         >>> [step.words[0] for step in steps(Path("a"))][:5]
         ['inspect', 'compare', 'compare', 'train', 'train']
     """
     train, test = str(out / "digits/train"), str(out / "digits/test")
-    run, beside = (str(_run(out, start)) for start in _STARTS)
+    run, random_run = (str(out / name) for name in _RUNS.values())
     return (
         Step("what the network does at this shape", ("inspect", BACKBONE, SHAPE)),
         Step(
             "which shape and strategy? A linear classifier on frozen features answers",
-            _compare(out, "demo", train, "rebuild,restride"),
+            _compare(out, "demo", train),
         ),
-        Step("what random features are worth", _compare(out, "none", train, "rebuild,restride")),
+        Step("the same with random weights", _compare(out, "none", train)),
         Step("train from the checkpoint", _train(train, "demo", run)),
-        Step("the same training from random weights", _train(train, "none", beside)),
-        Step("how good it is on pictures that it has not seen", ("evaluate", run, test)),
-        Step("and from random weights", ("evaluate", beside, test)),
+        Step("the same training from random weights", _train(train, "none", random_run)),
+        Step("accuracy on pictures that the training never saw", ("evaluate", run, test)),
+        Step("and from random weights", ("evaluate", random_run, test)),
         Step(
             "files for a device, compared with the model",
             ("export", run, "--to", "litert,litert-int8", "--data", test, "--min-agreement", "0.9"),
         ),
         Step(
-            "one picture, answered by the smallest file",
+            "one picture, classified by the smallest file",
             ("predict", f"{run}/exports/model-int8.tflite", f"{test}/7/7.png"),
         ),
         Step("the run as a page", ("report", run)),
     )  # fmt: skip
 
 
-def _run(out: Path, start: str) -> Path:
-    return out / ("run" if start == "demo" else f"run-{start}")
-
-
-def _compared(out: Path, start: str) -> Path:
-    return out / f"compare-{start}"
-
-
-def _compare(out: Path, start: str, pictures: str, strategies: str) -> tuple[str, ...]:
+def _compare(out: Path, start: str, pictures: str) -> tuple[str, ...]:
     return (
-        "compare", pictures, "--shapes", f"{SHAPE},32x32x1", "--backbones", BACKBONE, "--weights",
-        start, "--strategies", strategies, "--out", str(_compared(out, start)),
+        "compare", pictures, "--shapes", f"{SHAPE},32x32x1", "--backbone", BACKBONE, "--weights",
+        start, "--strategies", "rebuild,restride", "--out", str(out / _COMPARISONS[start]),
     )  # fmt: skip
 
 
@@ -139,50 +166,34 @@ def _train(pictures: str, start: str, run: str) -> tuple[str, ...]:
         "train", pictures, "--input", SHAPE, "--backbone", BACKBONE, "--weights", start,
         "--strategy", "restride", "--out", run, "--unfreeze", "all",
         "--epochs", "40", "--patience", "40", "--learning-rate", "0.003", "--no-flip",
-        "--set", "batch_norm=train", "--set", "layer_decay=1",
+        "--batch-norm", "train", "--layer-decay", "1",
     )  # fmt: skip
 
 
 def gains(out: Path) -> tuple[Gain, ...]:
-    """What the checkpoint was worth, by the files that the commands left.
-
-    Args:
-        out: the demonstration's folder.
-
-    Returns:
-        In the probe and after training.
-    """
-    best: list[tuple[float, float, float]] = []
-    pictures = 0
-    for start in _STARTS:
-        path = _compared(out, start) / "comparison.json"
-        first, *_ = json.loads(path.read_text(encoding="utf-8"))["candidates"]
-        best.append(_score(first["accuracy"]))
-        pictures = first["pictures"]
-    ends: list[tuple[float, float, float]] = []
-    tested = 0
-    for start in _STARTS:
-        told = json.loads((_run(out, start) / "metrics.json").read_text(encoding="utf-8"))
-        ends.append(_score(told["accuracy"]))
-        tested = told["pictures"]
+    """What the checkpoint gained in the probe and after training, by the files that are there."""
+    firsts = [
+        _read(out / name / "comparison.json")["candidates"][0] for name in _COMPARISONS.values()
+    ]
+    evaluations = [_read(out / name / "metrics.json") for name in _RUNS.values()]
+    pictures, tested = firsts[1]["pictures"], evaluations[1]["pictures"]
+    probed, trained = ([_score(one["accuracy"]) for one in both] for both in (firsts, evaluations))
     return (
-        Gain(f"probe, best candidate, {pictures} pictures in turns", pictures, best[0], best[1]),
-        Gain(f"trained, on {tested} other pictures", tested, ends[0], ends[1]),
+        Gain(f"probe, best candidate, {pictures} pictures cross-validated", pictures, *probed),
+        Gain(f"trained, on {tested} other pictures", tested, *trained),
     )
 
 
-def _score(told: Any) -> tuple[float, float, float]:
-    return told["value"], told["low"], told["high"]
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _score(values: Mapping[str, float]) -> tuple[float, float, float]:
+    return values["value"], values["low"], values["high"]
 
 
 def write_digits(out: Path) -> tuple[int, int]:
-    """Write the digits as a folder per class, for training and for testing.
-
-    Args:
-        out: a new folder, or an empty one.
-
-    Returns:
-        How many pictures were written for training and for testing.
+    """Write the digits as a folder per class; returns how many are for training and for testing.
 
     Raises:
         OutputExists: if something is there already.
@@ -193,14 +204,14 @@ def write_digits(out: Path) -> tuple[int, int]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputExists(f"{out} exists already; expected a new folder; name another with --out")
     digits: Any = load_digits()
-    seen = [0] * 10
+    written = [0] * 10
     counts = {"train": 0, "test": 0}
     for picture, label in zip(digits.images, digits.target, strict=True):
-        part = "test" if seen[label] % _EVERY else "train"
+        part = "test" if written[label] % _EVERY else "train"
         folder = out / "digits" / part / str(label)
         make_folder(folder)
         pixels = np.round(picture * (255 / 16)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{seen[label]}.png")
-        seen[label] += 1
+        Image.fromarray(pixels).save(folder / f"{written[label]}.png")
+        written[label] += 1
         counts[part] += 1
     return counts["train"], counts["test"]

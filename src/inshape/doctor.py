@@ -50,39 +50,29 @@ _NVIDIA_TIMEOUT_S = 10
 
 @dataclass(frozen=True, slots=True)
 class DoctorRequest(Request):
-    """Nothing is asked for but the diagnosis."""
+    """A diagnosis has no options."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder that fills up.
-
-    Attributes:
-        what: what lies there.
-        folder: where.
-        moved_by: the environment variable that moves it.
-        bytes: how much lies there; ``None`` if there is no such folder.
-    """
+    """A folder that fills up."""
 
     what: str
     folder: str
     moved_by: str
+    """The environment variable that moves it."""
     bytes: int | None
+    """How much lies there; ``None`` if there is no such folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """An optional part.
-
-    Attributes:
-        name: as in ``inshape[name]``.
-        purpose: what it is for.
-        missing: the requirements that are not met.
-    """
+    """An optional part, ``inshape[name]``."""
 
     name: str
     purpose: str
     missing: tuple[str, ...]
+    """The requirements that are not met."""
 
     @property
     def command(self) -> str | None:
@@ -92,29 +82,24 @@ class Extra:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What `diagnose` found.
-
-    Attributes:
-        versions: of inshape, Python, the system, and what inshape stands on; ``None``: missing.
-        backend: the Keras backend in use, ``None`` if Keras cannot be loaded.
-        backends: the version of every backend, ``None`` where it is not installed.
-        devices: what the backend computes on, such as ``gpu:0``.
-        gpus: the NVIDIA GPUs that the driver knows.
-        cores: processor cores that this process may use.
-        places: where downloads and caches lie.
-        extras: the optional parts.
-        problems: what keeps inshape from working, each with what to do.
-    """
+    """What is installed, and what is wrong with it."""
 
     versions: dict[str, str | None]
+    """Of inshape, Python, the system, and what inshape stands on; ``None``: missing."""
     backend: str | None
+    """The Keras backend in use, ``None`` if Keras cannot be loaded."""
     backends: dict[str, str | None]
+    """The version of every backend, ``None`` where it is not installed."""
     devices: tuple[str, ...]
+    """What the backend computes on, such as ``gpu:0``."""
     gpus: tuple[str, ...]
+    """The NVIDIA GPUs that the driver knows."""
     cores: int
+    """Processor cores that this process may use."""
     places: tuple[Place, ...]
     extras: tuple[Extra, ...]
     problems: tuple[str, ...]
+    """What keeps inshape from working, each with what to do."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -124,19 +109,26 @@ class Diagnosis:
         return values
 
     def __str__(self) -> str:
-        missing = [extra for extra in self.extras if extra.missing]
-        complete = [extra.name for extra in self.extras if not extra.missing]
+        complete = ", ".join(extra.name for extra in self.extras if not extra.missing)
         lines = [
             *_section("versions", [(n, v or "missing") for n, v in self.versions.items()]),
             *_section("Keras backends", [(n, self._state(n)) for n in self.backends]),
             *_section("computes on", [(device, "") for device in self._named_devices()]),
             *_section("downloads and caches", [_place_row(place) for place in self.places]),
-            *_section("extras", [("complete", ", ".join(complete) or "none")]),
+            *_section("extras", [("complete", complete or "none")]),
+            *self._missing_extras(),
+            "",
+            *(f"problem: {problem}" for problem in self.problems),
         ]
-        for extra in missing:
-            lines += [f"  {extra.name}: {extra.purpose}", f"    {extra.command}"]
-        lines += ["", *(f"problem: {problem}" for problem in self.problems)]
         return "\n".join(lines if self.problems else [*lines, "no problems found"]).lstrip("\n")
+
+    def _missing_extras(self) -> list[str]:
+        missing = [extra for extra in self.extras if extra.missing]
+        return [
+            line
+            for extra in missing
+            for line in (f"  {extra.name}: {extra.purpose}", f"    {extra.command}")
+        ]
 
     def _state(self, backend: str) -> str:
         version = self.backends[backend] or "not installed"
@@ -149,26 +141,17 @@ class Diagnosis:
 
 
 def diagnose() -> Diagnosis:
-    """Look at what is installed. Keras and its backend are loaded for it.
-
-    Returns:
-        What was found.
-
-    Example:
-        >>> found = diagnose()
-        >>> found.backends[found.backend] is not None
-        True
-    """
+    """Look at what is installed. Keras and its backend are loaded for it."""
     requirements = _requirements()
-    backend, devices, problems = _loaded()
+    backend, devices, problems = _load_backend()
     gpus = _nvidia_gpus()
-    if gpus and devices and all(d.startswith("cpu") for d in devices) and not _hidden():
+    if gpus and devices and all(d.startswith("cpu") for d in devices) and not _are_gpus_hidden():
         problems.append(
             f"the driver knows {', '.join(gpus)}, and {backend} does not see it; "
             f"install the build of {backend} with CUDA (for TensorFlow, the extra gpu)"
         )
     problems += [
-        f"{_PACKAGE} needs {missing}, and {_found(missing)}; pip install {shlex.quote(missing)}"
+        f"{_PACKAGE} needs {missing}, and {_state_of(missing)}; pip install {shlex.quote(missing)}"
         for missing in _unmet(requirements, extra=None)
     ]
     return Diagnosis(
@@ -192,33 +175,32 @@ def diagnose() -> Diagnosis:
     )
 
 
-def _loaded() -> tuple[str | None, tuple[str, ...], list[str]]:
+def _load_backend() -> tuple[str | None, tuple[str, ...], list[str]]:
     """The backend in use, what it computes on, and what went wrong."""
     try:
         import keras
     except Exception as error:  # each backend fails in its own way
         reason = " ".join(str(error).split())
-        told = f"Keras cannot be loaded ({reason}); install a backend, such as the extra cpu"
-        return None, (), [told]
-    backend: Any = keras.backend.backend()
+        problem = f"Keras cannot be loaded ({reason}); install a backend, such as the extra cpu"
+        return None, (), [problem]
     try:
-        found: list[str] = keras.distribution.list_devices()
+        devices: list[str] = keras.distribution.list_devices()
     except (AttributeError, NotImplementedError):  # not every backend lists them
-        found = []
-    return str(backend), tuple(found), []
+        devices = []
+    return str(keras.backend.backend()), tuple(devices), []
 
 
 def _nvidia_gpus() -> tuple[str, ...]:
     try:
-        done = subprocess.run(
+        query = subprocess.run(
             _NVIDIA, capture_output=True, text=True, check=True, timeout=_NVIDIA_TIMEOUT_S
         )
     except (OSError, subprocess.SubprocessError):
         return ()  # no driver
-    return tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
+    return tuple(line.strip() for line in query.stdout.splitlines() if line.strip())
 
 
-def _hidden() -> bool:
+def _are_gpus_hidden() -> bool:
     """Whether the user hides the GPUs on purpose."""
     return os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
 
@@ -231,14 +213,14 @@ def _cores() -> int:
 
 def _places() -> tuple[Place, ...]:
     keras_home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    found = (
+    places = (
         ("ImageNet weights, downloaded by Keras", keras_home / "models", "KERAS_HOME"),
         ("weights from the Hugging Face Hub", _hub_cache(), "HF_HUB_CACHE"),
         ("presets from Kaggle", _kaggle_cache(), "KAGGLEHUB_CACHE"),
         ("prepared pictures", default_cache_dir(), "XDG_CACHE_HOME"),
     )
     return tuple(
-        Place(what, str(folder), moved_by, _bytes_in(folder)) for what, folder, moved_by in found
+        Place(what, str(folder), moved_by, _bytes_in(folder)) for what, folder, moved_by in places
     )
 
 
@@ -276,29 +258,27 @@ def _requirements() -> list[Requirement]:
 def _extras(requirements: Iterable[Requirement]) -> tuple[Extra, ...]:
     """The optional parts that inshape's users may want; either of cpu and gpu will do."""
     listed = list(requirements)
-    found = {name: _unmet(listed, extra=name) for name in PURPOSES}
-    if not found["gpu"]:
-        del found["cpu"]
-    return tuple(Extra(name, PURPOSES[name], missing) for name, missing in found.items())
+    unmet = {name: _unmet(listed, extra=name) for name in PURPOSES}
+    if not unmet["gpu"]:
+        del unmet["cpu"]
+    return tuple(Extra(name, PURPOSES[name], missing) for name, missing in unmet.items())
 
 
 def _unmet(requirements: Iterable[Requirement], *, extra: str | None) -> tuple[str, ...]:
     """Those of an extra, or of inshape itself, that are not installed or too old."""
-    unmet: list[str] = []
-    for requirement in requirements:
-        marker = requirement.marker
-        if extra is None:
-            applies = marker is None or marker.evaluate({"extra": ""})
-        else:
-            applies = (
-                marker is not None
-                and marker.evaluate({"extra": extra})
-                and not marker.evaluate({"extra": ""})
-            )
-        if applies and not _is_met(requirement):
-            plain = f"{requirement.name}{_bracketed(requirement.extras)}{requirement.specifier}"
-            unmet.append(plain)
-    return tuple(unmet)
+    return tuple(
+        f"{r.name}{_bracketed(r.extras)}{r.specifier}"
+        for r in requirements
+        if _applies(r, extra) and not _is_met(r)
+    )
+
+
+def _applies(requirement: Requirement, extra: str | None) -> bool:
+    marker = requirement.marker
+    is_basic = marker is None or marker.evaluate({"extra": ""})
+    if extra is None:
+        return is_basic
+    return not is_basic and marker is not None and marker.evaluate({"extra": extra})
 
 
 def _is_met(requirement: Requirement) -> bool:
@@ -310,7 +290,7 @@ def _bracketed(extras: set[str]) -> str:
     return f"[{','.join(sorted(extras))}]" if extras else ""
 
 
-def _found(requirement: str) -> str:
+def _state_of(requirement: str) -> str:
     version = _version(Requirement(requirement).name)
     return "it is not installed" if version is None else f"found {version}"
 
