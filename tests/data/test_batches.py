@@ -190,7 +190,7 @@ def test_what_could_not_be_read_for_a_moment_is_tried_again(folder, tmp_path, mo
 
     catalogue = open_source(folder)
     options = {"cache": "disk", "cache_dir": tmp_path / "cache"}
-    real = decode._decoded
+    real = decode._decode_file
 
     def failing(path, preparation):
         if path.name == "03.jpg":
@@ -198,7 +198,7 @@ def test_what_could_not_be_read_for_a_moment_is_tried_again(folder, tmp_path, mo
         return real(path, preparation)
 
     with monkeypatch.context() as patched:
-        patched.setattr(decode, "_decoded", failing)
+        patched.setattr(decode, "_decode_file", failing)
         assert len(Batches.open(catalogue, PREPARATION, **options)) == 44
     again = Batches.open(catalogue, PREPARATION, **options)
     assert (len(again), again.cache_report.reused) == (45, False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inshape.data.catalogue import catalogued, in_order, refuse_too_many
+from inshape.data.catalogue import Listing, in_order, read_catalogue, refuse_too_many
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.errors import DataError
@@ -129,7 +129,7 @@ def test_the_fingerprint_follows_contents_not_places(tmp_path):
         ),
         (
             lambda f: photo(f / "a.png").parent,
-            ": 1 pictures and no class folders; expected one subfolder per class; sort",
+            ": 1 picture and no class folders; expected one subfolder per class; sort",
         ),
         (
             lambda f: photo(f / "a.png"),
@@ -296,5 +296,5 @@ def test_a_catalogue_passes_through_and_progress_is_told():
 def test_class_order():
     assert in_order(["10", "2", "1"]) == ["1", "2", "10"]
     assert in_order(["b", "10", "2"]) == ["10", "2", "b"]
-    made = catalogued(["x"], ["10"], [""], arrays=pictures(1), class_names=["2", "10"])
+    made = read_catalogue(Listing(arrays=pictures(1), classes=["10"], class_names=["2", "10"]))
     assert made.labels.tolist() == [1]

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..progress import Advance
-from .catalogue import Catalogue, catalogued
+from .catalogue import Listing
 from .tables import SPLIT_WORDS
 
 # What NumPy raises on damaged files.
@@ -24,26 +23,17 @@ DATASET_BYTES = 2 * 2**30
 """The most bytes of pictures that are taken out of a ``tf.data.Dataset``."""
 
 
-def array_catalogue(
+def list_arrays(
     x: Any,
     y: Any,
     *,
-    splits: Sequence[str] | None = None,
+    splits: Sequence[str] = (),
     class_names: Sequence[str] | None = None,
-    progress: Advance | None = None,
-) -> Catalogue:
-    """List pictures that lie in an array.
+) -> Listing:
+    """List pictures that lie in an array, with one label each.
 
-    Args:
-        x: ``(pictures, height, width)`` or ``(pictures, height, width, channels)``; or a list of
-            pictures of any sizes. uint8, uint16, or floats in [0, 255].
-        y: one class per picture: whole numbers from 0, words, or one-hot rows.
-        splits: the split of each, if they are assigned.
-        class_names: the names of the numbers, or the words to number by.
-        progress: told how far the hashing is.
-
-    Returns:
-        The catalogue; it refers to ``x``.
+    ``x`` is ``(pictures, height, width[, channels])``, or a list of pictures of any sizes; ``y``
+    whole numbers from 0, words, or one-hot rows. ``class_names`` names the numbers.
 
     Raises:
         DataError: if the shapes do not fit each other or a label is none.
@@ -54,134 +44,77 @@ def array_catalogue(
             f"pictures of shape {pictures.shape}; expected (pictures, height, width[, channels]); "
             "add the missing axis"
         )
-    classes, names = _classes(np.asarray(y), class_names)
-    count = len(pictures)
-    if count != len(classes):
+    labels, class_names = _read_labels(np.asarray(y), class_names)
+    if len(pictures) != len(labels):
         raise DataError(
-            f"{count} pictures and {len(classes)} labels; expected one label per picture; "
+            f"{len(pictures)} pictures and {len(labels)} labels; expected one label per picture; "
             "check that both come from the same set"
         )
-    return catalogued(
-        [f"[{i}]" for i in range(count)],
-        classes,
-        [""] * count if splits is None else splits,
-        arrays=pictures,
-        class_names=names,
-        progress=progress,
-    )
+    return Listing(arrays=pictures, classes=labels, splits=splits, class_names=class_names)
 
 
-def npz_catalogue(
-    path: Path, *, class_names: Sequence[str] | None = None, progress: Advance | None = None
-) -> Catalogue:
+def list_npz(path: Path, *, class_names: Sequence[str] | None = None) -> Listing:
     """List the pictures of an ``.npz`` file, which is loaded into memory.
 
-    Args:
-        path: holds ``x`` and ``y``, or ``x_train`` and ``y_train`` and the like for other splits.
-        class_names: as for `array_catalogue`.
-        progress: told how far the hashing is.
-
-    Returns:
-        The catalogue.
+    It holds ``x`` and ``y``, or ``x_train`` and ``y_train`` and the like for other splits.
 
     Raises:
         DataError: if the arrays have other names or cannot be read.
     """
-    held = _numpy(path)
-    keys = [k for k in held if k == "x" or (k.startswith("x_") and k[2:].lower() in SPLIT_WORDS)]
-    if not keys or any(f"y{k[1:]}" not in held for k in keys):
+    arrays = _load(path)
+    parts = [name[1:] for name in arrays if name == "x" or _split_of(name)]
+    if not parts or any(f"y{part}" not in arrays for part in parts):
         raise DataError(
-            f"{path}: arrays {', '.join(held)}; expected x and y, or x_train, y_train, x_val, "
+            f"{path}: arrays {', '.join(arrays)}; expected x and y, or x_train, y_train, x_val, "
             "y_val, ...; name them so"
         )
-    xs = [held[k] for k in keys]
-    ys = [held[f"y{k[1:]}"] for k in keys]
-    words = [SPLIT_WORDS.get(k[2:].lower(), "") for k in keys]
+    xs = [arrays[f"x{part}"] for part in parts]
+    splits = np.repeat([_split_of(f"x{part}") for part in parts], list(map(len, xs)))
+    y = np.concatenate([arrays[f"y{part}"] for part in parts])
+    return list_arrays(_join(xs), y, splits=splits.tolist(), class_names=class_names)
+
+
+def _join(xs: Sequence[NDArray[Any]]) -> Any:
+    """One array where all are of one size and type, else a list of pictures."""
     if len({(x.shape[1:], x.dtype) for x in xs}) == 1:
-        pictures: Any = np.concatenate(xs)
-    else:
-        pictures = [picture for x in xs for picture in x]
-    return array_catalogue(
-        pictures,
-        np.concatenate(ys),
-        splits=[word for word, x in zip(words, xs, strict=True) for _ in range(len(x))],
-        class_names=class_names,
-        progress=progress,
-    )
+        return np.concatenate(xs)
+    return [picture for x in xs for picture in x]
 
 
-def npy_catalogue(
-    path: Path,
-    *,
-    class_names: Sequence[str] | None = None,
-    labels: str = "required",
-    progress: Advance | None = None,
-) -> Catalogue | None:
+def _split_of(name: str) -> str:
+    """The split of an array called ``x_train`` or the like; none of any other."""
+    return SPLIT_WORDS.get(name[2:].lower(), "") if name.startswith("x_") else ""
+
+
+def list_npy(
+    path: Path, *, class_names: Sequence[str] | None = None, labels: str = "required"
+) -> Listing:
     """List the pictures of an ``.npy`` file, which is mapped and not loaded.
 
-    Args:
-        path: the pictures; the labels lie beside it (``x.npy`` and ``y.npy``, ``x_val.npy`` and
-            ``y_val.npy``, or ``images.npy`` and ``labels.npy``).
-        class_names: as for `array_catalogue`.
-        labels: ``"optional"`` also takes four axes without labels.
-        progress: told how far the hashing is.
-
-    Returns:
-        The catalogue; ``None`` for a single picture, where that is allowed.
+    The labels lie beside it: ``x.npy`` and ``y.npy``, ``x_val.npy`` and ``y_val.npy``, or
+    ``images.npy`` and ``labels.npy``. Where labels are ``"optional"`` they may be missing; three
+    axes are then one picture.
 
     Raises:
         DataError: if there are no labels beside it, or a file is damaged.
     """
-    x = _mapped(path)
+    x = _map(path)
     for pictures, words in (("x", "y"), ("images", "labels"), ("X", "y")):
         beside = path.with_name(words + path.name.removeprefix(pictures))
         if path.name.startswith(pictures) and beside.exists():
-            y = np.array(_mapped(beside))
-            return array_catalogue(x, y, class_names=class_names, progress=progress)
+            return list_arrays(x, np.array(_map(beside)), class_names=class_names)
     if labels == "optional":
-        return unlabelled(x, class_names or (), progress=progress) if x.ndim == 4 else None
+        return Listing(arrays=x) if x.ndim == 4 else Listing([path.name], root=path.parent)
     raise DataError(
         f"{path}: no labels beside it; expected x.npy with y.npy or images.npy with labels.npy; "
         "save the labels so"
     )
 
 
-def unlabelled(
-    x: NDArray[Any], class_names: Sequence[str], *, progress: Advance | None = None
-) -> Catalogue:
-    """List the pictures of an array whose classes are unknown.
+def list_dataset(dataset: Any, *, class_names: Sequence[str] | None = None) -> Listing:
+    """Read a ``tf.data.Dataset`` of (picture, label) or of batches of them into memory.
 
-    Args:
-        x: ``(pictures, height, width[, channels])``.
-        class_names: those of the model that is to name them.
-        progress: told how far the hashing is.
-
-    Returns:
-        The catalogue; it refers to ``x``.
-    """
-    count = len(x)
-    return catalogued(
-        [f"[{i}]" for i in range(count)],
-        [None] * count,
-        [""] * count,
-        arrays=x,
-        class_names=class_names,
-        progress=progress,
-    )
-
-
-def dataset_catalogue(
-    dataset: Any, *, class_names: Sequence[str] | None = None, progress: Advance | None = None
-) -> Catalogue:
-    """Read a ``tf.data.Dataset`` into memory and list its pictures.
-
-    Args:
-        dataset: of (picture, label) or of batches of them.
-        class_names: as for `array_catalogue`; by default the dataset's own ``class_names``.
-        progress: told how far the hashing is.
-
-    Returns:
-        The catalogue, in the dataset's order.
+    The classes are called as ``class_names`` or the dataset's attribute of that name says.
 
     Raises:
         DataError: if it is endless, too large for memory or of other elements.
@@ -196,29 +129,29 @@ def dataset_catalogue(
         )
     pictures: list[NDArray[Any]] = []
     labels: list[Any] = []
-    taken = 0
+    bytes_read = 0
     for x, y in dataset.as_numpy_iterator():
-        batch = x if x.ndim == 4 else x[None]
-        pictures += list(batch)
-        labels += list(y if x.ndim == 4 else [y])
-        taken += batch.nbytes
-        if taken > DATASET_BYTES:
+        is_batch = x.ndim == 4
+        pictures += list(x) if is_batch else [x]
+        labels += list(y) if is_batch else [y]
+        bytes_read += x.nbytes
+        if bytes_read > DATASET_BYTES:
             raise DataError(
                 f"a tf.data.Dataset of more than {DATASET_BYTES / 2**30:.3g} GiB; expected one "
                 "that fits in memory; give the folder or table that it was made from"
             )
     names = getattr(dataset, "class_names", None) if class_names is None else class_names
-    return array_catalogue(pictures, labels, class_names=names, progress=progress)
+    return list_arrays(pictures, labels, class_names=names)
 
 
-def _numpy(path: Path) -> dict[str, NDArray[Any]]:
+def _load(path: Path) -> dict[str, NDArray[Any]]:
     with _readable(path):
         # NumPy leaves a damaged file open that it has opened itself.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
 
 
-def _mapped(path: Path) -> NDArray[Any]:
+def _map(path: Path) -> NDArray[Any]:
     with _readable(path):
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
@@ -236,19 +169,13 @@ def _readable(path: Path) -> Generator[None]:
         raise DataError(f"{path}: {reason}; expected an {kind} file; write it again") from None
 
 
-def _classes(
+def _read_labels(
     y: NDArray[Any], class_names: Sequence[str] | None
 ) -> tuple[list[str | None], Sequence[str] | None]:
     """Each picture's class name, and the order of the classes if it is known."""
     if y.ndim == 2 and y.shape[1] > 1:
-        if not ((y == 0) | (y == 1)).all() or not (y.sum(axis=1) == 1).all():
-            raise DataError(
-                "labels with several columns that are not one-hot; expected one class per picture; "
-                "give one column of class numbers"
-            )
-        count = y.shape[1]
-        y = y.argmax(axis=1)
-        class_names = class_names or [str(i) for i in range(count)]
+        class_names = class_names or [str(i) for i in range(y.shape[1])]
+        y = _numbers_of_rows(y)
     y = y.reshape(len(y)) if y.size == len(y) else y
     if y.ndim != 1:
         raise DataError(
@@ -256,15 +183,30 @@ def _classes(
         )
     if y.dtype.kind in "SUO":
         return [v.decode() if isinstance(v, bytes) else str(v) for v in y.tolist()], class_names
-    if y.dtype.kind not in "iub" and not (y.dtype.kind == "f" and (y == np.rint(y)).all()):
+    return _names_of_numbers(y, class_names)
+
+
+def _numbers_of_rows(rows: NDArray[Any]) -> NDArray[np.intp]:
+    if not np.isin(rows, (0, 1)).all() or not (rows.sum(axis=1) == 1).all():
+        raise DataError(
+            "labels with several columns that are not one-hot; expected one class per picture; "
+            "give one column of class numbers"
+        )
+    return rows.argmax(axis=1)
+
+
+def _names_of_numbers(
+    y: NDArray[Any], class_names: Sequence[str] | None
+) -> tuple[list[str | None], Sequence[str]]:
+    if y.dtype.kind not in "iubf" or not (y == np.rint(y)).all():
         raise DataError(
             f"labels of type {y.dtype}; expected whole numbers from 0 or words; convert them first"
         )
     numbers = y.astype(np.int64)
-    highest = int(numbers.max(initial=-1))
-    if numbers.min(initial=0) < 0 or (class_names is not None and highest >= len(class_names)):
-        most = "0 up" if class_names is None else f"0 to {len(class_names) - 1}"
-        wrong = int(numbers.min()) if numbers.min() < 0 else highest
+    lowest, highest = int(numbers.min(initial=0)), int(numbers.max(initial=-1))
+    names = list(class_names or map(str, range(highest + 1)))
+    if lowest < 0 or highest >= len(names):
+        most = f"0 to {len(class_names) - 1}" if class_names else "0 up"
+        wrong = lowest if lowest < 0 else highest
         raise DataError(f"label {wrong}; expected {most}; number the classes from 0")
-    names = list(class_names or [str(i) for i in range(highest + 1)])
-    return [names[i] for i in numbers], names
+    return [names[number] for number in numbers.tolist()], names

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import DataError, UnknownName
+from ..text import plural
 
 Augmentation: TypeAlias = Literal["none", "light", "strong"]
 
@@ -17,13 +18,8 @@ _DRAWS = 64  # more seeds than any layer draws in one step
 class Augmenter:
     """Random changes to a batch, the same for the same seed and step.
 
-    Keras's layers count their draws, which would make the pictures after a resumed run others than
-    those of an uninterrupted one. Here every layer's counter is set from the step number first.
-
-    Attributes:
-        layers: what is done to the pictures, in order.
-        mixers: what is done to pictures and labels together: MixUp, CutMix.
-        notes: what was left out, and why, one line each.
+    ``layers`` change the pictures, in order; ``mixers`` (MixUp, CutMix) pictures and labels
+    together; ``notes`` say what was left out, and why, one line each.
     """
 
     def __init__(
@@ -36,21 +32,17 @@ class Augmenter:
         self._seeds = [(seed * 1_000_003 + 7919 * i) % 2**31 for i in range(len(self._generators))]
 
     def __call__(self, pictures: Any, labels: Any = None, *, step: Any) -> tuple[Any, Any]:
-        """Change a batch.
+        """Change a batch of float32 pictures in [0, 255] and, for mixing, their soft labels.
 
-        Args:
-            pictures: float32 ``(batch, height, width, channels)`` in [0, 255].
-            labels: one-hot or soft labels ``(batch, classes)``; needed only for mixing.
-            step: the training step, counted over all epochs; a number or a scalar tensor.
-
-        Returns:
-            Pictures in [0, 255] and labels.
+        ``step`` counts the training's steps over all epochs; a number or a scalar tensor.
 
         Raises:
             DataError: if pictures are mixed and there are no one-hot labels.
         """
         import keras  # slow to import
 
+        # Keras's layers count their draws, which would make the pictures after a resumed run others
+        # than those of an uninterrupted one; so every counter is set from the step number first.
         start: Any = keras.ops.multiply(keras.ops.cast(step, "int32"), _DRAWS)
         for seed, generator in zip(self._seeds, self._generators, strict=True):
             state = keras.ops.stack([keras.ops.cast(seed, "int32"), start])
@@ -84,10 +76,6 @@ def augmenter(
     zooms in by up to a third, rotates by up to 15 degrees, changes brightness and contrast (of RGB
     also saturation and hue) and erases a part of every second picture.
 
-    Keras's RandAugment computes eleven operations to draw one pair for a whole batch, and its
-    factor means different things to them: 0.3 rotates by up to 108 degrees and solarises most
-    pixels.
-
     Args:
         kind: how strong the changes are.
         channels: of the pictures. Without three, colour changes are left out and ``notes`` says so.
@@ -97,63 +85,79 @@ def augmenter(
         cutmix: the largest alpha of CutMix (Yun et al. 2019), 0 for none; 1.0 is usual.
         rand_augment: the factor of RandAugment (Cubuk et al. 2020), 0 for none.
 
-    Returns:
-        What changes the batches.
-
     Raises:
         UnknownName: if there is no such kind.
         DataError: if a factor is out of range.
-
-    Example:
-        >>> import numpy as np
-        >>> change = augmenter("light", channels=1, seed=3)
-        >>> batch = np.random.default_rng(0).uniform(0, 255, (2, 12, 9, 1)).astype("float32")
-        >>> once, again = (np.asarray(change(batch, step=5)[0]) for _ in range(2))
-        >>> once.shape, bool((once == again).all()), bool((once == batch).all())
-        ((2, 12, 9, 1), True, False)
     """
     if kind not in get_args(Augmentation):
         raise UnknownName("augmentation", kind, get_args(Augmentation))
-    for name, factor in (("mixup", mixup), ("cutmix", cutmix), ("rand_augment", rand_augment)):
+    _check_factors(mixup=mixup, cutmix=cutmix, rand_augment=rand_augment)
+    from keras import layers
+
+    is_rgb = channels == 3
+    changes: list[Any] = []
+    if kind != "none" and flip:
+        changes.append(layers.RandomFlip("horizontal", seed=seed))
+    changes += _CHANGES[kind](seed, is_rgb)
+    if rand_augment and is_rgb:
+        # It computes eleven operations to draw one pair for a whole batch, and its factor means
+        # different things to them: 0.3 rotates by up to 108 degrees and solarises most pixels.
+        changes.append(layers.RandAugment(value_range=_RANGE, factor=rand_augment, seed=seed))
+    notes: list[str] = []
+    if not is_rgb and (rand_augment or kind == "strong"):
+        notes = [f"{_RGB_ONLY} and are left out with {plural(channels, 'channel')}"]
+    return Augmenter(changes, _mixers(mixup, cutmix, seed), seed, notes)
+
+
+def _check_factors(**factors: float) -> None:
+    for name, factor in factors.items():
         if not 0.0 <= factor <= 1.0:
             raise DataError(f"{name} {factor}; expected 0 to 1; use 0 for none")
-    import keras
 
-    made = keras.layers
-    layers: list[Any] = []
-    notes: list[str] = []
-    if kind != "none" and flip:
-        layers.append(made.RandomFlip("horizontal", seed=seed))
-    if kind == "light":
-        layers += [
-            made.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed),
-            made.RandomZoom((-0.1, 0.1), fill_mode="reflect", seed=seed),
-        ]
-    elif kind == "strong":
-        layers += [
-            made.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed),
-            made.RandomZoom((-0.33, 0.1), fill_mode="reflect", seed=seed),
-            made.RandomRotation(15 / 360, fill_mode="reflect", seed=seed),
-            made.RandomBrightness(0.2, value_range=_RANGE, seed=seed),
-            made.RandomContrast(0.3, value_range=_RANGE, seed=seed),
-        ]
-        if channels == 3:
-            layers += [
-                made.RandomSaturation((0.3, 0.7), value_range=_RANGE, seed=seed),
-                made.RandomHue(0.03, value_range=_RANGE, seed=seed),
-            ]
-        layers.append(made.RandomErasing(0.5, scale=(0.02, 0.2), value_range=_RANGE, seed=seed))
-    if rand_augment and channels == 3:
-        layers.append(made.RandAugment(value_range=_RANGE, factor=rand_augment, seed=seed))
-    if channels != 3 and (rand_augment or kind == "strong"):
-        plural = "channel" if channels == 1 else "channels"
-        notes.append(f"{_RGB_ONLY} and are left out with {channels} {plural}")
+
+def _mixers(mixup: float, cutmix: float, seed: int) -> list[Any]:
+    from keras import layers
+
     mixers: list[Any] = []
     if mixup:
-        mixers.append(made.MixUp(alpha=mixup, seed=seed))
+        mixers.append(layers.MixUp(alpha=mixup, seed=seed))
     if cutmix:
-        mixers.append(made.CutMix(factor=cutmix, seed=seed))
-    return Augmenter(layers, mixers, seed, notes)
+        mixers.append(layers.CutMix(factor=cutmix, seed=seed))
+    return mixers
+
+
+def _no_changes(seed: int, is_rgb: bool) -> list[Any]:
+    return []
+
+
+def _light_changes(seed: int, is_rgb: bool) -> list[Any]:
+    from keras import layers
+
+    return [
+        layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed),
+        layers.RandomZoom((-0.1, 0.1), fill_mode="reflect", seed=seed),
+    ]
+
+
+def _strong_changes(seed: int, is_rgb: bool) -> list[Any]:
+    from keras import layers
+
+    colour_changes = [
+        layers.RandomSaturation((0.3, 0.7), value_range=_RANGE, seed=seed),
+        layers.RandomHue(0.03, value_range=_RANGE, seed=seed),
+    ]
+    return [
+        layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed),
+        layers.RandomZoom((-0.33, 0.1), fill_mode="reflect", seed=seed),
+        layers.RandomRotation(15 / 360, fill_mode="reflect", seed=seed),
+        layers.RandomBrightness(0.2, value_range=_RANGE, seed=seed),
+        layers.RandomContrast(0.3, value_range=_RANGE, seed=seed),
+        *(colour_changes if is_rgb else ()),
+        layers.RandomErasing(0.5, scale=(0.02, 0.2), value_range=_RANGE, seed=seed),
+    ]
+
+
+_CHANGES = {"none": _no_changes, "light": _light_changes, "strong": _strong_changes}
 
 
 def _generators(layer: Any) -> list[Any]:

@@ -8,18 +8,17 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..progress import Advance
+from ..text import join_some, plural
 from .colour import Picture, to_channels
 from .decode import load_compact
 from .prepare import Preparation, prepare_compact
-
-SPLITS = ("train", "validation", "test")
 
 MOST_SKIPPED = 0.05
 """The fraction of unreadable pictures above which a run stops."""
@@ -36,34 +35,59 @@ class Skipped:
     split: str = ""
 
 
+Arrays: TypeAlias = Sequence[NDArray[Any]] | NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listing:
+    """What a source lists, before any picture is read."""
+
+    names: Sequence[str] = ()
+    """Paths relative to ``root``; pictures in arrays are called ``"[17]"``."""
+    classes: Sequence[str | None] = ()
+    """The class of each, ``None`` where unknown; by default all are."""
+    splits: Sequence[str] = ()
+    """The split of each, or ``""``; by default none has any."""
+    root: Path | None = None
+    """The folder of the files."""
+    arrays: Arrays | None = None
+    """The pictures, if they are no files."""
+    class_names: Sequence[str] | None = None
+    """The classes to number by; by default those that occur, in order."""
+    warnings: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Name the arrays, and fill in what is unknown."""
+        names = self.names if self.arrays is None else [f"[{i}]" for i in range(len(self.arrays))]
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "classes", self.classes or [None] * len(names))
+        object.__setattr__(self, "splits", self.splits or [""] * len(names))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
-    """Pictures with their classes and splits; the pictures themselves stay where they are.
-
-    Args:
-        labels: int32, one per picture: an index into ``class_names``, or -1 where unknown.
-        splits: one word per picture: ``"train"``, ``"validation"``, ``"test"`` or ``""`` where not
-            assigned yet.
-        class_names: sorted; numbers by value, words by letter.
-        contents: a 16-byte hash of each picture's stored bytes.
-        names: what to call each picture: a path relative to ``root``, or ``"[17]"``.
-        rows: where in ``arrays`` each picture stands, so that a mapped array is never copied.
-        root: the folder that holds the files.
-        arrays: the pictures, if they are arrays rather than files.
-        skipped: pictures that were listed but cannot be used.
-        warnings: what the user should know, one line each.
-    """
+    """Pictures with their classes and splits; the pictures themselves stay where they are."""
 
     labels: NDArray[np.int32]
+    """One per picture: an index into ``class_names``, or -1 where unknown."""
     splits: NDArray[np.str_]
+    """One per picture: ``"train"``, ``"validation"``, ``"test"``, or ``""`` if not assigned yet."""
     class_names: tuple[str, ...]
+    """Sorted; numbers by value, words by letter."""
     contents: NDArray[np.void]
+    """A 16-byte hash of each picture's stored bytes."""
     names: tuple[str, ...]
+    """What to call each picture: a path relative to ``root``, or ``"[17]"``."""
     rows: NDArray[np.intp]
+    """Where in ``arrays`` each picture stands, so that a mapped array is never copied."""
     root: Path | None = None
-    arrays: Sequence[NDArray[Any]] | NDArray[Any] | None = None
+    """The folder that holds the files."""
+    arrays: Arrays | None = None
+    """The pictures, if they are arrays rather than files."""
     skipped: tuple[Skipped, ...] = ()
+    """Pictures that were listed but cannot be used."""
     warnings: tuple[str, ...] = ()
+    """What the user should know, one line each."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -92,27 +116,15 @@ class Catalogue:
     def counts(self, split: str | None = None) -> dict[str, int]:
         """Pictures per class."""
         labels = self.labels[self.indices(split)]
-        found = np.bincount(labels[labels >= 0], minlength=len(self.class_names))
-        return dict(zip(self.class_names, found.tolist(), strict=True))
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.class_names))
+        return dict(zip(self.class_names, counts.tolist(), strict=True))
 
     def path(self, index: int) -> Path | None:
         """The file of a picture; ``None`` if it is an array."""
         return None if self.root is None else self.root / self.names[index]
 
     def load(self, index: int, preparation: Preparation) -> NDArray[np.float32]:
-        """One picture as the model takes it.
-
-        Args:
-            index: its position.
-            preparation: what is done to it.
-
-        Returns:
-            float32 ``(height, width, channels)`` in [0, 255].
-
-        Raises:
-            UnreadablePicture: if the file holds no whole picture.
-            DataError: if its bands or values do not fit.
-        """
+        """One picture as the model takes it, float32 in [0, 255]; raises as `decode.load`."""
         return self.load_compact(index, preparation).astype(np.float32)
 
     def load_compact(self, index: int, preparation: Preparation) -> NDArray[Any]:
@@ -128,8 +140,8 @@ class Catalogue:
             channels = to_channels(Picture(array, "bands"), preparation, name)
             return prepare_compact(channels, preparation)
         except DataError as problem:
-            told = str(problem)
-            raise DataError(told if told.startswith(name) else f"{name}: {told}") from None
+            message = str(problem)
+            raise DataError(message if message.startswith(name) else f"{name}: {message}") from None
 
     def take(self, positions: Iterable[int]) -> Catalogue:
         """The catalogue of some of its pictures, in the order given.
@@ -149,65 +161,59 @@ class Catalogue:
         )
 
 
-def catalogued(
-    names: Sequence[str],
-    classes: Sequence[str | None],
-    splits: Sequence[str],
-    *,
-    root: Path | None = None,
-    arrays: Sequence[NDArray[Any]] | NDArray[Any] | None = None,
-    class_names: Sequence[str] | None = None,
-    warnings: Iterable[str] = (),
-    progress: Advance | None = None,
-) -> Catalogue:
-    """Hash the pictures and put the catalogue together.
+def read_catalogue(listing: Listing, progress: Advance | None = None) -> Catalogue:
+    """Number the classes of what a source lists and hash its pictures, each of which is read once.
 
-    Args:
-        names: paths relative to ``root``, or names of arrays.
-        classes: the class of each, or ``None`` where unknown.
-        splits: the split of each, or ``""``.
-        root: the folder of the files.
-        arrays: the pictures, if they are no files.
-        class_names: the classes to number by; by default those that occur.
-        warnings: what to hand on to the user.
-        progress: told how far the hashing is.
-
-    Returns:
-        The catalogue, without the files that cannot be opened or are empty.
+    Files that cannot be opened or are empty are left out and named in ``skipped``.
 
     Raises:
         DataError: if a class is not among ``class_names`` or too many files cannot be opened.
+
+    Example:
+        >>> pictures = np.zeros((3, 8, 8, 1), np.uint8)
+        >>> catalogue = read_catalogue(Listing(arrays=pictures, classes=["b", None, "a"]))
+        >>> catalogue.class_names, catalogue.labels.tolist(), catalogue.names
+        (('a', 'b'), [1, -1, 0], ('[0]', '[1]', '[2]'))
     """
-    order = in_order({c for c in classes if c is not None}) if class_names is None else class_names
-    numbers = {name: number for number, name in enumerate(order)}
-    strange = in_order({c for c in classes if c is not None and c not in numbers})
-    if strange:
-        raise DataError(
-            f"unknown {_several('class', strange)}; expected some of: {', '.join(order)}; "
-            "rename the folders or labels, or train again with these classes"
-        )
-    hashes = _hashes(names, root, arrays, progress)
-    kept = [i for i, made in enumerate(hashes) if isinstance(made, bytes)]
+    class_names = _class_names(listing)
+    numbers = {None: -1, **{name: number for number, name in enumerate(class_names)}}
+    hashes = _hash_pictures(listing, progress)
+    readable = [i for i, content in enumerate(hashes) if isinstance(content, bytes)]
     skipped = tuple(
-        replace(made, split=split)
-        for made, split in zip(hashes, splits, strict=True)
-        if isinstance(made, Skipped)
+        replace(content, split=split)
+        for content, split in zip(hashes, listing.splits, strict=True)
+        if isinstance(content, Skipped)
     )
-    refuse_too_many(skipped, len(names))
-    labels = [-1 if c is None else numbers[c] for c in classes]
-    made = Catalogue(
-        labels=np.asarray(labels, np.int32),
-        splits=np.asarray(splits, "U10"),
-        class_names=tuple(order),
+    refuse_too_many(skipped, len(hashes))
+    catalogue = Catalogue(
+        labels=np.asarray([numbers[name] for name in listing.classes], np.int32),
+        splits=np.asarray(listing.splits, "U10"),
+        class_names=class_names,
         contents=np.asarray([h if isinstance(h, bytes) else b"" for h in hashes], "V16"),
-        names=tuple(names),
-        rows=np.arange(len(names)),
-        root=root,
-        arrays=arrays,
-        warnings=tuple(warnings),
+        names=tuple(listing.names),
+        rows=np.arange(len(hashes)),
+        root=listing.root,
+        arrays=listing.arrays,
     )
-    made = made if len(kept) == len(names) else made.take(kept)
-    return replace(made, skipped=skipped, warnings=made.warnings + _content_warnings(made))
+    if skipped:
+        catalogue = catalogue.take(readable)
+    warnings = (*listing.warnings, *_content_warnings(catalogue))
+    return replace(catalogue, skipped=skipped, warnings=warnings)
+
+
+def _class_names(listing: Listing) -> tuple[str, ...]:
+    occurring = {name for name in listing.classes if name is not None}
+    if listing.class_names is None:
+        return tuple(in_order(occurring))
+    unknown = in_order(occurring.difference(listing.class_names))
+    if unknown:
+        raise DataError(
+            f"unknown {'class' if len(unknown) == 1 else 'classes'} "
+            f"{join_some([repr(name) for name in unknown], _NAMED)}; expected some of: "
+            f"{', '.join(listing.class_names)}; rename the folders or labels, or train again with "
+            "these classes"
+        )
+    return tuple(listing.class_names)
 
 
 def in_order(class_names: Iterable[str]) -> list[str]:
@@ -222,15 +228,7 @@ def in_order(class_names: Iterable[str]) -> list[str]:
 
 
 def refuse_too_many(skipped: Sequence[Skipped], listed: int) -> None:
-    """Stop if more than 5 % of the pictures cannot be read.
-
-    Args:
-        skipped: those that cannot.
-        listed: how many pictures there are with them.
-
-    Raises:
-        DataError: naming the first ones.
-    """
+    """Stop if more than 5 % of the listed pictures cannot be read, naming the first of them."""
     if not skipped or len(skipped) <= MOST_SKIPPED * listed:
         return
     first = "; ".join(f"{s.name} ({s.reason})" for s in skipped[:_NAMED])
@@ -242,48 +240,38 @@ def refuse_too_many(skipped: Sequence[Skipped], listed: int) -> None:
     )
 
 
-def _several(kind: str, names: Sequence[str]) -> str:
-    plural = {"class": "classes"}.get(kind, f"{kind}s")
-    shown = ", ".join(repr(n) for n in names[:_NAMED])
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{kind if len(names) == 1 else plural} {shown}{more}"
-
-
-def _hashes(
-    names: Sequence[str],
-    root: Path | None,
-    arrays: Sequence[NDArray[Any]] | NDArray[Any] | None,
-    progress: Advance | None,
-) -> list[bytes | Skipped]:
-    def of_file(index: int) -> bytes | Skipped:
-        assert root is not None
+def _hash_pictures(listing: Listing, progress: Advance | None) -> list[bytes | Skipped]:
+    def hash_file(index: int) -> bytes | Skipped:
+        name = listing.names[index]
         try:
-            content = (root / names[index]).read_bytes()
+            content = ((listing.root or Path()) / name).read_bytes()
         except OSError as problem:
-            return Skipped(names[index], problem.strerror or type(problem).__name__)
-        return _digest(content) if content else Skipped(names[index], "the file is empty")
+            return Skipped(name, problem.strerror or type(problem).__name__)
+        return _digest(content) if content else Skipped(name, "the file is empty")
 
-    def of_array(index: int) -> bytes | Skipped:
-        assert arrays is not None
-        array = np.ascontiguousarray(arrays[index])
+    def hash_array(index: int) -> bytes | Skipped:
+        assert listing.arrays is not None
+        array = np.ascontiguousarray(listing.arrays[index])
+        # Rows of the same bytes are other pictures at another shape or type.
         return _digest(array.data, f"{array.shape}{array.dtype}".encode())
 
-    results: list[bytes | Skipped] = []
-    digest = of_file if arrays is None else of_array
+    count = len(listing.names)
+    hashes: list[bytes | Skipped] = []
+    hash_one = hash_file if listing.arrays is None else hash_array
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
         # In parts, since the pool keeps a record of all that it was given.
-        for start in range(0, len(names), 1024):
-            for made in pool.map(digest, range(start, min(start + 1024, len(names)))):
-                results.append(made)
+        for start in range(0, count, 1024):
+            for content in pool.map(hash_one, range(start, min(start + 1024, count))):
+                hashes.append(content)
                 if progress is not None:
-                    progress(len(results), len(names))
-    return results
+                    progress(len(hashes), count)
+    return hashes
 
 
 def _digest(content: bytes | memoryview, prefix: bytes = b"") -> bytes:
-    made = hashlib.blake2b(prefix, digest_size=16)
-    made.update(content)
-    return made.digest()
+    digest = hashlib.blake2b(prefix, digest_size=16)
+    digest.update(content)
+    return digest.digest()
 
 
 def _content_warnings(catalogue: Catalogue) -> tuple[str, ...]:
@@ -294,15 +282,16 @@ def _content_warnings(catalogue: Catalogue) -> tuple[str, ...]:
     torn = _varied(groups, catalogue.labels)
     if torn:
         warnings.append(
-            f"{torn} {'picture stands' if torn == 1 else 'pictures stand'} under two or more "
-            "classes; remove the wrong copies"
+            f"{plural(torn, 'picture stands', 'pictures stand')} under two or more classes; "
+            "remove the wrong copies"
         )
     _, split_numbers = np.unique(catalogue.splits, return_inverse=True)
     leaked = _varied(groups, split_numbers)
     if leaked:
+        copies = plural(leaked, "identical picture stands", "identical pictures stand")
         warnings.append(
-            f"{leaked} identical {'picture stands' if leaked == 1 else 'pictures stand'} in two or "
-            "more splits, which makes measured accuracy too high; remove the copies"
+            f"{copies} in two or more splits, which makes measured accuracy too high; "
+            "remove the copies"
         )
     return tuple(warnings)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..text import plural
 from .prepare import Preparation
 
 Bands: TypeAlias = Literal["grey", "grey+alpha", "rgb", "rgb+alpha", "bands"]
@@ -19,17 +20,14 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded picture and what its file says about its bands.
-
-    Args:
-        array: ``(height, width, bands)`` in the file's own type and range.
-        bands: what they mean; ``"bands"`` where the file does not say.
-        premultiplied: whether the colours were multiplied by the transparency.
-    """
+    """A decoded picture and what its file says about its bands."""
 
     array: NDArray[Any]
+    """``(height, width, bands)`` in the file's own type and range."""
     bands: Bands
+    """What they mean; ``"bands"`` where the file does not say."""
     premultiplied: bool = False
+    """Whether the colours were multiplied by the transparency."""
 
 
 def to_channels(picture: Picture, preparation: Preparation, name: str = "picture") -> NDArray[Any]:
@@ -38,15 +36,7 @@ def to_channels(picture: Picture, preparation: Preparation, name: str = "picture
     A colour picture becomes grey by luma, a grey one RGB by repetition. Transparency is composited
     over white, but only where the file declares it. A model of other bands takes a file with just
     as many bands as they are, declared transparency included, because people do store a fourth
-    band there.
-
-    Args:
-        picture: what was decoded.
-        preparation: which channels are wanted, and what they mean.
-        name: what to call the picture in an error.
-
-    Returns:
-        ``(height, width, channels)`` in the picture's own type.
+    band there. ``name`` is what an error calls the picture.
 
     Raises:
         DataError: if the bands cannot become the channels, naming the picture.
@@ -57,18 +47,14 @@ def to_channels(picture: Picture, preparation: Preparation, name: str = "picture
         76
     """
     wanted, channels = preparation.colour, preparation.shape.channels
-    array, bands = picture.array, picture.bands
-    if wanted == "bands":
-        if array.shape[-1] == channels:
-            return array
-        array, bands = _opaque(picture)
-        if array.shape[-1] == channels:
-            return array
-        raise _mismatch(picture, preparation, name)
+    if wanted == "bands" and picture.array.shape[-1] == channels:
+        return picture.array
     array, bands = _opaque(picture)
+    if wanted == "bands" and array.shape[-1] == channels:
+        return array
     if bands == "bands":
         bands = {1: "grey", 3: "rgb"}.get(array.shape[-1])
-    if bands not in ("grey", "rgb"):
+    if wanted == "bands" or bands not in ("grey", "rgb"):
         raise _mismatch(picture, preparation, name)
     if bands == wanted:
         return array
@@ -76,14 +62,7 @@ def to_channels(picture: Picture, preparation: Preparation, name: str = "picture
 
 
 def luma(array: NDArray[Any]) -> NDArray[Any]:
-    """The grey picture of an RGB one.
-
-    Args:
-        array: ``(..., 3)`` of any type.
-
-    Returns:
-        ``(..., 1)`` of the same type, rounded if it is of whole numbers.
-    """
+    """The grey picture ``(..., 1)`` of an RGB one, of its type, rounded if of whole numbers."""
     grey = array.astype(np.float32) @ np.asarray(LUMA, np.float32)[:, None]
     return _like(grey, array.dtype)
 
@@ -106,13 +85,8 @@ def _like(values: NDArray[Any], kind: np.dtype[Any]) -> NDArray[Any]:
 
 def _mismatch(picture: Picture, preparation: Preparation, name: str) -> DataError:
     count, channels = picture.array.shape[-1], preparation.shape.channels
-    held = f"{count} {'band' if count == 1 else 'bands'}"
-    if picture.bands != "bands":
-        held += f" ({picture.bands})"
-    else:
-        held += " of unstated meaning"
+    meaning = "of unstated meaning" if picture.bands == "bands" else f"({picture.bands})"
     return DataError(
-        f"{name}: {held}; expected {channels} ({preparation.colour}); use an input with "
-        f"{count} {'channel' if count == 1 else 'channels'}, such as HxWx{count}, "
-        "or convert the file"
+        f"{name}: {plural(count, 'band')} {meaning}; expected {channels} ({preparation.colour}); "
+        f"use an input with {plural(count, 'channel')}, such as HxWx{count}, or convert the file"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,7 @@ _DAMAGE = (
 
 
 def load(path: str | os.PathLike[str], preparation: Preparation) -> NDArray[np.float32]:
-    """Read a picture file into the array that the model takes.
-
-    Args:
-        path: the file.
-        preparation: what is done to it.
-
-    Returns:
-        float32 ``(height, width, channels)`` in [0, 255].
+    """Read a picture file into the float32 array in [0, 255] that the model takes.
 
     Raises:
         UnreadablePicture: if the file holds no whole picture.
@@ -85,19 +79,7 @@ def load(path: str | os.PathLike[str], preparation: Preparation) -> NDArray[np.f
 
 
 def load_compact(path: str | os.PathLike[str], preparation: Preparation) -> NDArray[Any]:
-    """The same values as `load`, as bytes where that loses nothing (`prepare_compact`).
-
-    Args:
-        path: the file.
-        preparation: what is done to it.
-
-    Returns:
-        uint8 or float32 ``(height, width, channels)`` in [0, 255].
-
-    Raises:
-        UnreadablePicture: if the file holds no whole picture.
-        DataError: if its bands or values do not fit, naming the file.
-    """
+    """The same values as `load`, as bytes where that loses nothing (`prepare_compact`)."""
     picture = decode(path, preparation)
     channels = to_channels(picture, preparation, str(path))
     try:
@@ -111,16 +93,12 @@ def decode(path: str | os.PathLike[str], preparation: Preparation | None = None)
 
     EXIF and TIFF orientation is undone. Palettes become RGB, CMYK and YCbCr too. Of an animation
     or a TIFF of several pages the first is read, unless its pages are named as channels. 16-bit
-    grey and TIFF pictures keep their 16 bits; Pillow gives a 16-bit *colour* PNG in 8 bits.
+    grey and TIFF pictures keep their 16 bits; Pillow gives a 16-bit *colour* PNG in 8 bits. A
+    ``.npy`` file holds ``(height, width)`` or ``(height, width, bands)``.
 
-    Args:
-        path: the file. A ``.npy`` file holds ``(height, width)`` or ``(height, width, bands)``.
-        preparation: what the picture is for. A JPEG is then decoded at reduced scale where the
-            wanted size is much smaller, and its luma alone where grey is wanted; where bands are
-            wanted, neither grey nor RGB, the pages of a grey TIFF are bands.
-
-    Returns:
-        The picture and what its bands mean.
+    With a preparation, a JPEG is decoded at reduced scale where the wanted size is much smaller,
+    and its luma alone where grey is wanted; where bands are wanted, neither grey nor RGB, the pages
+    of a grey TIFF are bands.
 
     Raises:
         UnreadablePicture: if the file holds no whole picture.
@@ -128,7 +106,7 @@ def decode(path: str | os.PathLike[str], preparation: Preparation | None = None)
     """
     path = Path(path)
     try:
-        return _decoded(path, preparation)
+        return _decode_file(path, preparation)
     except DataError:
         raise
     except FileNotFoundError as problem:
@@ -145,34 +123,20 @@ def decode(path: str | os.PathLike[str], preparation: Preparation | None = None)
 
 
 def stored_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
-    """The size of a picture as `decode` gives it, upright, and its channels, without its pixels.
+    """Height, width and channels of a picture as `decode` gives it, without reading its pixels.
 
-    Args:
-        path: the file.
-
-    Returns:
-        Height, width and channels; transparency is none.
+    Transparency is no channel.
 
     Raises:
         UnreadablePicture: if the file holds no picture.
         DataError: if it does but cannot be used, naming the file.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "turned.jpg"
-        ...     exif = Image.Exif()
-        ...     exif[0x0112] = 6
-        ...     Image.new("L", (40, 30)).save(path, exif=exif)
-        ...     stored_shape(path)
-        (40, 30, 1)
     """
     path = Path(path)
     try:
         if path.suffix.lower() == ".npy":
-            return _size(_from_npy(path, mapped=True))
+            return _shape_of(_from_npy(path, mapped=True))
         if path.suffix.lower() in (".tif", ".tiff"):
-            return _size(_from_tiff(path, None, pixels=False))
+            return _shape_of(_from_tiff(path, None, pixels=False))
         return _pillow_shape(path)
     except DataError:
         raise
@@ -182,7 +146,7 @@ def stored_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
         ) from problem
 
 
-def _size(picture: Picture) -> tuple[int, int, int]:
+def _shape_of(picture: Picture) -> tuple[int, int, int]:
     height, width, bands = picture.array.shape
     return height, width, bands - picture.bands.endswith("+alpha")
 
@@ -191,7 +155,7 @@ def _pillow_shape(path: Path) -> tuple[int, int, int]:
     with Image.open(path) as image:
         height, width = image.height, image.width
         grey = image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16")
-        if _orientation_of(image) >= 5:
+        if _is_sideways(_orientation_of(image)):
             height, width = width, height
     return height, width, 1 if grey else 3
 
@@ -204,7 +168,11 @@ def _orientation_of(image: Image.Image) -> int:
         return 1
 
 
-def _decoded(path: Path, preparation: Preparation | None) -> Picture:
+def _is_sideways(orientation: int) -> bool:
+    return orientation >= 5  # the EXIF table's upper half exchanges rows and columns
+
+
+def _decode_file(path: Path, preparation: Preparation | None) -> Picture:
     if path.stat().st_size == 0:
         raise UnreadablePicture(
             f"{path}: the file is empty; expected a whole picture; restore or remove the file"
@@ -235,7 +203,7 @@ def _from_pillow(path: Path, preparation: Preparation | None) -> Picture:
         orientation = _orientation_of(image)
         if preparation is not None:
             if image.format == "JPEG":
-                _draft(image, preparation, sideways=orientation >= 5)
+                _draft(image, preparation, sideways=_is_sideways(orientation))
             if image.format == "PNG" and preparation.full_scale is not None:
                 _refuse_shortened(image.mode, stored, path)
         upright = _plain(image)
@@ -270,8 +238,8 @@ def _refuse_shortened(mode: str, stored: str, path: Path) -> None:
 
 def _raw_modes(image: Image.Image) -> str:
     """How the pixels are stored, such as ``RGB;16B``; sizes and offsets hold digits as well."""
-    kept = [tile[3] for tile in getattr(image, "tile", ())]
-    return " ".join(str(args if isinstance(args, str) else (*args, "")[0]) for args in kept)
+    decoders = [tile[3] for tile in getattr(image, "tile", ())]
+    return " ".join(str(args if isinstance(args, str) else (*args, "")[0]) for args in decoders)
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -290,33 +258,55 @@ def _plain(image: Image.Image) -> Image.Image:
     return image.convert("RGBA" if image.mode in ("RGBa", "La") else "RGB")
 
 
+@dataclass(frozen=True, slots=True)
+class _StoredTiff:
+    """What a TIFF file holds and says, as it stands there."""
+
+    array: NDArray[Any]
+    axes: str
+    photometric: str
+    extras: tuple[str, ...]
+    orientation: int
+
+
 def _from_tiff(path: Path, preparation: Preparation | None, *, pixels: bool = True) -> Picture:
     try:
-        with tifffile.TiffFile(path) as file:
-            page: Any = file.pages[0]
-            photometric = page.photometric.name if page.photometric is not None else ""
-            if photometric not in ("MINISBLACK", "MINISWHITE", "RGB"):
-                return _from_pillow(path, preparation)
-            stack: Any = file.series[0]
-            source = stack if _is_one_picture(stack, preparation) else page
-            # Without its pixels a picture is zeros that take no memory.
-            blank = np.broadcast_to(np.uint8(0), source.shape)
-            array, axes = np.asarray(source.asarray()) if pixels else blank, str(source.axes)
-            alpha = tuple(getattr(extra, "name", "") for extra in page.extrasamples)
-            tag = page.tags.get(_ORIENTATION)
-            orientation = 1 if tag is None else int(tag.value)
+        stored = _read_tiff(path, preparation, pixels)
     except ValueError as problem:
         if "imagecodecs" not in str(problem):
             raise
         return _from_packed_tiff(path, preparation, str(problem))
-    array = _bands_last(array, axes, path, preparation)
-    if photometric == "MINISWHITE":
+    if stored is None:
+        return _from_pillow(path, preparation)
+    array = _bands_last(stored.array, stored.axes, path, preparation)
+    if stored.photometric == "MINISWHITE":
         array = _inverted(array)
-    if orientation in _FLIPS:
-        array = _turned(array, orientation)
-    bands = _tiff_bands(array.shape[-1], photometric, alpha)
+    if stored.orientation in _FLIPS:
+        array = _turned(array, stored.orientation)
+    bands = _tiff_bands(array.shape[-1], stored.photometric, stored.extras)
     array = np.ascontiguousarray(array) if pixels else array
-    return Picture(array, bands, premultiplied=alpha == ("ASSOCALPHA",))
+    return Picture(array, bands, premultiplied=stored.extras == ("ASSOCALPHA",))
+
+
+def _read_tiff(path: Path, preparation: Preparation | None, pixels: bool) -> _StoredTiff | None:
+    """The file's contents; ``None`` for palettes, YCbCr and the like, which Pillow converts."""
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        photometric = page.photometric.name if page.photometric is not None else ""
+        if photometric not in ("MINISBLACK", "MINISWHITE", "RGB"):
+            return None
+        stack: Any = file.series[0]
+        source = stack if _is_one_picture(stack, preparation) else page
+        # Without its pixels a picture is zeros that take no memory.
+        blank = np.broadcast_to(np.uint8(0), source.shape)
+        tag = page.tags.get(_ORIENTATION)
+        return _StoredTiff(
+            array=np.asarray(source.asarray()) if pixels else blank,
+            axes=str(source.axes),
+            photometric=photometric,
+            extras=tuple(getattr(extra, "name", "") for extra in page.extrasamples),
+            orientation=1 if tag is None else int(tag.value),
+        )
 
 
 def _is_one_picture(stack: Any, preparation: Preparation | None) -> bool:
@@ -342,9 +332,8 @@ def _from_packed_tiff(path: Path, preparation: Preparation | None, reason: str) 
 
 def _tiff_bands(count: int, photometric: str, extras: tuple[str, ...]) -> Bands:
     colours = 3 if photometric == "RGB" else 1
-    declared: dict[int, Bands] = {1: "grey", 3: "rgb"}
     if count == colours:
-        return declared[colours]
+        return "rgb" if colours == 3 else "grey"
     if count == colours + 1 and extras in (("UNASSALPHA",), ("ASSOCALPHA",)):
         return "rgb+alpha" if colours == 3 else "grey+alpha"
     return "bands"
@@ -377,7 +366,7 @@ def _inverted(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
-    if orientation >= 5:
+    if _is_sideways(orientation):
         array = np.swapaxes(array, 0, 1)
     rows = -1 if orientation in (3, 4, 7, 8) else 1
     columns = -1 if orientation in (2, 3, 6, 7) else 1

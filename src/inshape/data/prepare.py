@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, UnknownName
-from ..requests import Request
+from ..requests import Request, flat
 from ..shapes import InputShape, ShapeLike
-from .resize import Interpolation, resampled
+from .resize import Interpolation, resample
 
 Fit: TypeAlias = Literal["stretch", "letterbox", "crop"]
 Colour: TypeAlias = Literal["grey", "rgb", "bands"]
@@ -70,8 +70,8 @@ class Preparation:
         """Fill in the colour and refuse what cannot be carried out."""
         channels = self.shape.channels
         if self.colour is None:
-            usual: dict[int, Colour] = {1: "grey", 3: "rgb"}
-            object.__setattr__(self, "colour", usual.get(channels, "bands"))
+            by_count: dict[int, Colour] = {1: "grey", 3: "rgb"}
+            object.__setattr__(self, "colour", by_count.get(channels, "bands"))
         for kind, word, choices in (
             ("fit", self.fit, get_args(Fit)),
             ("interpolation", self.interpolation, get_args(Interpolation)),
@@ -85,18 +85,7 @@ class Preparation:
                 f"colour {self.colour!r} with {channels} channels; expected {expected}; "
                 "use colour='bands' for channels that are neither grey nor RGB"
             )
-        if not 0.0 < self.crop_margin <= 1.0:
-            raise DataError(
-                f"crop_margin {self.crop_margin}; expected more than 0 and at most 1; "
-                "use 0.875 to keep 224 of 256 pixels"
-            )
-        if not 0.0 <= self.fill <= _TOP:
-            raise DataError(f"fill {self.fill}; expected 0 to 255; use 0 for a black border")
-        if self.full_scale is not None and not self.full_scale > 0.0:
-            raise DataError(
-                f"full_scale {self.full_scale}; expected a positive number; use the stored value "
-                "that stands for white, such as 4095"
-            )
+        _check_numbers(self.crop_margin, self.fill, self.full_scale)
 
     @classmethod
     def of(cls, shape: ShapeLike, **options: Any) -> Preparation:
@@ -128,24 +117,15 @@ class Preparation:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `from_dict` reads them back."""
-        return {
-            "shape": str(self.shape),
-            "fit": self.fit,
-            "interpolation": self.interpolation,
-            "antialias": self.antialias,
-            "colour": self.colour,
-            "crop_margin": self.crop_margin,
-            "fill": self.fill,
-            "full_scale": self.full_scale,
-        }
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "shape": str(self.shape)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preparation:
         """The preparation that `as_dict` wrote down.
 
         Example:
-            >>> made = Preparation.of("97x64x1", fit="letterbox", fill=114.0)
-            >>> Preparation.from_dict(made.as_dict()) == made
+            >>> preparation = Preparation.of("97x64x1", fit="letterbox", fill=114.0)
+            >>> Preparation.from_dict(preparation.as_dict()) == preparation
             True
         """
         return cls.of(values["shape"], **{k: v for k, v in values.items() if k != "shape"})
@@ -173,86 +153,78 @@ class PictureOptions(Request):
     """The stored value that becomes 255: 4095 for a 12-bit sensor, 1.0 for pictures in [0, 1]; by
     default 65535 for unsigned 16-bit pictures."""
 
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range before anything is read."""
+        Request.__post_init__(self)  # a class with slots is made twice, which breaks super()
+        _check_numbers(self.crop_margin, self.fill, self.full_scale)
+
     def at(self, shape: ShapeLike) -> Preparation:
         """The preparation for an input shape."""
-        return Preparation.of(
-            shape,
-            fit=self.picture_fit,
-            interpolation=self.picture_interpolation,
-            antialias=self.antialias,
-            colour=self.colour,
-            crop_margin=self.crop_margin,
-            fill=self.fill,
-            full_scale=self.full_scale,
+        options = {name.removeprefix("picture_"): value for name, value in flat(self).items()}
+        return Preparation.of(shape, **options)
+
+
+def _check_numbers(crop_margin: float, fill: float, full_scale: float | None) -> None:
+    if not 0.0 < crop_margin <= 1.0:
+        raise DataError(
+            f"crop_margin {crop_margin}; expected more than 0 and at most 1; "
+            "use 0.875 to keep 224 of 256 pixels"
+        )
+    if not 0.0 <= fill <= _TOP:
+        raise DataError(f"fill {fill}; expected 0 to 255; use 0 for a black border")
+    if full_scale is not None and not full_scale > 0.0:
+        raise DataError(
+            f"full_scale {full_scale}; expected a positive number; use the stored value "
+            "that stands for white, such as 4095"
         )
 
 
 def target_hw(preparation: Preparation, picture_hw: tuple[int, int]) -> tuple[int, int]:
     """The height and width that a picture will have, unknown axes filled in.
 
-    Args:
-        preparation: what is to be done.
-        picture_hw: the picture's own height and width in pixels.
-
-    Returns:
-        Pixels. With one unknown axis the picture keeps its proportions; with two, its size.
+    With one unknown axis the picture keeps its proportions; with two, its size.
 
     Example:
         >>> target_hw(Preparation.of("?x64x1"), (200, 128))
         (100, 64)
     """
     height, width = preparation.shape.hw
-    own_height, own_width = picture_hw
+    picture_height, picture_width = picture_hw
     if height is None and width is None:
         return picture_hw
     if height is None:
         assert width is not None
-        return max(1, round(own_height * width / own_width)), width
+        return max(1, round(picture_height * width / picture_width)), width
     if width is None:
-        return height, max(1, round(own_width * height / own_height))
+        return height, max(1, round(picture_width * height / picture_height))
     return height, width
 
 
 def scaled_hw(preparation: Preparation, picture_hw: tuple[int, int]) -> tuple[float, float]:
     """The height and width of the whole picture once scaled, before any border or cut.
 
-    Args:
-        preparation: what is to be done.
-        picture_hw: the picture's own height and width in pixels.
-
-    Returns:
-        Pixels, not rounded.
-
     Example:
         >>> scaled_hw(Preparation.of("96x96x3", fit="crop"), (240, 320))
         (96.0, 128.0)
     """
     goal_hw = target_hw(preparation, picture_hw)
-    ratios = tuple(goal / own for goal, own in zip(goal_hw, picture_hw, strict=True))
+    ratios = tuple(goal / length for goal, length in zip(goal_hw, picture_hw, strict=True))
     if preparation.fit == "stretch":
         scales = ratios
     elif preparation.fit == "letterbox":
         scales = (min(ratios),) * 2
     else:
         scales = (max(ratios) / preparation.crop_margin,) * 2
-    height, width = (own * scale for own, scale in zip(picture_hw, scales, strict=True))
+    height, width = (length * scale for length, scale in zip(picture_hw, scales, strict=True))
     return height, width
 
 
 def prepare(picture: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
     """Bring a decoded picture to the size and value range that the model takes.
 
-    8-bit pictures are resampled in 8 bits, so that the result holds whole numbers and a cache of
-    bytes loses nothing; all others are resampled in float32.
-
-    Args:
-        picture: ``(height, width, channels)`` or ``(height, width)``, with the channels of
-            ``preparation.shape`` already. bool and uint8 as they are, uint16 divided by 257 (or by
-            ``full_scale / 255``), floats in [0, 255] (or ``[0, full_scale]``).
-        preparation: what is to be done.
-
-    Returns:
-        float32 ``(height, width, channels)`` in [0, 255].
+    The picture has the channels of ``preparation.shape`` already. bool and uint8 are taken as they
+    are, uint16 is divided by 257 (or by ``full_scale / 255``), floats are in [0, 255] (or
+    ``[0, full_scale]``).
 
     Raises:
         DataError: if the channels, the type or the values do not fit.
@@ -269,16 +241,8 @@ def prepare(picture: NDArray[Any], preparation: Preparation) -> NDArray[np.float
 def prepare_compact(picture: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
     """The same values as `prepare`, as bytes where that loses nothing.
 
-    Args:
-        picture: as for `prepare`.
-        preparation: what is to be done.
-
-    Returns:
-        uint8 ``(height, width, channels)`` if the picture is of 8 bits (and the border's fill a
-        whole number), float32 otherwise; in [0, 255].
-
-    Raises:
-        DataError: as `prepare`.
+    That is so if the picture is of 8 bits and the border's fill a whole number: such a picture is
+    resampled in 8 bits, so that the result holds whole numbers. Others are resampled in float32.
     """
     if picture.ndim == 2:
         picture = picture[..., None]
@@ -290,9 +254,9 @@ def prepare_compact(picture: NDArray[Any], preparation: Preparation) -> NDArray[
     if picture.shape[-1] != preparation.shape.channels:
         raise DataError(
             f"picture with {picture.shape[-1]} channels; expected {preparation.shape.channels} "
-            f"for {preparation.shape}; convert its colour first (inshape.data.decode.to_channels)"
+            f"for {preparation.shape}; convert its colour first (inshape.data.colour.to_channels)"
         )
-    fitted = _fitted(_to_range(picture, preparation.full_scale), preparation)
+    fitted = _fit(_to_range(picture, preparation.full_scale), preparation)
     if fitted.dtype == np.uint8:
         return fitted
     return np.clip(fitted, 0.0, _TOP).astype(np.float32)  # cubic weights overshoot
@@ -300,12 +264,6 @@ def prepare_compact(picture: NDArray[Any], preparation: Preparation) -> NDArray[
 
 def range_warning(pictures: NDArray[Any]) -> str | None:
     """Say so if pictures look like [0, 1] floats, which a [0, 255] model sees as black.
-
-    Args:
-        pictures: any shape.
-
-    Returns:
-        One line for the user, or ``None`` if the values look right.
 
     Example:
         >>> range_warning(np.linspace(0.0, 1.0, 12))
@@ -324,29 +282,19 @@ def range_warning(pictures: NDArray[Any]) -> str | None:
 
 
 def _to_range(picture: NDArray[Any], full_scale: float | None) -> NDArray[Any]:
-    kind = picture.dtype
-    if kind == np.bool_:
+    """A picture in [0, 255]: bytes as they are, all else as float32."""
+    if picture.dtype == np.bool_:
         return picture.astype(np.uint8) * np.uint8(_TOP)
-    if kind == np.uint8:
+    if picture.dtype == np.uint8:
         return picture
-    if kind.kind not in "uif":
-        raise DataError(
-            f"picture of type {kind}; expected uint8, uint16 or float; convert it first"
-        )
-    if full_scale is None and kind == np.uint16:
-        full_scale = 65535.0
-    if full_scale is None and kind.kind != "f":
-        raise DataError(
-            f"picture of type {kind} has no agreed white; expected uint8, uint16 or float; "
-            "set full_scale to the value that stands for white"
-        )
+    white = _white(picture.dtype, full_scale)
     values = picture.astype(np.float32)
-    if kind.kind == "f" and not np.isfinite(values).all():
+    if not np.isfinite(values).all():
         raise DataError(
             "picture holds NaN or infinity; expected finite values; fill the missing pixels first"
         )
-    if full_scale is not None:
-        return np.clip(values * np.float32(_TOP / full_scale), 0.0, _TOP)
+    if white is not None:
+        return np.clip(values * np.float32(_TOP / white), 0.0, _TOP)
     if values.min() < -_SLACK or values.max() > _TOP + _SLACK:
         raise DataError(
             f"float picture with values from {values.min():.4g} to {values.max():.4g}; "
@@ -355,30 +303,53 @@ def _to_range(picture: NDArray[Any], full_scale: float | None) -> NDArray[Any]:
     return values
 
 
-def _fitted(picture: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
-    resample = partial(
-        resampled, picture, method=preparation.interpolation, antialias=preparation.antialias
-    )
-    own_hw = picture.shape[:2]
-    goal_hw = target_hw(preparation, own_hw)
-    whole = (0.0, 0.0, float(own_hw[0]), float(own_hw[1]))
-    if preparation.fit == "stretch":
-        return resample(whole, goal_hw)
-    scaled = scaled_hw(preparation, own_hw)
-    if preparation.fit == "crop":
-        height, width = (
-            own * min(1.0, goal / length)
-            for own, goal, length in zip(own_hw, goal_hw, scaled, strict=True)
+def _white(kind: np.dtype[Any], full_scale: float | None) -> float | None:
+    """The stored value that becomes 255; ``None`` for floats, which are in [0, 255] already."""
+    if kind.kind not in "uif":
+        raise DataError(
+            f"picture of type {kind}; expected uint8, uint16 or float; convert it first"
         )
-        top, left = (own_hw[0] - height) / 2, (own_hw[1] - width) / 2
-        return resample((top, left, top + height, left + width), goal_hw)
-    inner_height, inner_width = (
-        min(goal, max(1, round(length))) for goal, length in zip(goal_hw, scaled, strict=True)
+    if full_scale is not None or kind.kind == "f":
+        return full_scale
+    if kind == np.uint16:
+        return 65535.0
+    # A signed or 32-bit picture may hold anything: counts, depths, reflectances.
+    raise DataError(
+        f"picture of type {kind} has no agreed white; expected uint8, uint16 or float; "
+        "set full_scale to the value that stands for white"
     )
-    whole_fill = preparation.fill == round(preparation.fill)
-    kind = picture.dtype if whole_fill else np.dtype(np.float32)
-    result = np.full((*goal_hw, picture.shape[-1]), preparation.fill, kind)
-    top, left = (goal_hw[0] - inner_height) // 2, (goal_hw[1] - inner_width) // 2
-    inner = resample(whole, (inner_height, inner_width))
-    result[top : top + inner_height, left : left + inner_width] = inner
+
+
+def _fit(picture: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
+    resample_box = partial(
+        resample, picture, method=preparation.interpolation, antialias=preparation.antialias
+    )
+    picture_hw = picture.shape[:2]
+    goal_hw = target_hw(preparation, picture_hw)
+    whole = (0.0, 0.0, float(picture_hw[0]), float(picture_hw[1]))
+    if preparation.fit == "stretch":
+        return resample_box(whole, goal_hw)
+    full_hw = scaled_hw(preparation, picture_hw)
+    if preparation.fit == "crop":
+        # Cut before resampling: the same pixels as the other way round, and fewer of them to read.
+        height, width = (
+            length * min(1.0, goal / full)
+            for length, goal, full in zip(picture_hw, goal_hw, full_hw, strict=True)
+        )
+        top, left = (picture_hw[0] - height) / 2, (picture_hw[1] - width) / 2
+        return resample_box((top, left, top + height, left + width), goal_hw)
+    inner_height, inner_width = (
+        min(goal, max(1, round(full))) for goal, full in zip(goal_hw, full_hw, strict=True)
+    )
+    inner = resample_box(whole, (inner_height, inner_width))
+    return _with_border(inner, goal_hw, preparation.fill)
+
+
+def _with_border(picture: NDArray[Any], goal_hw: tuple[int, int], fill: float) -> NDArray[Any]:
+    height, width, channels = picture.shape
+    # Bytes cannot hold a fill of 7.5.
+    kind = picture.dtype if fill == round(fill) else np.dtype(np.float32)
+    result = np.full((*goal_hw, channels), fill, kind)
+    top, left = (goal_hw[0] - height) // 2, (goal_hw[1] - width) // 2
+    result[top : top + height, left : left + width] = picture
     return result

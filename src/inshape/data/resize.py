@@ -17,7 +17,7 @@ _FILTERS = {
 }
 
 
-def resampled(
+def resample(
     picture: NDArray[Any],
     box: tuple[float, float, float, float],
     size_hw: tuple[int, int],
@@ -27,37 +27,29 @@ def resampled(
 ) -> NDArray[Any]:
     """Resample a part of a picture, every band on its own.
 
-    Bands stay apart so that none is taken for transparency.
-
-    Args:
-        picture: ``(height, width, bands)``, uint8 or float32.
-        box: top, left, bottom, right of the part, in pixels, which need not be whole.
-        size_hw: height and width of the result in pixels.
-        method: how pixels are resampled.
-        antialias: whether reduction averages over all the pixels it covers.
-
-    Returns:
-        ``(*size_hw, bands)`` in the picture's type; cubic methods may overshoot its range in
-        float32.
+    ``picture`` is uint8 or float32, ``box`` the top, left, bottom and right of the part in pixels,
+    which need not be whole. The result has the picture's type; a cubic one may overshoot its range
+    in float32.
 
     Example:
         >>> steps = np.arange(4, dtype=np.float32).reshape(1, 4, 1)
-        >>> resampled(steps, (0, 0, 1, 4), (1, 2), method="area").ravel().tolist()
+        >>> resample(steps, (0, 0, 1, 4), (1, 2), method="area").ravel().tolist()
         [0.5, 2.5]
     """
     if picture.shape[:2] == size_hw and box == (0.0, 0.0, *size_hw):
         return picture
     bands = picture.shape[-1]
     if picture.dtype == np.uint8 and bands == 3:
-        return _plane(picture, box, size_hw, method, antialias)
+        return _resample_plane(picture, box, size_hw, method, antialias)
+    # Each band by itself: Pillow takes four for RGBA and weighs the colours by the fourth.
     planes = [
-        _plane(np.ascontiguousarray(picture[..., band]), box, size_hw, method, antialias)
+        _resample_plane(np.ascontiguousarray(picture[..., band]), box, size_hw, method, antialias)
         for band in range(bands)
     ]
     return np.stack(planes, axis=-1)
 
 
-def _plane(
+def _resample_plane(
     plane: NDArray[Any],
     box: tuple[float, float, float, float],
     size_hw: tuple[int, int],
@@ -86,12 +78,12 @@ def _plane(
 
 
 def _tap_weights(
-    span: tuple[float, float], own: int, goal: int, method: Interpolation
+    span: tuple[float, float], length: int, goal: int, method: Interpolation
 ) -> NDArray[np.float32]:
-    """Weights (goal, own) that resample a span of one axis."""
+    """Weights (goal, length) that resample a span of one axis of ``length`` pixels."""
     start, stop = span
     step = (stop - start) / goal
-    pixels = np.arange(own)[None, :]
+    pixels = np.arange(length)[None, :]
     if method == "area":
         edges = start + step * np.arange(goal + 1)[:, None]
         overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 from ..errors import DataError
 from ..progress import Advance
 from ..requests import Written, write_source
-from .arrays import array_catalogue, dataset_catalogue, npy_catalogue, npz_catalogue
-from .catalogue import Catalogue, catalogued
+from ..text import plural
+from .arrays import list_arrays, list_dataset, list_npy, list_npz
+from .catalogue import Catalogue, Listing, read_catalogue
 from .decode import SUFFIXES
-from .tables import SPLIT_WORDS, table_catalogue
+from .tables import SPLIT_WORDS, list_table
 
 Source: TypeAlias = Any
 """What `open_source` takes: see its table."""
@@ -54,7 +55,7 @@ def open_source(
     ============================== ==============================================================
 
     Hidden files and folders are ignored, and so are files that are no pictures. Every file is read
-    once, for the content hashes by which identical pictures are found.
+    once, for the content hashes by which identical pictures are known.
 
     Args:
         source: one of the above, or a `Catalogue`, which is returned as it is.
@@ -62,10 +63,7 @@ def open_source(
             that is not among them is an error.
         labels: ``"optional"`` also takes pictures without classes, such as a flat folder or a
             single file.
-        progress: told how far the reading is.
-
-    Returns:
-        The catalogue.
+        progress: called with how far the reading is.
 
     Raises:
         DataError: if there is nothing to read, fewer than two classes, a class that training does
@@ -80,19 +78,15 @@ def open_source(
     """
     if isinstance(source, Catalogue):
         return source
-    shown = "the data"
-    if isinstance(source, str | Path):
-        shown = str(source)
-        found = _from_path(Path(source), class_names, labels, progress)
-    elif type(source) in (tuple, list) and len(source) == 2:
-        found = array_catalogue(source[0], source[1], class_names=class_names, progress=progress)
-    elif hasattr(source, "element_spec") and hasattr(source, "as_numpy_iterator"):
-        found = dataset_catalogue(source, class_names=class_names, progress=progress)
-    else:
-        raise DataError(
-            f"data of type {type(source).__name__}; expected {_KINDS}; convert it first"
-        )
-    return _checked(found, shown, class_names is not None, labels)
+    listing = _list_source(source, class_names, labels)
+    if listing.class_names is None:
+        listing = replace(listing, class_names=class_names)
+    catalogue = read_catalogue(listing, progress)
+    if not len(catalogue):
+        raise DataError(f"{source_text(source)}: no pictures; expected {_KINDS}; check the path")
+    if labels == "optional" or class_names is not None:
+        return catalogue
+    return _check_classes(catalogue, source_text(source))
 
 
 def source_text(source: Source) -> str:
@@ -101,155 +95,156 @@ def source_text(source: Source) -> str:
 
 
 def find_pictures(folder: Path) -> tuple[list[str], set[str]]:
-    """Picture files below a folder.
-
-    Args:
-        folder: hidden entries in it are ignored.
-
-    Returns:
-        Paths relative to the folder, sorted, and the endings of the other files.
-    """
-    found: list[str] = []
+    """Picture files below a folder, relative and sorted, and the endings of the other files."""
+    pictures: list[str] = []
     others: set[str] = set()
     for here, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not _hidden(f))
+        folders[:] = sorted(f for f in folders if not _is_hidden(f))
         for file in files:
-            if _hidden(file):
+            if _is_hidden(file):
                 continue
             suffix = os.path.splitext(file)[1].lower()
             if suffix in SUFFIXES:
-                found.append(Path(here, file).relative_to(folder).as_posix())
+                pictures.append(Path(here, file).relative_to(folder).as_posix())
             else:
                 others.add(suffix or file)
-    return sorted(found), others
+    return sorted(pictures), others
 
 
-def _hidden(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
-def _from_path(
-    path: Path, class_names: Sequence[str] | None, labels: Labels, progress: Advance | None
-) -> Catalogue:
-    if path.is_dir():
-        return _from_folder(path, class_names, labels, progress)
+def _list_source(source: Source, class_names: Sequence[str] | None, labels: Labels) -> Listing:
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.is_dir():
+            listing = _list_folder(path, labels)
+            # Folders of pictures that only want a prediction need not be named after classes.
+            is_foreign = class_names is not None and not set(listing.classes) <= set(class_names)
+            return replace(listing, classes=()) if labels == "optional" and is_foreign else listing
+        return _list_file(path, class_names, labels)
+    if type(source) in (tuple, list) and len(source) == 2:
+        return list_arrays(source[0], source[1], class_names=class_names)
+    if hasattr(source, "element_spec") and hasattr(source, "as_numpy_iterator"):
+        return list_dataset(source, class_names=class_names)
+    raise DataError(f"data of type {type(source).__name__}; expected {_KINDS}; convert it first")
+
+
+def _list_file(path: Path, class_names: Sequence[str] | None, labels: Labels) -> Listing:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected {_KINDS}; check the path")
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv", ".parquet"):
-        return table_catalogue(path, class_names=class_names, labels=labels, progress=progress)
+        return list_table(path, labels=labels)
     if suffix == ".npz":
-        return npz_catalogue(path, class_names=class_names, progress=progress)
+        return list_npz(path, class_names=class_names)
     if suffix == ".npy":
-        found = npy_catalogue(path, class_names=class_names, labels=labels, progress=progress)
-        if found is not None:
-            return found
+        return list_npy(path, class_names=class_names, labels=labels)
     if suffix in SUFFIXES and labels == "optional":
-        return catalogued(
-            [path.name], [None], [""], root=path.parent, class_names=class_names or ()
-        )
+        return Listing([path.name], root=path.parent)
     raise DataError(f"{path}: not a source of labelled pictures; expected {_KINDS}; check the path")
 
 
-def _from_folder(
-    folder: Path, class_names: Sequence[str] | None, labels: Labels, progress: Advance | None
-) -> Catalogue:
-    parts, warnings = _parts(folder, labels)
+def _list_folder(folder: Path, labels: Labels) -> Listing:
+    parts, warnings = _split_folders(folder, labels)
     names: list[str] = []
     classes: list[str | None] = []
     splits: list[str] = []
     others: set[str] = set()
     for split, part in parts:
-        found, strange = find_pictures(part)
-        others |= strange
-        stray = 0
-        for name in found:
-            first, *rest = Path(name).parts
-            if not rest and labels == "required":
-                stray += 1
-                continue
-            names.append((part / name).relative_to(folder).as_posix())
-            classes.append(first if rest else None)
-            splits.append(split)
-        if stray and names:
-            warnings.append(
-                f"{part}: {stray} {'picture lies' if stray == 1 else 'pictures lie'} outside the "
-                "class folders and cannot be used"
-            )
-        elif stray:
-            raise DataError(
-                f"{part}: {stray} pictures and no class folders; expected one subfolder per class; "
-                "sort the pictures into folders or write a table of path,label"
-            )
-        filled = {c for c, s in zip(classes, splits, strict=True) if s == split}
-        warnings += [
-            f"{part / name}: no pictures in it, so it is no class"
-            for name in _folders(part)
-            if name not in filled
-        ]
+        pictures, endings = find_pictures(part)
+        others |= endings
+        if labels == "required":
+            filed = list(filter(_class_of, pictures))
+            warnings += _warn_of_strays(part, len(pictures) - len(filed), bool(names or filed))
+            pictures = filed
+        class_folders = [_class_of(name) for name in pictures]
+        empty = sorted(set(_folders(part)).difference(filter(None, class_folders)))
+        warnings += [f"{part / name}: no pictures in it, so it is no class" for name in empty]
+        names += [(part / name).relative_to(folder).as_posix() for name in pictures]
+        classes += class_folders
+        splits += [split] * len(pictures)
     if not names:
-        held = f"only {', '.join(sorted(others)[:5])} files" if others else "nothing"
-        raise DataError(
-            f"{folder}: {held} in it, no pictures; expected one subfolder of pictures "
-            f"({' '.join(sorted(SUFFIXES))}) per class; check the path"
-        )
-    if class_names is None and all(c is None for c in classes):
-        class_names = ()
-    known = class_names
-    if labels == "optional" and class_names is not None and not set(classes) <= set(class_names):
-        # Folders of pictures that only want a prediction need not be named after classes.
-        classes = [None] * len(classes)
-    return catalogued(
-        names, classes, splits, root=folder, class_names=known, warnings=warnings, progress=progress
+        raise _no_pictures(folder, others)
+    return Listing(names, classes, splits, root=folder, warnings=warnings)
+
+
+def _class_of(name: str) -> str | None:
+    """The folder directly below the source; none if the picture lies there itself."""
+    first, slash, _ = name.partition("/")
+    return first if slash else None
+
+
+def _no_pictures(folder: Path, endings: set[str]) -> DataError:
+    contents = f"only {', '.join(sorted(endings)[:5])} files" if endings else "nothing"
+    return DataError(
+        f"{folder}: {contents} in it, no pictures; expected one subfolder of pictures "
+        f"({' '.join(sorted(SUFFIXES))}) per class; check the path"
     )
 
 
-def _parts(folder: Path, labels: Labels) -> tuple[list[tuple[str, Path]], list[str]]:
+def _warn_of_strays(folder: Path, count: int, has_classes: bool) -> list[str]:
+    """Say that pictures lie beside the class folders, or refuse a folder without any of these."""
+    if not count:
+        return []
+    if has_classes:
+        lie = plural(count, "picture lies", "pictures lie")
+        return [f"{folder}: {lie} outside the class folders and cannot be used"]
+    raise DataError(
+        f"{folder}: {plural(count, 'picture')} and no class folders; expected one subfolder per "
+        "class; sort the pictures into folders or write a table of path,label"
+    )
+
+
+def _split_folders(folder: Path, labels: Labels) -> tuple[list[tuple[str, Path]], list[str]]:
     """The splits that a folder is divided into, or the whole of it, and warnings."""
-    inside = _folders(folder)
-    found = [name for name in inside if name.lower() in SPLIT_WORDS]
-    others = [name for name in inside if name not in found]
-    trained = "train" in {SPLIT_WORDS[name.lower()] for name in found}
-    if not trained or (others and len(found) == 1):  # one folder of that name may be a class
-        return [("", folder)], []
-    strange = [name for name in others if find_pictures(folder / name)[0]]
-    if strange and labels == "required":
+    folders = _folders(folder)
+    splits = {name: SPLIT_WORDS[name.lower()] for name in filter(_is_split, folders)}
+    others = [name for name in folders if name not in splits]
+    whole = [("", folder)]
+    # One folder called "train" among others may be a class.
+    if "train" not in splits.values() or (others and len(splits) == 1):
+        return whole, []
+    filled = _with_pictures(folder, others)
+    if filled and labels == "required":
         raise DataError(
-            f"{folder}: {', '.join(strange)} beside {', '.join(found)}; expected splits alone or "
+            f"{folder}: {', '.join(filled)} beside {', '.join(splits)}; expected splits alone or "
             "classes alone; move what is no split elsewhere, or write a table of path,label,split"
         )
-    if strange:
-        return [("", folder)], []
-    parts = [(SPLIT_WORDS[name.lower()], folder / name) for name in found]
-    return parts, [f"{folder / name}: no pictures in it, so it is no split" for name in others]
+    if filled:
+        return whole, []
+    warnings = [f"{folder / name}: no pictures in it, so it is no split" for name in others]
+    return [(split, folder / name) for name, split in splits.items()], warnings
+
+
+def _with_pictures(folder: Path, names: list[str]) -> list[str]:
+    return [name for name in names if find_pictures(folder / name)[0]]
+
+
+def _is_split(name: str) -> bool:
+    return name.lower() in SPLIT_WORDS
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not _hidden(e.name))
+    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not _is_hidden(e.name))
 
 
-def _checked(found: Catalogue, source: str, classes_known: bool, labels: Labels) -> Catalogue:
-    if not len(found):
-        raise DataError(f"{source}: no pictures; expected {_KINDS}; check the path")
-    if labels == "optional" or classes_known:
-        return found
-    held = [name for name, count in found.counts().items() if count]
-    if len(held) < 2:
+def _check_classes(catalogue: Catalogue, source: str) -> Catalogue:
+    """Refuse classes that nothing can be trained on; warn of those that a split lacks."""
+    present = [name for name, count in catalogue.counts().items() if count]
+    if len(present) < 2:
         raise DataError(
-            f"{source}: only one class, {held[0]!r}; expected two or more; add pictures of what is "
-            f"not {held[0]!r}, or point at the folder above"
+            f"{source}: only one class, {present[0]!r}; expected two or more; add pictures of what "
+            f"is not {present[0]!r}, or point at the folder above"
         )
-    return replace(found, warnings=found.warnings + _split_warnings(found))
-
-
-def _split_warnings(found: Catalogue) -> tuple[str, ...]:
-    present = [split for split in ("validation", "test") if (found.splits == split).any()]
-    trained = found.counts("train")
-    if present and not any(trained.values()):
-        trained = found.counts("")
+    splits = [split for split in ("validation", "test") if (catalogue.splits == split).any()]
+    trained = catalogue.counts("train")
+    if not any(trained.values()):
+        trained = catalogue.counts("")
     warnings: list[str] = []
-    for split in present:
-        counts = found.counts(split)
+    for split in splits:
+        counts = catalogue.counts(split)
         unknown = _missing(counts, trained)
         if unknown:
             raise DataError(
@@ -259,8 +254,8 @@ def _split_warnings(found: Catalogue) -> tuple[str, ...]:
         absent = _missing(trained, counts)
         if absent:
             warnings.append(f"{split} has no pictures of {', '.join(absent)}")
-    return tuple(warnings)
+    return replace(catalogue, warnings=(*catalogue.warnings, *warnings))
 
 
-def _missing(these: dict[str, int], those: dict[str, int]) -> Iterable[str]:
+def _missing(these: dict[str, int], those: dict[str, int]) -> list[str]:
     return [repr(name) for name, count in these.items() if count and not those[name]]

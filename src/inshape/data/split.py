@@ -24,15 +24,8 @@ def split(
     folder they lie. A split that the source brought stays as it is: with a ``validation/`` folder,
     nothing more is taken out of ``train/`` for it.
 
-    Args:
-        catalogue: the pictures.
-        validation: the fraction for validation, in [0, 1).
-        test: the fraction for testing, in [0, 1).
-        seed: which pictures are drawn.
-
-    Returns:
-        The catalogue with every picture assigned, and a warning for the classes with fewer than
-        three distinct pictures, which stay in training.
+    ``validation`` and ``test`` are fractions in [0, 1). Classes with fewer than three distinct
+    pictures stay in training, with a warning.
 
     Raises:
         DataError: if the fractions leave nothing to train on, or no class can be split.
@@ -41,8 +34,8 @@ def split(
         >>> from inshape.data.sources import open_source
         >>> rng = np.random.default_rng(0)
         >>> pictures = rng.integers(0, 255, (20, 8, 6, 1), np.uint8)
-        >>> made = split(open_source((pictures, [0, 1] * 10)), validation=0.2)
-        >>> made.counts("train"), made.counts("validation")
+        >>> catalogue = split(open_source((pictures, [0, 1] * 10)), validation=0.2)
+        >>> catalogue.counts("train"), catalogue.counts("validation")
         ({'0': 8, '1': 8}, {'0': 2, '1': 2})
     """
     for name, fraction in (("validation", validation), ("test", test)):
@@ -53,7 +46,7 @@ def split(
             f"validation {validation} and test {test}; expected less than 1 together; leave some "
             "pictures to train on"
         )
-    wanted = {
+    fractions = {
         name: fraction
         for name, fraction in (("validation", validation), ("test", test))
         if fraction > 0.0 and not (catalogue.splits == name).any()
@@ -61,28 +54,22 @@ def split(
     splits = np.where(catalogue.splits == "", "train", catalogue.splits).astype("U10")
     skipped = tuple(replace(s, split=s.split or "train") for s in catalogue.skipped)
     catalogue = replace(catalogue, skipped=skipped)
-    if not wanted:
+    if not fractions:
         return replace(catalogue, splits=splits)
     pool = np.flatnonzero(splits == "train")
-    warnings = _assign(catalogue, pool, wanted, seed, splits)
+    warnings = _assign(catalogue, pool, fractions, seed, splits)
     return replace(catalogue, splits=splits, warnings=catalogue.warnings + warnings)
 
 
 def held_out(catalogue: Catalogue) -> str:
-    """The split furthest from training.
-
-    Args:
-        catalogue: the pictures.
-
-    Returns:
-        ``"test"`` if there are pictures for it, else ``"validation"``, else ``"all"``.
+    """The split furthest from training: test, else validation, else ``"all"``.
 
     Example:
         >>> from inshape.data.sources import open_source
-        >>> made = open_source((np.zeros((4, 8, 6, 1), np.uint8), [0, 1, 0, 1]))
-        >>> held_out(made)
+        >>> catalogue = open_source((np.zeros((4, 8, 6, 1), np.uint8), [0, 1, 0, 1]))
+        >>> held_out(catalogue)
         'all'
-        >>> held_out(replace(made, splits=np.array(["train", "test", "validation", "test"])))
+        >>> held_out(replace(catalogue, splits=np.array(["train", "test", "validation", "test"])))
         'test'
     """
     return next((s for s in ("test", "validation") if len(catalogue.indices(s))), "all")
@@ -91,7 +78,7 @@ def held_out(catalogue: Catalogue) -> str:
 def _assign(
     catalogue: Catalogue,
     pool: NDArray[np.intp],
-    wanted: dict[str, float],
+    fractions: dict[str, float],
     seed: int,
     splits: NDArray[np.str_],
 ) -> tuple[str, ...]:
@@ -100,7 +87,8 @@ def _assign(
         raise DataError(
             "no training pictures to split; expected some; give a source with training pictures"
         )
-    # np.unique sorts by content, so that the draw does not depend on names or order.
+    # Groups of identical pictures. np.unique sorts by content, so that the draw does not depend on
+    # names or order.
     _, first, groups = np.unique(
         catalogue.contents[pool].view("V16"), return_index=True, return_inverse=True
     )
@@ -110,31 +98,41 @@ def _assign(
     rng = np.random.default_rng(seed)
     for label, class_name in enumerate(catalogue.class_names):
         members = rng.permutation(np.flatnonzero(group_labels == label))
-        if 0 < len(members) < _FEWEST:
+        if len(members) >= _FEWEST:
+            _draw(members, fractions, group_splits, class_name)
+        elif len(members):
             small.append(repr(class_name))
-        if len(members) < _FEWEST:
-            continue
-        start = 0
-        for name, fraction in wanted.items():
-            count = max(1, round(len(members) * fraction))
-            group_splits[members[start : start + count]] = name
-            start += count
-        if start >= len(members):
-            raise DataError(
-                f"class {class_name!r} has {len(members)} distinct pictures, too few for "
-                f"{' and '.join(wanted)}; expected some left to train on; use smaller fractions or "
-                "add pictures"
-            )
     splits[pool] = group_splits[groups]
+    names = " and ".join(fractions)
     if (group_splits == "train").all():
         raise DataError(
             f"no class has {_FEWEST} distinct pictures; expected enough to hold some out for "
-            f"{' and '.join(wanted)}; add pictures, or set validation=0 and test=0"
+            f"{names}; add pictures, or set validation=0 and test=0"
         )
     if not small:
         return ()
     return (
         f"{', '.join(small)}: fewer than {_FEWEST} distinct pictures, all kept for training; "
-        f"{' and '.join(wanted)} {'says' if len(wanted) == 1 else 'say'} nothing about "
+        f"{names} {'says' if len(fractions) == 1 else 'say'} nothing about "
         f"{'this class' if len(small) == 1 else 'these classes'}",
     )
+
+
+def _draw(
+    members: NDArray[np.intp],
+    fractions: dict[str, float],
+    group_splits: NDArray[np.str_],
+    class_name: str,
+) -> None:
+    """Write the splits of a class, whose groups are in the order of the draw."""
+    start = 0
+    for name, fraction in fractions.items():
+        count = max(1, round(len(members) * fraction))
+        group_splits[members[start : start + count]] = name
+        start += count
+    if start >= len(members):
+        raise DataError(
+            f"class {class_name!r} has {len(members)} distinct pictures, too few for "
+            f"{' and '.join(fractions)}; expected some left to train on; use smaller fractions or "
+            "add pictures"
+        )

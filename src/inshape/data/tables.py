@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..progress import Advance
-from .catalogue import Catalogue, catalogued
+from .catalogue import Listing
 
 SPLIT_WORDS = {
     "train": "train",
@@ -22,79 +20,74 @@ SPLIT_WORDS = {
 }
 """What people call the splits, in lower case, and what they are called here."""
 
-_PATHS = ("path", "file", "filename", "image")
-_LABELS = ("label", "class")
-_SPLITS = ("split", "subset")
+_COLUMNS = {
+    "path": ("path", "file", "filename", "image"),
+    "label": ("label", "class"),
+    "split": ("split", "subset"),
+}
 
 
-def table_catalogue(
-    table: Path,
-    *,
-    class_names: Sequence[str] | None = None,
-    labels: str = "required",
-    progress: Advance | None = None,
-) -> Catalogue:
+def list_table(table: Path, *, labels: str = "required") -> Listing:
     """List the pictures of a CSV, TSV or Parquet table.
 
-    Args:
-        table: with a column ``path`` (or file, filename, image), one ``label`` (or class) and, if
-            wanted, one ``split`` (or subset). Paths are relative to the table's folder.
-        class_names: the classes to number by; by default those that occur.
-        labels: ``"optional"`` lets the label's column be absent.
-        progress: told how far the hashing is.
-
-    Returns:
-        The catalogue; rows whose file cannot be opened are skipped and listed in it.
+    It has a column ``path`` (or file, filename, image), relative to the table's folder, one
+    ``label`` (or class) unless labels are ``"optional"`` and, if wanted, one ``split`` (or subset).
 
     Raises:
         DataError: if a column or a label is missing or a split is none.
     """
-    columns = _parquet(table) if table.suffix.lower() == ".parquet" else _csv(table)
-    paths = _column(columns, _PATHS)
-    classes = _column(columns, _LABELS)
-    splits = _column(columns, _SPLITS)
-    for wanted, got in (("path", paths), ("label", classes)):
-        if got is None and (wanted == "path" or labels == "required"):
+    columns = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
+    paths = [str(path).strip() for path in _column(table, columns, "path") or ()]
+    classes = _column(table, columns, "label", optional=labels == "optional")
+    splits = _column(table, columns, "split", optional=True)
+    listing = Listing(
+        paths,
+        [_word(label) or None for label in classes or ()],
+        [_split(table, row, word) for row, word in enumerate(splits or (), 1)],
+        root=table.parent,
+    )
+    if labels == "required":
+        _check_labels(table, listing)
+    return listing
+
+
+def _check_labels(table: Path, listing: Listing) -> None:
+    for row, (path, label) in enumerate(zip(listing.names, listing.classes, strict=True), 1):
+        if label is None:
             raise DataError(
-                f"{table}: columns {', '.join(columns)}; expected path, label and perhaps split; "
-                f"name the column {wanted}"
-            )
-    assert paths is not None
-    known: list[str | None] = [None] * len(paths)
-    if classes is not None:
-        known = [None if c is None else str(c).strip() or None for c in classes]
-        if labels == "required" and None in known:
-            row = known.index(None) + 1
-            raise DataError(
-                f"{table}: row {row} ({paths[row - 1]}) has no label; expected one in every row; "
+                f"{table}: row {row} ({path}) has no label; expected one in every row; "
                 "fill it in or remove the row"
             )
-    return catalogued(
-        [str(p).strip() for p in paths],
-        known,
-        [_split(table, row, word) for row, word in enumerate(splits or [""] * len(paths), 1)],
-        root=table.parent,
-        class_names=class_names,
-        progress=progress,
-    )
 
 
-def _split(table: Path, row: int, word: Any) -> str:
-    lower = "" if word is None else str(word).strip().lower()
-    if lower and lower not in SPLIT_WORDS:
+def _column(
+    table: Path, columns: dict[str, list[Any]], kind: str, *, optional: bool = False
+) -> list[Any] | None:
+    by_name = {name.strip().lower(): values for name, values in columns.items()}
+    values = next((by_name[name] for name in _COLUMNS[kind] if name in by_name), None)
+    if values is None and not optional:
         raise DataError(
-            f"{table}: row {row} has split {word!r}; expected train, validation or test; "
+            f"{table}: columns {', '.join(columns)}; expected path, label and perhaps split; "
+            f"name the column {kind}"
+        )
+    return values
+
+
+def _word(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _split(table: Path, row: int, value: Any) -> str:
+    word = _word(value).lower()
+    if word and word not in SPLIT_WORDS:
+        raise DataError(
+            f"{table}: row {row} has split {value!r}; expected train, validation or test; "
             "correct it or leave it empty"
         )
-    return SPLIT_WORDS.get(lower, "")
+    return SPLIT_WORDS.get(word, "")
 
 
-def _column(columns: dict[str, list[Any]], names: Sequence[str]) -> list[Any] | None:
-    lower = {name.strip().lower(): values for name, values in columns.items()}
-    return next((lower[name] for name in names if name in lower), None)
-
-
-def _csv(table: Path) -> dict[str, list[Any]]:
+def _read_csv(table: Path) -> dict[str, list[Any]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
@@ -115,7 +108,7 @@ def _csv(table: Path) -> dict[str, list[Any]]:
     return {name: [row[i] for row in rows] for i, name in enumerate(header)}
 
 
-def _parquet(table: Path) -> dict[str, list[Any]]:
+def _read_parquet(table: Path) -> dict[str, list[Any]]:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError:
