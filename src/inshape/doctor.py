@@ -15,7 +15,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ._version import __version__
-from .data.caching import default_cache_dir
+from .data.stores import default_cache_dir
 from .requests import Request
 from .text import align, format_bytes
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
+import keras
 import numpy as np
 import pytest
-
-keras = pytest.importorskip("keras")
 
 from inshape.data.augment import augmenter
 from inshape.errors import DataError, UnknownName

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from inshape.data.batches import Batches
-from inshape.data.caching import memory_budget
 from inshape.data.decode import load
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.data.split import split
+from inshape.data.stores import memory_budget
 from inshape.errors import DataError, UnknownName
 
 PREPARATION = Preparation.of("17x24x1")
@@ -83,7 +83,7 @@ def test_auto_goes_from_memory_to_disk_to_none(folder, tmp_path, monkeypatch):
     open_at = dict(cache_dir=tmp_path / "cache")
     fits = Batches.open(catalogue, PREPARATION, memory_budget_bytes=need, **open_at).cache_report
     assert (fits.kind, fits.bytes) == ("memory", need)
-    assert str(fits) == "45 pictures in memory (18.4 kB; fits in 18.4 kB)"
+    assert str(fits) == "45 pictures in memory (17.9 KiB; fits in 17.9 KiB)"
     disk = Batches.open(
         catalogue, PREPARATION, memory_budget_bytes=need - 1, **open_at
     ).cache_report
@@ -92,17 +92,17 @@ def test_auto_goes_from_memory_to_disk_to_none(folder, tmp_path, monkeypatch):
     again = Batches.open(catalogue, PREPARATION, memory_budget_bytes=0, **open_at).cache_report
     assert again.reused
     assert "from an earlier run" in str(again)
-    monkeypatch.setattr("inshape.data.caching._free", lambda folder: need)
+    monkeypatch.setattr("inshape.data.stores._free_bytes", lambda folder: need)
     none = Batches.open(catalogue, PREPARATION, memory_budget_bytes=0, **open_at).cache_report
     assert none.kind == "none"
-    assert "decoded for every epoch (18.4 kB would not fit in 0 B of memory, nor in" in str(none)
+    assert "decoded for every epoch (17.9 KiB would not fit in 0 B of memory, nor in" in str(none)
 
 
 def test_an_unwritable_disk(folder, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     catalogue = open_source(folder)
-    message = f"{blocked}: File exists; expected room for 18.4 kB of prepared pictures; free some"
+    message = f"{blocked}: File exists; expected room for 17.9 KiB of prepared pictures; free some"
     with pytest.raises(DataError, match=re.escape(message)):
         Batches.open(catalogue, PREPARATION, cache="disk", cache_dir=blocked)
     fallen = Batches.open(catalogue, PREPARATION, memory_budget_bytes=0, cache_dir=blocked)
@@ -123,6 +123,71 @@ def test_a_changed_picture_or_preparation_is_prepared_anew(folder, tmp_path):
     assert everything(first)[0][0].max() > 0
 
 
+def flip(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def damage(folder, kind):
+    (content,), (record,) = folder.glob("*.pictures"), folder.glob("*.json")
+    if kind == "a flipped byte":
+        flip(content, 17 * 24 * 20 + 5)
+    elif kind == "a cut file":
+        content.write_bytes(content.read_bytes()[:-1])
+    elif kind == "a file that is gone":
+        content.unlink()
+    elif kind == "a cut index":
+        record.write_text(record.read_text()[:-40])
+    elif kind == "an index that skips another picture":
+        record.write_text(record.read_text().replace('"44"', '"43"'))
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("a flipped byte", "its content has changed"),
+        ("a cut file", "18359 bytes where 18360 were written"),
+        ("a file that is gone", "the file is missing"),
+        ("a cut index", "its record cannot be read: JSONDecodeError"),
+        ("an index that skips another picture", "its record has changed since it was written"),
+    ],
+)
+def test_a_damaged_cache_is_noticed_and_made_again(folder, tmp_path, kind, problem):
+    (folder / "c" / "44.png").write_text("no picture")  # the last one, which the file ends with
+    catalogue = open_source(folder)
+    options = {"cache": "disk", "cache_dir": tmp_path / "cache"}
+    expected, _ = everything(Batches.open(catalogue, PREPARATION, cache="memory"))
+    Batches.open(catalogue, PREPARATION, **options)
+    damage(tmp_path / "cache", kind)
+    text = re.escape(f"is damaged ({problem}); it is made again")
+    with pytest.warns(UserWarning, match=text) as caught:
+        again = Batches.open(catalogue, PREPARATION, **options)
+    assert len(caught) == 1
+    assert not again.cache_report.reused
+    assert np.array_equal(everything(again)[0], expected)
+    later = Batches.open(catalogue, PREPARATION, **options)  # warnings are errors
+    assert later.cache_report.reused
+    assert [s.name for s in later.skipped] == ["c/44.png"]
+    assert np.array_equal(everything(later)[0], expected)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_rows_of_any_memory_layout_are_kept(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        (tmp_path / "photos" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        picture = np.asfortranarray(rng.integers(0, 255, (9, 7, 5), np.uint8))
+        np.save(tmp_path / "photos" / "ab"[i % 2] / f"{i}.npy", picture)
+    catalogue = open_source(tmp_path / "photos")
+    for cache in ("memory", "disk", "none"):
+        batches = Batches.open(
+            catalogue, Preparation.of("9x7x5"), cache=cache, cache_dir=tmp_path / "cache"
+        )
+        for row, name in zip(everything(batches)[0], catalogue.names, strict=True):
+            assert np.array_equal(row, np.load(tmp_path / "photos" / name))
+
+
 def test_fractions_are_kept_in_float(tmp_path):
     stored = np.random.default_rng(0).integers(0, 65535, (9, 10, 8, 2)).astype(np.uint16)
     catalogue = open_source((stored, [0, 1, 2] * 3))
@@ -133,7 +198,7 @@ def test_fractions_are_kept_in_float(tmp_path):
         pictures, _ = everything(batches)
         assert pictures.dtype == np.float32
         np.testing.assert_allclose(pictures, stored / 257.0, rtol=1e-5)
-    assert len(list((tmp_path / "cache").iterdir())) == 2  # one file and its facts, no leftovers
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # one file and its record, no leftovers
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk", "none"])

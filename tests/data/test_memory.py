@@ -1,4 +1,7 @@
-"""A hundred thousand pictures are read without being held in memory."""
+"""Many pictures are read without being held in memory.
+
+`python -m benchmarks.memory` does the same with a hundred thousand.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-COUNT = 100_000
-LIMIT_MB = 512
+COUNT = 20_000
+LIMIT_MB = 96  # 234 MB would be all of the pictures
 
 # In a process of its own, whose peak is measured from outside the reading.
 PROGRAM = """
@@ -66,9 +69,8 @@ def test_a_large_folder_stays_on_the_disk(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["kind"] == "disk"
-    assert told["seen"] == 90_000
-    held = COUNT * 64 * 64 * 3 / 2**20
-    # File pages that the system may drop count as well; 1,172 MB would be all of the pictures.
-    assert told["grown"] < 0.5 * held
+    measured = json.loads(done.stdout.splitlines()[-1])
+    assert measured["kind"] == "disk"
+    assert measured["seen"] == 0.9 * COUNT
+    # File pages that the system may drop count as well.
+    assert measured["grown"] < 0.2 * COUNT * 64 * 64 * 3 / 2**20

@@ -8,8 +8,17 @@ import re
 import numpy as np
 import pytest
 
-from inshape.data.prepare import Preparation, prepare, range_warning, scaled_hw, target_hw
-from inshape.errors import DataError, UnknownName
+from inshape.data.prepare import (
+    PictureOptions,
+    Preparation,
+    prepare,
+    range_warning,
+    scaled_hw,
+    target_hw,
+)
+from inshape.errors import DataError, RequestError, UnknownName
+from inshape.requests import make, restore
+from inshape.training.request import TrainRequest
 
 tf = pytest.importorskip("tensorflow")
 
@@ -180,6 +189,39 @@ def test_pictures_that_do_not_fit_are_refused(picture, options, message):
 def test_preparations_that_cannot_be_are_refused(shape, options, message):
     with pytest.raises(DataError, match=re.escape(message)):
         Preparation.of(shape, **options)
+
+
+def test_picture_options_become_the_preparation():
+    assert PictureOptions().at("97x64x1") == Preparation.of("97x64x1")
+    options = {
+        "picture_fit": "letterbox",
+        "picture_interpolation": "area",
+        "antialias": False,
+        "colour": "bands",
+        "crop_margin": 0.5,
+        "fill": 7.5,
+        "full_scale": 4095.0,
+    }
+    expected = {name.removeprefix("picture_"): value for name, value in options.items()}
+    made = make(PictureOptions, **options)
+    assert made.as_dict() == options  # every option is one of these
+    assert made.at("97x64x1").as_dict() == {"shape": "97x64x1", **expected}
+    assert restore(PictureOptions, made.as_dict()) == made
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"crop_margin": 1.5}, "crop_margin 1.5; expected more than 0 and at most 1; use 0.875"),
+        ({"fill": 300}, "fill 300.0; expected 0 to 255; use 0 for a black border"),
+        ({"full_scale": -1.0}, "full_scale -1.0; expected a positive number"),
+        ({"picture_fit": "strech"}, "unknown picture_fit 'strech'; did you mean stretch? choose"),
+        ({"fill": "white"}, "fill='white'; expected a number"),
+    ],
+)
+def test_picture_options_are_refused_before_anything_is_read(options, message):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        make(TrainRequest, source="none", shape="97x64x1", out="run", **options)
 
 
 def test_unknown_words_list_the_choices():

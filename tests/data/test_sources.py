@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from PIL import Image
 
 from inshape.data.catalogue import Listing, in_order, read_catalogue, refuse_too_many
 from inshape.data.prepare import Preparation
-from inshape.data.sources import open_source
+from inshape.data.sources import open_source, source_text
 from inshape.errors import DataError
+from inshape.requests import command_of, make, restore
+from inshape.training.request import TrainRequest
 
 RNG = np.random.default_rng(0)
 
@@ -279,6 +282,40 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
 
 def pictures(count, shape=(9, 7, 3)):
     return RNG.integers(0, 255, (count, *shape), np.uint8)
+
+
+def test_a_request_keeps_every_kind_of_source(tmp_path, monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+    folder_of(tmp_path / "photos", {"a": 2, "b": 2})
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\nphotos/a/0.png,a\nphotos/b/0.png,b")
+    x = pictures(4)
+    np.savez(tmp_path / "d.npz", x=x, y=[0, 1, 0, 1])
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", [0, 1, 0, 1])
+    monkeypatch.chdir(tmp_path)
+    options = {"shape": "12x9x3", "out": tmp_path / "run"}
+    for name, count in (("photos/", 4), ("t.csv", 2), ("d.npz", 4), ("x.npy", 4)):
+        for source in (name, Path(name)):
+            request = make(TrainRequest, source=source, **options)
+            assert len(open_source(request.source)) == count
+            # In full, so that the run can be resumed and the command repeated from elsewhere.
+            assert request.as_dict()["source"] == str(tmp_path / name)
+            assert f"inshape train {tmp_path / name} " in command_of("train", request)
+            assert restore(TrainRequest, request.as_dict()) == request.but(source=tmp_path / name)
+    labels = [0, 1, 0, 1]
+    arrays = (x, labels)
+    dataset = tf.data.Dataset.from_tensor_slices((x, labels))
+    for source in (arrays, [x.tolist(), labels], dataset, open_source(arrays)):
+        request = make(TrainRequest, source=source, **options)
+        assert request.source is source  # never copied
+        assert source_text(source) == "the data"
+        assert request.as_dict()["source"] is None
+        assert command_of("train", request) is None
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_source(make(TrainRequest, source="~/photos", **options).source).root == Path(
+        tmp_path / "photos"
+    )
 
 
 def test_something_else_altogether():

@@ -13,33 +13,40 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, UnknownName
 from ..progress import Advance
-from .caching import Cache, CacheReport, Opener, default_cache_dir, memory_budget
 from .catalogue import Catalogue, Skipped, refuse_too_many
 from .prepare import Preparation, range_warning
-from .stores import Filled, NotBytes, Store, StoredType
+from .stores import (
+    CacheReport,
+    Filled,
+    NotBytes,
+    Opener,
+    PlaceChoice,
+    Store,
+    StoredType,
+    default_cache_dir,
+    memory_budget,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batches:
     """Readable pictures, prepared, with their labels.
 
-    Make it with `Batches.open`. Nothing here depends on TensorFlow.
-
-    Args:
-        catalogue: the pictures that can be read; it lists the others in ``skipped``.
-        preparation: what was done to them.
-        cache_report: where they are.
-        store: the pictures themselves.
-        slots: where in the store each picture of the catalogue stands.
-        kind: the stored type; bytes wherever that loses nothing.
+    `Batches.open` makes it. Nothing here depends on TensorFlow.
     """
 
     catalogue: Catalogue
+    """The pictures that can be read; it lists the others in ``skipped``."""
     preparation: Preparation
+    """What was done to them."""
     cache_report: CacheReport
+    """Where they are."""
     store: Store
+    """The pictures themselves."""
     slots: NDArray[np.intp]
+    """Where in the store each picture of the catalogue stands."""
     kind: StoredType
+    """The stored type; bytes wherever that loses nothing."""
 
     @classmethod
     def open(
@@ -47,7 +54,7 @@ class Batches:
         catalogue: Catalogue,
         preparation: Preparation,
         *,
-        cache: Cache = "auto",
+        cache: PlaceChoice = "auto",
         cache_dir: Path | None = None,
         memory_budget_bytes: int | None = None,
         workers: int | None = None,
@@ -66,10 +73,7 @@ class Batches:
             memory_budget_bytes: the most that ``"auto"`` may keep in memory; by default a quarter
                 of what is available, at most 4 GiB.
             workers: threads that decode; by default one per core.
-            progress: told how far it is.
-
-        Returns:
-            The pictures.
+            progress: called with how far it is.
 
         Raises:
             UnknownName: if ``cache`` is none of the choices.
@@ -84,30 +88,38 @@ class Batches:
             >>> [x.shape for x, y in batches.iterate(batch_size=4)]
             [(4, 10, 15, 1), (2, 10, 15, 1)]
         """
-        if cache not in get_args(Cache):
-            raise UnknownName("cache", cache, get_args(Cache))
+        if cache not in get_args(PlaceChoice):
+            raise UnknownName("cache", cache, get_args(PlaceChoice))
         if not preparation.shape.is_static:
             raise DataError(
                 f"preparation at {preparation.shape}; expected a known height and width, since a "
                 "batch has one size; use preparation.at((160, 160)) or the backbone's native size"
             )
+        budget_bytes = memory_budget() if memory_budget_bytes is None else memory_budget_bytes
         opener = Opener(
-            catalogue,
-            preparation,
-            cache_dir or default_cache_dir(),
-            memory_budget() if memory_budget_bytes is None else memory_budget_bytes,
-            workers or os.cpu_count() or 1,
-            progress,
+            catalogue=catalogue,
+            preparation=preparation,
+            folder=cache_dir or default_cache_dir(),
+            budget_bytes=budget_bytes,
+            workers=workers or os.cpu_count() or 1,
+            progress=progress,
         )
+        kind: StoredType = np.uint8
         try:
-            store, filled, report = opener.opened(cache, np.uint8)
-            kind: StoredType = np.uint8
+            store, filled, report = opener.open(cache, kind)
         except NotBytes:
-            store, filled, report = opener.opened(cache, np.float32)
             kind = np.float32
+            store, filled, report = opener.open(cache, kind)
         readable, slots = _readable(catalogue, filled)
         report = replace(report, pictures=len(readable))
-        return cls(readable, preparation, report, store, slots, kind)
+        return cls(
+            catalogue=readable,
+            preparation=preparation,
+            cache_report=report,
+            store=store,
+            slots=slots,
+            kind=kind,
+        )
 
     def __len__(self) -> int:
         return len(self.catalogue)
@@ -133,16 +145,9 @@ class Batches:
         start: int = 0,
         drop_remainder: bool = False,
     ) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
-        """One epoch of batches, the same for the same seed and epoch.
+        """One epoch of batches, in an order that seed and epoch fix where it is shuffled.
 
-        Args:
-            split: which pictures; all by default.
-            batch_size: pictures per batch.
-            shuffle: whether the order is drawn from seed and epoch.
-            seed: the run's seed.
-            epoch: its epoch, from 0.
-            start: the first batch wanted, so that an interrupted epoch goes on where it was.
-            drop_remainder: whether a last, smaller batch is left out.
+        ``start`` is the first batch wanted, so that an interrupted epoch goes on where it was.
 
         Yields:
             Pictures, ``(batch, height, width, channels)`` in [0, 255], as bytes where that loses
@@ -162,16 +167,17 @@ def _readable(catalogue: Catalogue, filled: Filled) -> tuple[Catalogue, NDArray[
     """The catalogue without the unreadable pictures, and where each stands in the store."""
     skipped = catalogue.skipped + tuple(filled.skipped[i] for i in sorted(filled.skipped))
     refuse_too_many(skipped, len(catalogue) + len(catalogue.skipped))
-    kept = np.setdiff1d(np.arange(len(catalogue)), list(filled.skipped))
-    found = catalogue if len(kept) == len(catalogue) else catalogue.take(kept)
+    slots = np.setdiff1d(np.arange(len(catalogue)), list(filled.skipped))
+    readable = catalogue.take(slots) if filled.skipped else catalogue
+    left = readable.counts()
     for name, count in catalogue.counts().items():
-        if count and not found.counts()[name]:
+        if count and not left[name]:
             raise DataError(
                 f"class {name!r}: none of its {count} pictures can be read; expected some; "
                 "restore the files or remove the class"
             )
     warnings = catalogue.warnings
-    told = range_warning(np.asarray(filled.dim_range)) if filled.dim_count else None
-    if told is not None and 2 * filled.dim_count > len(found):
-        warnings += (f"{filled.dim_count} of {len(found)} {told}",)
-    return replace(found, skipped=skipped, warnings=warnings), kept
+    warning = range_warning(np.asarray(filled.dim_range)) if filled.dim_count else None
+    if warning is not None and 2 * filled.dim_count > len(readable):
+        warnings += (f"{filled.dim_count} of {len(readable)} {warning}",)
+    return replace(readable, skipped=skipped, warnings=warnings), slots

@@ -19,7 +19,15 @@ from .tables import SPLIT_WORDS, list_table
 
 Source: TypeAlias = Any
 """What `open_source` takes: see its table."""
-SourceField = Annotated[Any, Written(lambda value: value, write_source, "PICTURES")]
+
+
+def read_source(value: Source) -> Source:
+    """Read a source as an option: a path is one, in whatever form; anything else stays as it is."""
+    # As a path, so that a run's record holds where it is in full: a run may be resumed elsewhere.
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+SourceField = Annotated[Any, Written(read_source, write_source, "PICTURES")]
 """A source as an option of a request."""
 
 Labels: TypeAlias = Literal["required", "optional"]

@@ -1,32 +1,42 @@
-"""Where prepared pictures wait: in memory, in a file, or nowhere."""
+"""Where prepared pictures wait: in memory, in a file or nowhere; choosing the place, filling it."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, BinaryIO, Literal, Protocol, TypeAlias
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from ..errors import UnreadablePicture
+from ..caching import Cache
+from ..errors import DataError, UnreadablePicture
 from ..progress import Advance
+from ..text import format_bytes, plural
 from .catalogue import Catalogue, Skipped
 from .prepare import Preparation
 
-Kind: TypeAlias = Literal["memory", "disk", "none"]
+Place: TypeAlias = Literal["memory", "disk", "none"]
+PlaceChoice: TypeAlias = Literal["auto", "memory", "disk", "none"]
 StoredType: TypeAlias = type[np.uint8] | type[np.float32]
 
+MOST_MEMORY_BYTES = 4 * 2**30
+"""The most that ``cache="auto"`` keeps in memory, however much there is."""
+
+_MEMORY_SHARE = 0.25
+_DISK_SHARE = 0.5
 _CHUNK_BYTES = 16 * 2**20  # prepared pictures in flight while a store is filled
 _AHEAD = 2  # batches decoded before they are asked for
-_FORMAT = 2  # raise it when prepared pictures change
+_FORMAT = 3  # raise it when prepared pictures change
+_CHOSEN = "as asked"
 
 
 class NotBytes(Exception):
@@ -39,24 +49,6 @@ class Store(Protocol):
     def batches(self, batches: Sequence[NDArray[np.intp]]) -> Iterator[NDArray[Any]]:
         """The rows of each batch, one batch after the other."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """What one pass over the pictures found.
-
-    Args:
-        skipped: positions of the unreadable pictures, and why.
-        dim_range: least and greatest value among the pictures that never exceed 1.
-        dim_count: how many those are; black ones do not count.
-        passing: whether a picture was skipped for what the system said, such as a network that was
-            away, and may be readable the next time.
-    """
-
-    skipped: dict[int, Skipped]
-    dim_range: tuple[float, float]
-    dim_count: int
-    passing: bool = False
 
 
 class MemoryStore:
@@ -72,10 +64,7 @@ class MemoryStore:
 
 
 class DiskStore:
-    """All pictures in one file, read row by row.
-
-    A mapped file would count as this process's memory wherever it is limited, so rows are read.
-    """
+    """All pictures in one file, read row by row."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int], kind: StoredType) -> None:
         self.path = path
@@ -85,6 +74,7 @@ class DiskStore:
     def batches(self, batches: Sequence[NDArray[np.intp]]) -> Iterator[NDArray[Any]]:
         """The rows of each batch."""
         row_bytes = int(np.prod(self.shape)) * np.dtype(self.kind).itemsize
+        # A mapped file would count as this process's memory wherever that is limited.
         with self.path.open("rb", buffering=0) as file:
             for positions in batches:
                 rows = np.empty((len(positions), *self.shape), self.kind)
@@ -108,168 +98,279 @@ class DecodingStore:
     def batches(self, batches: Sequence[NDArray[np.intp]]) -> Iterator[NDArray[Any]]:
         """The rows of each batch."""
 
-        def stacked(made: list[Future[NDArray[Any]]]) -> NDArray[Any]:
-            return np.stack([picture.result() for picture in made]).astype(self.kind, copy=False)
+        def stack(pictures: list[Future[NDArray[Any]]]) -> NDArray[Any]:
+            rows = np.stack([picture.result() for picture in pictures])
+            return rows.astype(self.kind, copy=False)
 
         waiting: deque[list[Future[NDArray[Any]]]] = deque()
+        decode = partial(self.catalogue.load_compact, preparation=self.preparation)
         pool = ThreadPoolExecutor(self.workers)
         try:
             for positions in batches:
-                waiting.append(
-                    [
-                        pool.submit(self.catalogue.load_compact, i, self.preparation)
-                        for i in positions.tolist()
-                    ]
-                )
+                waiting.append([pool.submit(decode, i) for i in positions.tolist()])
                 if len(waiting) > _AHEAD:
-                    yield stacked(waiting.popleft())
+                    yield stack(waiting.popleft())
             while waiting:
-                yield stacked(waiting.popleft())
+                yield stack(waiting.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def fill(
-    catalogue: Catalogue,
-    preparation: Preparation,
-    put: Callable[[int, NDArray[Any]], None] | None,
-    *,
-    workers: int,
-    as_bytes: bool,
-    progress: Advance | None = None,
-) -> Filled:
-    """Prepare every picture once, a bounded number at a time.
+@dataclass(frozen=True, slots=True)
+class CacheReport:
+    """Where the prepared pictures are.
 
-    Args:
-        catalogue: the pictures.
-        preparation: what is done to them.
-        put: takes a position and its prepared picture; ``None`` only checks that they can be read.
-        workers: threads that decode.
-        as_bytes: whether every picture must be one of bytes.
-        progress: told how far it is.
-
-    Returns:
-        What was found.
-
-    Raises:
-        NotBytes: if ``as_bytes`` and a picture is none.
-        DataError: if a picture's bands or values do not fit.
+    Example:
+        >>> print(CacheReport("memory", 3068, 84_824_064, "fits in 1.0 GiB"))
+        3068 pictures in memory (80.9 MiB; fits in 1.0 GiB)
     """
-    passing: list[int] = []
 
-    def made(index: int) -> NDArray[Any] | Skipped:
-        try:
-            return catalogue.load_compact(index, preparation)
-        except UnreadablePicture as problem:
-            # Pillow's own complaints of a damaged file are OSErrors too, but without a number.
-            if isinstance(problem.__cause__, OSError) and problem.__cause__.errno is not None:
-                passing.append(index)
-            reason = str(problem).removeprefix(f"{catalogue.path(index)}: ")
-            return _left_out(catalogue, index, reason.split("; ")[0])
+    kind: Place
+    """``"none"``: they are decoded anew for every batch."""
+    pictures: int
+    bytes: int
+    """What they take."""
+    reason: str
+    """Why they are there."""
+    path: Path | None = None
+    """The file, if there is one."""
+    reused: bool = False
+    """Whether an earlier run had written it."""
 
-    picture_bytes = 4 * int(np.prod([length or 1 for length in preparation.shape.as_tuple()]))
-    size = max(2 * workers, min(256, _CHUNK_BYTES // picture_bytes))
-    skipped: dict[int, Skipped] = {}
-    low, high, dim = np.inf, 0.0, 0
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(catalogue), size):
-            chunk = range(start, min(start + size, len(catalogue)))
-            for index, picture in zip(chunk, pool.map(made, chunk), strict=True):
-                if isinstance(picture, Skipped):
-                    skipped[index] = picture
-                    continue
-                if as_bytes and picture.dtype != np.uint8:
-                    raise NotBytes
-                top = float(picture.max())
-                if 0.0 < top <= 1.0:
-                    dim, high, low = dim + 1, max(high, top), min(low, float(picture.min()))
-                if put is not None:
-                    put(index, picture)
-            if progress is not None:
-                progress(chunk.stop, len(catalogue))
-    return Filled(skipped, (low, high), dim, bool(passing))
+    def __str__(self) -> str:
+        pictures = plural(self.pictures, "picture")
+        if self.kind == "none":
+            return f"{pictures}, decoded for every epoch ({self.reason})"
+        place = "in memory" if self.kind == "memory" else f"in {self.path}"
+        again = ", from an earlier run" if self.reused else ""
+        return f"{pictures} {place} ({format_bytes(self.bytes)}; {self.reason}{again})"
 
 
-def _left_out(catalogue: Catalogue, index: int, reason: str) -> Skipped:
-    return Skipped(catalogue.names[index], reason, str(catalogue.splits[index]))
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What one pass over the pictures learned of them."""
+
+    skipped: dict[int, Skipped]
+    """The unreadable ones by their positions."""
+    dim_range: tuple[float, float]
+    """Least and greatest value among the pictures that never exceed 1."""
+    dim_count: int
+    """How many those are; black ones do not count."""
+    is_passing: bool = False
+    """Whether a picture was skipped for what the system said, such as a network that was away, and
+    may be readable the next time."""
+
+    def as_notes(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; `from_notes` reads them back."""
+        reasons = {str(index): skipped.reason for index, skipped in self.skipped.items()}
+        return {"skipped": reasons, "dim_range": self.dim_range, "dim_count": self.dim_count}
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, Any], catalogue: Catalogue) -> Filled:
+        """What `as_notes` wrote down of the same catalogue."""
+        reasons = {int(index): reason for index, reason in notes["skipped"].items()}
+        skipped = {index: _skip(catalogue, index, reason) for index, reason in reasons.items()}
+        low, high = notes["dim_range"]
+        return cls(skipped, (low, high), notes["dim_count"])
 
 
-def cache_key(catalogue: Catalogue, preparation: Preparation) -> str:
-    """A name for prepared pictures: the same for the same contents, order and preparation."""
-    made = hashlib.sha256(json.dumps([_FORMAT, PIL.__version__, preparation.as_dict()]).encode())
-    made.update(catalogue.contents.tobytes())
-    return made.hexdigest()[:32]
+def memory_budget() -> int:
+    """What ``cache="auto"`` may keep in memory by default, in bytes.
 
-
-def fill_disk(
-    catalogue: Catalogue,
-    preparation: Preparation,
-    folder: Path,
-    kind: StoredType,
-    *,
-    workers: int,
-    progress: Advance | None = None,
-) -> tuple[DiskStore, Filled, bool]:
-    """Prepare every picture into a file, or find the file of an earlier run.
-
-    The file appears under its name only when it is complete. An earlier run's is not used if it
-    left out pictures that may be readable now.
-
-    Args:
-        catalogue: the pictures.
-        preparation: what is done to them, at a static shape.
-        folder: where the file belongs.
-        kind: the stored type.
-        workers: threads that decode.
-        progress: told how far it is.
-
-    Returns:
-        The store, what was found, and whether the file was there already.
-
-    Raises:
-        NotBytes: as `fill`.
-        OSError: if the file cannot be written.
+    A quarter of the memory that is available to this process, at most 4 GiB.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    data = folder / f"{cache_key(catalogue, preparation)}-{np.dtype(kind).name}.pictures"
-    facts = data.with_suffix(".json")
-    height, width, channels = preparation.shape.as_tuple()
-    assert height is not None
-    assert width is not None
-    shape = (height, width, channels)
-    row_bytes = height * width * channels * np.dtype(kind).itemsize
-    if facts.exists() and data.exists() and data.stat().st_size == row_bytes * len(catalogue):
-        held: dict[str, Any] = json.loads(facts.read_text())
-        skipped = {int(i): _left_out(catalogue, int(i), r) for i, r in held["skipped"].items()}
-        found = Filled(skipped, (held["dim_range"][0], held["dim_range"][1]), held["dim_count"])
-        return DiskStore(data, shape, kind), found, True
-    partial = data.with_suffix(f".partial-{os.getpid()}")
+    available = [2 * 2**30]
     try:
-        with partial.open("wb") as file:
+        with open("/proc/meminfo") as file:
+            facts = dict(line.split(":", 1) for line in file)
+        available = [int(facts["MemAvailable"].split()[0]) * 1024]
+    except (OSError, KeyError, ValueError):
+        pass  # not Linux: the modest guess stands
+    try:
+        # A container's limit, which /proc/meminfo knows nothing of.
+        group = Path("/sys/fs/cgroup")
+        most = int((group / "memory.max").read_text())
+        available.append(most - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # no limit
+    return int(min(MOST_MEMORY_BYTES, max(0.0, _MEMORY_SHARE * min(available))))
+
+
+def default_cache_dir() -> Path:
+    """The user's cache folder for prepared pictures."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "inshape" / "pictures"
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Prepares every picture of a catalogue, each once, into a store."""
+
+    catalogue: Catalogue
+    preparation: Preparation
+    """At a static shape."""
+    folder: Path
+    """For a store on the disk."""
+    budget_bytes: int
+    """What may be kept in memory."""
+    workers: int
+    """Threads that decode."""
+    progress: Advance | None
+
+    def open(self, cache: PlaceChoice, kind: StoredType) -> tuple[Store, Filled, CacheReport]:
+        """The store, what was learned while it was filled, and where it is.
+
+        Raises:
+            NotBytes: if the type is bytes and a picture holds fractions.
+            DataError: if the disk was chosen and cannot be written, or a picture does not fit.
+        """
+        count = len(self.catalogue)
+        need = count * self._row_bytes(kind)
+        place, reason = self._choose(cache, need)
+        if place == "memory":
+            rows = np.zeros((count, *self.preparation.shape.as_static_tuple()), kind)
+
+            def put(index: int, picture: NDArray[Any]) -> None:
+                rows[index] = picture
+
+            filled = self._fill(kind, put)
+            report = CacheReport(kind=place, pictures=count, bytes=need, reason=reason)
+            return MemoryStore(rows), filled, report
+        if place == "disk":
+            try:
+                return self._open_disk(kind, need, reason)
+            except OSError as problem:
+                trouble = f"{self.folder}: {problem.strerror or problem}"
+                if cache == "disk":
+                    raise DataError(
+                        f"{trouble}; expected room for {format_bytes(need)} of prepared pictures; "
+                        "free some, or use another cache_dir or cache='none'"
+                    ) from None
+                reason += f", and {trouble}"
+        filled = self._fill(kind)
+        store = DecodingStore(self.catalogue, self.preparation, kind, self.workers)
+        return store, filled, CacheReport(kind="none", pictures=count, bytes=0, reason=reason)
+
+    def _row_bytes(self, kind: StoredType) -> int:
+        shape = self.preparation.shape.as_static_tuple()
+        return int(np.prod(shape)) * np.dtype(kind).itemsize
+
+    def _choose(self, cache: PlaceChoice, need: int) -> tuple[Place, str]:
+        """Where so many bytes are kept, and why there."""
+        if cache != "auto":
+            return cache, _CHOSEN
+        budget = format_bytes(self.budget_bytes)
+        if need <= self.budget_bytes:
+            return "memory", f"fits in {budget}"
+        reason = f"{format_bytes(need)} would not fit in {budget} of memory"
+        if need <= _DISK_SHARE * _free_bytes(self.folder):
+            return "disk", reason
+        return "none", f"{reason}, nor in half of what is free in {self.folder}"
+
+    def _open_disk(
+        self, kind: StoredType, need: int, reason: str
+    ) -> tuple[Store, Filled, CacheReport]:
+        """Prepare every picture into a file, or take the file of an earlier run.
+
+        An earlier run's is not taken if it left out pictures that may be readable now.
+        """
+        row_bytes = self._row_bytes(kind)
+        cache, facts = Cache(self.folder), self._facts(kind)
+        entry = cache.load(facts)
+        reused = entry is not None
+        filled = None if entry is None else Filled.from_notes(entry.notes, self.catalogue)
+
+        def write(file: BinaryIO) -> dict[str, Any] | None:
+            nonlocal filled
 
             def put(index: int, picture: NDArray[Any]) -> None:
                 file.seek(index * row_bytes)
-                file.write(picture.astype(kind).tobytes())
+                file.write(np.ascontiguousarray(picture, kind).data)
 
-            found = fill(
-                catalogue,
-                preparation,
-                put,
-                workers=workers,
-                as_bytes=kind is np.uint8,
-                progress=progress,
-            )
-            file.truncate(row_bytes * len(catalogue))
-        facts.unlink(missing_ok=True)  # those of a file that was here before
-        partial.replace(data)
-    finally:
-        partial.unlink(missing_ok=True)
-    store = DiskStore(data, shape, kind)
-    if found.passing:
-        return store, found, False  # without its facts nobody uses the file again
-    reasons = {index: skipped.reason for index, skipped in found.skipped.items()}
-    told = {"skipped": reasons, "dim_range": found.dim_range, "dim_count": found.dim_count}
-    scratch = facts.with_suffix(f".partial-{os.getpid()}")
-    scratch.write_text(json.dumps(told))
-    scratch.replace(facts)
-    return store, found, False
+            filled = self._fill(kind, put)
+            file.truncate(need)  # the last picture may have been skipped
+            return None if filled.is_passing else filled.as_notes()
+
+        if entry is None:
+            entry = cache.save(facts, write, suffix=".pictures")
+        assert filled is not None
+        store = DiskStore(entry.path, self.preparation.shape.as_static_tuple(), kind)
+        report = CacheReport(
+            kind="disk",
+            pictures=len(self.catalogue),
+            bytes=need,
+            reason=reason,
+            path=entry.path,
+            reused=reused,
+        )
+        return store, filled, report
+
+    def _facts(self, kind: StoredType) -> dict[str, Any]:
+        """What prepared pictures depend on: contents, their order, and what is done to them."""
+        contents = hashlib.blake2b(self.catalogue.contents.tobytes(), digest_size=16)
+        return {
+            "format": _FORMAT,
+            "pillow": PIL.__version__,
+            "preparation": self.preparation.as_dict(),
+            "type": np.dtype(kind).name,
+            "contents": contents.hexdigest(),
+        }
+
+    def _fill(
+        self, kind: StoredType, put: Callable[[int, NDArray[Any]], None] | None = None
+    ) -> Filled:
+        """Prepare every picture; without ``put``, only to learn which can be read."""
+        skipped: dict[int, Skipped] = {}
+        low, high, dim_count, is_passing = np.inf, 0.0, 0, False
+        for index, picture in enumerate(self._prepared()):
+            if isinstance(picture, _Failure):
+                skipped[index] = _skip(self.catalogue, index, picture.reason)
+                is_passing |= picture.is_passing
+                continue
+            if kind is np.uint8 and picture.dtype != np.uint8:
+                raise NotBytes
+            top = float(picture.max())
+            if 0.0 < top <= 1.0:
+                dim_count, high, low = dim_count + 1, max(high, top), min(low, float(picture.min()))
+            if put is not None:
+                put(index, picture)
+        return Filled(skipped, (low if dim_count else 0.0, high), dim_count, is_passing)
+
+    def _prepared(self) -> Iterator[NDArray[Any] | _Failure]:
+        """The pictures in their order, a bounded number of them at a time."""
+        picture_bytes = 4 * int(np.prod(self.preparation.shape.as_static_tuple()))
+        size = max(2 * self.workers, min(256, _CHUNK_BYTES // picture_bytes))
+        count = len(self.catalogue)
+        with ThreadPoolExecutor(self.workers) as pool:
+            for start in range(0, count, size):
+                chunk = range(start, min(start + size, count))
+                yield from pool.map(self._prepare_one, chunk)
+                if self.progress is not None:
+                    self.progress(chunk.stop, count)
+
+    def _prepare_one(self, index: int) -> NDArray[Any] | _Failure:
+        try:
+            return self.catalogue.load_compact(index, self.preparation)
+        except UnreadablePicture as problem:
+            reason = str(problem).removeprefix(f"{self.catalogue.path(index)}: ").split("; ")[0]
+            # Pillow's own complaints of a damaged file are OSErrors too, but without a number.
+            cause = problem.__cause__
+            return _Failure(reason, isinstance(cause, OSError) and cause.errno is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a picture could not be prepared."""
+
+    reason: str
+    is_passing: bool
+
+
+def _skip(catalogue: Catalogue, index: int, reason: str) -> Skipped:
+    return Skipped(catalogue.names[index], reason, str(catalogue.splits[index]))
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
