@@ -54,6 +54,7 @@ def test_the_shape_of_a_model_is_read():
         ((97, "?", 1), "input (97, '?', 1) is not a shape, expected a height, a width and"),
         ((float("nan"), 64, 1), "input (nan, 64, 1) is not a shape, expected a height, a width"),
         ((float("inf"), 64, 1), "input (inf, 64, 1) is not a shape, expected a height, a width"),
+        (np.array(300), "input array(300) is not a shape, expected a height, a width and channels"),
         (np.ones((2, 3)), "input array([[1., 1., 1.], [1., 1., 1.]]) is not a shape, expected"),
         ("97x64", "input '97x64' is not a shape"),
         ("97x64x?", "input '97x64x?' is not a shape"),

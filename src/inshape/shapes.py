@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeAlias
 
 from .errors import ShapeError
@@ -150,21 +151,21 @@ def _read_axes(shape: Any) -> tuple[int | None, ...]:
     """Three numbers, those of NumPy and of a framework's own shapes included."""
     try:
         axes = tuple(shape)
-        lengths = tuple(map(_read_axis, axes))
-    except (TypeError, ValueError, OverflowError):
+    except TypeError:
+        axes = None
+    if axes is None or not all(map(_is_length, axes)):
         text = " ".join(repr(shape).split())  # an array's text may have several lines
         raise ShapeError(
             f"input {text} is not a shape, expected a height, a width and channels; {_HOW}"
-        ) from None
-    if len(axes) != 3:
-        raise ShapeError(f"input {lengths} has {len(axes)} axes, expected 3; {_HOW}")
+        )
+    lengths = tuple(None if length is None else int(length) for length in axes)
+    if len(lengths) != 3:
+        raise ShapeError(f"input {lengths} has {len(lengths)} axes, expected 3; {_HOW}")
     return lengths
 
 
-def _read_axis(length: Any) -> int | None:
-    if length is None:
-        return None
+def _is_length(value: Any) -> bool:
     # int() alone would read 96.7 as 96, True as 1 and "96" as a number.
-    if isinstance(length, bool) or int(length) != length:
-        raise ValueError(length)
-    return int(length)
+    if value is None or isinstance(value, bool):
+        return value is None
+    return isinstance(value, Real) and bool(value % 1 == 0)
