@@ -11,16 +11,15 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .data.arrays import unlabelled
 from .data.batches import Batches
-from .data.catalogue import Catalogue, catalogued
+from .data.catalogue import Catalogue, Listing, read_catalogue
 from .data.prepare import Preparation
 from .data.sources import open_source
 from .errors import DataError, RequestError
 from .evaluation.metrics import as_probabilities
 from .evaluation.request import RunField
-from .exporting.agreement import answers
-from .exporting.sidecar import card_in
+from .exporting.agreement import answer
+from .exporting.sidecar import batch_in, read_card
 from .requests import Positional, Range, Request, Written, takes, write_source
 from .runs import Run
 from .runtime.runners import load
@@ -28,19 +27,16 @@ from .runtime.runners import load
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a run says about one picture.
-
-    Attributes:
-        picture: its path, or ``"[17]"``.
-        label: the most probable class.
-        probability: of that class, in [0, 1].
-        top: the most probable classes with their probabilities, the most probable first.
-    """
+    """What a run says about one picture."""
 
     picture: str
+    """Its path, or ``"[17]"``."""
     label: str
+    """The most probable class."""
     probability: float
+    """Of that class, in [0, 1]."""
     top: tuple[tuple[str, float], ...]
+    """The most probable classes with their probabilities, the most probable first."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -86,46 +82,53 @@ def predict(request: PredictRequest) -> list[Prediction]:
         RequestError: if there is no finished run.
         DataError: if there is nothing to predict, or pictures cannot be read.
     """
-    from .evaluation.probabilities import probabilities
-
     pictures = request.pictures
-    if not isinstance(request.run, Run) and is_exported(Path(request.run)):
-        labels, batches, rows = _by_file(Path(request.run), pictures)
+    if isinstance(request.run, Run) or not is_exported(Path(request.run)):
+        answers = _ask_run(Run.open(request.run), pictures)
     else:
-        run = Run.open(request.run)
-        labels = run.labels
-        model, preparation = run.load_model(), run.preparation
-        catalogue = _catalogue(pictures, labels, preparation.shape.channels)
-        batches = Batches.open(catalogue, preparation)
-        rows = probabilities(model, batches)
-    left_out = [f"{s.name} is left out: {s.reason}" for s in batches.skipped]
-    for message in (*left_out, *batches.catalogue.warnings):
-        warnings.warn(message, UserWarning, stacklevel=2)
-    best = np.argsort(-rows, axis=1, kind="stable")[:, : request.top]
-    names = _shown(pictures, batches.catalogue)
+        answers = _ask_file(Path(request.run), pictures)
+    for skipped in answers.batches.skipped:
+        warnings.warn(f"{skipped.name} is left out: {skipped.reason}", UserWarning, stacklevel=3)
+    for message in answers.batches.catalogue.warnings:
+        warnings.warn(message, UserWarning, stacklevel=3)
+    best = np.argsort(-answers.rows, axis=1, kind="stable")[:, : request.top]
+    names = _picture_names(pictures, answers.batches.catalogue)
     return [
         Prediction(
-            name,
-            labels[order[0]],
-            float(row[order[0]]),
-            tuple((labels[i], float(row[i])) for i in order),
+            picture=name,
+            label=answers.labels[order[0]],
+            probability=float(row[order[0]]),
+            top=tuple((answers.labels[i], float(row[i])) for i in order),
         )
-        for name, row, order in zip(names, rows, best, strict=True)
+        for name, row, order in zip(names, answers.rows, best, strict=True)
     ]
 
 
 def is_exported(path: Path) -> bool:
-    """Whether a path is an exported file rather than a run folder.
-
-    Args:
-        path: what was given.
-    """
+    """Whether a path is an exported file rather than a run folder."""
     return path.is_file() or (path / "saved_model.pb").exists()
 
 
-def _by_file(path: Path, pictures: Any) -> tuple[tuple[str, ...], Batches, NDArray[np.float32]]:
-    run = load(path)
-    card = card_in(path)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    labels: tuple[str, ...]
+    batches: Batches
+    rows: NDArray[np.float32]
+    """Probabilities, ``(pictures, classes)``."""
+
+
+def _ask_run(run: Run, pictures: Any) -> _Answers:
+    from .evaluation.probabilities import predict_probabilities  # loads Keras
+
+    model, preparation = run.load_model(), run.preparation
+    catalogue = _catalogue(pictures, run.labels, preparation.shape.channels)
+    batches = Batches.open(catalogue, preparation)
+    return _Answers(run.labels, batches, predict_probabilities(model, batches))
+
+
+def _ask_file(path: Path, pictures: Any) -> _Answers:
+    runner = load(path)
+    card = read_card(path)
     if card is None:
         raise RequestError(
             f"{path} does not say what its classes are; expected the JSON that was exported with "
@@ -135,28 +138,20 @@ def _by_file(path: Path, pictures: Any) -> tuple[tuple[str, ...], Batches, NDArr
     preparation = Preparation.from_dict(card["preparation"])
     catalogue = _catalogue(pictures, labels, preparation.shape.channels)
     batches = Batches.open(catalogue, preparation)
-    at_once = _calls(card)
-    given = [answers(run, p, at_once=at_once) for p, _ in batches.iterate(None, 64)]
+    at_once = batch_in(card)
+    parts = [answer(runner, part, at_once=at_once) for part, _ in batches.iterate(None, 64)]
     is_softmax = card["output"]["kind"] == "probabilities"
-    return labels, batches, as_probabilities(np.concatenate(given), is_softmax=is_softmax)
-
-
-def _calls(card: dict[str, Any]) -> int:
-    """Pictures per call: as many as the file is made for, one where it takes any number."""
-    batch = card["input"].get("batch", 1)
-    return batch if isinstance(batch, int) else 1
+    rows = as_probabilities(np.concatenate(parts), is_softmax=is_softmax)
+    return _Answers(labels, batches, rows)
 
 
 def _catalogue(pictures: Any, labels: Sequence[str], channels: int) -> Catalogue:
     if isinstance(pictures, np.ndarray):
-        return unlabelled(_stacked(pictures, channels), labels)
+        return read_catalogue(Listing(arrays=_stacked(pictures, channels), class_names=labels))
     if isinstance(pictures, list | tuple) and all(isinstance(p, str | Path) for p in pictures):
         if not pictures:
             raise DataError("an empty list of pictures; expected at least one; give a path")
-        names = [str(p) for p in pictures]
-        return catalogued(
-            names, [None] * len(names), [""] * len(names), root=Path(), class_names=labels
-        )
+        return read_catalogue(Listing(list(map(str, pictures)), root=Path(), class_names=labels))
     return open_source(pictures, class_names=labels, labels="optional")
 
 
@@ -172,7 +167,7 @@ def _stacked(pictures: NDArray[Any], channels: int) -> NDArray[Any]:
     )
 
 
-def _shown(pictures: Any, catalogue: Catalogue) -> list[str]:
+def _picture_names(pictures: Any, catalogue: Catalogue) -> list[str]:
     """The pictures as the user knows them: paths that can be opened from here."""
     if isinstance(pictures, str | Path) and catalogue.root is not None:
         return [str(catalogue.root / name) for name in catalogue.names]

@@ -9,7 +9,8 @@ import pytest
 from sklearn import metrics as judge
 
 from inshape.errors import DataError
-from inshape.evaluation.metrics import Score, score
+from inshape.evaluation import metrics
+from inshape.evaluation.metrics import Score, mean_score, score
 
 
 def predictions(rng, count=400, classes=12, skill=1.5):
@@ -79,6 +80,49 @@ def test_the_interval_of_accuracy_is_the_binomial_laws(rng):
     spread = 1.96 * np.sqrt(0.8 * 0.2 / 400)
     assert found.low == pytest.approx(0.8 - spread, abs=0.006)
     assert found.high == pytest.approx(0.8 + spread, abs=0.006)
+
+
+@pytest.mark.parametrize("at_once", [1, 2**18])
+def test_intervals_are_those_of_drawing_again_and_again(at_once, rng, monkeypatch):
+    """Each score of each draw by scikit-learn; a draw without a class has no recall of it."""
+    monkeypatch.setattr(metrics, "_DRAWN_AT_ONCE", at_once)
+    probabilities, labels = predictions(rng, 25, 6)
+    guessed, names = probabilities.argmax(axis=1), range(6)
+    found = score(probabilities, labels, [str(i) for i in names], resamples=60, seed=3)
+    draws, drawing = [], np.random.default_rng(3)
+    for _ in range(60):
+        rows = drawing.integers(25, size=25)
+        y, g = labels[rows], guessed[rows]
+        options = {"labels": names, "average": None, "zero_division": np.nan}
+        recall = judge.recall_score(y, g, **options)
+        f1 = judge.f1_score(y, g, labels=np.union1d(y, g), average="macro")
+        precision = judge.precision_score(y, g, **options)
+        draws.append([np.mean(y == g), np.nanmean(recall), f1, *precision, *recall])
+    expected = np.nanquantile(draws, [0.025, 0.975], axis=0).T
+    assert np.isnan(draws).any()
+    scores = [found.accuracy, found.balanced_accuracy, found.macro_f1]
+    scores += [c.precision for c in found.classes] + [c.recall for c in found.classes]
+    np.testing.assert_allclose([(s.low, s.high) for s in scores], expected)
+
+
+def test_the_interval_of_a_mean_is_that_of_drawing_again_and_again(rng):
+    values = rng.normal(size=31)
+    drawing = np.random.default_rng(5)
+    means = [values[drawing.integers(31, size=31)].mean() for _ in range(400)]
+    found = mean_score(values, resamples=400, seed=5)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    with_gaps = np.insert(values, [3, 9], np.nan)
+    assert mean_score(with_gaps, resamples=400, seed=5) == found
+
+
+def test_the_mean_of_few_values():
+    assert mean_score(np.array([0.25])) == Score(0.25, 0.25, 0.25)
+    assert mean_score(np.array([True, True])) == Score(1.0, 1.0, 1.0)
+    for nothing in (np.array([]), np.array([np.nan])):
+        assert mean_score(nothing).as_dict() == {"value": None, "low": None, "high": None}
+    assert score(np.eye(2)[[0]], np.array([0]), ["a", "b"]).accuracy == Score(1.0, 1.0, 1.0)
+    assert score(np.eye(2), np.array([0, 1]), ["a", "b"], resamples=1).accuracy.value == 1.0
 
 
 def test_the_same_seed_gives_the_same_interval(rng):

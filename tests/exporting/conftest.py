@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from inshape.choosing import train
+from inshape.cli.app import run as run_command
+from inshape.exporting import api
 from inshape.exporting.api import export
 from inshape.runtime.formats import FORMATS
 
@@ -71,9 +80,59 @@ def run(photos, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exports(run):
+    """Every format, once for all tests."""
     pytest.importorskip("tf2onnx")
     pytest.importorskip("openvino")
     return {
         f.format: f
         for f in export(run, list(FORMATS), timing=False, io="uint8", calibration=30).files
     }
+
+
+@pytest.fixture(scope="session")
+def timed_exports(run, tmp_path_factory):
+    """Two files and the Keras model, timed in processes of their own; ONNX takes four pictures.
+
+    Keras is measured once: to import TensorFlow again for the other number of threads shows
+    nothing more.
+    """
+    pytest.importorskip("tf2onnx")
+    real, of_keras = api.timed, {}
+
+    def timed(path, shape, *, threads, batch=1):
+        if path.suffix != ".keras":
+            return real(path, shape, threads=threads, batch=batch)
+        timing = of_keras.get(path) or real(path, shape, threads=threads, batch=batch)
+        of_keras[path] = timing
+        return replace(timing, threads=threads)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "timed", timed)
+        return export(run, "litert,onnx", batch=4, out=tmp_path_factory.mktemp("timed") / "x")
+
+
+@pytest.fixture(scope="session")
+def inshape():
+    """Calls the program in this process."""
+
+    def call(*words):
+        out, err = StringIO(), StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = run_command([str(word) for word in words])
+        return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+
+    return call
+
+
+@pytest.fixture
+def run_example(monkeypatch):
+    """Runs the program beside an exported file on a picture; what it prints."""
+
+    def run(path, picture):
+        monkeypatch.setattr(sys, "argv", [f"{path}.py", str(picture)])
+        out = StringIO()
+        with redirect_stdout(out):
+            runpy.run_path(f"{path}.py", run_name="__main__")
+        return out.getvalue().split()
+
+    return run

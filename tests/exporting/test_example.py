@@ -11,7 +11,7 @@ from PIL import Image
 
 from inshape.data.decode import load
 from inshape.data.prepare import Preparation
-from inshape.exporting.example import example
+from inshape.exporting.example import compose_example
 
 PREPARATIONS = {
     "stretch": Preparation.of("96x96x3"),
@@ -68,7 +68,7 @@ def prepared_by_the_example(text, path):
 @pytest.mark.parametrize("name", PREPARATIONS)
 def test_its_pixels_are_those_of_training(name, pictures):
     preparation = PREPARATIONS[name]
-    text = example(
+    text = compose_example(
         Path("model.onnx"), preparation, ["a", "b"], io="float32", is_fixed=True
     )  # fmt: skip
     for path in pictures:
@@ -86,7 +86,7 @@ def test_a_large_jpeg_is_decoded_smaller_by_both(pictures):
 
 
 def test_it_is_short():
-    text = example(
+    text = compose_example(
         Path("model.onnx"), PREPARATIONS["stretch"], ["a"], io="float32", is_fixed=True
     )  # fmt: skip
     lines = [line for line in text.splitlines() if line and not line.startswith(('"""', "import"))]
@@ -105,9 +105,11 @@ def test_it_is_short():
     ],
 )
 def test_there_is_none_where_pillow_cannot_prepare_the_picture(preparation):
-    assert example(Path("a.onnx"), preparation, ["a"], io="float32", is_fixed=True) is None
+    assert compose_example(Path("a.onnx"), preparation, ["a"], io="float32", is_fixed=True) is None
 
 
 def test_there_is_none_for_a_file_that_needs_a_framework():
-    text = example(Path("a.keras"), PREPARATIONS["grey"], ["a"], io="float32", is_fixed=True)
+    text = compose_example(
+        Path("a.keras"), PREPARATIONS["grey"], ["a"], io="float32", is_fixed=True
+    )
     assert text is None

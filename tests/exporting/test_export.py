@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,28 +14,23 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from inshape.choosing import train
-from inshape.cli.app import app
 from inshape.errors import DataError, GraphError, OutputExists, RequestError, UnknownName
-from inshape.exporting import api as front
-from inshape.exporting.agreement import answers, compared
+from inshape.exporting import api, bench
+from inshape.exporting.agreement import answer, compare_answers
 from inshape.exporting.api import export
-from inshape.exporting.sidecar import card_in
+from inshape.exporting.sidecar import read_card
 from inshape.prediction import predict
 from inshape.runs import Run
 from inshape.runtime import formats
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
 from inshape.runtime.runners import kind_of, load
+from inshape.runtime.timing import Timing
 
 layers = keras.layers
 EXACT = ("litert", "onnx", "openvino", "savedmodel", "keras")
-
-
-def inshape(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.mark.parametrize("name", [n for n in FORMATS if n != "litert-int8"])
@@ -64,6 +60,24 @@ def test_an_int8_file_takes_bytes_and_says_how_far_it_is_off(exports, run):
     assert array == Path(made.path).read_bytes()
 
 
+def test_what_the_plan_predicted_stands_beside_what_was_measured(exports, run):
+    made, planned = exports["litert-int8"], run.record["plan"]["footprint"]
+    assert made.planned_flash_bytes == planned["flash_bytes"]
+    assert made.planned_ram_bytes == planned["ram_bytes"]
+    assert exports["litert"].planned_flash_bytes is None
+    (row,) = (
+        row
+        for row in json.loads((run.exports / "exports.json").read_text())["exports"]
+        if row["format"] == "litert-int8"
+    )
+    assert row["planned_flash_bytes"] == made.planned_flash_bytes
+    flash = f"flash {made.size_bytes / 1024:.1f} KiB (planned {planned['flash_bytes'] / 1024:.1f}"
+    tensors = f"{made.tensor_bytes / 1024:.1f} KiB for tensors (planned "
+    text = (run.exports / "exports.txt").read_text()
+    assert f"model-int8.tflite on a micro-controller: {flash} KiB); RAM an arena of " in text
+    assert f"{tensors}{planned['ram_bytes'] / 1024:.1f} KiB)" in text
+
+
 def test_the_card_travels_inside_and_beside(exports, run):
     for name in ("litert", "litert-int8"):
         with zipfile.ZipFile(exports[name].path) as archive:
@@ -76,6 +90,8 @@ def test_the_card_travels_inside_and_beside(exports, run):
     assert json.loads(inside["inshape"])["labels"] == list(run.labels)
     beside = json.loads((run.exports / "model.onnx.json").read_text())
     assert beside["preparation"] == run.preparation.as_dict()
+    assert beside["input"]["shape"] == "17x13x3"
+    assert beside["model"] == {"backbone": "small", "strategy": "rebuild", "channels": "same"}
 
 
 def test_an_onnx_file_says_itself_what_it_is(exports, run, photos, tmp_path):
@@ -83,7 +99,7 @@ def test_an_onnx_file_says_itself_what_it_is(exports, run, photos, tmp_path):
 
     alone = shutil.copy(exports["onnx"].path, tmp_path / "alone.onnx")
     read = onnx.load(alone)
-    card = card_in(Path(alone))
+    card = read_card(Path(alone))
     assert {o.domain: o.version for o in read.opset_import}[""] == card["opset"] == 17
     assert read.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 0
     assert card["input"]["batch"] == "any"
@@ -93,13 +109,18 @@ def test_an_onnx_file_says_itself_what_it_is(exports, run, photos, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
-def test_the_number_of_pictures_per_call_can_be_fixed(name, run, photos, tmp_path):
-    (made,) = export(run, name, batch=4, out=tmp_path / "x").files
+def test_the_number_of_pictures_per_call_can_be_fixed(
+    inshape, name, run, photos, tmp_path, timed_exports
+):
+    if name == "onnx":
+        made = timed_exports.files[1]
+        assert made.timings[0].median_ms > 0
+    else:
+        (made,) = export(run, name, batch=4, out=tmp_path / "x", timing=False).files
     assert made.agreement == 1.0
     assert made.max_difference < 1e-4
-    assert made.timings[0].median_ms > 0
     path = Path(made.path)
-    assert card_in(path)["input"]["batch"] == 4
+    assert read_card(path)["input"]["batch"] == 4
     assert load(path)(np.zeros((4, 17, 13, 3), np.float32)).shape == (4, 3)
     if name == "onnx":
         import onnx
@@ -111,18 +132,36 @@ def test_the_number_of_pictures_per_call_can_be_fixed(name, run, photos, tmp_pat
     own = predict(run, photos / "lean") + predict(run, [photos / "lie" / "00.png"])
     assert [p.label for p in rows] == [p.label for p in own]
     done = inshape("bench", path, "--threads", "1", "--json")
-    assert json.loads(done.stdout)["batch"] == 4
+    assert json.loads(done.out)["batch"] == 4
 
 
-@pytest.mark.parametrize("name", list(FORMATS))
-def test_every_format_can_be_timed_from_the_command_line(name, exports):
+@pytest.mark.parametrize("name", ["litert", "litert-int8", "onnx", "openvino"])
+def test_a_file_can_be_timed_from_the_command_line(inshape, name, exports):
     done = inshape("bench", exports[name].path, "--threads", "1", "--json")
-    assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    (timing,) = told["timings"]
-    assert told["input_shape"] == "17x13x3"
+    assert done.code == 0, done.err
+    values = json.loads(done.out)
+    (timing,) = values["timings"]
+    assert values["input_shape"] == "17x13x3"
     assert timing["threads"] == 1
     assert 0 < timing["median_ms"] <= timing["p95_ms"]
+
+
+@pytest.mark.parametrize("name", ["litert-float16", "litert-dynamic", "savedmodel", "keras"])
+def test_every_other_format_says_what_it_is_timed_with(inshape, name, exports, monkeypatch):
+    """What runs them is timed in test_table.py and by `timed_exports`."""
+    calls = []
+
+    def timed(path, shape, **options):
+        calls.append((str(path), shape, options))
+        return Timing(options["threads"], 30, 2.5, 3.0, 40.0, 10.0)
+
+    monkeypatch.setattr(bench, "timed", timed)
+    done = inshape("bench", exports[name].path, "--json")
+    assert done.code == 0, done.err
+    counts = [*dict.fromkeys((1, os.cpu_count()))]
+    path = exports[name].path
+    assert calls == [(path, (17, 13, 3), {"threads": n, "batch": 1}) for n in counts]
+    assert json.loads(done.out)["runtime"] == name.split("-")[0]
 
 
 @pytest.mark.parametrize("name", ["litert", "litert-int8", "onnx", "openvino", "savedmodel"])
@@ -136,11 +175,13 @@ def test_predict_takes_a_file_like_a_run(name, exports, run, photos):
 
 
 @pytest.mark.parametrize("io", ["float32", "int8", "uint8"])
-def test_int8_examples_take_what_the_file_takes(io, run, photos, tmp_path):
-    (made,) = export(
-        run, "litert-int8", io=io, calibration=9, out=tmp_path / "x", timing=False
-    ).files
-    card = card_in(Path(made.path))
+def test_int8_examples_take_what_the_file_takes(io, run, photos, tmp_path, exports, run_example):
+    made = exports["litert-int8"]  # of bytes from 0 to 255
+    if io != "uint8":
+        (made,) = export(
+            run, "litert-int8", io=io, calibration=9, out=tmp_path / "x", timing=False
+        ).files
+    card = read_card(Path(made.path))
     assert card["input"]["dtype"] == card["output"]["dtype"] == io
     if io != "float32":
         assert card["input"]["scale"] == pytest.approx(1.0)
@@ -148,27 +189,31 @@ def test_int8_examples_take_what_the_file_takes(io, run, photos, tmp_path):
         assert card["output"]["scale"] == pytest.approx(1 / 256)
     for number in ("04.png", "05.jpg"):
         picture = photos / "lean" / number
-        done = subprocess.run(
-            [sys.executable, f"{made.path}.py", str(picture)],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
         (expected,) = predict(made.path, [picture])
-        assert done.stdout.split() == [expected.label]
+        assert run_example(made.path, picture) == [expected.label]
 
 
 @pytest.mark.parametrize("name", ["litert", "litert-int8", "onnx", "openvino"])
-def test_the_example_answers_as_predict_does(name, exports, photos):
+def test_the_example_answers_as_predict_does(name, exports, photos, run_example):
     for number in ("02.png", "03.jpg"):
         picture = photos / "stand" / number
-        done = subprocess.run(
-            [sys.executable, f"{exports[name].path}.py", str(picture)],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
         (expected,) = predict(exports[name].path, [picture])
-        assert done.stdout.split() == [expected.label]
+        assert run_example(exports[name].path, picture) == [expected.label]
 
 
-def test_a_model_of_any_size_is_exported_and_run_at_several(photos, backbone, tmp_path):
+def test_the_example_is_a_program_of_its_own(exports, photos):
+    path = exports["litert"].path
+    picture = photos / "stand" / "03.jpg"
+    done = subprocess.run(
+        [sys.executable, f"{path}.py", str(picture)], capture_output=True, text=True, check=True
+    )
+    (expected,) = predict(path, [picture])
+    assert done.stdout.split() == [expected.label]
+
+
+def test_a_model_of_any_size_is_exported_and_run_at_several(
+    photos, backbone, tmp_path, run_example
+):
     run = train(
         photos, "?x?x3", out=tmp_path / "a", backbone=backbone(), weights=None,
         strategy="flexible", epochs=1, validation=0.3, batch_size=8,
@@ -184,12 +229,8 @@ def test_a_model_of_any_size_is_exported_and_run_at_several(photos, backbone, tm
             np.testing.assert_allclose(load(Path(made.path))(picture), expected, atol=1e-4)
     for made in found.files:
         assert made.tensor_bytes is None
-        done = subprocess.run(
-            [sys.executable, f"{made.path}.py", str(photos / "lean" / "03.jpg")],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
         (expected,) = predict(run, [photos / "lean" / "03.jpg"])
-        assert done.stdout.split() == [expected.label]
+        assert run_example(made.path, photos / "lean" / "03.jpg") == [expected.label]
 
 
 @pytest.mark.parametrize(("least", "is_trusted"), [(0.94, True), (0.95, True), (0.96, False)])
@@ -197,14 +238,14 @@ def test_a_file_is_trusted_from_the_wanted_agreement_on(
     least, is_trusted, run, elsewhere, tmp_path, monkeypatch
 ):
     """The file errs on one of twenty pictures."""
-    real = front.answers
+    real = api.answer
 
     def erring(call, pictures, **options):
         rows = real(call, pictures, **options)
         rows[7] = np.roll(rows[7], 1)
         return rows
 
-    monkeypatch.setattr(front, "answers", erring)
+    monkeypatch.setattr(api, "answer", erring)
     found = export(
         run, "litert", data=elsewhere / "lean", out=tmp_path / "x", timing=False,
         min_agreement=least,
@@ -219,31 +260,31 @@ def test_a_file_is_trusted_from_the_wanted_agreement_on(
     assert "nan" not in (tmp_path / "x" / "exports.txt").read_text()
 
 
-def test_a_failed_file_is_kept_and_the_exit_code_says_so(run, elsewhere, tmp_path):
+def test_a_failed_file_is_kept_and_the_exit_code_says_so(inshape, run, elsewhere, tmp_path):
     words = ["export", run.folder, "--to", "litert-dynamic,litert", "--out", tmp_path / "x"]
     words += ["--no-timing", "--data", elsewhere, "--json"]
     good = inshape(*words)
-    assert good.exit_code == 0
+    assert good.code == 0
     own = json.loads((run.exports / "exports.json").read_text())["exports"]
     places = [(run.exports / row["path"]).resolve() for row in own]
     assert (tmp_path / "x" / "model.tflite").resolve() in places
-    for row in json.loads(good.stdout)["exports"]:
+    for row in json.loads(good.out)["exports"]:
         assert {"format", "path", "size_bytes", "agreement", "accuracy", "latency_ms"} <= set(row)
         assert row["failed"] is False
     again = inshape(*words)
-    assert again.exit_code == 2
-    assert "exists already; expected a new file; add --replace" in again.stderr
+    assert again.code == 2
+    assert "exists already; expected a new file; add --replace" in again.err
 
     class Wrong:
         def __call__(self, picture):
             return np.eye(3, dtype=np.float32)[[0]]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(front, "load", lambda path: Wrong())
+        patch.setattr(api, "load", lambda path: Wrong())
         bad = inshape(*words, "--replace")
-    assert bad.exit_code == 1
-    assert all(row["failed"] for row in json.loads(bad.stdout)["exports"])
-    assert "FAILED" in bad.stderr
+    assert bad.code == 1
+    assert all(row["failed"] for row in json.loads(bad.out)["exports"])
+    assert "FAILED" in bad.err
     assert "FAILED" in (tmp_path / "x" / "exports.txt").read_text()
     assert (tmp_path / "x" / "model.tflite").exists()
 
@@ -257,14 +298,17 @@ def test_what_would_go_with_a_file_is_not_replaced_either(kept, run, tmp_path):
     assert (tmp_path / kept).read_text() == "mine"
 
 
-def test_timings_are_taken_in_a_process_of_their_own(run, tmp_path):
-    found = export(run, "litert", out=tmp_path / "x")
-    (row,) = found.as_dict()["exports"]
+def test_timings_are_taken_in_a_process_of_their_own(timed_exports):
+    found = timed_exports
+    row = found.as_dict()["exports"][0]
     assert row["latency_ms"] == found.files[0].timings[0].median_ms
     assert min(row[name] for name in ("latency_p95_ms", "load_ms", "peak_mb")) > 0
     for timing in (*found.files[0].timings, *found.keras_timings):
         assert 0 < timing.median_ms <= timing.p95_ms
         assert timing.peak_mb > 0
+    counts = [*dict.fromkeys((1, os.cpu_count()))]
+    for timings in (found.files[0].timings, found.keras_timings):
+        assert [timing.threads for timing in timings] == counts
     assert "model.predict:" in str(found)
     assert "model.tflite" in str(found)
 
@@ -274,7 +318,7 @@ def test_what_is_there_is_not_replaced_unasked(exports, run):
     with pytest.raises(OutputExists, match=re.escape("expected a new file; add --replace")):
         export(run, "litert", timing=False)
     assert Path(exports["litert"].path).read_bytes() == before
-    export(run, "litert", timing=False, replace_files=True)
+    export(run, "litert", timing=False, replace=True)
     rows = json.loads((run.exports / "exports.json").read_text())["exports"]
     own = [row["format"] for row in rows if Path(row["path"]).name == row["path"]]
     assert sorted(own) == sorted(FORMATS)
@@ -286,9 +330,9 @@ def test_what_is_there_is_not_replaced_unasked(exports, run):
         ({"to": "coreml"}, UnknownName, f"format 'coreml'; choose from: {', '.join(FORMATS)}"),
         ({"to": ""}, RequestError, "no format to export to; expected some of litert,"),
         ({"io": "int4"}, UnknownName, "io 'int4'"),
-        ({"min_agreement": 97}, RequestError, "min_agreement=97; expected 0 to 1"),
-        ({"calibration": 0}, RequestError, "calibration=0; expected at least 1"),
-        ({"batch": 0}, RequestError, "batch=0; expected at least 1"),
+        ({"min_agreement": 97}, RequestError, "min_agreement=97.0; expected 0 to 1"),
+        ({"calibration": 0}, RequestError, "calibration=0; expected 1 or more"),
+        ({"batch": 0}, RequestError, "batch=0; expected 1 or more"),
     ],
 )
 def test_bad_requests(asked, kind, text, run, tmp_path):
@@ -358,15 +402,17 @@ def test_nothing_to_calibrate_on_is_refused(backbone, tmp_path):
         convert(backbone(), FORMATS["litert-int8"], tmp_path / "a.tflite")
 
 
-def test_a_format_that_cannot_hold_the_model_keeps_no_other_back(run, tmp_path, monkeypatch):
+def test_a_format_that_cannot_hold_the_model_keeps_no_other_back(
+    inshape, run, tmp_path, monkeypatch
+):
     """Its reason is told, and the exit code says that something is missing."""
     model = run.load_model()
     large = layers.Resizing(17, 13, interpolation="bicubic", name="enlarge")(model.inputs[0])
     shutil.copytree(run.folder, tmp_path / "a", ignore=shutil.ignore_patterns("exports"))
     keras.Model(model.inputs[0], model(large)).save(tmp_path / "a" / "model.keras")
     done = inshape("export", tmp_path / "a", "--to", "litert,savedmodel", "--no-timing", "--json")
-    assert done.exit_code == 1, done.output
-    told = json.loads(done.stdout)
+    assert done.code == 1, done.err
+    told = json.loads(done.out)
     assert [f["format"] for f in told["exports"]] == ["savedmodel"]
     (refused,) = told["refused"]
     assert refused["format"] == "litert"
@@ -386,23 +432,23 @@ def test_files_that_are_no_models(tmp_path):
         load(tmp_path / "b.tflite")
     with pytest.raises(RequestError, match="no such file; expected an exported model"):
         kind_of(tmp_path / "c.onnx")
-    assert card_in(tmp_path / "b.tflite") is None
+    assert read_card(tmp_path / "b.tflite") is None
 
 
 def test_a_file_that_answers_nan_agrees_with_nothing(run, tmp_path, monkeypatch):
     """Half of the pictures are of class 0, which argmax gives for NaN."""
     eye = np.eye(2)[[0, 1, 0, 1]]
-    found = compared(np.full((4, 2), np.nan), eye, np.array([0, 1, 0, 1]))
+    found = compare_answers(np.full((4, 2), np.nan), eye, np.array([0, 1, 0, 1]))
     assert (found.agreement, found.accuracy.value, found.is_finite) == (0.0, 0.0, False)
-    assert compared(eye, eye, np.array([0, 1, 0, 1])).is_finite
-    real = front.answers
+    assert compare_answers(eye, eye, np.array([0, 1, 0, 1])).is_finite
+    real = api.answer
 
     def poisoned(*args, **options):
         rows = real(*args, **options)
         rows[0, 0] = np.nan
         return rows
 
-    monkeypatch.setattr(front, "answers", poisoned)
+    monkeypatch.setattr(api, "answer", poisoned)
     made = export(run, "litert", out=tmp_path / "x", timing=False, min_agreement=0.0)
     assert [f.format for f in made.failed] == ["litert"]
     text = (tmp_path / "x" / "exports.json").read_text()
@@ -426,7 +472,7 @@ def test_answers_come_one_by_one():
         return picture.reshape(1, -1)
 
     pictures = np.arange(6, dtype=np.uint8).reshape(3, 1, 2, 1)
-    np.testing.assert_array_equal(answers(run, pictures), pictures.reshape(3, 2))
+    np.testing.assert_array_equal(answer(run, pictures), pictures.reshape(3, 2))
     assert seen == [(1, 1, 2, 1)] * 3
 
 
@@ -438,5 +484,5 @@ def test_a_call_that_pictures_do_not_fill_is_filled_up():
         return pictures.reshape(len(pictures), -1)
 
     pictures = np.arange(6, dtype=np.uint8).reshape(3, 1, 2, 1)
-    np.testing.assert_array_equal(answers(run, pictures, at_once=2), pictures.reshape(3, 2))
+    np.testing.assert_array_equal(answer(run, pictures, at_once=2), pictures.reshape(3, 2))
     assert seen == [(2, 1, 2, 1)] * 2

@@ -8,15 +8,14 @@ import shutil
 import numpy as np
 import pytest
 
+from inshape.data.sources import open_source
+from inshape.data.split import split
 from inshape.errors import DataError
-from inshape.exporting import api as front
+from inshape.exporting import api
 from inshape.exporting import selection as pictures
 from inshape.exporting.api import export
-from inshape.exporting.selection import pictures_of
-from inshape.progress import Progress
+from inshape.exporting.selection import select_pictures
 from inshape.runs import Run
-from inshape.training.pipeline import catalogue_of
-from inshape.training.recipe import Recipe
 
 
 def of_its_own(run, source, folder):
@@ -61,13 +60,15 @@ def test_pictures_that_are_gone_are_asked_for(moved, photos, elsewhere, tmp_path
 
 
 def test_calibration_pictures_are_training_pictures_of_every_class(run, photos):
-    seen = pictures_of(run, None, 9, 12)
+    seen = select_pictures(run, None, most=9, calibration=12)
     record = run.record
     assert len(seen.sample) == 12
     assert np.bincount(seen.labels).tolist() == [3, 3, 3]
     assert seen.source == str(photos)
-    recipe = Recipe(**record["request"]["recipe"])
-    training = catalogue_of(photos, recipe, record["seed"], Progress(None))
+    training = split(
+        open_source(photos), validation=record["request"]["recipe"]["validation"],
+        seed=record["request"]["seed"],
+    )  # fmt: skip
     classes = {
         training.load(i, run.preparation).tobytes(): int(training.labels[i])
         for i in training.indices("train")
@@ -78,11 +79,13 @@ def test_calibration_pictures_are_training_pictures_of_every_class(run, photos):
 
 def test_the_runs_own_pictures_are_taken_while_they_are_what_they_were(changed):
     run, own = changed
-    assert len(pictures_of(run, None, 100, 3).compared) == 18
+    assert len(select_pictures(run, None, most=100, calibration=3).compared) == 18
     shutil.copy(own / "lie" / "00.png", own / "lie" / "again.png")
-    text = f"the pictures of {run.folder} in {own} are not those that it was trained on (finger"
+    text = (
+        f"the pictures of {run.folder} in {own} are not those that it was trained on (their finger"
+    )
     with pytest.raises(DataError, match=re.escape(text)) as caught:
-        pictures_of(run, None, 100, 0)
+        select_pictures(run, None, most=100, calibration=0)
     assert str(caught.value).endswith("expected some to compare on; name a folder with --data")
 
 
@@ -90,17 +93,17 @@ def test_a_class_that_is_new_does_not_shift_the_others(changed, elsewhere):
     run, own = changed
     shutil.copytree(elsewhere / "lean", own / "bent")  # before all others
     with pytest.raises(DataError, match=re.escape("name a folder with --data")):
-        pictures_of(run, None, 100, 0)
+        select_pictures(run, None, most=100, calibration=0)
     with pytest.raises(DataError, match=re.escape("name a folder with --calibrate-on")):
-        pictures_of(run, elsewhere, 100, 9)
-    seen = pictures_of(run, elsewhere, 100, 9, calibrate_on=own / "lie")
+        select_pictures(run, elsewhere, most=100, calibration=9)
+    seen = select_pictures(run, elsewhere, most=100, calibration=9, calibrate_on=own / "lie")
     assert np.bincount(seen.labels).tolist() == [20, 20, 20]
 
 
 def test_no_picture_is_judged_and_calibrated_on(run, photos):
     """Copies under other names count as the same picture."""
     with pytest.warns(UserWarning, match="of the 12 pictures to compare on were trained on"):
-        seen = pictures_of(run, photos, 12, 60)
+        seen = select_pictures(run, photos, most=12, calibration=60)
     assert len(seen.sample) > 29
     assert not judged(seen) & contents(seen.sample)
     text = (
@@ -111,7 +114,7 @@ def test_no_picture_is_judged_and_calibrated_on(run, photos):
         pytest.warns(UserWarning, match="42 of the 60 pictures to compare on were trained on"),
         pytest.raises(DataError, match=re.escape(text)),
     ):
-        pictures_of(run, photos, 100, 9)
+        select_pictures(run, photos, most=100, calibration=9)
 
 
 @pytest.mark.parametrize(("split", "others"), [("test", ["train", "val"]), ("val", ["train"])])
@@ -120,8 +123,8 @@ def test_what_is_furthest_from_training_is_judged(split, others, run, photos, el
     for other in others:
         shutil.copytree(photos, data / other)
     shutil.copytree(elsewhere, data / split)
-    seen = pictures_of(run, data, 100, 0)
-    assert judged(seen) == judged(pictures_of(run, elsewhere, 100, 0))
+    seen = select_pictures(run, data, most=100, calibration=0)
+    assert judged(seen) == judged(select_pictures(run, elsewhere, most=100, calibration=0))
     assert np.bincount(seen.labels).tolist() == [20, 20, 20]
 
 
@@ -133,7 +136,7 @@ def test_a_folder_that_is_no_class_is_named(run, elsewhere, tmp_path):
         (made,) = export(run, "litert", data=data, out=tmp_path / "x", timing=False).files
     assert made.pictures == 60
     with pytest.warns(UserWarning, match="'bent' is no class"):
-        seen = pictures_of(run, data, 100, 0)
+        seen = select_pictures(run, data, most=100, calibration=0)
     expected = {"bent": -1, "lie": 1, "stand": 2}
     names = seen.compared.catalogue.names
     assert seen.labels.tolist() == [expected[name.split("/")[0]] for name in names]
@@ -141,23 +144,23 @@ def test_a_folder_that_is_no_class_is_named(run, elsewhere, tmp_path):
 
 
 def test_a_folder_without_classes_is_taken_in_silence(run, elsewhere):
-    assert set(pictures_of(run, elsewhere / "lie", 100, 0).labels) == {-1}
+    assert set(select_pictures(run, elsewhere / "lie", most=100, calibration=0).labels) == {-1}
 
 
 def test_memory_does_not_grow_with_the_pictures(run, tmp_path, monkeypatch):
     taken = []
-    real = front.answers
+    real = api.answer
 
     def spied(call, rows, **options):
         taken.append(len(rows))
         return real(call, rows, **options)
 
     monkeypatch.setattr(pictures, "_BLOCK", 8)
-    monkeypatch.setattr(front, "answers", spied)
+    monkeypatch.setattr(api, "answer", spied)
     (made,) = export(run, "litert", out=tmp_path / "x", timing=False).files
     assert taken == [8, 8, 2]
     assert made.agreement == 1.0
-    seen = pictures_of(run, None, 18, 12)
+    seen = select_pictures(run, None, most=18, calibration=12)
     assert [len(rows) for rows in seen.blocks(3)] == [6, 6, 6]
     assert [len(rows) for rows in seen.blocks(16)] == [16, 2]
     assert seen.compared.kind is np.uint8  # a quarter of float32

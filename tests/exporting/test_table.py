@@ -8,15 +8,15 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from inshape.cli.app import app
 from inshape.errors import OutputExists, RunError
-from inshape.exporting import api as front
-from inshape.exporting import writer as files
+from inshape.exporting import api, writer
 from inshape.exporting.api import export
+from inshape.runtime.formats import FORMATS
+from inshape.runtime.timing import Timing
 
 
 def table(folder):
@@ -55,7 +55,7 @@ def test_rows_stay_whatever_folder_the_next_export_is_called_from(own, tmp_path,
         assert word in text
     shutil.move(own, tmp_path / "moved")
     (tmp_path / "moved" / "exports" / "model.keras").unlink()
-    export(tmp_path / "moved", "litert", timing=False, replace_files=True)
+    export(tmp_path / "moved", "litert", timing=False, replace=True)
     names = [row["path"] for row in table(tmp_path / "moved" / "exports")["exports"]]
     assert names == ["model.tflite"]
 
@@ -69,24 +69,24 @@ def test_what_other_rows_were_judged_on_is_said(own, elsewhere):
     text = (own / "exports" / "exports.txt").read_text()
     assert f"60 pictures in {elsewhere}, Keras itself" in text
     told = f"model.keras was compared on 18 pictures in {first['source']} (fingerprint "
-    assert f"{told}{first['fingerprint'][:12]}), of which it had to agree on 97.0%" in text
+    assert f"{told}{first['fingerprint'][:12]}), of which it had to agree on 97.0\xa0%" in text
     assert "model.tflite was compared" not in text
 
 
 @pytest.mark.parametrize("error", [RunError("no room"), ValueError("strange\nand long")])
-def test_a_file_that_its_runtime_refuses_keeps_no_other_back(error, own, monkeypatch):
-    real = front.load
+def test_a_file_that_its_runtime_refuses_keeps_no_other_back(inshape, error, own, monkeypatch):
+    real = api.load
 
     def load(path):
         if path.suffix == ".tflite":
             raise error
         return real(path)
 
-    monkeypatch.setattr(front, "load", load)
+    monkeypatch.setattr(api, "load", load)
     words = ["export", str(own), "--to", "litert,keras", "--no-timing", "--json"]
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 1
-    told = json.loads(done.stdout)
+    done = inshape(*words)
+    assert done.code == 1
+    told = json.loads(done.out)
     assert [row["format"] for row in told["exports"]] == ["keras"]
     reason = "no room" if isinstance(error, RunError) else "unexpected ValueError: strange"
     assert told["refused"] == [{"format": "litert", "reason": reason, "written": True}]
@@ -94,20 +94,18 @@ def test_a_file_that_its_runtime_refuses_keeps_no_other_back(error, own, monkeyp
     assert f"litert was written but cannot be used: {reason}" in text
     export(own, "savedmodel", timing=False)
     assert table(own / "exports")["refused"] == told["refused"]
-    alone = CliRunner().invoke(app, [*words[:3], "litert", *words[4:], "--replace"])
-    assert alone.exit_code == 1
-    assert json.loads(alone.stdout)["exports"] == []
+    alone = inshape(*words[:3], "litert", *words[4:], "--replace")
+    assert alone.code == 1
+    assert json.loads(alone.out)["exports"] == []
 
 
 def test_a_file_that_cannot_be_timed_keeps_its_row(own, monkeypatch):
-    real = front.timed
-
-    def timed(path, *args, **options):
+    def timed(path, shape, *, threads, batch):
         if path.suffix == ".tflite":
             raise RunError("it was killed")
-        return real(path, *args, **options)
+        return Timing(threads, 30, 2.5, 3.0, 40.0, 10.0)
 
-    monkeypatch.setattr(front, "timed", timed)
+    monkeypatch.setattr(api, "timed", timed)
     found = export(own, "litert")
     (row,) = table(own / "exports")["exports"]
     assert row["problem"] == "it was killed"
@@ -120,34 +118,62 @@ def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("form", ["openvino", "savedmodel"])
-@pytest.mark.parametrize("moves", [1, 2, 3])
-def test_what_was_there_is_unchanged_when_its_successor_cannot_be_moved(
-    form, moves, own, monkeypatch
-):
-    if form == "openvino":
-        pytest.importorskip("openvino")
-    export(own, form, timing=False)
-    before = contents(own / "exports")
+def failing_at(move, monkeypatch):
+    """A disk that is full at one of the moves, and then has room again for what is moved back."""
     real, calls = os.replace, []
 
     def replace(source, goal):
         calls.append(goal)
-        if len(calls) == moves + 1:
+        if len(calls) == move + 1:
             raise OSError(28, "No space left on device")
         real(source, goal)
 
-    monkeypatch.setattr(files.os, "replace", replace)
+    monkeypatch.setattr(writer.os, "replace", replace)
+
+
+def test_what_was_there_is_unchanged_when_its_successor_cannot_be_moved(own, monkeypatch):
+    export(own, "litert", timing=False)
+    before = contents(own / "exports")
+    failing_at(4, monkeypatch)
     with pytest.raises(RunError, match="what was there is unchanged; free some space"):
-        export(own, form, timing=False, replace_files=True)
+        export(own, "litert", timing=False, replace=True)
     assert contents(own / "exports") == before
+
+
+@pytest.mark.parametrize("form", ["openvino", "savedmodel"])
+def test_all_files_are_exchanged_or_none(form, exports, tmp_path, monkeypatch):
+    """At every move, of files and of a folder."""
+    path = tmp_path / "there" / Path(exports[form].path).name
+    new, old = tmp_path / "new", tmp_path / "old"
+    for folder in (path.parent, new, old):
+        folder.mkdir()
+    goals = writer._with_companions(FORMATS[form], path)
+    present = [goal for goal in goals if (Path(exports[form].path).parent / goal.name).exists()]
+    for goal in present:
+        source = Path(exports[form].path).parent / goal.name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, goal)
+        copy(source, new / goal.name)
+    changed = new / path.name / "saved_model.pb" if path.is_dir() else new / path.name
+    changed.write_bytes(b"new")
+    before, after = contents(path.parent), contents(new)
+    for move in range(2 * len(present)):
+        with monkeypatch.context() as patch:
+            failing_at(move, patch)
+            with pytest.raises(OSError, match="No space left"):
+                writer._exchange(goals, new, old)
+        assert contents(path.parent) == before
+        assert contents(new) == after
+    writer._exchange(goals, new, old)
+    assert contents(path.parent) == after != before
+    assert contents(old) == before
 
 
 def test_a_program_that_fits_no_more_does_not_stay(own):
     pytest.importorskip("tf2onnx")
     export(own, "onnx", timing=False)
     assert (own / "exports" / "model.onnx.py").exists()
-    export(own, "onnx", timing=False, batch=4, replace_files=True)
+    export(own, "onnx", timing=False, batch=4, replace=True)
     assert not (own / "exports" / "model.onnx.py").exists()
 
 
@@ -157,11 +183,13 @@ def test_loading_is_measured_without_the_import_of_the_runtime(name, exports):
     words = """
 import sys
 from pathlib import Path
-from inshape.export import timing
+from pathlib import Path
+from inshape.runtime import timing
 seen = []
 timing._peak_mb = lambda: seen.append(set(sys.modules)) or 1.0
 timing._SECONDS = 0.0
-timing.measure(Path(sys.argv[1]), (1, 17, 13, 3), 1)
+result = timing.measure(Path(sys.argv[1]), (1, 17, 13, 3), 1)
+assert result.runs >= 30 and 0 < result.median_ms <= result.p95_ms, result
 print(sys.argv[2] in seen[0])
 """
     module = modules.get(name, {"savedmodel": "tensorflow"}.get(name, name))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -20,10 +19,11 @@ from ..errors import DataError, RequestError
 from ..reporting.api import leave_report
 from ..requests import takes
 from ..runs import Run
+from ..text import format_shape
 from ..writing import write_json
-from .leakage import seen_in_training, split_as_trained
-from .metrics import Score, score
-from .probabilities import probabilities
+from .leakage import count_trained_on, split_as_trained
+from .metrics import Scores, score
+from .probabilities import predict_probabilities
 from .request import EvaluateRequest
 from .result import Evaluation, Mistake
 
@@ -50,47 +50,33 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
         DataError: if there is nothing to measure on.
     """
     run = Run.open(request.run)
-    labels = run.labels
-    listed = open_source(request.source, class_names=labels)
-    again = split_as_trained(run, listed)
-    catalogue, part = _chosen(listed if again is None else again, request.split)
-    seen = seen_in_training(run, catalogue, again)
+    chosen = _choose_pictures(run, request)
     model, preparation = run.load_model(), run.preparation
-    batches = Batches.open(catalogue, preparation)
-    held_out_again = request.split is None and part != "all" and not len(listed.indices(part))
-    lines: list[str] = []
-    if held_out_again:
-        lines.append(
-            f"{source_text(request.source)} holds the pictures that {run.folder} was trained on: "
-            f"measured on the {len(catalogue)} of {len(listed)} that were held out; split 'all' "
-            "takes every one"
-        )
-    if seen:
-        lines.append(
-            f"{seen} of {len(catalogue)} pictures were trained on, which makes the scores too "
-            "high; expected pictures that the network has not seen"
-        )
-    for line in (*lines, *batches.catalogue.warnings):
-        warnings.warn(line, UserWarning, stacklevel=2)
-    resampling: dict[str, Any] = {"resamples": request.resamples, "seed": request.seed}
-    rows = probabilities(model, batches)
-    by_size: dict[str, Score] = {}
-    for size in request.sizes:
-        at_size = _at(preparation, model, size)
-        other = Batches.open(catalogue, at_size)
-        guesses = probabilities(model, other)
-        found = score(guesses, other.catalogue.labels, labels, **resampling)
-        by_size[str(at_size.shape.size)] = found.accuracy
+    at_sizes = [_at(preparation, model, size_hw) for size_hw in request.sizes]
+    batches = Batches.open(chosen.catalogue, preparation)
+    for message in (*chosen.warnings, *batches.catalogue.warnings):
+        warnings.warn(message, UserWarning, stacklevel=3)
+
+    def measure(pictures: Batches) -> tuple[NDArray[np.float32], Scores]:
+        rows = predict_probabilities(model, pictures)
+        labels = pictures.catalogue.labels
+        resampling = {"resamples": request.resamples, "seed": request.seed}
+        return rows, score(rows, labels, run.labels, **resampling)
+
+    rows, scores = measure(batches)
     evaluation = Evaluation(
         run=str(run.folder),
         source=source_text(request.source),
-        split=part,
-        seen_in_training=seen,
+        split=chosen.split,
+        seen_in_training=chosen.trained_on,
         shape=str(preparation.shape),
-        scores=score(rows, batches.catalogue.labels, labels, **resampling),
-        mistakes=_mistakes(rows, batches.catalogue, labels),
+        scores=scores,
+        mistakes=_worst_mistakes(rows, batches.catalogue, run.labels),
         skipped=tuple((s.name, s.reason) for s in batches.skipped),
-        by_size=by_size,
+        by_size={
+            str(at.shape.size): measure(Batches.open(chosen.catalogue, at))[1].accuracy
+            for at in at_sizes
+        },
     )
     if request.save:
         write_json(run.folder / _METRICS, evaluation.as_dict())
@@ -101,80 +87,105 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
 def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluation | None:
     """Measure a model on the split that chose its best epoch, and write ``held_out.json``.
 
-    The split was looked at during the training, so that its scores are a little too good.
-
-    Args:
-        run: the run folder.
-        model: the run's model.
-        batches: its pictures.
-
-    Returns:
-        The evaluation; ``None`` without a picture in that split.
-
-    Raises:
-        RunError: if it cannot be written.
+    The split was looked at during the training, so that its scores are a little too good. ``None``
+    without a picture in that split.
     """
-    chosen = batches.catalogue.indices("validation")
-    if not len(chosen):
+    positions = batches.catalogue.indices("validation")
+    if not len(positions):
         return None
-    held = replace(batches, catalogue=batches.catalogue.take(chosen), slots=batches.slots[chosen])
-    found = probabilities(model, held)
-    labels = held.catalogue.class_names
-    made = Evaluation(
+    validation = replace(
+        batches, catalogue=batches.catalogue.take(positions), slots=batches.slots[positions]
+    )
+    rows = predict_probabilities(model, validation)
+    labels = validation.catalogue.class_names
+    evaluation = Evaluation(
         run=str(run.folder),
         source=str(run.record["request"]["source"] or "the data"),
         split="validation",
         shape=str(run.preparation.shape),
-        scores=score(found, held.catalogue.labels, labels),
-        mistakes=_mistakes(found, held.catalogue, labels),
+        scores=score(rows, validation.catalogue.labels, labels),
+        mistakes=_worst_mistakes(rows, validation.catalogue, labels),
     )
-    write_json(run.folder / _HELD_OUT, made.as_dict())
-    return made
+    write_json(run.folder / _HELD_OUT, evaluation.as_dict())
+    return evaluation
 
 
-def _chosen(catalogue: Catalogue, split: str | None) -> tuple[Catalogue, str]:
-    """The pictures of the split that is asked for, or of the one furthest from training."""
-    split = split or held_out(catalogue)
-    chosen = catalogue.indices(None if split == "all" else split)
-    if not len(chosen):
-        held = sorted({str(s) for s in catalogue.splits if s})
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The pictures that a run is measured on."""
+
+    catalogue: Catalogue
+    split: str
+    trained_on: int
+    warnings: tuple[str, ...]
+
+
+def _choose_pictures(run: Run, request: EvaluateRequest) -> _Choice:
+    """The labelled pictures of the split that is asked for, or of the one furthest from training.
+
+    A source that the run was trained on is first divided as it was then.
+    """
+    listed = open_source(request.source, class_names=run.labels)
+    again = split_as_trained(run, listed)
+    divided = listed if again is None else again
+    part = request.split or held_out(divided)
+    catalogue = _take_labelled(divided, part)
+    messages: list[str] = []
+    # A split that the source itself does not have is the one that the training made of it.
+    if request.split is None and part != "all" and not len(listed.indices(part)):
+        messages.append(
+            f"{source_text(request.source)} holds the pictures that {run.folder} was trained on: "
+            f"measured on the {len(catalogue)} of {len(listed)} that were held out; split 'all' "
+            "takes every one"
+        )
+    trained_on = count_trained_on(run, catalogue, again)
+    if trained_on:
+        messages.append(
+            f"{trained_on} of {len(catalogue)} pictures were trained on, which makes the scores "
+            "too high; expected pictures that the network has not seen"
+        )
+    return _Choice(catalogue, part, trained_on, tuple(messages))
+
+
+def _take_labelled(catalogue: Catalogue, part: str) -> Catalogue:
+    positions = catalogue.indices(None if part == "all" else part)
+    if not len(positions):
+        splits = sorted({str(s) for s in catalogue.splits if s})
         raise DataError(
-            f"no pictures in split {split!r}; expected one of: {', '.join([*held, 'all'])}; "
+            f"no pictures in split {part!r}; expected one of: {', '.join([*splits, 'all'])}; "
             "leave split out for the one furthest from training"
         )
-    kept = catalogue.take(chosen[catalogue.labels[chosen] >= 0])
-    if not len(kept):
+    labelled = catalogue.take(positions[catalogue.labels[positions] >= 0])
+    if not len(labelled):
         raise DataError(
             "no labelled pictures to evaluate on; expected a folder per class or a label column; "
             "use predict for pictures without classes"
         )
-    return kept, split
+    return labelled
 
 
-def _at(preparation: Preparation, model: keras.Model, size: int | tuple[int, int]) -> Preparation:
-    size_hw = (size, size) if isinstance(size, int) else size
-    takes_hw = model.input_shape[1:3]
-    if any(own not in (None, wanted) for own, wanted in zip(takes_hw, size_hw, strict=True)):
-        shown = "x".join("?" if n is None else str(n) for n in takes_hw)
+def _at(preparation: Preparation, model: keras.Model, size_hw: tuple[int, int]) -> Preparation:
+    model_hw = model.input_shape[1:3]
+    if any(n not in (None, wanted) for n, wanted in zip(model_hw, size_hw, strict=True)):
         raise RequestError(
-            f"size {size_hw[0]}x{size_hw[1]}; the model takes {shown} only; train with an input of "
-            f"?x?x{preparation.shape.channels} for a model of any size"
+            f"size {format_shape(size_hw)}; the model takes {format_shape(model_hw)} only; train "
+            f"with an input of ?x?x{preparation.shape.channels} for a model of any size"
         )
     return preparation.at(size_hw)
 
 
-def _mistakes(
-    found: NDArray[np.float32], catalogue: Catalogue, labels: Sequence[str]
+def _worst_mistakes(
+    rows: NDArray[np.float32], catalogue: Catalogue, labels: Sequence[str]
 ) -> tuple[Mistake, ...]:
-    guessed = found.argmax(axis=1)
-    confidence = np.where(guessed == catalogue.labels, -1.0, found.max(axis=1))
+    guesses = rows.argmax(axis=1)
+    confidence = np.where(guesses == catalogue.labels, -1.0, rows.max(axis=1))
     worst = np.argsort(-confidence, kind="stable")[:_MISTAKES]
     return tuple(
         Mistake(
-            catalogue.names[i],
-            labels[int(catalogue.labels[i])],
-            labels[int(guessed[i])],
-            float(confidence[i]),
+            picture=catalogue.names[i],
+            label=labels[int(catalogue.labels[i])],
+            guess=labels[int(guesses[i])],
+            probability=float(confidence[i]),
         )
         for i in worst
         if confidence[i] >= 0

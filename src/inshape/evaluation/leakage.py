@@ -1,16 +1,19 @@
-"""Which pictures a run was trained on, found again by its seed and by their contents."""
+"""Which pictures a run was trained on: read again, split by its seed, known by their contents."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.catalogue import Catalogue
 from ..data.sources import open_source
 from ..data.split import split
 from ..errors import DataError
+from ..progress import Progress
 from ..runs import Run
 
 MOST_READ_AGAIN = 20_000
@@ -18,53 +21,57 @@ MOST_READ_AGAIN = 20_000
 
 
 def split_as_trained(run: Run, catalogue: Catalogue) -> Catalogue | None:
-    """Split pictures as the run did, if they are those that it was trained on.
-
-    Args:
-        run: the run, whose record holds the seed, the validation share and the fingerprint.
-        catalogue: the pictures, as their source divides them.
-
-    Returns:
-        The same pictures, those for training and validation told apart; ``None`` for others.
-    """
+    """Split pictures as the run did; ``None`` where they are not those that it was trained on."""
     expected = run.record.get("data", {}).get("fingerprint")
     if expected is None:
         return None
-    share = run.record["request"]["recipe"]["validation"]
+    request = run.record["request"]
     try:
-        made = split(catalogue, validation=share, seed=int(run.record["request"]["seed"]))
+        again = split(
+            catalogue, validation=request["recipe"]["validation"], seed=int(request["seed"])
+        )
     except DataError:
         return None  # too few to split, and so not those that were
-    used = made.take(np.flatnonzero(np.isin(made.splits, ("train", "validation"))))
-    return made if used.fingerprint == expected else None
+    used = again.take(np.flatnonzero(np.isin(again.splits, ("train", "validation"))))
+    return again if used.fingerprint == expected else None
 
 
-def seen_in_training(run: Run, catalogue: Catalogue, again: Catalogue | None) -> int:
-    """How many pictures the run was trained on, by content.
-
-    Args:
-        run: the run.
-        catalogue: the pictures.
-        again: what `split_as_trained` says of the source they come from.
-
-    Returns:
-        Their number; 0 also where the training pictures are more than can be read again in
-        seconds, or no longer where they were.
-    """
-    trained = again or _training_pictures(run)
-    if trained is None:
-        return 0
-    learnt = trained.contents[trained.indices("train")]
-    return int(np.isin(catalogue.contents.view("V16"), learnt.view("V16")).sum())
-
-
-def _training_pictures(run: Run) -> Catalogue | None:
-    facts: dict[str, Any] = run.record.get("data", {})
-    count = sum(sum(facts.get(name, {}).values()) for name in ("train", "validation"))
+def read_training_pictures(run: Run, progress: Progress | None = None) -> Catalogue | str:
+    """The pictures of a run, split as they were then, or in words what has become of them."""
     source = run.record.get("request", {}).get("source")
-    if source is None or count > MOST_READ_AGAIN or not Path(source).exists():
-        return None
+    if source is None or not Path(source).exists():
+        return "are not where they were"
     try:
-        return split_as_trained(run, open_source(source, class_names=run.labels))
-    except DataError:
-        return None
+        with (progress or Progress()).bar("reading the list of pictures") as advance:
+            listed = open_source(source, class_names=run.labels, progress=advance)
+    except DataError as error:
+        return f"cannot be used any more ({error})"
+    trained = split_as_trained(run, listed)
+    if trained is None:
+        expected = str(run.record.get("data", {}).get("fingerprint"))
+        return (
+            f"in {source} are not those that it was trained on (their fingerprint is not "
+            f"{expected[:12]} any more)"
+        )
+    return trained
+
+
+def count_trained_on(run: Run, catalogue: Catalogue, trained: Catalogue | None) -> int:
+    """How many of the pictures the run was trained on, whatever they are called now.
+
+    ``trained`` are the run's own, where they are at hand. The answer is also 0 where there are more
+    of them than can be read in seconds, or they are no longer where they were.
+    """
+    if trained is None:
+        facts: Mapping[str, Any] = run.record.get("data", {})
+        pictures = sum(sum(facts.get(name, {}).values()) for name in ("train", "validation"))
+        read_again = None if pictures > MOST_READ_AGAIN else read_training_pictures(run)
+        if not isinstance(read_again, Catalogue):
+            return 0
+        trained = read_again
+    return int(is_among(catalogue, trained.take(trained.indices("train"))).sum())
+
+
+def is_among(catalogue: Catalogue, others: Catalogue) -> NDArray[np.bool_]:
+    """Of each picture, whether one of the others has the same contents."""
+    return np.isin(catalogue.contents.view("V16"), others.contents.view("V16"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
+from scipy.special import softmax
 
 from ..errors import DataError
 
@@ -23,13 +23,7 @@ _MIN_CLASSES_FOR_TOP = 10
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A number and the interval that holds 95 % of its bootstrap resamples.
-
-    Attributes:
-        value: on the pictures themselves.
-        low: the 2.5 % quantile of the resamples.
-        high: the 97.5 % quantile.
-    """
+    """A number and the interval that holds 95 % of its bootstrap resamples."""
 
     value: float
     low: float
@@ -48,49 +42,39 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:
-    """How well one class is found.
-
-    Attributes:
-        name: the class.
-        pictures: how many of it there are.
-        precision: share of it among the pictures that were taken for it; NaN if none was.
-        recall: share of its pictures that were found; NaN if there are none.
-    """
+    """How well one class is recognised."""
 
     name: str
     pictures: int
+    """How many of it there are."""
     precision: Score
+    """Share of it among the pictures that were taken for it; NaN if none was."""
     recall: Score
+    """Share of its pictures that were recognised; NaN if there are none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """All scores on a set of pictures.
-
-    Attributes:
-        pictures: how many.
-        accuracy: share of pictures whose most probable class is the right one (top-1).
-        top5: share of pictures with the right class among the five most probable; ``None`` for
-            fewer than ten classes.
-        balanced_accuracy: mean recall of the classes that occur.
-        macro_f1: mean F1 of the classes that occur or are guessed.
-        calibration_error: expected calibration error of the most probable class, 15 bins of equal
-            width (Guo et al., arXiv 1706.04599). Its resamples lie a little higher than the value.
-        classes: precision and recall of each class.
-        confusion: counts ``(right class, guessed class)``.
-        reliability: pictures, mean probability of the guess, and accuracy in each of 15 bins of
-            probability, ``(15, 3)``; NaN in an empty bin.
-    """
+    """All scores on a set of pictures."""
 
     pictures: int
     accuracy: Score
+    """Share of pictures whose most probable class is the right one (top-1)."""
     top5: Score | None
+    """Share of pictures with the right class among the five most probable; from ten classes on."""
     balanced_accuracy: Score
+    """Mean recall of the classes that occur."""
     macro_f1: Score
+    """Mean F1 of the classes that occur or are guessed."""
     calibration_error: Score
+    """Expected calibration error of the most probable class, 15 bins of equal width (Guo et al.,
+    arXiv 1706.04599). Its resamples lie a little higher than the value."""
     classes: tuple[ClassScores, ...]
     confusion: NDArray[np.int64]
+    """Counts ``(right class, guessed class)``."""
     reliability: NDArray[np.float64]
+    """Pictures, mean probability of the guess, and accuracy in each of 15 bins of probability,
+    ``(15, 3)``; NaN in an empty bin."""
 
 
 def score(
@@ -101,27 +85,14 @@ def score(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Scores:
-    """Score predictions.
-
-    Pictures are drawn with replacement, as many as there are, ``resamples`` times; every score is
-    computed on each draw (percentile bootstrap, Efron and Tibshirani 1993, chapter 13).
-
-    Args:
-        probabilities: ``(pictures, classes)``, each row summing to 1.
-        labels: class numbers.
-        class_names: one per class.
-        resamples: draws, at least 1.
-        seed: of the draws.
-
-    Returns:
-        The scores.
+    """Score the probabilities of pictures, ``(pictures, classes)``, whose class numbers are known.
 
     Raises:
         DataError: if there are no pictures, or the numbers do not fit each other.
 
     Example:
-        >>> found = score(np.eye(2)[[0, 1, 1, 1]], np.array([0, 0, 1, 1]), ["cat", "dog"])
-        >>> found.accuracy.value, found.confusion.tolist()
+        >>> scores = score(np.eye(2)[[0, 1, 1, 1]], np.array([0, 0, 1, 1]), ["cat", "dog"])
+        >>> scores.accuracy.value, scores.confusion.tolist()
         (0.75, [[1, 1], [0, 2]])
     """
     count, classes = len(labels), len(class_names)
@@ -176,7 +147,7 @@ def _bins(confidence: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
 
 
 def mean_score(values: NDArray[Any], *, resamples: int = 1000, seed: int = 0) -> Score:
-    """The mean of one value per picture with its interval; NaN of no values, which NaN are not.
+    """The mean of one value per picture; what is NaN is left out, and of no values it is NaN.
 
     Example:
         >>> mean_score(np.array([True, False, True, True])).value
@@ -206,6 +177,8 @@ def _bootstrap(
     values = statistics(np.arange(pictures)[None])[:, 0]
     if pictures == 1:  # SciPy refuses it; all its draws are the same
         return [Score(float(v), float(v), float(v)) for v in values]
+
+    from scipy.stats import bootstrap  # slow to import
 
     def of_draws(rows: NDArray[np.integer[Any]], axis: int) -> NDArray[np.float64]:
         return statistics(rows)
@@ -275,20 +248,10 @@ def _statistics(
 
 
 def as_probabilities(outputs: NDArray[np.float32], *, is_softmax: bool) -> NDArray[np.float32]:
-    """A classifier's outputs as probabilities.
-
-    Args:
-        outputs: ``(pictures, classes)``.
-        is_softmax: whether they are probabilities already.
-
-    Returns:
-        Rows that sum to 1.
+    """A classifier's outputs, ``(pictures, classes)``, as rows that sum to 1.
 
     Example:
         >>> as_probabilities(np.array([[0.0, 0.0]], "float32"), is_softmax=False).tolist()
         [[0.5, 0.5]]
     """
-    if is_softmax:
-        return outputs
-    exponents = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
+    return outputs if is_softmax else softmax(outputs, axis=1)

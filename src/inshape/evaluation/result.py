@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,46 +16,35 @@ from .metrics import Score, Scores
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A picture that was taken for something else.
-
-    Attributes:
-        picture: its path, or ``"[17]"``.
-        label: its class.
-        guess: what it was taken for.
-        probability: of the guess.
-    """
+    """A picture that was taken for something else."""
 
     picture: str
+    """Its path, or ``"[17]"``."""
     label: str
     guess: str
     probability: float
+    """Of the guess."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How good a run is on labelled pictures.
-
-    Attributes:
-        run: the run folder.
-        source: the pictures.
-        shape: the shape at which they went in.
-        scores: all scores.
-        split: which split of the pictures, or ``"all"``.
-        seen_in_training: how many of them the run was trained on, as far as is known.
-        mistakes: the most confidently wrong pictures, the most confident first.
-        skipped: pictures that could not be read, and why.
-        by_size: scores at other input sizes, for a model that takes any.
-    """
+    """How good a run is on labelled pictures."""
 
     run: str
     source: str
     shape: str
+    """At which the pictures went in."""
     scores: Scores
     split: str = "all"
+    """Which split of the pictures, or all of them."""
     seen_in_training: int = 0
+    """How many of the pictures the run was trained on, as far as is known."""
     mistakes: tuple[Mistake, ...] = ()
+    """The most confidently wrong pictures, the most confident first."""
     skipped: tuple[tuple[str, str], ...] = ()
+    """Pictures that could not be read, and why."""
     by_size: dict[str, Score] = field(default_factory=dict[str, Score])
+    """Accuracy at other input sizes, for a model that takes any."""
 
     @property
     def accuracy(self) -> Score:
@@ -95,15 +84,9 @@ class Evaluation:
                 }
                 for count, mean, right in scores.reliability
             ],
-            "by_size": {size: found.as_dict() for size, found in self.by_size.items()},
+            "by_size": {size: score.as_dict() for size, score in self.by_size.items()},
             "mistakes": [
-                {
-                    "picture": m.picture,
-                    "label": m.label,
-                    "guess": m.guess,
-                    "probability": round(m.probability, 6),
-                }
-                for m in self.mistakes
+                {**asdict(m), "probability": round(m.probability, 6)} for m in self.mistakes
             ],
             "skipped": [{"picture": name, "reason": why} for name, why in self.skipped],
         }
@@ -128,8 +111,8 @@ class Evaluation:
         table.add_row("balanced accuracy", str(scores.balanced_accuracy))
         table.add_row("macro F1", str(scores.macro_f1))
         table.add_row("calibration error", str(scores.calibration_error))
-        for size, found in self.by_size.items():
-            table.add_row(f"accuracy at {size}", str(found))
+        for size, score in self.by_size.items():
+            table.add_row(f"accuracy at {size}", str(score))
         yield table
         table = Table("class", "pictures", "precision", "recall")
         for c in scores.classes:

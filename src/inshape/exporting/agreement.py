@@ -13,7 +13,7 @@ from ..runtime.runners import Runner
 
 
 @dataclass(frozen=True, slots=True)
-class Parity:
+class Agreement:
     """How two sets of answers to the same pictures differ; see `ExportFile` for the fields."""
 
     pictures: int
@@ -25,16 +25,10 @@ class Parity:
     is_finite: bool
 
 
-def answers(run: Runner, pictures: NDArray[Any], *, at_once: int = 1) -> NDArray[np.float32]:
-    """The outputs for pictures, one call each as on a device, unless told otherwise.
+def answer(runner: Runner, pictures: NDArray[Any], *, at_once: int = 1) -> NDArray[np.float32]:
+    """Outputs ``(pictures, classes)``; by default one call per picture, as on a device.
 
-    Args:
-        run: an exported file.
-        pictures: ``(pictures, height, width, channels)`` in [0, 255].
-        at_once: pictures per call, 1 or more; a last smaller call is filled up with zeros.
-
-    Returns:
-        float32 ``(pictures, classes)``.
+    A file for a fixed number of pictures takes no fewer: the last call is filled up with zeros.
     """
     parts: list[NDArray[np.float32]] = []
     for start in range(0, len(pictures), at_once):
@@ -42,45 +36,37 @@ def answers(run: Runner, pictures: NDArray[Any], *, at_once: int = 1) -> NDArray
         count = len(part)
         if count < at_once:
             part = np.pad(part, [(0, at_once - count), *[(0, 0)] * (part.ndim - 1)])
-        parts.append(run(part)[:count])
+        parts.append(runner(part)[:count])
     return np.concatenate(parts)
 
 
-def compared(
-    own: NDArray[np.floating[Any]],
+def compare_answers(
+    answers: NDArray[np.floating[Any]],
     reference: NDArray[np.floating[Any]],
     labels: NDArray[np.integer[Any]],
     *,
     seed: int = 0,
-) -> Parity:
-    """Compare answers.
-
-    Args:
-        own: the file's, ``(pictures, classes)``.
-        reference: Keras's.
-        labels: the right classes; below 0 where unknown.
-        seed: of the bootstrap, which draws the same pictures for both.
-
-    Returns:
-        Agreement and differences on all pictures; accuracies on those whose class is known, NaN if
-        there are none. A picture with an answer that is no finite number agrees with nothing.
+) -> Agreement:
+    """Agreement with Keras on all pictures, accuracy on those whose class is known (not below 0).
 
     Example:
         >>> eye = np.eye(2)
-        >>> found = compared(eye[[0, 1, 1, 1]], eye[[0, 1, 0, 1]], np.array([0, 1, 0, 0]))
-        >>> found.agreement, found.accuracy.value, found.accuracy_change.value
+        >>> result = compare_answers(eye[[0, 1, 1, 1]], eye[[0, 1, 0, 1]], np.array([0, 1, 0, 0]))
+        >>> result.agreement, result.accuracy.value, result.accuracy_change.value
         (0.75, 0.5, -0.25)
     """
-    finite = np.isfinite(own).all(axis=1)
-    guesses = np.where(finite, own.argmax(axis=1), -1)
+    # argmax gives 0 for NaN, so that a file of NaN would agree on every picture of the first class.
+    finite = np.isfinite(answers).all(axis=1)
+    guesses = np.where(finite, answers.argmax(axis=1), -1)
     expected = reference.argmax(axis=1)
     known = labels >= 0
     right = (guesses == labels)[known].astype(float)
     change = right - (expected == labels)[known]
-    difference = np.abs(np.asarray(own, np.float64) - reference)
-    return Parity(
-        pictures=len(own),
+    difference = np.abs(np.asarray(answers, np.float64) - reference)
+    return Agreement(
+        pictures=len(answers),
         agreement=float((guesses == expected).mean()),
+        # The same seed draws the same pictures for both: the change is a paired one.
         accuracy=mean_score(right, seed=seed),
         accuracy_change=mean_score(change, seed=seed),
         max_difference=float(difference.max()),

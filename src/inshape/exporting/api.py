@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,24 @@ from numpy.typing import NDArray
 from ..errors import InshapeError, RequestError, RunError
 from ..evaluation.metrics import Score, as_probabilities
 from ..evaluation.probabilities import ends_in_softmax
-from ..progress import Advance, Progress
+from ..progress import Progress
 from ..reporting.api import leave_report
 from ..requests import takes
 from ..runs import Run
+from ..runtime.arena import Arena
 from ..runtime.formats import Format, formats_of
 from ..runtime.runners import kind_of, load
 from ..runtime.timing import Timing, timed
+from ..text import first_line
 from ..writing import make_folder
-from .agreement import answers, compared
-from .exported import ExportFile, Exports, Refusal
+from .agreement import answer, compare_answers
 from .request import ExportRequest
+from .result import ExportFile, Exports, Refusal, check_table, keep_table
 from .selection import Selection, select_pictures
-from .table import check_table, keep_table
-from .writer import Writer, check_new, file_name, size_of
+from .writer import Writer, check_new, file_bytes, file_name
 
-_AT_ONCE = 32  # pictures per call of a format that Keras or TensorFlow runs
+_AT_ONCE = 32
+"""Pictures per call of what Keras or TensorFlow runs, where one by one would take minutes."""
 
 
 @takes(ExportRequest)
@@ -56,29 +58,30 @@ def export(request: ExportRequest, *, show: bool = False) -> Exports:
         RunError: if nothing can be written.
     """
     forms = formats_of(request.to)
-    run = _complete(request.run)
-    progress = Progress.to_stderr(show)
+    run = _open_complete(request.run)
     folder = request.out or run.exports
-    paths = [folder / file_name(form) for form in forms]
+    paths = {form: folder / file_name(form) for form in forms}
     if not request.replace:
-        for form, path in zip(forms, paths, strict=True):
+        for form, path in paths.items():
             check_new(form, path)
         check_table(folder)
-    needed = request.calibration if any(form.is_quantised for form in forms) else 0
+    progress = Progress.to_stderr(show)
     selection = select_pictures(
         run,
         request.data,
-        request.pictures,
-        needed,
+        most=request.pictures,
+        calibration=request.calibration if any(form.is_quantised for form in forms) else 0,
         calibrate_on=request.calibrate_on,
         progress=progress,
     )
-    judge = _Judge.of(run, selection, request)
+    model = run.load_model()
+    writer = Writer(run, model, selection.sample, request.io, request.batch)
+    judge = _Judge.of(run, model, selection, request)
     make_folder(folder)
-    files, refused = _all_made(judge, forms, paths, progress)
-    keras_timings, problem = judge.keras_timings(run)
+    files, refused = _write_all(writer, judge, paths, progress)
+    keras_timings, problem = judge.time(run.model_path)
     if problem is not None:
-        warnings.warn(problem, UserWarning, stacklevel=2)
+        warnings.warn(problem, UserWarning, stacklevel=3)
     exports = Exports(
         run=str(run.folder),
         source=selection.source,
@@ -96,102 +99,7 @@ def export(request: ExportRequest, *, show: bool = False) -> Exports:
     return exports
 
 
-def _all_made(
-    judge: _Judge, forms: Sequence[Format], paths: Sequence[Path], progress: Progress
-) -> tuple[tuple[ExportFile, ...], tuple[Refusal, ...]]:
-    """Every file, and why others are not there; where there is none at all, that is an error."""
-    files: list[ExportFile] = []
-    refused: list[Refusal] = []
-    for form, path in zip(forms, paths, strict=True):
-        with progress.bar(form.name) as advance:
-            advance(0, 1)
-            done = judge.made(form, path, advance)
-        if isinstance(done, ExportFile):
-            files.append(done)
-            continue
-        refused.append(Refusal(form.name, _reason(done.error), done.is_written))
-        if len(forms) == len(refused) and not any(r.is_written for r in refused):
-            raise done.error
-    return tuple(files), tuple(refused)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why there is no file, or none that can be used."""
-
-    error: Exception
-    is_written: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Judge:
-    """Writes files and compares each with the model; see `export` for the fields."""
-
-    writer: Writer
-    selection: Selection
-    reference: NDArray[np.float32]
-    is_softmax: bool
-    min_agreement: float
-    timing: bool
-
-    @classmethod
-    def of(cls, run: Run, selection: Selection, request: ExportRequest) -> _Judge:
-        """Load the model and let it answer the pictures."""
-        model = run.load_model()
-        is_softmax = ends_in_softmax(model)
-        return cls(
-            writer=Writer(run, model, selection.sample, request.io, request.batch),
-            selection=selection,
-            reference=as_probabilities(_predicted(model, selection), is_softmax=is_softmax),
-            is_softmax=is_softmax,
-            min_agreement=request.min_agreement,
-            timing=request.timing,
-        )
-
-    @property
-    def keras_accuracy(self) -> Score:
-        """How good the model itself is on the pictures."""
-        return compared(self.reference, self.reference, self.selection.labels).accuracy
-
-    def keras_timings(self, run: Run) -> tuple[tuple[Timing, ...], str | None]:
-        """How long the model itself takes, or why that is not known."""
-        return _timings(run.model_path, self.selection.shape) if self.timing else ((), None)
-
-    def made(self, form: Format, path: Path, advance: Advance) -> ExportFile | _Failure:
-        """Write a file and measure it; whatever goes wrong keeps no other format back."""
-        at_once = self.writer.batch or 1 if form.takes_batch else 1
-        is_written = False
-        try:
-            arena = self.writer.write(form, path, advance)
-            is_written = True
-            given = _answers(path, self.selection, at_once)
-        except Exception as error:  # converters and runtimes raise what they like
-            return _Failure(error, is_written)
-        own = as_probabilities(given, is_softmax=self.is_softmax)
-        parity = compared(own, self.reference, self.selection.labels)
-        timings, problem = (
-            _timings(path, self.selection.shape, at_once) if self.timing else ((), None)
-        )
-        agrees = parity.is_finite and parity.agreement >= self.min_agreement
-        return ExportFile(
-            format=form.name,
-            path=str(path),
-            size_bytes=size_of(path),
-            pictures=parity.pictures,
-            agreement=parity.agreement,
-            accuracy=parity.accuracy,
-            accuracy_change=parity.accuracy_change,
-            max_difference=parity.max_difference,
-            mean_difference=parity.mean_difference,
-            timings=timings,
-            tensor_bytes=None if arena is None else arena.tensor_bytes,
-            arena_bytes=None if arena is None else arena.total_bytes,
-            is_trusted=agrees and problem is None,
-            problem=problem,
-        )
-
-
-def _complete(run: str | Path | Run) -> Run:
+def _open_complete(run: str | Path | Run) -> Run:
     opened = Run.open(run)
     if opened.status != "complete":
         raise RequestError(
@@ -201,36 +109,123 @@ def _complete(run: str | Path | Run) -> Run:
     return opened
 
 
-def _predicted(model: Any, selection: Selection) -> NDArray[np.float32]:
-    return np.concatenate(
-        [model.predict(rows, batch_size=_AT_ONCE, verbose=0) for rows in selection.blocks(_AT_ONCE)]
-    )
+def _write_all(
+    writer: Writer, judge: _Judge, paths: Mapping[Format, Path], progress: Progress
+) -> tuple[tuple[ExportFile, ...], tuple[Refusal, ...]]:
+    """Every file, and why others are not there; where nothing could be written, that is an error.
+
+    Converters and runtimes raise what they like, and none of them keeps another format back.
+    """
+    files: list[ExportFile] = []
+    refused: list[Refusal] = []
+    for form, path in paths.items():
+        with progress.bar(form.name) as advance:
+            advance(0, 1)
+            try:
+                arena = writer.write(form, path, advance)
+            except Exception as error:
+                refused.append(Refusal(form.name, _reason(error)))
+                if len(refused) == len(paths) and not any(r.is_written for r in refused):
+                    raise
+                continue
+            try:
+                answers = judge.answer(form, path)
+            except Exception as error:
+                refused.append(Refusal(form.name, _reason(error), is_written=True))
+                continue
+            files.append(judge.judge(form, path, answers, arena))
+    return tuple(files), tuple(refused)
 
 
-def _answers(path: Path, selection: Selection, at_once: int) -> NDArray[np.float32]:
-    """What the file says, one call each as on a device, but for what the frameworks run."""
-    if kind_of(path) in ("keras", "savedmodel"):
-        at_once = _AT_ONCE
-    run = load(path)
-    return np.concatenate(
-        [answers(run, rows, at_once=at_once) for rows in selection.blocks(at_once)]
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judge:
+    """Compares files with the model and times them."""
 
+    selection: Selection
+    request: ExportRequest
+    reference: NDArray[np.float32]
+    """The model's probabilities."""
+    is_softmax: bool
+    planned: Mapping[str, Any]
+    """The footprint that the run's plan predicts for its int8 file."""
 
-def _timings(
-    path: Path, shape: tuple[int, ...], batch: int = 1
-) -> tuple[tuple[Timing, ...], str | None]:
-    """The times with one thread and with all, or why there are none."""
-    counts = dict.fromkeys((1, os.cpu_count() or 1))
-    try:
-        return tuple(timed(path, shape, threads=n, batch=batch) for n in counts), None
-    except RunError as error:
-        return (), str(error)
+    @classmethod
+    def of(cls, run: Run, model: Any, selection: Selection, request: ExportRequest) -> _Judge:
+        """Let the model answer the pictures."""
+        outputs = np.concatenate(
+            [
+                model.predict(rows, batch_size=_AT_ONCE, verbose=0)
+                for rows in selection.blocks(_AT_ONCE)
+            ]
+        )
+        is_softmax = ends_in_softmax(model)
+        return cls(
+            selection=selection,
+            request=request,
+            reference=as_probabilities(outputs, is_softmax=is_softmax),
+            is_softmax=is_softmax,
+            planned=run.record.get("plan", {}).get("footprint", {}),
+        )
+
+    @property
+    def keras_accuracy(self) -> Score:
+        """How good the model itself is on the pictures."""
+        return compare_answers(self.reference, self.reference, self.selection.labels).accuracy
+
+    def answer(self, form: Format, path: Path) -> NDArray[np.float32]:
+        """The file's probabilities, one call each as on a device, unless a framework runs it."""
+        is_framework = kind_of(path) in ("keras", "savedmodel")
+        at_once = _AT_ONCE if is_framework else self._batch(form)
+        runner = load(path)
+        outputs = np.concatenate(
+            [answer(runner, rows, at_once=at_once) for rows in self.selection.blocks(at_once)]
+        )
+        return as_probabilities(outputs, is_softmax=self.is_softmax)
+
+    def judge(
+        self, form: Format, path: Path, answers: NDArray[np.float32], arena: Arena | None
+    ) -> ExportFile:
+        """Compare a file's answers with the model's, and time it."""
+        result = compare_answers(answers, self.reference, self.selection.labels)
+        timings, problem = self.time(path, self._batch(form))
+        agrees = result.is_finite and result.agreement >= self.request.min_agreement
+        planned = self.planned if form.is_quantised else {}
+        return ExportFile(
+            format=form.name,
+            path=str(path),
+            size_bytes=file_bytes(path),
+            pictures=result.pictures,
+            agreement=result.agreement,
+            accuracy=result.accuracy,
+            accuracy_change=result.accuracy_change,
+            max_difference=result.max_difference,
+            mean_difference=result.mean_difference,
+            timings=timings,
+            tensor_bytes=None if arena is None else arena.tensor_bytes,
+            arena_bytes=None if arena is None else arena.total_bytes,
+            is_trusted=agrees and problem is None,
+            problem=problem,
+            planned_flash_bytes=planned.get("flash_bytes"),
+            planned_ram_bytes=planned.get("ram_bytes"),
+        )
+
+    def time(self, path: Path, batch: int = 1) -> tuple[tuple[Timing, ...], str | None]:
+        """The times with one thread and with all, or why there are none."""
+        if not self.request.timing:
+            return (), None
+        counts = dict.fromkeys((1, os.cpu_count() or 1))
+        shape = self.selection.shape
+        try:
+            return tuple(timed(path, shape, threads=n, batch=batch) for n in counts), None
+        except RunError as error:
+            return (), str(error)
+
+    def _batch(self, form: Format) -> int:
+        return self.request.batch or 1 if form.takes_batch else 1
 
 
 def _reason(error: Exception) -> str:
     """An error in a line; those of others without what makes them long."""
     if isinstance(error, InshapeError):
         return str(error)
-    told = (str(error).strip().splitlines() or [""])[0][:200]
-    return f"unexpected {type(error).__name__}: {told}"
+    return f"unexpected {type(error).__name__}: {first_line(error)}"

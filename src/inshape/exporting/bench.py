@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ..runtime.timing import Timing, timed
 from ..shapes import InputShape
 from ..text import plural
 from .request import BenchRequest
-from .sidecar import card_in
+from .sidecar import batch_in, read_card
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,21 @@ def bench(request: BenchRequest) -> Bench:
     """Measure a file with one thread and with all."""
     file = request.file
     runtime = kind_of(file)
-    card = card_in(file)
-    shape = request.input_shape
-    if shape is None and card is not None:
-        shape = InputShape.of(card["preparation"]["shape"])
-    if shape is None:
-        raise RequestError(f"{file} does not say what it takes; give --input HxWxC")
-    if not shape.is_static:
-        raise RequestError(f"--input {shape}; expected a size to measure at, such as 96x96x3")
-    batch = card["input"].get("batch", 1) if card else 1
-    batch = batch if isinstance(batch, int) else 1
+    card = read_card(file)
+    shape = _static_shape(request, card)
+    batch = 1 if card is None else batch_in(card)
     size = tuple(int(n) for n in shape.as_tuple() if n is not None)
     counts = dict.fromkeys([request.threads] if request.threads else [1, os.cpu_count() or 1])
     timings = tuple(timed(file, size, threads=count, batch=batch) for count in counts)
     return Bench(file, runtime, shape, batch, timings)
+
+
+def _static_shape(request: BenchRequest, card: Mapping[str, Any] | None) -> InputShape:
+    shape = request.input_shape
+    if shape is None and card is not None:
+        shape = InputShape.of(card["preparation"]["shape"])
+    if shape is None:
+        raise RequestError(f"{request.file} does not say what it takes; give --input HxWxC")
+    if not shape.is_static:
+        raise RequestError(f"--input {shape}; expected a size to measure at, such as 96x96x3")
+    return shape

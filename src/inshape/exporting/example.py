@@ -41,21 +41,13 @@ picture = {resized}""",
 }
 
 
-def example(
+def compose_example(
     path: Path, preparation: Preparation, labels: Sequence[str], *, io: Io, is_fixed: bool
 ) -> str | None:
-    """A program that classifies a picture.
+    """A program that classifies a picture by a file, whose input may have a fixed size.
 
-    Args:
-        path: the file that it runs.
-        preparation: how its pictures are prepared.
-        labels: its classes.
-        io: type of its input and output.
-        is_fixed: whether its input has a fixed size.
-
-    Returns:
-        The text; ``None`` where the format or the preparation needs more than that: bands that are
-        neither grey nor RGB, values above 255, reduction by area or without antialiasing.
+    ``None`` where the format or the preparation needs more than that: bands that are neither grey
+    nor RGB, values above 255, reduction by area or without antialiasing.
     """
     if path.suffix not in _IMPORTS or not _is_simple(preparation):
         return None
@@ -166,20 +158,22 @@ def _fitted(preparation: Preparation, mode: str) -> list[str]:
 
 
 def _litert(io: Io, is_fixed: bool) -> str:
-    lines = ["model = Interpreter(file)", "(taken,), (given,) = "]
-    lines[1] += "model.get_input_details(), model.get_output_details()"
+    lines = [
+        "model = Interpreter(file)",
+        "(source,), (target,) = model.get_input_details(), model.get_output_details()",
+    ]
     if not is_fixed:
-        lines.append('model.resize_tensor_input(taken["index"], pixels.shape)')
+        lines.append('model.resize_tensor_input(source["index"], pixels.shape)')
     lines.append("model.allocate_tensors()")
     if io != "float32":
         low, high = (-128, 127) if io == "int8" else (0, 255)
         lines += [
-            'scale, zero = taken["quantization"]',
+            'scale, zero = source["quantization"]',
             f"pixels = np.clip(np.round(pixels / scale + zero), {low}, {high}).astype(np.{io})",
         ]
     lines += [
-        'model.set_tensor(taken["index"], pixels)',
+        'model.set_tensor(source["index"], pixels)',
         "model.invoke()",
-        'answer = model.get_tensor(given["index"])[0]',
+        'answer = model.get_tensor(target["index"])[0]',
     ]
     return "\n".join(lines)

@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from ..data.batches import Batches
 from ..data.catalogue import Catalogue, in_order
-from ..data.sources import Source, open_source
+from ..data.sources import Source, open_source, source_text
 from ..data.split import held_out
 from ..errors import DataError
+from ..evaluation.leakage import is_among, read_training_pictures
 from ..progress import Progress
-from ..requests import restore
 from ..runs import Run
-from ..training.pipeline import catalogue_of
-from ..training.recipe import Recipe
 
 _BLOCK = 64
 
@@ -52,17 +50,13 @@ class OneByOne(Sequence[NDArray[np.float32]]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """What an export is judged and calibrated on; no picture is ever both.
-
-    Attributes:
-        source: where those to compare on come from.
-        compared: to compare on.
-        sample: to calibrate on; empty if nothing is calibrated.
-    """
+    """What an export is compared and calibrated on; no picture is ever both."""
 
     source: str
+    """Where those to compare on come from."""
     compared: Batches
     sample: Sequence[NDArray[np.float32]]
+    """To calibrate on; empty if nothing is calibrated."""
 
     @property
     def labels(self) -> NDArray[np.int32]:
@@ -77,8 +71,7 @@ class Selection:
     def blocks(self, multiple_of: int = 1) -> Iterator[NDArray[np.float32]]:
         """The pictures to compare on, some at a time, so that memory stays bounded.
 
-        Args:
-            multiple_of: how many a call takes; all blocks but the last are filled by whole calls.
+        All blocks but the last are filled by calls of ``multiple_of`` pictures.
         """
         size = multiple_of * max(1, _BLOCK // multiple_of)
         for rows, _ in self.compared.iterate(None, size):
@@ -88,175 +81,131 @@ class Selection:
 def select_pictures(
     run: Run,
     data: Source,
+    *,
     most: int,
     calibration: int,
-    *,
     calibrate_on: Source = None,
     progress: Progress | None = None,
 ) -> Selection:
     """The pictures to compare on, and those to calibrate on; the same content is never in both.
 
-    Args:
-        run: a complete run.
-        data: to compare on, of which its test split is taken if it has one, else the one for
-            validation, else everything; ``None`` for those that the training held out.
-        most: to compare on, the same share of every class.
-        calibration: how many to calibrate on, the same share of every class; 0 for none.
-        calibrate_on: where they come from; ``None`` for the pictures that the run was trained on.
-        progress: tells how far the work is.
-
-    Returns:
-        Both, prepared as the run does.
+    Of ``data`` the split furthest from training is compared on; without it, what the training held
+    out. By default int8 is calibrated on what the run was trained on. Of either, at most so many
+    are taken, the same share of every class.
 
     Raises:
         DataError: if there are none, or the run's own are wanted and are not what they were.
     """
     progress = progress or Progress()
-    own = _own_pictures(run, progress)
-    if data is not None:
-        opened = _opened(data, run)
-        split = held_out(opened)
-        part = opened.take(opened.indices(None if split == "all" else split))
-        chosen = _labelled(part, data, run)
+    trained = read_training_pictures(run, progress)
+    if data is None:
+        wanted = "some to compare on; name a folder with --data"
+        chosen = _take_split(trained, "validation", run, wanted)
+        source = run.record["request"]["source"]
     else:
-        chosen = _own_split(own, "validation", run, "some to compare on; name a folder with --data")
-    compared = _prepared(run, chosen, most, progress)
-    judged = compared.catalogue
-    if not isinstance(own, str):
-        _warn_of_trained(judged, own)
+        opened = _open(data, run)
+        part = held_out(opened)
+        of_part = opened.take(opened.indices(None if part == "all" else part))
+        chosen = _label_by_folder(of_part, data, run)
+        source = source_text(data)
+    compared = _prepare(run, chosen, most, progress)
+    if isinstance(trained, Catalogue):
+        _warn_of_trained(compared.catalogue, trained)
     sample: Sequence[NDArray[np.float32]] = ()
     if calibration:
-        source = (
-            _opened(calibrate_on, run)
-            if calibrate_on is not None
-            else _own_split(
-                own,
-                "train",
-                run,
-                "some to choose int8 ranges on, other than those to compare on; name a folder "
-                "with --calibrate-on",
+        if calibrate_on is None:
+            wanted = (
+                "some to choose int8 ranges on, other than those to compare on; name a folder with "
+                "--calibrate-on"
             )
-        )
-        sample = OneByOne(_prepared(run, _others(source, judged), calibration, progress))
-    shown = run.record["request"]["source"] if data is None else data
-    return Selection(str(shown) if isinstance(shown, str | Path) else "the data", compared, sample)
+            available = _take_split(trained, "train", run, wanted)
+        else:
+            available = _open(calibrate_on, run)
+        others = _leave_out(available, compared.catalogue)
+        sample = OneByOne(_prepare(run, others, calibration, progress))
+    return Selection(source, compared, sample)
 
 
-def _own_pictures(run: Run, progress: Progress) -> Catalogue | str:
-    """The pictures that the run was trained on, or what has become of them."""
-    request = run.record["request"]
-    source = request["source"]
-    if source is None or not Path(source).exists():
-        return "are not where they were"
-    recipe = restore(Recipe, request["recipe"])
-    try:
-        found = catalogue_of(source, recipe, int(request["seed"]), progress)
-    except DataError as error:
-        return f"cannot be read any more ({error})"
-    expected = run.record["data"]["fingerprint"]
-    if found.fingerprint != expected or found.class_names != run.labels:
-        return (
-            f"in {source} are not those that it was trained on (fingerprint "
-            f"{found.fingerprint[:12]}, expected {expected[:12]})"
-        )
-    return found
-
-
-def _own_split(own: Catalogue | str, split: str, run: Run, wanted: str) -> Catalogue:
-    if isinstance(own, str):
-        raise DataError(f"the pictures of {run.folder} {own}; expected {wanted}")
-    found = own.take(own.indices(split))
-    if not len(found):
+def _take_split(trained: Catalogue | str, split: str, run: Run, wanted: str) -> Catalogue:
+    if isinstance(trained, str):
+        raise DataError(f"the pictures of {run.folder} {trained}; expected {wanted}")
+    part = trained.take(trained.indices(split))
+    if not len(part):
         raise DataError(f"{run.folder} has no pictures for {split}; expected {wanted}")
-    return found
+    return part
 
 
-def _opened(data: Source, run: Run) -> Catalogue:
+def _open(data: Source, run: Run) -> Catalogue:
     return open_source(data, class_names=run.labels, labels="optional")
 
 
-def _labelled(found: Catalogue, data: Source, run: Run) -> Catalogue:
-    """A folder's pictures with the classes that the run has; `open_source` takes all or none."""
-    if not isinstance(data, str | Path) or not Path(data).is_dir() or (found.labels >= 0).any():
-        return found
+def _label_by_folder(listed: Catalogue, data: Source, run: Run) -> Catalogue:
+    """Give a folder's pictures the classes that the run has; `open_source` gives all or none."""
+    if not isinstance(data, str | Path) or not Path(data).is_dir() or (listed.labels >= 0).any():
+        return listed
     numbers = {label: number for number, label in enumerate(run.labels)}
-    parts = [
-        Path(name).parts[bool(split) :]
-        for name, split in zip(found.names, found.splits, strict=True)
-    ]
-    folders = [part[0] if len(part) > 1 else None for part in parts]
-    strange = in_order({folder for folder in folders if folder not in (None, *numbers)})
+    folders = [_class_folder(*row) for row in zip(listed.names, listed.splits, strict=True)]
+    labels = np.asarray([numbers.get(folder, -1) for folder in folders], np.int32)
+    strange = in_order(set(folders) - numbers.keys() - {""})
     if strange:
         count = sum(folder in strange for folder in folders)
-        named = ", ".join(repr(folder) for folder in strange)
         warnings.warn(
-            f"{data}: {named} {'is no class' if len(strange) == 1 else 'are no classes'} of "
-            f"{run.folder}, so that {count} of {len(found)} pictures count for agreement and not "
+            f"{data}: {', '.join(map(repr, strange))} "
+            f"{'is no class' if len(strange) == 1 else 'are no classes'} of "
+            f"{run.folder}, so that {count} of {len(listed)} pictures count for agreement and not "
             "for accuracy; rename the folders, or leave them out",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-    labels = [numbers.get(folder or "", -1) for folder in folders]
-    return replace(found, labels=np.asarray(labels, np.int32))
+    return replace(listed, labels=labels)
 
 
-def _warn_of_trained(judged: Catalogue, own: Catalogue) -> None:
-    taught = _contents(own.take(own.indices("train")))
-    count = sum(content in taught for content in _contents_of_each(judged))
+def _class_folder(name: str, split: str) -> str:
+    """The folder of a picture below that of its split, if there is one; empty for none."""
+    parts = Path(name).parts[bool(split) :]
+    return parts[0] if len(parts) > 1 else ""
+
+
+def _warn_of_trained(compared: Catalogue, trained: Catalogue) -> None:
+    count = int(is_among(compared, trained.take(trained.indices("train"))).sum())
     if count:
         warnings.warn(
-            f"{count} of the {len(judged)} pictures to compare on were trained on, so that "
+            f"{count} of the {len(compared)} pictures to compare on were trained on, so that "
             "accuracy is too high; name others with --data",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
-def _others(source: Catalogue, judged: Catalogue) -> Catalogue:
-    """The pictures of a source that files are not judged on, whatever they are called."""
-    taken = _contents(judged)
-    kept = [n for n, content in enumerate(_contents_of_each(source)) if content not in taken]
-    if not kept:
+def _leave_out(available: Catalogue, compared: Catalogue) -> Catalogue:
+    """The pictures that files are not compared on, whatever they are called."""
+    others = np.flatnonzero(~is_among(available, compared))
+    if not len(others):
         raise DataError(
-            f"no calibration pictures: all {len(source)} are among those to compare on; expected "
-            "others to choose int8 ranges on; name a folder with --calibrate-on, or fewer pictures "
-            "to compare on"
+            f"no calibration pictures: all {len(available)} are among those to compare on; "
+            "expected others to choose int8 ranges on; name a folder with --calibrate-on, or fewer "
+            "pictures to compare on"
         )
-    return source.take(kept)
+    return available.take(others)
 
 
-def _contents(catalogue: Catalogue) -> set[bytes]:
-    return set(_contents_of_each(catalogue))
-
-
-def _contents_of_each(catalogue: Catalogue) -> list[bytes]:
-    return [content.tobytes() for content in catalogue.contents]
-
-
-def _prepared(run: Run, catalogue: Catalogue, most: int, progress: Progress) -> Batches:
-    """At most so many pictures, the same share of every class, as the model takes them."""
-    chosen = catalogue.take(stratified(catalogue.labels, most))
+def _prepare(run: Run, catalogue: Catalogue, most: int, progress: Progress) -> Batches:
+    chosen = catalogue.take(spread_over_classes(catalogue.labels, most))
     with progress.bar("preparing pictures") as advance:
         return Batches.open(chosen, run.preparation, progress=advance)
 
 
-def stratified(labels: NDArray[np.integer[Any]], most: int) -> list[int]:
-    """Positions of at most so many pictures, spread evenly over each class.
-
-    Args:
-        labels: the class of each picture.
-        most: how many are wanted, at least 1.
-
-    Returns:
-        Positions in rising order; of every class the same share, to within one picture.
+def spread_over_classes(labels: NDArray[np.integer[Any]], most: int) -> list[int]:
+    """Positions of at most so many pictures: of every class the same share, within one picture.
 
     Example:
         >>> labels = np.array([0] * 80 + [1] * 20)
-        >>> np.bincount(labels[stratified(labels, 10)]).tolist()
+        >>> np.bincount(labels[spread_over_classes(labels, 10)]).tolist()
         [8, 2]
     """
     if len(labels) <= most:
         return list(range(len(labels)))
+    # Sorted by class, equal steps meet each class in proportion.
     order = np.argsort(labels, kind="stable")
     places = np.linspace(0, len(order) - 1, most).round().astype(int)
     return sorted(order[np.unique(places)].tolist())

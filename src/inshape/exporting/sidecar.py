@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +21,45 @@ LABELS = "labels.txt"
 _KEY = "inshape"  # in an ONNX file's properties
 
 
-def card_of(
+def make_card(
     run: Run, form: Format, *, io: Io, batch: int | None, is_softmax: bool
 ) -> dict[str, Any]:
-    """Everything that a program needs to use a file rightly.
-
-    Args:
-        run: where it comes from.
-        form: its format.
-        io: type of input and output of a quantised file.
-        batch: pictures per call of an ONNX or OpenVINO file; ``None`` for any number.
-        is_softmax: whether the model puts out probabilities; logits otherwise.
-
-    Returns:
-        Plain values that JSON can hold.
-    """
-    request = run.record["request"]
+    """Everything that a program needs to use a file, as plain values; see `ExportRequest`."""
+    plan = run.record["plan"]
     preparation = run.preparation
-    kind = io if form.is_quantised else "float32"
-    calls = 1 if form.suffix == ".tflite" else (form.takes_batch and batch) or "any"
+    dtype = io if form.is_quantised else "float32"
+    per_call = 1 if form.suffix == ".tflite" else (form.takes_batch and batch) or "any"
     card: dict[str, Any] = {
         "inshape": __version__,
         "format": form.name,
         "labels": list(run.labels),
         "input": {
-            "shape": request["shape"],
+            "shape": plan["input_shape"],
             "layout": "NHWC",
-            "dtype": kind,
+            "dtype": dtype,
             "range": [0, 255],
             "colour": preparation.colour,
-            "batch": calls,
+            "batch": per_call,
         },
-        "output": {"kind": "probabilities" if is_softmax else "logits", "dtype": kind},
+        "output": {"kind": "probabilities" if is_softmax else "logits", "dtype": dtype},
         "preparation": preparation.as_dict(),
-        "model": {name: request[name] for name in ("backbone", "strategy", "channels")},
+        "model": {name: plan[name] for name in ("backbone", "strategy", "channels")},
     }
     if form.name == "onnx":
         card["opset"] = OPSET
     return card
 
 
-def completed(card: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A card with what only the file itself knows: the numbers that its bytes stand for.
+def batch_in(card: Mapping[str, Any]) -> int:
+    """Pictures per call: as many as the file is made for, one where it takes any number."""
+    batch = card["input"].get("batch", 1)
+    return batch if isinstance(batch, int) else 1
 
-    Args:
-        card: from `card_of`.
-        path: the file, before the card is put into it.
 
-    Returns:
-        For a LiteRT file of bytes, the card with ``scale`` and ``zero_point`` of input and output:
-        a byte ``q`` stands for ``scale * (q - zero_point)``. The same card otherwise.
+def add_quantisation(card: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A card with what only a LiteRT file of bytes knows: ``scale`` and ``zero_point``.
+
+    A byte ``q`` of input or output stands for ``scale * (q - zero_point)``.
     """
     if card["input"]["dtype"] == "float32":
         return card
@@ -81,25 +71,20 @@ def completed(card: dict[str, Any], path: Path) -> dict[str, Any]:
     sides = {"input": run.get_input_details()[0], "output": run.get_output_details()[0]}
     numbers = {
         side: {
-            "scale": float(found["quantization"][0]),
-            "zero_point": int(found["quantization"][1]),
+            "scale": float(details["quantization"][0]),
+            "zero_point": int(details["quantization"][1]),
         }
-        for side, found in sides.items()
+        for side, details in sides.items()
     }
     return {**card, **{side: {**card[side], **numbers[side]} for side in sides}}
 
 
 def embed(path: Path, form: Format, card: dict[str, Any]) -> None:
-    """Put the card into the file itself.
+    """Put the card into the file itself; OpenVINO's and Keras's are left as they are.
 
     A LiteRT file may be followed by a ZIP archive, which is how TensorFlow Lite Metadata packs
     label files (https://ai.google.dev/edge/litert/models/metadata); ONNX has properties, and a
     SavedModel is a folder.
-
-    Args:
-        path: the file.
-        form: its format; OpenVINO's and Keras's are left as they are.
-        card: what to put in.
     """
     text = json.dumps(card, ensure_ascii=False)
     if form.suffix == ".tflite":
@@ -116,15 +101,8 @@ def embed(path: Path, form: Format, card: dict[str, Any]) -> None:
         (path / CARD).write_text(text, encoding="utf-8")
 
 
-def card_in(path: Path) -> dict[str, Any] | None:
-    """The card of an exported file: from inside it, or from the JSON beside it.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The card, or ``None`` if it has none.
-    """
+def read_card(path: Path) -> dict[str, Any] | None:
+    """The card of an exported file, from inside it or from the JSON beside it, if there is one."""
     text = None
     if path.suffix == ".tflite" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -141,36 +119,26 @@ def card_in(path: Path) -> dict[str, Any] | None:
 
 
 def _property(path: Path) -> str | None:
+    """The card in an ONNX file, read by the runtime: the package onnx may not be installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None
     import onnxruntime
 
+    options: Any = onnxruntime.SessionOptions()
+    # The session is for its metadata alone, so that optimising the graph would be time lost.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
     try:
         session: Any = onnxruntime.InferenceSession(
-            str(path), _light(onnxruntime), providers=["CPUExecutionProvider"]
+            str(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception:  # it is said to be unreadable where it is run
         return None
     return session.get_modelmeta().custom_metadata_map.get(_KEY)
 
 
-def _light(onnxruntime: Any) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    return options
-
-
 def c_array(content: bytes, name: str, arena: Arena | None) -> str:
-    """A LiteRT file as a C++ header for micro-controllers.
-
-    Args:
-        content: of the file.
-        name: of the array.
-        arena: the memory that it needs besides.
-
-    Returns:
-        The text.
+    """A LiteRT file as a C++ header for micro-controllers, with the memory that it needs besides.
 
     Example:
         >>> c_array(bytes([1, 255]), "model", Arena(64, 96)).splitlines()[-2].strip()

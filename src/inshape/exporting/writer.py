@@ -20,8 +20,8 @@ from ..runs import Run
 from ..runtime.arena import Arena, arena_of
 from ..runtime.conversion import convert
 from ..runtime.formats import Format, Io
-from .example import example
-from .sidecar import c_array, card_of, completed, embed
+from .example import compose_example
+from .sidecar import add_quantisation, c_array, embed, make_card
 
 if TYPE_CHECKING:
     import keras
@@ -29,45 +29,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Writer:
-    """Writes a run's model in any format.
-
-    Attributes:
-        run: where labels and preparation come from.
-        model: its model.
-        sample: prepared pictures to calibrate int8 on, each ``(1, height, width, channels)``.
-        io: what a quantised file takes and gives.
-        batch: pictures per call of an ONNX or OpenVINO file; ``None`` for any number.
-    """
+    """Writes a run's model in any format."""
 
     run: Run
+    """Where labels and preparation come from."""
     model: keras.Model
     sample: Sequence[NDArray[np.float32]]
+    """Prepared pictures to calibrate int8 on, each ``(1, height, width, channels)``."""
     io: Io
     batch: int | None
 
-    def write(self, form: Format, path: Path, told: Advance | None = None) -> Arena | None:
-        """Write the file, its card, its example and its C array.
-
-        Args:
-            form: the format.
-            path: where to; what is there is replaced, with all that goes with it, once the new
-                file is complete.
-            told: is called with how far the quantisation is.
+    def write(self, form: Format, path: Path, progress: Advance | None = None) -> Arena | None:
+        """Write the file, its card, its example and its C array in the place of earlier ones.
 
         Returns:
             The memory that a full-integer file needs; ``None`` for the others.
 
         Raises:
             GraphError: if the format has no operator for a layer.
-            RunError: if it cannot be written.
+            RunError: if it cannot be written; what was there is then unchanged.
         """
         try:
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
                 new, old = Path(scratch) / "new", Path(scratch) / "old"
                 new.mkdir()
                 old.mkdir()
-                arena = self._fill(form, new / path.name, told)
-                _exchange(_all_of(form, path), new, old)
+                arena = self._fill(form, new / path.name, progress)
+                _exchange(_with_companions(form, path), new, old)
         except OSError as error:
             raise RunError(
                 f"cannot write {path}: {error.strerror or error}; what was there is unchanged; "
@@ -75,12 +63,14 @@ class Writer:
             ) from error
         return arena
 
-    def _fill(self, form: Format, part: Path, told: Advance | None) -> Arena | None:
+    def _fill(self, form: Format, part: Path, progress: Advance | None) -> Arena | None:
         sample = self.sample if form.is_quantised else ()
-        convert(self.model, form, part, pictures=sample, io=self.io, batch=self.batch, told=told)
+        convert(
+            self.model, form, part, pictures=sample, io=self.io, batch=self.batch, progress=progress
+        )
         is_softmax = ends_in_softmax(self.model)
-        card = card_of(self.run, form, io=self.io, batch=self.batch, is_softmax=is_softmax)
-        card = completed(card, part)
+        card = make_card(self.run, form, io=self.io, batch=self.batch, is_softmax=is_softmax)
+        card = add_quantisation(card, part)
         embed(part, form, card)
         text = json.dumps(card, indent=2, ensure_ascii=False)
         _beside(part, ".json").write_text(text + "\n", encoding="utf-8")
@@ -97,7 +87,7 @@ class Writer:
     def _example(self, form: Format, part: Path) -> str | None:
         if form.takes_batch and self.batch not in (None, 1):
             return None
-        return example(
+        return compose_example(
             part,
             self.run.preparation,
             self.run.labels,
@@ -108,9 +98,6 @@ class Writer:
 
 def file_name(form: Format) -> str:
     """What a file of a format is called.
-
-    Args:
-        form: the format.
 
     Example:
         >>> from inshape.runtime.formats import FORMATS
@@ -124,21 +111,13 @@ def file_name(form: Format) -> str:
 
 
 def check_new(form: Format, path: Path) -> None:
-    """Refuse to write over anything.
-
-    Args:
-        form: the format.
-        path: of the file.
-
-    Raises:
-        OutputExists: if the file, or one that goes with it, is there already.
-    """
-    for found in _all_of(form, path):
-        if found.exists():
-            raise OutputExists(f"{found} exists already; expected a new file; add --replace")
+    """Refuse to write over a file, or over one that goes with it."""
+    for existing in _with_companions(form, path):
+        if existing.exists():
+            raise OutputExists(f"{existing} exists already; expected a new file; add --replace")
 
 
-def _all_of(form: Format, path: Path) -> list[Path]:
+def _with_companions(form: Format, path: Path) -> list[Path]:
     """The file and whatever may go with it."""
     others = [_beside(path, ".json"), _beside(path, ".py")]
     if form.name == "openvino":
@@ -151,6 +130,7 @@ def _all_of(form: Format, path: Path) -> list[Path]:
 def _exchange(goals: Sequence[Path], new: Path, old: Path) -> None:
     """Put the new files in the place of the old ones: all, or none where one cannot be moved."""
     moved: list[tuple[Path, Path]] = []
+    # The old ones first, companions of no new file too: an example that fits no more must not stay.
     old_first = [(goal, old / goal.name) for goal in goals] + [
         (new / goal.name, goal) for goal in goals
     ]
@@ -165,12 +145,8 @@ def _exchange(goals: Sequence[Path], new: Path, old: Path) -> None:
         raise
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file with its weights, or of everything in a folder.
-
-    Args:
-        path: an exported file, or a SavedModel's folder.
-    """
+def file_bytes(path: Path) -> int:
+    """Bytes of a file with its weights, or of everything in a folder."""
     if path.is_dir():
         return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
     weights = path.with_suffix(".bin")
