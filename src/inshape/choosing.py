@@ -6,6 +6,7 @@ from .comparison.api import run_comparison
 from .comparison.request import CompareRequest
 from .comparison.result import Comparison
 from .errors import RequestError
+from .limits import Limits
 from .progress import Progress
 from .requests import make, takes
 from .runs import Run, check_new
@@ -15,10 +16,10 @@ from .training.request import AUTO, TrainRequest
 
 @takes(TrainRequest)
 def train(request: TrainRequest, *, show: bool = False) -> Run:
-    """Fine-tune a pretrained network at another input shape on the user's pictures.
+    """Fine-tune a pretrained network at another input shape on your pictures.
 
     First the head is trained on features of the frozen network, which are computed once; then part
-    of the network is unfrozen. With the shape ``"auto"`` a comparison of the usual shapes and
+    of the network is unfrozen. With the shape ``"auto"``, a comparison of the usual shapes and
     strategies under the limits decides first.
 
     Args:
@@ -55,7 +56,7 @@ def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainReques
             "expected one of the two; name the input shape"
         )
     strategy = request.options.strategy
-    comparing = make(
+    compare_request = make(
         CompareRequest,
         source=request.source,
         strategies=None if strategy == "auto" else strategy,
@@ -65,8 +66,12 @@ def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainReques
         seed=request.seed,
         limits=request.limits,
     )
-    comparison = run_comparison(comparing, progress)
+    comparison = run_comparison(compare_request, progress)
     best = comparison.recommendation
-    assert best is not None
-    chosen = request.but(shape=best.input_shape, strategy=best.strategy, channels=best.channels)
+    assert best is not None  # otherwise NoCandidate was raised
+    # Without the limits, which this choice has met: the command in the run's record names a shape,
+    # and a shape beside limits is refused.
+    chosen = request.but(
+        shape=best.input_shape, strategy=best.strategy, channels=best.channels, limits=Limits()
+    )
     return chosen, comparison

@@ -11,18 +11,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Advance: TypeAlias = Callable[[int, int], None]
-"""Called with how much is done and how much there is."""
+"""Called with how much of the work is over and how much there is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Tells the user how far the work is.
-
-    Attributes:
-        console: where to; ``None`` keeps quiet.
-    """
+    """Shows the user how far the work is."""
 
     console: Console | None = None
+    """Where to; ``None`` keeps quiet."""
 
     @classmethod
     def to_stderr(cls, wanted: bool) -> Progress:
@@ -36,7 +33,8 @@ class Progress:
     def say(self, line: str) -> None:
         """Show one line."""
         if self.console is not None:
-            self.console.print(line, markup=False)
+            # Not wrapped at a width that a log file does not have: a command in it can be copied.
+            self.console.print(line, markup=False, soft_wrap=True)
 
     def show(self, value: object) -> None:
         """Show a table or anything else that Rich can print."""

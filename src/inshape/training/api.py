@@ -1,27 +1,56 @@
-"""`train`: from a folder of pictures to a run folder with a fine-tuned model."""
+"""`train` and `resume`: from pictures to a run folder, in steps that are kept as they end."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import keras
 
-from ..errors import RequestError
+from ..data.augment import augmenter
+from ..data.batches import Batches
+from ..data.catalogue import Catalogue
+from ..data.prepare import Preparation
+from ..data.sources import Source, open_source
+from ..data.split import split
+from ..errors import DataError, RequestError
+from ..evaluation.api import keep_validation
+from ..features.cut import unfrozen_from
+from ..planning import Plan, decide_plan, open_for_training
 from ..progress import Progress
-from ..requests import takes
-from ..runs import Run, locked
-from .loop import Stopped
-from .pipeline import begin, finished, go_on
-from .request import ResumeRequest, TrainRequest
+from ..reporting.api import leave_report
+from ..reporting.thumbnails import examples_of
+from ..requests import command_of, takes
+from ..runs import Run, check_new, load_model, locked, save_model
+from ..shapes import InputShape
+from ..writing import write_atomically
+from .devices import device_scope
+from .job import ROOM, Features, Job
+from .journals import EventFiles, Journal, MlflowRun, check_mlflow
+from .phases import TEACHER, Stopped, train_body, train_distilled, train_head
+from .post_training import try_fixres, try_recalibration
+from .recipe import Recipe
+from .request import NATIVE, ResumeRequest, TrainRequest, request_of
+
+Step: TypeAlias = Callable[[Job], dict[str, Any]]
+
+_INITIAL = "initial.keras"
+_NAMED = 10
 
 
 def run_training(request: TrainRequest, progress: Progress) -> Run:
-    """Train at a shape that is known."""
+    """Train at a shape that is known; what is refused leaves no folder behind."""
     _check_backend()
     with _resumable(request.out, progress):
-        return begin(request, progress)
+        job = _start(request, progress)
+        with locked(job.run.folder):
+            return _carry_on(job)
 
 
 @takes(ResumeRequest)
@@ -47,10 +76,12 @@ def resume(request: ResumeRequest, *, show: bool = False) -> Run:
 def resume_training(request: ResumeRequest, progress: Progress) -> Run:
     """Go on with a training, or hand back one that is complete."""
     _check_backend()
-    place = Run.open(request.run).folder
-    with locked(place), _resumable(place, progress):
-        run = Run.open(place)  # as it is now that nobody else changes it
-        return finished(run) if run.status == "complete" else go_on(run, request.source, progress)
+    folder = Run.open(request.run).folder
+    with locked(folder), _resumable(folder, progress):
+        run = Run.open(folder)  # as it is now that nobody else changes it
+        if run.status == "complete":
+            return _finish(run)
+        return _carry_on(_reopen(run, request.source, progress))
 
 
 @contextmanager
@@ -73,3 +104,259 @@ def _check_backend() -> None:
             f"the Keras backend is {keras.backend.backend()}; expected tensorflow for training; "
             "set KERAS_BACKEND=tensorflow"
         )
+
+
+def _start(request: TrainRequest, progress: Progress) -> Job:
+    """Make a run folder with everything that a resumed training needs."""
+    if request.mlflow is not None:
+        check_mlflow()
+    check_new(request.out)  # before any work is done
+    keras.utils.set_random_seed(request.seed)
+    plan_request, network = open_for_training(request.plan, request.weights)
+    plan = decide_plan(plan_request, network)
+    size_hw = _size_hw(plan)
+    if request.recipe.distil:
+        _check_distilling(request, plan)
+    preparation = request.preparation.at(size_hw)
+    catalogue = _list_pictures(request, progress)
+    begun = time.perf_counter()
+    batches = _prepare_pictures(catalogue, preparation, request.recipe, progress)
+    seconds = {"pictures": round(time.perf_counter() - begun, 2)}
+    plan = plan.with_classes(len(catalogue.class_names))
+    with device_scope():
+        model = plan.carried_out_on(network).model
+    unfrozen_from(model, request.recipe.unfreeze, size_hw)  # refuses what it does not know
+
+    def fill(run: Run) -> None:
+        run.save_labels(catalogue.class_names)
+        save_model(model, run.checkpoints / _INITIAL)
+        if request.recipe.distil and not isinstance(request.backbone, str):
+            save_model(network.model, run.checkpoints / NATIVE)
+
+    again = request.but(out=request.out.with_name(f"{request.out.name}-again"))
+    run = Run.create(
+        request.out,
+        {
+            "request": request.as_dict(),
+            "command": command_of("train", again),
+            "plan": plan.as_dict(),
+            "preparation": preparation.as_dict(),
+            "data": {**_describe(catalogue), **_describe_reading(batches)},
+            "done": [],
+            "seconds": seconds,
+            "metrics": {},
+        },
+        fill=fill,
+    )
+    return Job(run, request, batches, model, progress)
+
+
+def _reopen(run: Run, source: Source, progress: Progress) -> Job:
+    """Read back a run that was interrupted or killed, and whose folder is locked."""
+    request = request_of(run, source)
+    if request.source is None:
+        raise RequestError(
+            f"{run.folder} was trained on pictures that were no files; expected them again; "
+            "give source="
+        )
+    latest = _latest(run)
+    if not latest.exists():
+        raise RequestError(
+            f"{run.folder} has lost {latest.name}; expected it among its checkpoints; remove the "
+            "folder and train again"
+        )
+    catalogue = _list_pictures(request, progress)
+    expected = run.record["data"]["fingerprint"]
+    if catalogue.fingerprint != expected:
+        raise DataError(
+            f"the pictures in {request.source} are not those that {run.folder} began with "
+            f"(fingerprint {catalogue.fingerprint[:12]}, expected {expected[:12]}); restore them "
+            "or train anew"
+        )
+    run = run.updated(status="running")
+    keras.utils.set_random_seed(request.seed)
+    with device_scope():
+        model = load_model(latest)
+    if latest.name != _INITIAL:
+        _publish(run)  # a kill may have come between the record and the copy
+    batches = _prepare_pictures(catalogue, run.preparation, request.recipe, progress)
+    return Job(run, request, batches, model, progress)
+
+
+def _carry_on(job: Job) -> Run:
+    """Take the steps that the record does not name yet."""
+    request, run = job.request, job.run
+    if request.recipe.distil and TEACHER not in run.record["done"]:
+        run = _train_teacher(job)
+    mlflow_run = None if request.mlflow is None else MlflowRun(run, request.mlflow)
+    if mlflow_run is not None:
+        run = run.updated(mlflow={"uri": request.mlflow, "run_id": mlflow_run.run_id})
+    journals: list[Journal] = [EventFiles(run), *([] if mlflow_run is None else [mlflow_run])]
+    if ROOM not in run.record:
+        with device_scope():
+            run = run.updated(**{ROOM: Features(replace(job, run=run)).has_room})
+    for name, step in _steps(request.recipe):
+        if name in run.record["done"]:
+            continue
+        begun = time.perf_counter()
+        with device_scope():
+            facts = step(replace(job, run=run, journals=journals))
+        # The record names the file that counts: a kill between the two repeats the step.
+        save_model(job.model, run.checkpoints / f"{name}.keras")
+        run = _note(run, name, facts, time.perf_counter() - begun)
+        _publish(run)
+    with device_scope():
+        keep_validation(run, job.model, job.batches)
+    run = run.updated(status="complete")
+    leave_report(run.folder, job.batches.catalogue)
+    return _finish(run, mlflow_run)
+
+
+def _train_teacher(job: Job) -> Run:
+    """Train the teacher, or go on with it, in a run folder of its own inside the student's."""
+    run, request, progress = job.run, job.request, job.progress
+    folder = run.folder / TEACHER
+    teaching = request.of_teacher(InputShape.of(run.record["plan"]["native_shape"]), folder)
+    progress.say(f"training the teacher at {teaching.shape}")
+    begun = time.perf_counter()
+    if not (folder / "run.json").exists():
+        teacher = _start(teaching, progress)
+        with locked(folder):
+            _carry_on(teacher)
+    else:
+        with locked(folder):
+            teacher_run = Run.open(folder)
+            if teacher_run.status == "complete":
+                _finish(teacher_run)
+            else:
+                _carry_on(_reopen(teacher_run, request.source, progress))
+    progress.say(f"training the student at {request.shape}")
+    return _note(run, TEACHER, {}, time.perf_counter() - begun)
+
+
+def _steps(recipe: Recipe) -> tuple[tuple[str, Step], ...]:
+    steps: list[tuple[str, Step]] = [("head", train_head), ("body", train_body)]
+    if recipe.distil:
+        steps.append(("distil", train_distilled))
+    if recipe.recalibrate:
+        steps.append(("recalibrate", try_recalibration))
+    if recipe.fixres:
+        steps.append(("fixres", try_fixres))
+    return tuple(steps)
+
+
+def _note(run: Run, name: str, facts: Mapping[str, Any], seconds: float) -> Run:
+    """Write down that a step is over."""
+    return run.updated(
+        done=[*run.record["done"], name],
+        seconds={**run.record["seconds"], name: round(seconds, 2)},
+        metrics={**run.record["metrics"], **facts},
+    )
+
+
+def _latest(run: Run) -> Path:
+    """The model as the last finished step left it."""
+    steps = [name for name in run.record["done"] if name != TEACHER]
+    return run.checkpoints / (f"{steps[-1]}.keras" if steps else _INITIAL)
+
+
+def _publish(run: Run) -> None:
+    """Make the latest model the run's own."""
+    write_atomically(run.model_path, lambda part: shutil.copyfile(_latest(run), part))
+
+
+def _finish(run: Run, mlflow_run: MlflowRun | None = None) -> Run:
+    """Hand a complete run to MLflow, if it goes there, and drop what only a resumed one needs.
+
+    A kill, or a server that is away, may stop it in the middle; it can be called again.
+    """
+    if not run.checkpoints.is_dir() or not any(run.checkpoints.iterdir()):
+        return run
+    uri = run.record["request"]["mlflow"]
+    if uri is not None:
+        (mlflow_run or MlflowRun(run, uri)).finish(run)
+    for entry in run.checkpoints.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    return run
+
+
+def _check_distilling(request: TrainRequest, plan: Plan) -> None:
+    """Refuse a teacher that could not be trained or would have nothing to teach."""
+    if request.recipe.unfreeze in ("none", 0) or request.recipe.epochs == 0:
+        raise RequestError(
+            "distil with a frozen backbone; expected a second phase, in which the student learns; "
+            "unfreeze a part of it, such as unfreeze='last'"
+        )
+    size_hw, native = _size_hw(plan), plan.native_shape
+    sides = zip(size_hw, native.hw, strict=True)
+    is_within = all(known is not None and side <= known for side, known in sides)
+    if not is_within or size_hw == native.hw:
+        raise RequestError(
+            f"distil at {request.shape} with a network whose own shape is {native}; expected a "
+            "smaller input than the teacher's; leave distil out"
+        )
+    teacher = request.of_teacher(native, request.out)
+    # What cannot be planned or prepared for the teacher is refused here, before any work.
+    plan.but(input_shape=teacher.shape, options=teacher.options)
+    teacher.preparation  # noqa: B018
+
+
+def _size_hw(plan: Plan) -> tuple[int, int]:
+    """The size to train at: the shape's own, the network's where the shape leaves it open."""
+    height, width = plan.static_shape.hw
+    if height is None or width is None:
+        raise RequestError(
+            f"input {plan.input_shape}: neither it nor the network has a size to train at; "
+            "give a height and a width"
+        )
+    return height, width
+
+
+def _list_pictures(request: TrainRequest, progress: Progress) -> Catalogue:
+    """The pictures for training and validation; those for testing are left alone.
+
+    The same pictures and seed give the same split.
+    """
+    with progress.bar("reading the list of pictures") as advance:
+        catalogue = open_source(request.source, progress=advance)
+    catalogue = split(catalogue, validation=request.recipe.validation, seed=request.seed)
+    used = [catalogue.indices(name).tolist() for name in ("train", "validation")]
+    return catalogue.take([*used[0], *used[1]])
+
+
+def _prepare_pictures(
+    catalogue: Catalogue, preparation: Preparation, recipe: Recipe, progress: Progress
+) -> Batches:
+    """Read the pictures, and say what the user should know of them."""
+    with progress.bar("preparing pictures") as advance:
+        batches = Batches.open(catalogue, preparation, progress=advance)
+    progress.say(str(batches.cache_report))
+    if batches.skipped:
+        named = "; ".join(f"{s.name} ({s.reason})" for s in batches.skipped[:_NAMED])
+        more = " and more, which run.json lists" if len(batches.skipped) > _NAMED else ""
+        progress.say(f"left out {len(batches.skipped)} that cannot be read: {named}{more}")
+    channels = preparation.shape.channels
+    changes = augmenter(recipe.augment, channels=channels, rand_augment=recipe.rand_augment)
+    for line in (*batches.catalogue.warnings, *changes.notes):
+        warnings.warn(line, UserWarning, stacklevel=6)
+    return batches
+
+
+def _describe(catalogue: Catalogue) -> dict[str, Any]:
+    return {
+        "fingerprint": catalogue.fingerprint,
+        "train": catalogue.counts("train"),
+        "validation": catalogue.counts("validation"),
+        "examples": examples_of(catalogue.take(catalogue.indices("validation"))),
+    }
+
+
+def _describe_reading(batches: Batches) -> dict[str, Any]:
+    return {
+        "skipped": [asdict(skipped) for skipped in batches.skipped],
+        "warnings": list(batches.catalogue.warnings),
+        "kept": str(batches.cache_report),
+    }

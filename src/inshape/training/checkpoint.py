@@ -14,70 +14,48 @@ from numpy.typing import NDArray
 from ..errors import RunError
 from ..writing import write_atomically
 
-_FACTS = "facts"
+_STANDING = "standing"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a phase stands.
-
-    Attributes:
-        epoch: the epoch that comes next or is under way, from 0.
-        step: steps done in it.
-        loss_sum: sum of their losses.
-        best_epoch: the epoch of the best score; -1 is the state before the first.
-        best_accuracy: its validation accuracy.
-        best_loss: its validation loss.
-        history: one row per finished epoch.
-    """
+class Standing:
+    """Where a phase stands."""
 
     epoch: int = 0
+    """The epoch that comes next or is under way, from 0."""
     step: int = 0
+    """Steps that are behind it in that epoch."""
     loss_sum: float = 0.0
+    """Sum of their losses."""
     best_epoch: int = -1
+    """The epoch of the best score; -1 is the state before the first."""
     best_accuracy: float = -1.0
     best_loss: float = float("inf")
     history: list[dict[str, Any]] = field(default_factory=list)
+    """One row per finished epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A phase at one moment.
+    """A phase at one moment."""
 
-    Attributes:
-        progress: where it stands.
-        state: what its steps read and change, by name.
-        best: the weights of the best epoch.
-    """
-
-    progress: Progress
+    standing: Standing
     state: dict[str, NDArray[Any]]
+    """What its steps read and change, by name."""
     best: list[NDArray[np.float32]]
+    """The weights of the best epoch."""
 
     def save(self, path: Path) -> None:
-        """Write it so that a kill leaves the old one or the new one.
-
-        Args:
-            path: ending in ``.npz``.
-
-        Raises:
-            RunError: if it cannot be written.
-        """
-        facts = np.frombuffer(json.dumps(asdict(self.progress)).encode(), np.uint8)
+        """Write it so that a kill leaves the old one or the new one."""
+        # As bytes in an array, so that position and weights are one file and never two moments.
+        standing = np.frombuffer(json.dumps(asdict(self.standing)).encode(), np.uint8)
         arrays = {f"state/{name}": value for name, value in self.state.items()}
         arrays |= {f"best/{i}": value for i, value in enumerate(self.best)}
-        write_atomically(path, lambda part: _savez(part, {_FACTS: facts, **arrays}))
+        write_atomically(path, lambda part: _savez(part, {_STANDING: standing, **arrays}))
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Read it.
-
-        Args:
-            path: what `save` wrote.
-
-        Raises:
-            RunError: if it is damaged.
-        """
+        """Read it; a damaged one is refused."""
         try:
             with path.open("rb") as file, np.load(file) as stored:
                 arrays = {name: stored[name] for name in stored.files}
@@ -86,12 +64,13 @@ class Checkpoint:
                 f"{path} cannot be read ({error}); expected a checkpoint; remove it to start this "
                 "phase again"
             ) from error
-        progress = Progress(**json.loads(arrays.pop(_FACTS).tobytes()))
+        standing = Standing(**json.loads(arrays.pop(_STANDING).tobytes()))
         state = {n.removeprefix("state/"): v for n, v in arrays.items() if n.startswith("state/")}
         best = [arrays[f"best/{i}"] for i in range(sum(n.startswith("best/") for n in arrays))]
-        return cls(progress, state, best)
+        return cls(standing, state, best)
 
 
 def _savez(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    # Through an open file: given a path, NumPy would add .npz to the temporary name.
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)

@@ -17,189 +17,168 @@ from ..data.batches import Batches
 
 Batch: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Rows ``(batch, ...)`` and soft labels ``(batch, classes)``."""
+Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""From rows to what a network makes of them."""
+
+_VALIDATION_BATCH = 64
 
 
 class Feed(Protocol):
-    """Training batches."""
+    """What is learned from, and what is learned is judged by."""
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch."""
+        """Batches in an epoch; a last, smaller one is left out unless it is the only one."""
         ...
 
     def epoch(self, number: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch from one of them on."""
+        """The batches of an epoch from one of them on, the same for the same seed."""
+        ...
+
+    def validation_logits(self, logits: Network) -> NDArray[np.float32]:
+        """What a network answers to the rows of the validation split."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureFeed:
-    """Batches of cached features; each row comes from a view drawn at random.
-
-    Attributes:
-        views: features per view, each ``(pictures, ...)``.
-        labels: soft labels per view, each ``(pictures, classes)``.
-        batch_size: rows per batch.
-        seed: of the run.
-        mixup: alpha of the mixing of rows and labels, 0 for none (manifold mixup, Verma et al.,
-            arXiv 1806.05236).
-    """
+    """Batches of cached features; each row comes from a view drawn at random."""
 
     views: Sequence[NDArray[Any]]
+    """Features per view, each ``(pictures, ...)``."""
     labels: Sequence[NDArray[np.float32]]
+    """Soft labels per view, each ``(pictures, classes)``."""
+    validation: NDArray[Any]
+    """Features of the validation split."""
     batch_size: int
     seed: int
     mixup: float = 0.0
+    """Alpha of the mixing of rows and labels, 0 for none (manifold mixup, Verma et al., arXiv
+    1806.05236)."""
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch; a last, smaller one is left out unless it is the only one."""
+        """Batches in an epoch."""
         return max(1, len(self.labels[0]) // self.batch_size)
 
     def epoch(self, number: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch, the same for the same seed.
-
-        Args:
-            number: the epoch, from 0.
-            start: the first batch wanted.
-
-        Yields:
-            Rows and soft labels.
-        """
+        """The batches of an epoch from one of them on."""
+        # A generator per epoch and one per step, never one that is carried along: a resumed epoch
+        # begins in its middle and has to draw what it would have drawn.
         order = np.random.default_rng([self.seed, number]).permutation(len(self.labels[0]))
         for step in range(start, self.steps):
             rng = np.random.default_rng([self.seed, number, step])
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            drawn = rng.integers(len(self.views), size=len(chosen))
-            picked = list(zip(drawn, chosen, strict=True))
-            rows = np.stack([self.views[v][i] for v, i in picked]).astype(np.float32)
-            labels = np.stack([self.labels[v][i] for v, i in picked])
-            yield mixed(rows, labels, self.mixup, rng)
+            pictures = order[step * self.batch_size : (step + 1) * self.batch_size]
+            views = rng.integers(len(self.views), size=len(pictures))
+            places = list(zip(views, pictures, strict=True))
+            rows = np.stack([self.views[v][i] for v, i in places]).astype(np.float32)
+            labels = np.stack([self.labels[v][i] for v, i in places])
+            yield mix(rows, labels, self.mixup, rng)
+
+    def validation_logits(self, logits: Network) -> NDArray[np.float32]:
+        """What a network answers to the validation split."""
+        return logits(self.validation)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureFeed:
-    """Batches of augmented pictures.
-
-    Attributes:
-        batches: the prepared pictures.
-        change: random changes; mixing of pictures is part of it.
-        classes: how many.
-        smoothing: share of the label spread over all classes.
-        batch_size: pictures per batch.
-        seed: of the run.
-        front: a frozen network to run the changed pictures through, where its features would not
-            fit on the disk.
-        teacher: gives a teacher's soft labels of the same crops, batch by batch from an epoch and a
-            step on.
-    """
+    """Batches of augmented pictures."""
 
     batches: Batches
     change: Augmenter
+    """Random changes; mixing of pictures is part of it."""
     classes: int
     smoothing: float
+    """Share of the label spread over all classes."""
     batch_size: int
     seed: int
-    front: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+    frozen: Network | None = None
+    """The frozen layers, run on every batch where their features would not fit on the disk."""
     teacher: Callable[[int, int], Iterator[NDArray[np.float32]]] | None = None
+    """Gives a teacher's soft labels of the same crops, batch by batch from an epoch and a step
+    on."""
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch; a last, smaller one is left out unless it is the only one."""
+        """Batches in an epoch."""
         return max(1, self.batches.steps("train", self.batch_size, drop_remainder=True))
 
     def epoch(self, number: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch, the same for the same seed.
-
-        Args:
-            number: the epoch, from 0.
-            start: the first batch wanted.
-
-        Yields:
-            Pictures and soft labels.
-        """
-        read = self.batches.iterate(
+        """The batches of an epoch from one of them on."""
+        pictures = self.batches.iterate(
             "train", self.batch_size, shuffle=True, seed=self.seed, epoch=number, start=start
         )
         steps = range(start, self.steps)
-        taught = repeat(None) if self.teacher is None else self.teacher(number, start)
-        yield from ahead(
-            self._changed(pictures, labels, number * self.steps + step, soft)
-            for step, (pictures, labels), soft in zip(steps, read, taught, strict=False)
+        soft = repeat(None) if self.teacher is None else self.teacher(number, start)
+        yield from read_ahead(
+            self._augment(rows, labels, number * self.steps + step, of_teacher)
+            for step, (rows, labels), of_teacher in zip(steps, pictures, soft, strict=False)
         )
 
-    def _changed(
+    def validation_logits(self, logits: Network) -> NDArray[np.float32]:
+        """What a network answers to the validation split."""
+        parts = [np.zeros((0, self.classes), np.float32)]
+        for pictures, _ in self.batches.iterate("validation", _VALIDATION_BATCH):
+            rows = np.asarray(pictures, np.float32)
+            parts.append(logits(rows if self.frozen is None else self.frozen(rows)))
+        return np.concatenate(parts)
+
+    def _augment(
         self,
         pictures: NDArray[Any],
         labels: NDArray[np.int32],
         step: int,
-        taught: NDArray[np.float32] | None,
+        of_teacher: NDArray[np.float32] | None,
     ) -> Batch:
-        soft = soft_labels(labels, self.classes, self.smoothing)
-        if taught is not None:
-            soft = np.concatenate([soft, taught], axis=1)
+        soft = smooth_labels(labels, self.classes, self.smoothing)
+        if of_teacher is not None:
+            # Side by side, so that mixup and cutmix mix both kinds of labels alike.
+            soft = np.concatenate([soft, of_teacher], axis=1)
         changed, targets = self.change(np.asarray(pictures, np.float32), soft, step=step)
         rows = np.asarray(keras.ops.convert_to_numpy(changed), np.float32)
-        if self.front is not None:
-            rows = self.front(rows)
+        if self.frozen is not None:
+            rows = self.frozen(rows)
         return rows, np.asarray(keras.ops.convert_to_numpy(targets), np.float32)
 
 
-def soft_labels(
+def smooth_labels(
     labels: NDArray[np.integer[Any]], classes: int, smoothing: float
 ) -> NDArray[np.float32]:
     """One-hot labels, some of each spread over all classes (Szegedy et al., arXiv 1512.00567).
 
-    Args:
-        labels: class numbers.
-        classes: how many there are.
-        smoothing: the share that is spread, in [0, 1).
-
-    Returns:
-        float32 ``(labels, classes)``, each row summing to 1.
-
     Example:
-        >>> print(soft_labels(np.array([1]), 4, 0.2))
+        >>> print(smooth_labels(np.array([1]), 4, 0.2))
         [[0.05 0.85 0.05 0.05]]
     """
     hot = np.eye(classes, dtype=np.float32)[labels]
     return hot * np.float32(1.0 - smoothing) + np.float32(smoothing / classes)
 
 
-def mixed(
+def mix(
     rows: NDArray[np.float32],
     labels: NDArray[np.float32],
     alpha: float,
     rng: np.random.Generator,
 ) -> Batch:
-    """Mix each row and its label with another of the batch.
-
-    Args:
-        rows: ``(batch, ...)``.
-        labels: ``(batch, classes)``.
-        alpha: of the Beta distribution of the shares; 0 hands the batch back.
-        rng: where the shares and partners come from.
-
-    Returns:
-        The mixed batch; each row keeps at least half of itself.
-    """
+    """Mix each row and its label with another of the batch by shares from a Beta distribution."""
     if not alpha:
         return rows, labels
     drawn = rng.beta(alpha, alpha, len(rows))
+    # The row itself keeps the larger share, so that every picture of the epoch is still in it.
     share = np.maximum(drawn, 1.0 - drawn).astype(np.float32)
     partner = rng.permutation(len(rows))
-    return _mix(rows, rows[partner], share), _mix(labels, labels[partner], share)
+    return _blend(rows, rows[partner], share), _blend(labels, labels[partner], share)
 
 
-def _mix(
+def _blend(
     first: NDArray[np.float32], second: NDArray[np.float32], share: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     wide = share.reshape(-1, *[1] * (first.ndim - 1))
     return np.asarray(wide * first + (1 - wide) * second, np.float32)
 
 
-def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, the next one made while the current one is used."""
+def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, the next one computed while the current one is used."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, batches, None)
         while (batch := following.result()) is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,9 +22,10 @@ from ..heads import LOGITS
 from ..progress import Progress
 from ..runs import Run
 from ..runtime.frozen import Forward
-from .feeds import FeatureFeed, Feed, PictureFeed, soft_labels
-from .learner import Learner
+from .feeds import FeatureFeed, Feed, PictureFeed, smooth_labels
+from .journals import Journal
 from .recipe import Recipe
+from .request import TrainRequest
 from .teacher import Teacher
 
 _SAMPLE = 32
@@ -33,44 +34,34 @@ ROOM = "features_fit_on_disk"
 """Where a run's record says whether the maps before the unfrozen part are stored."""
 
 
-class Journal(Protocol):
-    """What follows the history of a training, such as TensorBoard's event files."""
-
-    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take note of the rows that are new."""
-        ...
-
-
 @dataclass(frozen=True)
 class Job:
-    """What the phases work on.
-
-    Attributes:
-        run: the run folder.
-        recipe: the choices.
-        batches: the pictures of training and validation.
-        model: the model that learns.
-        show: tells the user how far it is.
-        journals: given the history whenever it grows.
-    """
+    """What the phases work on."""
 
     run: Run
-    recipe: Recipe
+    request: TrainRequest
     batches: Batches
+    """The pictures of training and validation."""
     model: keras.Model
-    seed: int
+    """The model that learns."""
     progress: Progress
     journals: Sequence[Journal] = ()
 
     def keep_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the history into the run folder and hand it to the journals.
-
-        Args:
-            rows: all of its rows.
-        """
+        """Write the whole history into the run folder and hand it to the journals."""
         self.run.save_history(rows)
         for journal in self.journals:
             journal.write(rows)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the training is done."""
+        return self.request.recipe
+
+    @property
+    def seed(self) -> int:
+        """Of everything that is drawn."""
+        return self.request.seed
 
     @property
     def classes(self) -> int:
@@ -119,6 +110,8 @@ class Job:
         counts = np.array(list(self.batches.catalogue.counts("train").values()), np.float64)
         power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[self.recipe.class_weights]
         weights = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0.0)
+        # Over pictures and not over classes, so that the loss and with it the right learning rate
+        # stay as large as without weights.
         return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
 
     def labels(self, split: str) -> NDArray[np.int32]:
@@ -134,12 +127,11 @@ class Job:
 class Features:
     """The frozen part of a job's model, run once per view where the results fit on the disk.
 
-    Attributes:
-        engines: what ran each frozen part, and why not LiteRT where it was not.
+    ``engines`` says what ran each frozen part, and why not LiteRT where it was not.
     """
 
     def __init__(self, job: Job) -> None:
-        """Nothing is run before it is asked for."""
+        """Nothing is run before it is needed."""
         self._job = job
         self._forwards: dict[tuple[int, int], Forward] = {}
         self.engines: list[str] = []
@@ -149,33 +141,33 @@ class Features:
         job = self._job
         if job.body_cut is None or not self.has_room:
             return self.rows(job.head_cut, job.views)
-        maps, held = self.rows(job.body_cut, job.views)
-        sample = np.asarray(maps[0][:_SAMPLE], "float32")
+        maps, validation = self.rows(job.body_cut, job.views)
+        sample = np.asarray(maps[0][:_SAMPLE], np.float32)
         forward = self._forward(job.body_cut, job.head_cut, sample)
         between = section(job.logits_model, job.body_cut, job.head_cut)
-        *found, last = (carried_on(m, forward, between) for m in (*maps, held))
-        return found, last
+        *pooled, pooled_validation = (
+            carried_on(rows, forward, between) for rows in (*maps, validation)
+        )
+        return pooled, pooled_validation
 
-    def body_feed(
-        self, teacher: Teacher | None = None
-    ) -> tuple[Feed, Callable[[Learner], NDArray[np.float32]]]:
-        """What the unfrozen backbone reads, and how a learner is run on the validation split.
+    def body_feed(self, teacher: Teacher | None = None) -> Feed:
+        """What the unfrozen backbone reads; a teacher's soft labels stand behind the hard ones."""
+        return self._map_feed(teacher) if self.keeps_maps else self._picture_feed(teacher)
 
-        Args:
-            teacher: whose soft labels stand behind the hard ones.
-        """
+    def _map_feed(self, teacher: Teacher | None) -> Feed:
         job, recipe = self._job, self._job.recipe
         assert job.body_cut is not None
-        if self.keeps_maps:
-            maps, held = self.rows(job.body_cut, job.views)
-            hard = soft_labels(job.labels("train"), job.classes, recipe.label_smoothing)
-            labels = [hard] * len(maps)
-            if teacher is not None:
-                taught = teacher.of_views(job.views, job.feature_folder)
-                labels = [np.concatenate([hard, soft], axis=1) for soft in taught]
-            feed = FeatureFeed(maps, labels, recipe.batch_size, job.seed, recipe.mixup)
-            return feed, lambda learner: learner.logits(held)
-        front = self._forward(None, job.body_cut, job.sample) if job.body_cut.position else None
+        maps, validation = self.rows(job.body_cut, job.views)
+        hard = smooth_labels(job.labels("train"), job.classes, recipe.label_smoothing)
+        labels = [hard] * len(maps)
+        if teacher is not None:
+            of_views = teacher.soft_labels_of_views(job.views, job.feature_folder)
+            labels = [np.concatenate([hard, soft], axis=1) for soft in of_views]
+        return FeatureFeed(maps, labels, validation, recipe.batch_size, job.seed, recipe.mixup)
+
+    def _picture_feed(self, teacher: Teacher | None) -> Feed:
+        job, recipe = self._job, self._job.recipe
+        assert job.body_cut is not None
         change = augmenter(
             recipe.augment,
             channels=job.batches.preparation.shape.channels,
@@ -185,27 +177,17 @@ class Features:
             cutmix=recipe.cutmix,
             rand_augment=recipe.rand_augment,
         )
-        feed = PictureFeed(
+        has_frozen = job.body_cut.position > 0
+        return PictureFeed(
             job.batches,
             change,
             job.classes,
             recipe.label_smoothing,
             recipe.batch_size,
             job.seed,
-            front,
-            None if teacher is None else teacher.of_epoch,
+            frozen=self._forward(None, job.body_cut, job.sample) if has_frozen else None,
+            teacher=None if teacher is None else teacher.soft_labels_of_epoch,
         )
-
-        def held_logits(learner: Learner) -> NDArray[np.float32]:
-            parts = [
-                learner.logits(
-                    pictures if front is None else front(np.asarray(pictures, "float32"))
-                )
-                for pictures, _ in job.batches.iterate("validation", 2 * _SAMPLE)
-            ]
-            return np.concatenate(parts) if parts else np.zeros((0, job.classes), np.float32)
-
-        return feed, held_logits
 
     @property
     def keeps_maps(self) -> bool:
@@ -215,38 +197,30 @@ class Features:
 
     @cached_property
     def has_room(self) -> bool:
-        """Whether there are maps before an unfrozen part, and they leave half of the disk free.
-
-        Asked once for a run, which then holds the answer: a resumed one that went another way would
-        end with another result.
-        """
+        """Whether there are maps before an unfrozen part, and they leave half of the disk free."""
         job = self._job
         if job.body_cut is None or job.body_cut.position == 0:
             return False
+        # Decided once for a run, which then keeps the answer: its own files fill the disk, and a
+        # resumed training that went another way for it would end with another result.
         decided = job.run.record.get(ROOM)
         if decided is not None:
             return bool(decided)
-        made = self._extraction(job.body_cut)
-        need = made.bytes("train", len(job.views)) + made.bytes("validation", 1)
+        extraction = self._extraction(job.body_cut)
+        need = extraction.bytes("train", len(job.views)) + extraction.bytes("validation", 1)
         written = sum(file.stat().st_size for file in job.feature_folder.glob("*.npy"))
         return need <= _DISK_SHARE * (shutil.disk_usage(job.run.folder).free + written)
 
     def rows(self, end: Cut, views: Sequence[View]) -> tuple[list[NDArray[Any]], NDArray[Any]]:
-        """Features at a cut: of each view of the training pictures, and of the validation split.
-
-        Args:
-            end: where the frozen part ends.
-            views: which versions of the training pictures.
-        """
-        job = self._job
-        made = self._extraction(end)
-        asked: list[tuple[str, View]] = [("train", view) for view in views]
-        asked.append(("validation", "plain"))
-        found: list[NDArray[Any]] = []
-        for split, view in asked:
+        """Features at a cut: of each view of the training pictures, and of the validation split."""
+        job, extraction = self._job, self._extraction(end)
+        parts: list[tuple[str, View]] = [("train", view) for view in views]
+        parts.append(("validation", "plain"))
+        arrays: list[NDArray[Any]] = []
+        for split, view in parts:
             with job.progress.bar(f"frozen layers: {split}, {view}") as advance:
-                found.append(
-                    made.rows(
+                arrays.append(
+                    extraction.rows(
                         split,
                         view,
                         job.feature_folder,
@@ -254,10 +228,12 @@ class Features:
                         advance,
                     )
                 )
-        return found[:-1], found[-1]
+        return arrays[:-1], arrays[-1]
 
     def _extraction(self, end: Cut) -> Extraction:
         job = self._job
+        # Maps are many times as large as pooled features: half of their bytes, and the unfrozen
+        # layers do not notice what float16 rounds off.
         stored: Stored = "float16" if end.map_hw is not None else "float32"
         return Extraction(
             section(job.logits_model, None, end),
@@ -274,8 +250,9 @@ class Features:
             # Measured once: the layers behind a cut are laid out as well as those before it.
             layouts = [f.setting for f in self._forwards.values() if f.engine == "litert"]
             layout = layouts[0] if layouts else None
-            made = Forward(section(self._job.logits_model, start, end), sample, setting=layout)
-            self._forwards[key] = made
+            network = section(self._job.logits_model, start, end)
+            forward = Forward(network, sample, setting=layout)
+            self._forwards[key] = forward
             place = f"{start.layer if start else 'picture'} to {end.layer}"
-            self.engines.append(f"{place}: {made.engine}, {made.reason or made.setting}")
+            self.engines.append(f"{place}: {forward.engine}, {forward.reason or forward.setting}")
         return self._forwards[key]

@@ -1,10 +1,20 @@
-"""The phases of a training: the head on frozen features, part of the backbone, a teacher."""
+"""The phases of a training: the head on frozen features, part of the backbone, a teacher.
+
+Each is a loop of epochs with validation, early stopping and checkpoints, which can be cut after any
+step and ends as if it had not been.
+"""
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -12,50 +22,45 @@ from numpy.typing import NDArray
 
 from ..features.cut import section
 from ..features.views import View
+from ..graph.walk import all_layers
 from ..heads import LOGITS
+from ..progress import Advance, Progress
 from ..runs import Run, load_model
+from .checkpoint import Checkpoint, Standing
 from .devices import computing_in
-from .feeds import FeatureFeed, Feed, soft_labels
+from .feeds import FeatureFeed, Feed, smooth_labels
 from .job import Features, Job
 from .learner import Learner
 from .linear import fit_linear, scores, temperature
-from .loop import Phase, run_phase
 from .recalibration import quick_statistics
-from .recipe import Recipe
 from .teacher import Teacher
-from .teaching import Teaching
 
-HEAD_MODEL = "head.keras"
-"""The model as the first phase left it, among the checkpoints of a run that will be taught."""
+_Weights: TypeAlias = list[NDArray[np.float32]]
+
 TEACHER = "teacher"
 """The folder of the teacher's own run inside the student's."""
+_HEAD_MODEL = "head.keras"
+"""The model as the first phase left it, among the checkpoints."""
+_SAVE_EVERY_S = 60.0
+
+
+class Stopped(KeyboardInterrupt):
+    """The user pressed Ctrl-C; the phase was saved after its last step."""
 
 
 def train_head(job: Job) -> dict[str, Any]:
-    """Train the head on frozen features.
-
-    Args:
-        job: what to work on.
-
-    Returns:
-        Facts for the record.
-    """
+    """Train the head on frozen features; facts for the record."""
     features = Features(job)
-    is_fixed = job.body_cut is None or features.keeps_maps
-    if job.recipe.augment == "strong" and is_fixed and not any(map(_is_random, job.views)):
-        warnings.warn(
-            f"augment='strong' has no effect on {len(job.views)} views, which are the plain "
-            "pictures and their mirror images; ask for more, such as views=3",
-            stacklevel=2,
-        )
+    _warn_of_views(job, features)
     head = section(job.logits_model, job.head_cut, None)
-    views, held = features.head_rows()
-    labels, held_labels = job.labels("train"), job.labels("validation")
-    if held.ndim == 2 and _is_linear(head):
+    views, validation = features.head_rows()
+    labels, recipe = job.labels("train"), job.recipe
+    if validation.ndim == 2 and _is_linear(head):
+        # The best linear classifier is found exactly, in seconds and without a learning rate.
         fit = fit_linear(
             views,
             labels,
-            (held, held_labels),
+            (validation, job.labels("validation")),
             classes=job.classes,
             class_weights=job.class_weights,
             seed=job.seed,
@@ -65,148 +70,264 @@ def train_head(job: Job) -> dict[str, Any]:
         job.keep_history([row])
         facts = {"accuracy": fit.accuracy, "loss": fit.loss, "strength": fit.strength}
     else:
-        recipe = job.recipe
-        hard = soft_labels(labels, job.classes, recipe.label_smoothing)
-        feed = FeatureFeed(views, [hard] * len(views), recipe.batch_size, job.seed)
-        facts = trained(
-            job, "head", None, head, feed, lambda learner: learner.logits(held), recipe.head_epochs
-        )
+        hard = smooth_labels(labels, job.classes, recipe.label_smoothing)
+        feed = FeatureFeed(views, [hard] * len(views), validation, recipe.batch_size, job.seed)
+        learner = Learner(None, head, recipe, seed=job.seed)
+        phase = phase_of(job, "head", learner, feed, recipe.head_epochs)
+        facts = settle(job, phase, run_phase(phase))
     job.progress.say(f"head: validation accuracy {facts['accuracy']:.4f} on frozen features")
     return {"head": facts, "engine": features.engines}
 
 
 def train_body(job: Job) -> dict[str, Any]:
-    """Train the unfrozen part of the backbone together with the head.
-
-    Args:
-        job: what to work on.
-
-    Returns:
-        Facts for the record.
-    """
+    """Train the unfrozen part of the backbone together with the head; facts for the record."""
     if job.body_cut is None:
         return {"validation": job.run.record["metrics"]["head"]}
-    return {"validation": _train_body(job, "body", None)}
+    phase = _body_phase(job, "body")
+    return {"validation": settle(job, phase, run_phase(phase))}
 
 
 def train_distilled(job: Job) -> dict[str, Any]:
     """Train the unfrozen part once more from the same head, with a teacher's answers.
 
-    Args:
-        job: what to work on; its model holds the weights trained without the teacher.
-
-    Returns:
-        Facts for the record; the model is left with the better weights.
+    The model, which comes with the weights trained without the teacher, is left with the better
+    ones.
     """
     without = job.run.record["metrics"]["validation"]
     plain = job.model.get_weights()
-    job.model.set_weights(load_model(job.run.checkpoints / HEAD_MODEL).get_weights())
+    job.model.set_weights(load_model(job.run.checkpoints / _HEAD_MODEL).get_weights())
     run = Run.open(job.run.folder / TEACHER)
-    teacher = Teacher(run, job.batches, job.recipe, seed=job.seed, show=job.progress)
-    found = _train_body(job, "distil", teacher)
-    is_better = (found["accuracy"], -found["loss"]) > (without["accuracy"], -without["loss"])
+    teacher = Teacher(run, job.batches, job.recipe, seed=job.seed, progress=job.progress)
+    phase = _body_phase(job, "distil", teacher)
+    with_teacher = settle(job, phase, run_phase(phase))
+    is_better = _rank(with_teacher) > _rank(without)
     if not is_better:
         job.model.set_weights(plain)
-    gain = found["accuracy"] - without["accuracy"]
-    taught_by = run.record["metrics"]["validation"]["accuracy"]
+    gain = with_teacher["accuracy"] - without["accuracy"]
+    of_teacher = run.record["metrics"]["validation"]["accuracy"]
     job.progress.say(
-        f"distil: validation accuracy {found['accuracy']:.4f} with the teacher "
-        f"({taught_by:.4f}), {without['accuracy']:.4f} without ({100 * gain:+.1f} points); "
+        f"distil: validation accuracy {with_teacher['accuracy']:.4f} with the teacher "
+        f"({of_teacher:.4f}), {without['accuracy']:.4f} without ({100 * gain:+.1f} points); "
         f"{'kept' if is_better else 'not kept'}"
     )
-    facts = {"teacher": taught_by, "with": found, "without": without, "kept": is_better}
-    return {"distil": facts, "validation": found if is_better else without}
+    facts = {"teacher": of_teacher, "with": with_teacher, "without": without, "kept": is_better}
+    return {"distil": facts, "validation": with_teacher if is_better else without}
 
 
-def _train_body(job: Job, name: str, teacher: Teacher | None) -> dict[str, Any]:
+def _rank(scored: dict[str, Any]) -> tuple[float, float]:
+    return scored["accuracy"], -scored["loss"]
+
+
+def _body_phase(job: Job, name: str, teacher: Teacher | None = None) -> Phase:
     assert job.body_cut is not None
-    features = Features(job)
     body = section(job.logits_model, job.body_cut, job.head_cut)
-    # The user's own model may come with frozen layers. Keras thaws a model's own no further than
-    # its flag says, and has no public way to list those inside nested models.
-    for layer in body._flatten_layers(include_self=False):  # pyright: ignore[reportPrivateUsage]
+    # The user's own model may come with frozen layers, as the base of the usual transfer model
+    # does. Keras thaws a model's layers no further than their own flags say.
+    for layer in all_layers(body):
         layer.trainable = True
     head = section(job.logits_model, job.head_cut, None)
-    feed, held = features.body_feed(teacher)
+    feed = Features(job).body_feed(teacher)
     teaching = None if teacher is None else teacher.teaching
-    return trained(job, name, body, head, feed, held, job.recipe.epochs, teaching)
+    learner = Learner(body, head, job.recipe, seed=job.seed, teaching=teaching)
+    return phase_of(job, name, learner, feed, job.recipe.epochs)
 
 
-def trained(
-    job: Job,
-    name: str,
-    body: keras.Model | None,
-    head: keras.Model,
-    feed: Feed,
-    held: Callable[[Learner], NDArray[np.float32]],
-    epochs: int,
-    teaching: Teaching | None = None,
-    recipe: Recipe | None = None,
-) -> dict[str, Any]:
-    """Run a phase of steps and show it.
+@dataclass(frozen=True, slots=True, eq=False)
+class Phase:
+    """What a phase works with."""
 
-    Args:
-        job: what to work on; the layers of its model are trained.
-        name: of the phase.
-        body: what is trained besides the head.
-        head: from the features to the logits.
-        feed: what is learned from.
-        held: gives a learner's logits on the validation split.
-        epochs: the most it takes.
-        teaching: how a teacher's soft labels count, if the feed has them.
-        recipe: another one than the job's.
+    name: str
+    """For the history and the display."""
+    learner: Learner
+    feed: Feed
+    labels: NDArray[np.int32]
+    """The classes of the validation split."""
+    class_weights: NDArray[np.float32]
+    """Of each class in the loss."""
+    epochs: int
+    """At most."""
+    path: Path
+    """Where its checkpoint is kept."""
+    progress: Progress
+    on_epoch: Callable[[list[dict[str, Any]]], None]
+    """Handed the rows of the history after each epoch."""
 
-    Returns:
-        Scores on the validation split, and the epochs.
-    """
-    chosen = recipe or job.recipe
+    def validation_scores(self) -> tuple[float, float]:
+        """Accuracy and loss of the learner as it is."""
+        return scores(self.feed.validation_logits(self.learner.logits), self.labels)
+
+
+def phase_of(job: Job, name: str, learner: Learner, feed: Feed, epochs: int) -> Phase:
+    """A phase whose history goes into the run of a job, behind that of the phases before it."""
     before = [row for row in job.run.history() if row["phase"] != name]
-    learner = Learner(body, head, chosen, seed=job.seed, teaching=teaching)
-    held_labels = job.labels("validation")
 
     def on_epoch(rows: list[dict[str, Any]]) -> None:
         job.keep_history([*before, *rows])
-        job.progress.say(_epoch_line(rows[-1], epochs))
-
-    with (
-        computing_in(chosen.precision, body, head),
-        quick_statistics(body if chosen.batch_norm == "train" else None, feed.steps),
-        job.progress.bar(f"training the {name}") as advance,
-    ):
-        done = run_phase(
-            Phase(
-                name,
-                learner,
-                feed,
-                held,
-                held_labels,
-                job.class_weights,
-                chosen,
-                epochs,
-                job.run.checkpoints / f"{name}.npz",
-                on_epoch,
-                lambda epoch, step, steps, loss: advance(epoch * steps + step, epochs * steps),
-            )
+        row = rows[-1]
+        job.progress.say(
+            f"{name} {row['epoch']:>2}/{epochs}  loss {row['loss']:.4f}  "
+            f"validation loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.4f}"
         )
-    logits = held(learner)
-    divisor = temperature(logits, held_labels)
+
+    return Phase(
+        name,
+        learner,
+        feed,
+        labels=job.labels("validation"),
+        class_weights=job.class_weights,
+        epochs=epochs,
+        path=job.run.checkpoints / f"{name}.npz",
+        progress=job.progress,
+        on_epoch=on_epoch,
+    )
+
+
+def run_phase(phase: Phase) -> Standing:
+    """Train until the epochs are over or no epoch has been better for a while.
+
+    The learner ends with the weights of the best epoch, which may be those it began with. A phase
+    whose checkpoint is there goes on from it: order, random views and mixing follow from seed,
+    epoch and step, and all else is in the checkpoint.
+    """
+    learner, recipe = phase.learner, phase.learner.recipe
+    moving = learner.body if recipe.batch_norm == "train" else None
+    with (
+        computing_in(recipe.precision, learner.body, learner.head),
+        quick_statistics(moving, phase.feed.steps),
+        phase.progress.bar(f"training the {phase.name}") as advance,
+        _interruptible() as interrupted,
+    ):
+        standing, best = _begin(phase)
+        while not _is_over(standing, phase):
+            standing = _epoch(phase, standing, best, advance, interrupted)
+            standing, best = _validate(phase, standing, best)
+            Checkpoint(standing, learner.state(), best).save(phase.path)
+            phase.on_epoch(standing.history)
+            if interrupted():
+                raise Stopped
+    learner.set_weights(best)
+    return standing
+
+
+def settle(job: Job, phase: Phase, standing: Standing) -> dict[str, Any]:
+    """Divide the logits of a trained model by its temperature; scores for the record."""
+    logits = phase.feed.validation_logits(phase.learner.logits)
+    divisor = temperature(logits, phase.labels)
     last = job.model.get_layer(LOGITS)
     last.set_weights([np.asarray(w) / divisor for w in last.get_weights()])
-    accuracy, loss = scores(logits / divisor, held_labels)
+    accuracy, loss = scores(logits / divisor, phase.labels)
     return {
         "accuracy": accuracy,
         "loss": loss,
         "temperature": divisor,
-        "epoch": done.best_epoch + 1,
-        "epochs": done.epoch,
+        "epoch": standing.best_epoch + 1,
+        "epochs": standing.epoch,
     }
 
 
-def _epoch_line(row: dict[str, Any], epochs: int) -> str:
-    return (
-        f"{row['phase']} {row['epoch']:>2}/{epochs}  loss {row['loss']:.4f}  "
-        f"validation loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.4f}"
-    )
+def _begin(phase: Phase) -> tuple[Standing, _Weights]:
+    """Where the phase stands, from its checkpoint if it was cut, and the best weights so far."""
+    if phase.path.exists():
+        checkpoint = Checkpoint.load(phase.path)
+        phase.learner.restore(checkpoint.state)
+        return checkpoint.standing, checkpoint.best
+    accuracy, loss = phase.validation_scores()
+    return Standing(best_accuracy=accuracy, best_loss=loss), phase.learner.weights()
+
+
+def _is_over(standing: Standing, phase: Phase) -> bool:
+    waited = standing.epoch - 1 - max(standing.best_epoch, 0)
+    return standing.epoch >= phase.epochs or waited >= phase.learner.recipe.patience
+
+
+def _epoch(
+    phase: Phase,
+    standing: Standing,
+    best: _Weights,
+    advance: Advance,
+    interrupted: Callable[[], bool],
+) -> Standing:
+    """Train for the rest of an epoch, with a checkpoint from time to time."""
+    learner, steps = phase.learner, phase.feed.steps
+    saved = time.monotonic()
+    for rows, labels in phase.feed.epoch(standing.epoch, standing.step):
+        number = standing.epoch * steps + standing.step
+        rate = learner.recipe.rate(number, steps, phase.epochs)
+        # Labels may be mixed and smoothed, and so is the weight of a row; a teacher's stand behind.
+        weights = labels[:, : len(phase.class_weights)] @ phase.class_weights
+        loss = learner.step(rows, labels, weights, rate)
+        standing = replace(standing, step=standing.step + 1, loss_sum=standing.loss_sum + loss)
+        advance(number + 1, phase.epochs * steps)
+        # After the last step the epoch is validated first: its end is saved with its score.
+        is_stopped = interrupted() and standing.step < steps
+        if is_stopped or time.monotonic() - saved > _SAVE_EVERY_S:
+            Checkpoint(standing, learner.state(), best).save(phase.path)
+            saved = time.monotonic()
+        if is_stopped:
+            raise Stopped
+    return standing
+
+
+def _validate(phase: Phase, standing: Standing, best: _Weights) -> tuple[Standing, _Weights]:
+    """Score the epoch that has just ended, and keep its weights if it is the best so far."""
+    learner, steps = phase.learner, phase.feed.steps
+    weights = learner.weights()
+    if learner.recipe.ema:
+        # Scored is what would be kept, which are the averages; training goes on from where it was.
+        current = learner.weights(averaged=False)
+        learner.set_weights(weights)
+        accuracy, loss = phase.validation_scores()
+        learner.set_weights(current)
+    else:
+        accuracy, loss = phase.validation_scores()
+    last_step = (standing.epoch + 1) * steps - 1
+    row = {
+        "phase": phase.name,
+        "epoch": standing.epoch + 1,
+        "learning_rate": learner.recipe.rate(last_step, steps, phase.epochs),
+        "loss": round(standing.loss_sum / max(1, standing.step), 6),
+        "val_loss": round(loss, 6),
+        "val_accuracy": round(accuracy, 6),
+    }
+    if (accuracy, -loss) > (standing.best_accuracy, -standing.best_loss):
+        best = weights
+        standing = replace(
+            standing, best_epoch=standing.epoch, best_accuracy=accuracy, best_loss=loss
+        )
+    history = [*standing.history, row]
+    ended = replace(standing, epoch=standing.epoch + 1, step=0, loss_sum=0.0, history=history)
+    return ended, best
+
+
+@contextmanager
+def _interruptible() -> Generator[Callable[[], bool]]:
+    """Let Ctrl-C finish the current step; a second one stops at once."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set  # Python hands signals to the main thread alone
+        return
+
+    def press(number: int, frame: object) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _warn_of_views(job: Job, features: Features) -> None:
+    """Say so if strong changes are wanted and no view is a random one."""
+    is_fixed = job.body_cut is None or features.keeps_maps
+    if job.recipe.augment == "strong" and is_fixed and not any(map(_is_random, job.views)):
+        warnings.warn(
+            f"augment='strong' has no effect on {len(job.views)} views, which are the plain "
+            "pictures and their mirror images; ask for more, such as views=3",
+            stacklevel=3,
+        )
 
 
 def _is_random(view: View) -> bool:

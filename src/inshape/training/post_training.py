@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -11,10 +13,11 @@ from numpy.typing import NDArray
 from ..features.cut import section, unfrozen_from
 from ..graph.walk import nodes_in_order, picture_model
 from ..progress import Advance
-from .feeds import FeatureFeed, soft_labels
+from .feeds import FeatureFeed, smooth_labels
 from .job import Features, Job
+from .learner import Learner
 from .linear import scores
-from .phases import trained
+from .phases import phase_of, run_phase, settle
 from .recalibration import batch_norms, recalibrate
 
 _BATCH = 64
@@ -24,15 +27,8 @@ _RATE_SHARE = 0.1
 _LEAST_GAIN = 1e-3
 
 
-def recalibrated(job: Job) -> dict[str, Any]:
-    """Measure the statistics of batch norm anew on the training pictures.
-
-    Args:
-        job: what to work on; its model is left with the better statistics.
-
-    Returns:
-        Facts for the record: scores before and after, and which are kept.
-    """
+def try_recalibration(job: Job) -> dict[str, Any]:
+    """Measure the statistics of batch norm anew on the training pictures; facts for the record."""
     if not batch_norms(job.model):
         job.progress.say("recalibrate: the network has no batch norm; nothing to do")
         return {"recalibrate": {"kept": False, "reason": "no batch norm"}}
@@ -40,69 +36,52 @@ def recalibrated(job: Job) -> dict[str, Any]:
     weights = job.model.get_weights()
     with job.progress.bar("recalibrating batch norm") as advance:
         recalibrate(job.logits_model, _training_pictures(job, advance))
-    return _kept_if_better(job, "recalibrate", before, _validation_scores(job), weights)
+    return _keep_if_better(job, "recalibrate", before, weights)
 
 
-def resolution_fixed(job: Job) -> dict[str, Any]:
+def try_fixres(job: Job) -> dict[str, Any]:
     """Tune the last batch norm and the classifier on pictures as they will come.
 
     Augmentation shows objects at another scale than prediction does; the statistics behind the
     pooling shift with it. Touvron et al., arXiv 1906.06423, section 4.
-
-    Args:
-        job: what to work on; its model is left with the better weights.
-
-    Returns:
-        Facts for the record: scores before and after, and which are kept.
     """
     before = _validation_scores(job)
     weights = job.model.get_weights()
-    recipe = job.recipe.but(
-        **{
-            "mixup": 0.0,
-            "ema": 0.0,
-            "batch_norm": "train",
-            "learning_rate": job.recipe.learning_rate * _RATE_SHARE,
-            "warmup_epochs": 0.0,
-        }
+    gentle = job.request.but(
+        mixup=0.0,
+        ema=0.0,
+        batch_norm="train",
+        learning_rate=job.recipe.learning_rate * _RATE_SHARE,
+        warmup_epochs=0.0,
     )
+    job = replace(job, request=gentle)
     start = _last_batch_norm(job)
     cut = job.head_cut if start is None else unfrozen_from(job.logits_model, start, job.size_hw)
     assert cut is not None
-    views, held = Features(job).rows(cut, ["plain"])
-    hard = soft_labels(job.labels("train"), job.classes, recipe.label_smoothing)
-    feed = FeatureFeed(views, [hard], recipe.batch_size, job.seed)
+    views, validation = Features(job).rows(cut, ["plain"])
+    hard = smooth_labels(job.labels("train"), job.classes, job.recipe.label_smoothing)
+    feed = FeatureFeed(views, [hard], validation, job.recipe.batch_size, job.seed)
     body = None if start is None else section(job.logits_model, cut, job.head_cut)
-    inside = [] if body is None else body.layers
-    trainable = [layer.trainable for layer in inside]
-    for layer in inside:
+    layers = [] if body is None else body.layers
+    was_trainable = [layer.trainable for layer in layers]
+    for layer in layers:
         layer.trainable = layer.name == start
     try:
         head = section(job.logits_model, job.head_cut, None)
-        trained(
-            job,
-            "fixres",
-            body,
-            head,
-            feed,
-            lambda learner: learner.logits(held),
-            _EPOCHS,
-            recipe=recipe,
-        )
+        learner = Learner(body, head, job.recipe, seed=job.seed)
+        phase = phase_of(job, "fixres", learner, feed, _EPOCHS)
+        settle(job, phase, run_phase(phase))
     finally:
-        for layer, was in zip(inside, trainable, strict=True):
-            layer.trainable = was
-    return _kept_if_better(job, "fixres", before, _validation_scores(job), weights)
+        for layer, trainable in zip(layers, was_trainable, strict=True):
+            layer.trainable = trainable
+    return _keep_if_better(job, "fixres", before, weights)
 
 
-def _kept_if_better(
-    job: Job,
-    name: str,
-    before: dict[str, float],
-    after: dict[str, float],
-    weights: list[NDArray[Any]],
+def _keep_if_better(
+    job: Job, name: str, before: dict[str, float], weights: list[NDArray[Any]]
 ) -> dict[str, Any]:
-    """Keep the better weights, and say which they are."""
+    """Go back to the weights of before unless the new ones are better, and say which they are."""
+    after = _validation_scores(job)
     # A loss that differs by a rounding is none that was won.
     gained = before["loss"] - after["loss"] > _LEAST_GAIN
     same = after["accuracy"] == before["accuracy"]
@@ -122,24 +101,19 @@ def _kept_if_better(
 
 
 def _validation_scores(job: Job) -> dict[str, float]:
-    parts = [
-        np.asarray(
-            keras.ops.convert_to_numpy(
-                job.logits_model(np.asarray(pictures, np.float32), training=False)
-            )
-        )
-        for pictures, _ in job.batches.iterate("validation", _BATCH)
-    ]
-    logits = np.concatenate(parts) if parts else np.zeros((0, job.classes), np.float32)
-    accuracy, loss = scores(logits, job.labels("validation"))
+    parts = [np.zeros((0, job.classes), np.float32)]
+    for pictures, _ in job.batches.iterate("validation", _BATCH):
+        logits = job.logits_model(np.asarray(pictures, np.float32), training=False)
+        parts.append(np.asarray(keras.ops.convert_to_numpy(logits), np.float32))
+    accuracy, loss = scores(np.concatenate(parts), job.labels("validation"))
     return {"accuracy": accuracy, "loss": loss}
 
 
-def _training_pictures(job: Job, advance: Advance) -> Any:
+def _training_pictures(job: Job, advance: Advance) -> Iterator[NDArray[np.float32]]:
     """Some batches of training pictures as they are prepared, in a random order."""
     total = min(_MOST_BATCHES, job.batches.steps("train", _BATCH))
-    read = job.batches.iterate("train", _BATCH, shuffle=True, seed=job.seed)
-    for number, (pictures, _) in zip(range(total), read, strict=False):
+    batches = job.batches.iterate("train", _BATCH, shuffle=True, seed=job.seed)
+    for number, (pictures, _) in zip(range(total), batches, strict=False):
         yield np.asarray(pictures, np.float32)
         advance(number + 1, total)
 

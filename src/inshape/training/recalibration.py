@@ -1,4 +1,4 @@
-"""Statistics of batch norm measured anew on the user's pictures at the new shape."""
+"""Statistics of batch norm: measured anew on the user's pictures, or followed faster."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GraphError
+from ..graph.walk import all_layers
 
 _SPANS = 4
 """How many times statistics are replaced in an epoch."""
@@ -18,35 +18,19 @@ _LEAST_MOMENTUM = 0.5
 
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """The batch norms of a model, those of nested models too, in the order of the layers.
-
-    Args:
-        model: any Keras model.
-    """
-    # Keras offers no public way to list the layers inside nested models.
-    layers: Any = model._flatten_layers(include_self=False)  # pyright: ignore[reportPrivateUsage]
-    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    """The batch norms of a model, those of nested models too, in the order of the layers."""
+    return [x for x in all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
 
 
-def recalibrate(model: keras.Model, batches: Iterable[NDArray[np.floating[Any]]]) -> int:
-    """Replace every batch norm's mean and variance by their averages over batches.
+def recalibrate(model: keras.Model, batches: Iterable[NDArray[Any]]) -> int:
+    """Replace every batch norm's mean and variance by their averages over batches; count those.
 
-    Every batch runs through the model in training mode, so that each layer sees what the layers
-    before it give once they normalise by the batch (Izmailov et al., arXiv 1803.05407, do so after
-    averaging weights). Small sizes are often answered worse afterwards: measure both.
-
-    Args:
-        model: its statistics are changed in place, nothing else.
-        batches: pictures ``(batch, height, width, channels)`` in the model's value range; batches
-            of 32 or more pictures, and some tens of them, make the averages steady.
-
-    Returns:
-        How many batches there were.
-
-    Raises:
-        GraphError: if the model has no batch norm.
+    Each batch is ``(pictures, height, width, channels)`` in the model's value range; 32 pictures
+    or more in each of some tens of batches make the averages steady. Small sizes are often answered
+    worse afterwards: measure both.
 
     Example:
+        >>> import numpy as np
         >>> image = keras.Input((4, 4, 1))
         >>> model = keras.Model(image, keras.layers.BatchNormalization()(image))
         >>> recalibrate(model, [np.full((2, 4, 4, 1), v, "float32") for v in (1.0, 3.0)])
@@ -63,7 +47,11 @@ def recalibrate(model: keras.Model, batches: Iterable[NDArray[np.floating[Any]]]
     with _in_training(layers):
         for batch in batches:
             for layer in layers:
-                layer.momentum = count / (count + 1)  # then the average of all so far
+                # A momentum of n / (n + 1) makes the moving average the plain average of all so
+                # far, and forgets the old statistics with the first batch.
+                layer.momentum = count / (count + 1)
+            # In training mode, so that each layer reads what the layers before it give once they
+            # normalise by the batch (Izmailov et al., arXiv 1803.05407, after averaging weights).
             model(batch, training=True)
             count += 1
     return count
@@ -71,14 +59,7 @@ def recalibrate(model: keras.Model, batches: Iterable[NDArray[np.floating[Any]]]
 
 @contextmanager
 def quick_statistics(model: keras.Model | None, steps: int) -> Generator[None]:
-    """Let trained batch norms follow within an epoch.
-
-    MobileNetV3's statistics move by a thousandth per step, which suits ImageNet's 40,000 steps per
-    epoch: after a few hundred steps they would still be those of the beginning.
-
-    Args:
-        model: whose momentum is lowered meanwhile; ``None`` for nothing.
-        steps: in an epoch.
+    """Let trained batch norms follow within an epoch of so many steps.
 
     Example:
         >>> image = keras.Input((2, 2, 1))
@@ -87,6 +68,8 @@ def quick_statistics(model: keras.Model | None, steps: int) -> Generator[None]:
         ...     print(model.layers[1].momentum)
         0.9
     """
+    # MobileNetV3's statistics move by a thousandth per step, which suits ImageNet's 40,000 steps
+    # per epoch: after a few hundred steps they would still be those of the beginning.
     layers = [] if model is None else batch_norms(model)
     before = [layer.momentum for layer in layers]
     for layer in layers:

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..data.prepare import PictureOptions, Preparation
-from ..data.sources import SourceField
+from ..data.sources import Source, SourceField
 from ..heads import Head
 from ..limits import Limits
 from ..planning import BackboneOption, PlanRequest
-from ..requests import Flag, Folder, Positional, Range, Request, Weights, Without, Written
-from ..runs import read_run, write_run
+from ..requests import Flag, Folder, Positional, Range, Request, Weights, Without, Written, restore
+from ..runs import Run, read_run, write_run
 from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
 from .recipe import Recipe
 
 AUTO = "auto"
 """The shape that is chosen by a comparison."""
+NATIVE = "native.keras"
+"""The network that a teacher is made of, among the checkpoints, where it is no file of its own."""
 
 
 def read_shape(value: Any) -> InputShape | Literal["auto"]:
@@ -62,6 +64,7 @@ class TrainRequest(Request):
     @property
     def plan(self) -> PlanRequest:
         """What is planned."""
+        assert isinstance(self.shape, InputShape)
         return PlanRequest(
             backbone=self.backbone, input_shape=self.shape, head=self.head, options=self.options
         )
@@ -102,3 +105,13 @@ class ResumeRequest(Request):
     """The run folder."""
     source: Annotated[SourceField, Positional()] = None
     """The pictures, if they have moved or were no files."""
+
+
+def request_of(run: Run, source: Source = None) -> TrainRequest:
+    """What a run was asked for, from its record; the pictures where they are given anew."""
+    values: dict[str, Any] = {"out": run.folder}
+    if source is not None:
+        values["source"] = source
+    if (run.checkpoints / NATIVE).exists():
+        values["backbone"] = run.checkpoints / NATIVE
+    return restore(TrainRequest, run.record["request"], **values)

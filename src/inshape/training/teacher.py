@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,53 +21,79 @@ from ..progress import Progress
 from ..runs import Run
 from ..runtime.frozen import Forward
 from .recipe import Recipe
-from .teaching import Teaching
 
 _SAMPLE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """How a teacher's answers count."""
+
+    share: float
+    """Of its soft labels in the loss, in (0, 1]; the rest is that of the hard labels."""
+    temperature: float
+    """By which both networks' logits are divided."""
+
+    def soften(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """A teacher's soft labels, ``(rows, classes)``.
+
+        Example:
+            >>> print(Teaching(0.5, 2.0).soften(np.log([[16.0, 4.0, 1.0]])).round(3))
+            [[0.571 0.286 0.143]]
+        """
+        scaled = np.asarray(logits, np.float64) / self.temperature
+        exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def distillation_losses(labels: Any, logits: Any, teaching: Teaching) -> Any:
+    """The loss of each row against hard labels and the soft ones in the columns behind them.
+
+    Example:
+        >>> both = np.array([[1.0, 0.0, 0.5, 0.5]], "float32")
+        >>> logits = np.array([[3.0, 3.0]], "float32")
+        >>> print(np.round(np.asarray(distillation_losses(both, logits, Teaching(0.25, 2.0))), 4))
+        [1.213]
+    """
+    classes = logits.shape[-1]
+    hard, soft = labels[:, :classes], labels[:, classes:]
+    crossentropy: Any = keras.losses.categorical_crossentropy
+    cooled = crossentropy(soft, logits / teaching.temperature, from_logits=True)
+    plain = crossentropy(hard, logits, from_logits=True)
+    # Division by the temperature makes the soft part's gradients smaller by its square: without the
+    # factor, the share would mean something else at every temperature (Hinton, Vinyals and Dean,
+    # arXiv 1503.02531, section 2.1).
+    return (1.0 - teaching.share) * plain + teaching.share * teaching.temperature**2 * cooled
 
 
 class Teacher:
     """Soft labels for a student's pictures.
 
     Shifts, zooms and mirrorings are drawn relative to the size of a picture, from a seed and a step
-    number: with the student's own, the teacher sees the same crop in more pixels. The changes are
-    those that the student's channels allow, since one more would give the others another seed.
-
-    Attributes:
-        teaching: how its answers count.
+    number: with the student's own, the teacher sees the same crop in more pixels.
     """
 
-    def __init__(self, run: Run, student: Batches, recipe: Recipe, *, seed: int, show: Progress):
-        """Open a teacher.
-
-        Args:
-            run: its run, complete.
-            student: the student's pictures, which it sees at its own shape.
-            recipe: the student's.
-            seed: of the student's run.
-            show: tells how far the work is.
-        """
+    def __init__(
+        self, run: Run, student: Batches, recipe: Recipe, *, seed: int, progress: Progress
+    ) -> None:
+        """Open a complete run as the teacher of a student with these pictures and this recipe."""
         self.teaching = Teaching(recipe.distil_share, recipe.distil_temperature)
         self._recipe = recipe
         self._seed = seed
-        self._show = show
+        self._progress = progress
+        # The changes are those that the student's channels allow: a grey student's have no hue, and
+        # one more layer among the teacher's would give the others another seed.
         self._channels = student.preparation.shape.channels
         model = run.load_model()
         self._model = keras.Model(model.inputs[0], model.get_layer(LOGITS).output)
-        with show.bar("preparing pictures for the teacher") as advance:
+        with progress.bar("preparing pictures for the teacher") as advance:
             self._batches = Batches.open(student.catalogue, run.preparation, progress=advance)
 
-    def of_views(self, views: Sequence[View], folder: Path) -> list[NDArray[np.float32]]:
-        """Soft labels of the training pictures' views.
-
-        Args:
-            views: which versions of every picture.
-            folder: where its answers are kept.
-
-        Returns:
-            One array per view, ``(pictures, classes)``.
-        """
-        made = Extraction(
+    def soft_labels_of_views(
+        self, views: Sequence[View], folder: Path
+    ) -> list[NDArray[np.float32]]:
+        """Soft labels of the training pictures' views; the answers are kept in the folder."""
+        extraction = Extraction(
             self._model,
             self._batches,
             augment=self._recipe.augment,
@@ -73,24 +101,17 @@ class Teacher:
             seed=self._seed,
             channels=self._channels,
         )
-        found: list[NDArray[np.float32]] = []
+        labels: list[NDArray[np.float32]] = []
         for view in views:
-            with self._show.bar(f"the teacher's answers: {view}") as advance:
-                logits = made.rows("train", view, folder, lambda: self._forward, advance)
-            found.append(self.teaching.soft(logits))
-        return found
+            with self._progress.bar(f"the teacher's answers: {view}") as advance:
+                logits = extraction.rows("train", view, folder, lambda: self._forward, advance)
+            labels.append(self.teaching.soften(logits))
+        return labels
 
-    def of_epoch(self, number: int, start: int) -> Iterator[NDArray[np.float32]]:
-        """Soft labels of the crops of an epoch, batch by batch.
-
-        Args:
-            number: the epoch, from 0.
-            start: the first batch wanted.
-
-        Yields:
-            ``(batch, classes)``.
-        """
+    def soft_labels_of_epoch(self, number: int, start: int) -> Iterator[NDArray[np.float32]]:
+        """Soft labels of an epoch's crops, batch by batch from one of them on."""
         recipe = self._recipe
+        # Without mixup and cutmix: these mix labels, and the feed mixes the soft ones as well.
         change = augmenter(
             recipe.augment,
             channels=self._channels,
@@ -99,13 +120,13 @@ class Teacher:
             rand_augment=recipe.rand_augment,
         )
         steps = max(1, self._batches.steps("train", recipe.batch_size, drop_remainder=True))
-        read = self._batches.iterate(
+        batches = self._batches.iterate(
             "train", recipe.batch_size, shuffle=True, seed=self._seed, epoch=number, start=start
         )
-        for step, (pictures, _) in zip(range(start, steps), read, strict=False):
+        for step, (pictures, _) in zip(range(start, steps), batches, strict=False):
             crops, _ = change(np.asarray(pictures, np.float32), step=number * steps + step)
             rows = np.asarray(keras.ops.convert_to_numpy(crops), np.float32)
-            yield self.teaching.soft(self._forward(rows))
+            yield self.teaching.soften(self._forward(rows))
 
     @cached_property
     def _forward(self) -> Forward:
