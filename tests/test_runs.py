@@ -45,12 +45,12 @@ def test_updating_leaves_the_old_value_alone(run):
 
 @pytest.mark.parametrize("shape", ["97x64x1", "96x96x3", "33x50x4"])
 def test_labels_preparation_and_history_come_back(run, shape):
-    made = Preparation.of(shape, fit="letterbox", fill=12.0)
-    run = run.updated(preparation=made.as_dict())
+    preparation = Preparation.of(shape, fit="letterbox", fill=12.0)
+    run = run.updated(preparation=preparation.as_dict())
     run.save_labels(["a b", "ä", "z"])
     run.save_history([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "val_loss": 0.25}])
     again = Run.open(run.folder)
-    assert again.preparation == made
+    assert again.preparation == preparation
     assert again.labels == ("a b", "ä", "z")
     assert again.history() == [
         {"epoch": "1", "loss": "0.5", "val_loss": ""},
@@ -186,10 +186,10 @@ def test_a_real_limit_on_file_size_leaves_the_old_file(tmp_path):
         "except RunError as error: print(error)\n"
     )
     path = tmp_path / "a.json"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith(f"cannot write {path}: File too large; what was there")
+    assert process.stdout.startswith(f"cannot write {path}: File too large; what was there")
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 

@@ -26,14 +26,14 @@ def test_arrays_with_every_kind_of_label():
         np.array([[1], [0], [2], [1]]),
         [1.0, 0, 2, 1],
     ):
-        found = open_source((x, y))
-        assert found.class_names == ("0", "1", "2")
-        assert found.labels.tolist() == [1, 0, 2, 1]
+        catalogue = open_source((x, y))
+        assert catalogue.class_names == ("0", "1", "2")
+        assert catalogue.labels.tolist() == [1, 0, 2, 1]
     words = open_source((x, ["b", "a", "c", "b"]))
     assert words.class_names == ("a", "b", "c")
     assert words.labels.tolist() == [1, 0, 2, 1]
-    taken = words.take([2, 0])
-    ready = taken.load(0, Preparation.of("9x7x3"))
+    some = words.take([2, 0])
+    ready = some.load(0, Preparation.of("9x7x3"))
     assert np.array_equal(ready, x[2])
 
 
@@ -89,15 +89,15 @@ def test_npz_and_npy(tmp_path):
         x_val=pictures(2),
         y_val=[1, 0],
     )
-    found = open_source(tmp_path / "d.npz")
-    assert found.splits.tolist() == ["train"] * 4 + ["validation"] * 2
-    assert found.labels.tolist() == [0, 1, 0, 1, 1, 0]
+    catalogue = open_source(tmp_path / "d.npz")
+    assert catalogue.splits.tolist() == ["train"] * 4 + ["validation"] * 2
+    assert catalogue.labels.tolist() == [0, 1, 0, 1, 1, 0]
     np.savez(tmp_path / "bad.npz", a=pictures(1))
     message = "bad.npz: arrays a; expected x and y, or x_train, y_train, x_val, y_val, ...; name"
     with pytest.raises(DataError, match=re.escape(message)):
         open_source(tmp_path / "bad.npz")
-    for held in (b"none", (tmp_path / "d.npz").read_bytes()[:500]):
-        (tmp_path / "bad.npz").write_bytes(held)
+    for content in (b"none", (tmp_path / "d.npz").read_bytes()[:500]):
+        (tmp_path / "bad.npz").write_bytes(content)
         with pytest.raises(DataError, match=re.escape("expected an .npz file; write it again")):
             open_source(tmp_path / "bad.npz")
     x = pictures(3)
@@ -116,9 +116,9 @@ def test_npy_of_grey_pictures_without_an_axis_of_channels(tmp_path):
     x = pictures(4, (9, 7))
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", [0, 1, 1, 0])
-    found = open_source(tmp_path / "x.npy")
-    assert found.labels.tolist() == [0, 1, 1, 0]
-    assert np.array_equal(found.load(2, Preparation.of("9x7x1"))[..., 0], x[2])
+    catalogue = open_source(tmp_path / "x.npy")
+    assert catalogue.labels.tolist() == [0, 1, 1, 0]
+    assert np.array_equal(catalogue.load(2, Preparation.of("9x7x1"))[..., 0], x[2])
 
 
 def test_npy_without_labels(tmp_path):
@@ -140,12 +140,12 @@ def test_a_damaged_npy_is_one_line(tmp_path, damage, name):
     if damage == "objects":
         np.save(path, np.array([{}, {}, {}], object), allow_pickle=True)
     else:
-        held = {"text": b"no array", "header alone": path.read_bytes()[:60], "empty": b""}
-        path.write_bytes(held[damage])
-    with pytest.raises(DataError, match=re.escape("expected an .npy file; write it")) as told:
+        contents = {"text": b"no array", "header alone": path.read_bytes()[:60], "empty": b""}
+        path.write_bytes(contents[damage])
+    with pytest.raises(DataError, match=re.escape("expected an .npy file; write it")) as caught:
         open_source(tmp_path / "x.npy")
-    assert str(told.value).startswith(str(path))
-    assert "allow_pickle" not in str(told.value)
+    assert str(caught.value).startswith(str(path))
+    assert "allow_pickle" not in str(caught.value)
 
 
 @pytest.mark.parametrize("batch", [None, 2])
@@ -153,9 +153,9 @@ def test_a_tensorflow_dataset(batch):
     tf = pytest.importorskip("tensorflow")
     x = pictures(5, (6, 8, 1))
     dataset = tf.data.Dataset.from_tensor_slices((x, [0, 1, 2, 1, 0]))
-    found = open_source(dataset if batch is None else dataset.batch(batch))
-    assert found.labels.tolist() == [0, 1, 2, 1, 0]
-    assert np.array_equal(found.load(4, Preparation.of("6x8x1")), x[4])
+    catalogue = open_source(dataset if batch is None else dataset.batch(batch))
+    assert catalogue.labels.tolist() == [0, 1, 2, 1, 0]
+    assert np.array_equal(catalogue.load(4, Preparation.of("6x8x1")), x[4])
     with pytest.raises(DataError, match=re.escape("an endless tf.data.Dataset; expected a finite")):
         open_source(dataset.repeat())
     with pytest.raises(DataError, match=re.escape("expected (picture, label) with pictures of (")):

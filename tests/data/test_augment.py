@@ -91,8 +91,8 @@ def test_flip_can_be_forbidden():
 
 
 def test_what_needs_rgb_is_left_out_with_a_note():
-    made = augmenter("strong", channels=1, rand_augment=0.3)
-    assert made.notes == (
+    changer = augmenter("strong", channels=1, rand_augment=0.3)
+    assert changer.notes == (
         "RandAugment and changes of saturation and hue need RGB and are left out with 1 channel",
     )
     assert augmenter("strong", channels=3).notes == ()

@@ -244,9 +244,9 @@ def test_only_the_pictures_in_use_count_towards_too_many(tmp_path):
 
 def test_skipped_pictures_of_no_split_go_to_training(folder):
     (folder / "a" / "empty.png").write_bytes(b"")
-    made = split(open_source(folder), validation=0.2)
-    assert len(made.take(made.indices("train")).skipped) == 1
-    assert made.take(made.indices("validation")).skipped == ()
+    divided = split(open_source(folder), validation=0.2)
+    assert len(divided.take(divided.indices("train")).skipped) == 1
+    assert divided.take(divided.indices("validation")).skipped == ()
 
 
 @pytest.mark.parametrize("problem", [OSError(5, "Input/output error"), FileNotFoundError(2, "no")])
@@ -281,9 +281,9 @@ def test_a_class_that_cannot_be_read(folder):
 def test_unit_pictures_are_noticed():
     unit = np.random.default_rng(0).random((6, 8, 9, 3))
     batches = Batches.open(open_source((unit, [0, 1] * 3)), Preparation.of("8x9x3"))
-    (told,) = batches.catalogue.warnings
-    assert told.startswith("6 of 6 pictures have values from ")
-    assert told.endswith("; expected 0 to 255; multiply by 255 or set full_scale=1.0")
+    (warning,) = batches.catalogue.warnings
+    assert warning.startswith("6 of 6 pictures have values from ")
+    assert warning.endswith("; expected 0 to 255; multiply by 255 or set full_scale=1.0")
     scaled = Batches.open(open_source((unit, [0, 1] * 3)), Preparation.of("8x9x3", full_scale=1.0))
     assert scaled.catalogue.warnings == ()
     np.testing.assert_allclose(everything(scaled)[0], unit * 255, rtol=1e-5)

@@ -53,8 +53,8 @@ catalogue = split(open_source(folder), validation=0.1)
 batches = Batches.open(
     catalogue, Preparation.of((64, 64, 3)), memory_budget_bytes=64 << 20, cache_dir=cache
 )
-seen = sum(len(labels) for _, labels in batches.iterate("train", 64, shuffle=True))
-print(json.dumps({"kind": batches.cache_report.kind, "seen": seen, "grown": peak_mb() - before}))
+read = sum(len(labels) for _, labels in batches.iterate("train", 64, shuffle=True))
+print(json.dumps({"kind": batches.cache_report.kind, "read": read, "grown": peak_mb() - before}))
 """
 
 
@@ -62,15 +62,15 @@ print(json.dumps({"kind": batches.cache_report.kind, "seen": seen, "grown": peak
 def test_a_large_folder_stays_on_the_disk(tmp_path):
     if not Path("/proc/self/status").exists():
         pytest.skip("limits memory as Linux does")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path), str(COUNT), str(LIMIT_MB)],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    measured = json.loads(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stderr
+    measured = json.loads(process.stdout.splitlines()[-1])
     assert measured["kind"] == "disk"
-    assert measured["seen"] == 0.9 * COUNT
+    assert measured["read"] == 0.9 * COUNT
     # File pages that the system may drop count as well.
     assert measured["grown"] < 0.2 * COUNT * 64 * 64 * 3 / 2**20

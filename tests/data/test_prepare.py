@@ -145,8 +145,10 @@ def test_the_argument_stays_as_it_was():
 
 
 def test_json_carries_a_preparation():
-    made = Preparation.of("?x64x4", fit="crop", crop_margin=0.9, full_scale=1e4, antialias=False)
-    assert Preparation.from_dict(json.loads(json.dumps(made.as_dict()))) == made
+    preparation = Preparation.of(
+        "?x64x4", fit="crop", crop_margin=0.9, full_scale=1e4, antialias=False
+    )
+    assert Preparation.from_dict(json.loads(json.dumps(preparation.as_dict()))) == preparation
 
 
 @pytest.mark.parametrize(
@@ -203,10 +205,10 @@ def test_picture_options_become_the_preparation():
         "full_scale": 4095.0,
     }
     expected = {name.removeprefix("picture_"): value for name, value in options.items()}
-    made = make(PictureOptions, **options)
-    assert made.as_dict() == options  # every option is one of these
-    assert made.at("97x64x1").as_dict() == {"shape": "97x64x1", **expected}
-    assert restore(PictureOptions, made.as_dict()) == made
+    chosen = make(PictureOptions, **options)
+    assert chosen.as_dict() == options  # every option is one of these
+    assert chosen.at("97x64x1").as_dict() == {"shape": "97x64x1", **expected}
+    assert restore(PictureOptions, chosen.as_dict()) == chosen
 
 
 @pytest.mark.parametrize(

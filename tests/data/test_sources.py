@@ -41,27 +41,27 @@ def test_a_folder_per_class(tmp_path):
     (tmp_path / "cat" / "notes.txt").write_text("no picture")
     (tmp_path / "empty").mkdir()
     photo(tmp_path / "stray.png")
-    found = open_source(tmp_path)
-    assert found.class_names == ("ant", "cat", "dog")
-    assert found.counts() == {"ant": 1, "cat": 2, "dog": 3}
-    assert found.names[0] == "ant/young/0.png"
-    assert set(found.splits) == {""}
-    assert found.warnings == (
+    catalogue = open_source(tmp_path)
+    assert catalogue.class_names == ("ant", "cat", "dog")
+    assert catalogue.counts() == {"ant": 1, "cat": 2, "dog": 3}
+    assert catalogue.names[0] == "ant/young/0.png"
+    assert set(catalogue.splits) == {""}
+    assert catalogue.warnings == (
         f"{tmp_path}: 1 picture lies outside the class folders and cannot be used",
         f"{tmp_path / 'empty'}: no pictures in it, so it is no class",
     )
-    assert found.load(0, Preparation.of("6x5x1")).shape == (6, 5, 1)
+    assert catalogue.load(0, Preparation.of("6x5x1")).shape == (6, 5, 1)
 
 
 def test_a_folder_of_splits(tmp_path):
     folder_of(tmp_path / "train", {"a": 2, "b": 3})
     folder_of(tmp_path / "val", {"a": 1, "b": 1})
     folder_of(tmp_path / "test", {"b": 1})
-    found = open_source(str(tmp_path))
-    assert found.counts("train") == {"a": 2, "b": 3}
-    assert found.counts("validation") == {"a": 1, "b": 1}
-    assert found.counts("test") == {"a": 0, "b": 1}
-    assert found.warnings == ("test has no pictures of 'a'",)
+    catalogue = open_source(str(tmp_path))
+    assert catalogue.counts("train") == {"a": 2, "b": 3}
+    assert catalogue.counts("validation") == {"a": 1, "b": 1}
+    assert catalogue.counts("test") == {"a": 0, "b": 1}
+    assert catalogue.warnings == ("test has no pictures of 'a'",)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,13 @@ def test_splits_are_known_by_any_of_their_names(tmp_path, words):
         folder_of(tmp_path / name, {"a": count, "b": count})
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "a.xml").write_text("<a/>")
-    found = open_source(tmp_path)
-    assert found.class_names == ("a", "b")
-    counts = [found.counts(split)["a"] for split in ("train", "test", "validation")]
+    catalogue = open_source(tmp_path)
+    assert catalogue.class_names == ("a", "b")
+    counts = [catalogue.counts(split)["a"] for split in ("train", "test", "validation")]
     assert counts == [3, 2, 1]
-    assert found.warnings == (f"{tmp_path / 'annotations'}: no pictures in it, so it is no split",)
+    assert catalogue.warnings == (
+        f"{tmp_path / 'annotations'}: no pictures in it, so it is no split",
+    )
 
 
 def test_splits_beside_other_pictures_are_refused(tmp_path):
@@ -93,14 +95,14 @@ def test_a_class_called_train_is_a_class(tmp_path):
     assert open_source(tmp_path).class_names == ("bus", "train")
 
 
-def test_copies_across_splits_and_classes_are_told(tmp_path):
+def test_copies_across_splits_and_classes_are_warned_of(tmp_path):
     folder_of(tmp_path / "train", {"a": 2, "b": 2})
     folder_of(tmp_path / "val", {"a": 1, "b": 1})
     content = (tmp_path / "train" / "a" / "0.png").read_bytes()
     (tmp_path / "val" / "a" / "copy.png").write_bytes(content)
     (tmp_path / "train" / "b" / "copy.png").write_bytes(content)
-    told = open_source(tmp_path).warnings
-    assert told == (
+    warnings = open_source(tmp_path).warnings
+    assert warnings == (
         "1 picture stands under two or more classes; remove the wrong copies",
         "1 identical picture stands in two or more splits, which makes measured accuracy too high; "
         "remove the copies",
@@ -162,8 +164,8 @@ def test_a_validation_class_unknown_to_training(tmp_path):
 
 def test_known_classes(tmp_path):
     folder_of(tmp_path, {"b": 2})
-    found = open_source(tmp_path, class_names=["a", "b", "c"])
-    assert found.labels.tolist() == [1, 1]
+    catalogue = open_source(tmp_path, class_names=["a", "b", "c"])
+    assert catalogue.labels.tolist() == [1, 1]
     message = "unknown class 'b'; expected some of: x, y; rename the folders or labels, or train"
     with pytest.raises(DataError, match=re.escape(message)):
         open_source(tmp_path, class_names=["x", "y"])
@@ -181,9 +183,9 @@ def test_pictures_without_labels(tmp_path):
 def test_empty_files_are_skipped_and_too_many_stop(tmp_path):
     folder_of(tmp_path, {"a": 20, "b": 20})
     (tmp_path / "a" / "zero.png").write_bytes(b"")
-    found = open_source(tmp_path)
-    assert len(found) == 40
-    assert [(s.name, s.reason) for s in found.skipped] == [("a/zero.png", "the file is empty")]
+    catalogue = open_source(tmp_path)
+    assert len(catalogue) == 40
+    assert [(s.name, s.reason) for s in catalogue.skipped] == [("a/zero.png", "the file is empty")]
     for i in range(3):
         (tmp_path / "b" / f"zero{i}.jpg").write_bytes(b"")
     message = (
@@ -211,9 +213,9 @@ def test_csv(tmp_path, separator):
         rows.append((f"p/{i}.png", label, split))
     table = tmp_path / ("t.tsv" if separator == "\t" else "t.csv")
     table.write_text("\ufeff" + "\n".join(separator.join(r) for r in rows) + "\n\n", "utf-8")
-    found = open_source(table.parent / table.name, class_names=["9", "10"])
-    assert found.labels.tolist() == [1, 0, 0, 1]
-    assert found.splits.tolist() == ["train", "validation", "", "test"]
+    catalogue = open_source(table.parent / table.name, class_names=["9", "10"])
+    assert catalogue.labels.tolist() == [1, 0, 0, 1]
+    assert catalogue.splits.tolist() == ["train", "validation", "", "test"]
 
 
 def test_missing_files_of_a_table_are_skipped(tmp_path):
@@ -222,10 +224,10 @@ def test_missing_files_of_a_table_are_skipped(tmp_path):
         photo(tmp_path / f"{i}.png")
         lines.append(f"{i}.png,{'ab'[i % 2]}")
     (tmp_path / "t.csv").write_text("\n".join([*lines, "gone.png,a"]))
-    found = open_source(tmp_path / "t.csv")
-    assert len(found) == 39
-    assert found.skipped[0].name == "gone.png"
-    assert found.skipped[0].reason == "No such file or directory"
+    catalogue = open_source(tmp_path / "t.csv")
+    assert len(catalogue) == 39
+    assert catalogue.skipped[0].name == "gone.png"
+    assert catalogue.skipped[0].reason == "No such file or directory"
 
 
 @pytest.mark.parametrize(
@@ -323,15 +325,15 @@ def test_something_else_altogether():
         open_source(17)
 
 
-def test_a_catalogue_passes_through_and_progress_is_told():
-    told = []
-    found = open_source((pictures(3), [0, 1, 1]), progress=lambda *done: told.append(done))
-    assert open_source(found) is found
-    assert told == [(1, 3), (2, 3), (3, 3)]
+def test_a_catalogue_passes_through_and_progress_is_reported():
+    steps = []
+    catalogue = open_source((pictures(3), [0, 1, 1]), progress=lambda *step: steps.append(step))
+    assert open_source(catalogue) is catalogue
+    assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_class_order():
     assert in_order(["10", "2", "1"]) == ["1", "2", "10"]
     assert in_order(["b", "10", "2"]) == ["10", "2", "b"]
-    made = read_catalogue(Listing(arrays=pictures(1), classes=["10"], class_names=["2", "10"]))
-    assert made.labels.tolist() == [1]
+    catalogue = read_catalogue(Listing(arrays=pictures(1), classes=["10"], class_names=["2", "10"]))
+    assert catalogue.labels.tolist() == [1]

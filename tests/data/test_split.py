@@ -24,20 +24,20 @@ def catalogue(counts, *, copies=0, seed=0):
 
 
 def test_every_class_gives_its_share():
-    made = split(catalogue([100, 37, 3]), validation=0.2, test=0.1, seed=1)
-    assert list(made.counts("validation").values()) == [20, 7, 1]
-    assert list(made.counts("test").values()) == [10, 4, 1]
-    assert list(made.counts("train").values()) == [70, 26, 1]
-    assert made.warnings == ()
+    divided = split(catalogue([100, 37, 3]), validation=0.2, test=0.1, seed=1)
+    assert list(divided.counts("validation").values()) == [20, 7, 1]
+    assert list(divided.counts("test").values()) == [10, 4, 1]
+    assert list(divided.counts("train").values()) == [70, 26, 1]
+    assert divided.warnings == ()
 
 
 def test_identical_pictures_stay_together():
-    made = split(catalogue([60, 45], copies=80), validation=0.3, test=0.2)
+    divided = split(catalogue([60, 45], copies=80), validation=0.3, test=0.2)
     sides = {}
-    for content, side in zip(made.contents, made.splits, strict=True):
+    for content, side in zip(divided.contents, divided.splits, strict=True):
         sides.setdefault(content.tobytes(), set()).add(side)
     assert len(sides) == 105
-    assert all(len(found) == 1 for found in sides.values())
+    assert all(len(places) == 1 for places in sides.values())
 
 
 def test_the_same_seed_in_any_order():
@@ -49,9 +49,9 @@ def test_the_same_seed_in_any_order():
 
 
 def test_small_classes_stay_in_training_with_a_warning():
-    made = split(catalogue([30, 2, 1]))
-    assert list(made.counts("train").values()) == [27, 2, 1]
-    assert made.warnings == (
+    divided = split(catalogue([30, 2, 1]))
+    assert list(divided.counts("train").values()) == [27, 2, 1]
+    assert divided.warnings == (
         "'1', '2': fewer than 3 distinct pictures, all kept for training; validation says nothing "
         "about these classes",
     )
@@ -60,8 +60,8 @@ def test_small_classes_stay_in_training_with_a_warning():
 def test_copies_do_not_make_a_class_large():
     pictures = np.random.default_rng(0).integers(0, 255, (12, 5, 4, 1), np.uint8)
     pictures[8:] = pictures[8]
-    made = split(open_source((pictures, [0] * 8 + [1] * 4)))
-    assert made.counts("train")["1"] == 4
+    divided = split(open_source((pictures, [0] * 8 + [1] * 4)))
+    assert divided.counts("train")["1"] == 4
 
 
 def test_a_split_that_is_there_stays():
@@ -69,9 +69,9 @@ def test_a_split_that_is_there_stays():
     splits = np.where(np.arange(40) % 4 == 0, "validation", "train")
     from dataclasses import replace
 
-    made = split(replace(whole, splits=splits), validation=0.5, test=0.2)
-    assert np.array_equal(made.splits == "validation", splits == "validation")
-    assert sum(made.counts("test").values()) == 6
+    divided = split(replace(whole, splits=splits), validation=0.5, test=0.2)
+    assert np.array_equal(divided.splits == "validation", splits == "validation")
+    assert sum(divided.counts("test").values()) == 6
     assert set(split(whole, validation=0.0).splits) == {"train"}
 
 
