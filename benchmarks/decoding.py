@@ -41,20 +41,20 @@ def main() -> None:
             "ours, full": partial(ours, paths, size, gap=1e6),
             "tf.io": partial(tensorflow, paths, size),
         }
-        found = measured(ways, len(paths), options.rounds)
-        rate, cpu_ms = found["tf.io"]
-        for name, (own_rate, own_cpu_ms) in found.items():
+        medians = measure(ways, len(paths), options.rounds)
+        rate, cpu_ms = medians["tf.io"]
+        for name, (way_rate, way_cpu_ms) in medians.items():
             print(
-                f"{size:>4}  {name:<12} {own_rate:>6.0f}/s ({own_rate / rate:.2f} of tf.io) | "
-                f"{own_cpu_ms:.2f} ms ({own_cpu_ms / cpu_ms:.2f} of tf.io)"
+                f"{size:>4}  {name:<12} {way_rate:>6.0f}/s ({way_rate / rate:.2f} of tf.io) | "
+                f"{way_cpu_ms:.2f} ms ({way_cpu_ms / cpu_ms:.2f} of tf.io)"
             )
 
 
-def measured(
+def measure(
     ways: dict[str, Callable[[], None]], count: int, rounds: int
 ) -> dict[str, tuple[float, float]]:
     """Medians for each way: pictures per second, and CPU milliseconds per picture."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    runs_of: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for way in ways.values():
         way()  # files into the page cache
     for _ in range(rounds):
@@ -62,23 +62,23 @@ def measured(
             wall, cpu = time.perf_counter(), time.process_time()
             way()
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            found[name].append((count / wall, 1e3 * cpu / count))
+            runs_of[name].append((count / wall, 1e3 * cpu / count))
     return {
         name: (statistics.median(r for r, _ in runs), statistics.median(c for _, c in runs))
-        for name, runs in found.items()
+        for name, runs in runs_of.items()
     }
 
 
 def ours(paths: list[str], size: int, *, gap: float) -> None:
     load = partial(decode.load_compact, preparation=Preparation.of((size, size, 3)))
-    usual = decode.DRAFT_GAP
+    default = decode.DRAFT_GAP
     decode.DRAFT_GAP = gap
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for _ in pool.map(load, paths):
                 pass
     finally:
-        decode.DRAFT_GAP = usual
+        decode.DRAFT_GAP = default
 
 
 def tensorflow(paths: list[str], size: int) -> None:

@@ -1,12 +1,12 @@
-"""What the demonstration checkpoint is worth beside random weights and beside ImageNet's.
+"""The demonstration checkpoint beside random weights and beside ImageNet's.
 
     python -m benchmarks.demo_weights [--photos FOLDER --weights FILE] [--seeds 0,1,2]
 
 FOLDER holds photos of clothes in ``train/`` and ``validation/``; FILE ImageNet weights of
 MobileNetV3Large-minimalistic, which is another and larger network than the checkpoint's. Without
 them only scikit-learn's digits are measured. Finished measurements are kept under ``--out``;
-``--table`` prints what is there: ``python -m benchmarks.demo_weights --table --out
-docs/demo_weights`` the tables of docs/demo_weights.md.
+``--table`` prints what is there, by default the table of docs/demo_weights.md from
+benchmarks/results/demo_weights.
 
 - ``probe``: a linear classifier on frozen features, cross-validated in five folds.
 - ``trained``: `inshape.train`, by the same commands from every start, answered on pictures that it
@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import results_folder
 from inshape.demo import SHAPE, write_digits
 from inshape.weights.demo import BACKBONE
 
@@ -80,18 +81,18 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="a folder with train/ and validation/")
     parser.add_argument("--weights", type=Path, help=f"ImageNet weights of {LARGE}")
     parser.add_argument("--seeds", default="0,1,2", help="of random weights")
-    parser.add_argument("--out", type=Path, default=Path("runs/demo_weights"))
+    parser.add_argument("--out", type=Path, help="of results; by default runs/demo_weights")
     parser.add_argument("--table", action="store_true", help="print the tables of what is there")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.out = results_folder("demo_weights", options.out, is_table=options.table)
     if not options.table:
         with tempfile.TemporaryDirectory() as scratch:
             for case in cases(options):
                 record = options.out / f"{case.name}.json"
                 if not record.exists():
-                    found = {**asdict(case), **measured(case, Path(scratch), options)}
-                    record.write_text(json.dumps(found) + "\n")
-                    print(case.name, *found["accuracy"], flush=True)
+                    result = {**asdict(case), **measure(case, Path(scratch), options)}
+                    record.write_text(json.dumps(result) + "\n")
+                    print(case.name, *result["accuracy"], flush=True)
     print(tables(options.out))
 
 
@@ -115,7 +116,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
         yield Case("clothes", "trained", "96x96x3", "rebuild", LARGE, "imagenet")
 
 
-def measured(case: Case, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
+def measure(case: Case, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Measure one case in a folder for what comes and goes."""
     weights = weights_of(case, scratch, options)
     if case.way == "probe":
@@ -149,28 +150,28 @@ def pictures_of(case: Case, scratch: Path, options: argparse.Namespace) -> tuple
         return folder / "digits" / "train", folder / "digits" / "test"
     folder = scratch / "clothes"
     if not folder.exists():
-        for own in sorted((options.photos / "train").iterdir()):
-            (folder / own.name).mkdir(parents=True)
-            files = sorted(own.iterdir())
+        for source in sorted((options.photos / "train").iterdir()):
+            (folder / source.name).mkdir(parents=True)
+            files = sorted(source.iterdir())
             for number in np.random.default_rng(0).permutation(len(files))[:PER_CLASS]:
-                os.symlink(files[number].resolve(), folder / own.name / files[number].name)
+                os.symlink(files[number].resolve(), folder / source.name / files[number].name)
     return folder, options.photos / "validation"
 
 
 def probe(case: Case, weights: str, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Cross-validated on everything there is of the digits, on 200 of each kind of clothes."""
     import inshape
-    from inshape.comparison import Candidate
+    from inshape.comparison.result import Candidate
 
     folder, test = pictures_of(case, scratch, options)
     if case.data == "digits":
         folder = merged(folder, test, scratch / "all-digits")
     candidate = Candidate(case.backbone, case.shape, case.strategy)
-    made = inshape.compare(folder, candidates=[candidate], weights=weights, latency=False)
-    (found,) = made.candidates
-    assert found.accuracy is not None, found.error
-    score = found.accuracy
-    return {"accuracy": [score.value, score.low, score.high], "pictures": found.pictures}
+    comparison = inshape.compare(folder, candidates=[candidate], weights=weights, latency=False)
+    (probed,) = comparison.candidates
+    assert probed.accuracy is not None, probed.error
+    score = probed.accuracy
+    return {"accuracy": [score.value, score.low, score.high], "pictures": probed.pictures}
 
 
 def merged(one: Path, other: Path, into: Path) -> Path:
@@ -208,13 +209,13 @@ def train(case: Case, weights: str, scratch: Path, options: argparse.Namespace) 
 
 def tables(folder: Path) -> str:
     """The stored measurements as a Markdown table, a row per data, way, strategy and start."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     lines = [
         "| pictures | measured by | input | network | weights | accuracy [95 %] | of each seed |",
         "|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for one in sorted(found, key=lambda f: (f["data"] != "digits", f["way"], f["strategy"])):
+    for one in sorted(results, key=lambda f: (f["data"] != "digits", f["way"], f["strategy"])):
         key = tuple(one[k] for k in ("data", "way", "shape", "strategy", "backbone", "start"))
         groups.setdefault(key, []).append(one)
     for (data, way, shape, strategy, backbone, start), runs in groups.items():

@@ -15,8 +15,6 @@ import keras
 import numpy as np
 
 import inshape
-from inshape.geometry.footprint import int8_file_bytes, int8_ram_bytes
-from inshape.graph.read import read
 from inshape.runtime.arena import arena_of
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
@@ -36,22 +34,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name, size, strategy in CASES:
             shape, path = InputShape.of(size), Path(scratch) / "a.tflite"
-            plan = inshape.plan(name, size, strategy=strategy)
-            model = plan.build(weights=None, classes=10)
+            plan = inshape.plan(name, size, strategy=strategy, classes=10)
+            model = plan.build(weights=None)
             rng = np.random.default_rng(0)
             randomised(model, rng)
             pictures = [rng.uniform(0, 255, (1, *shape.as_tuple())).astype("float32")] * 2
             convert(model, FORMATS["litert-int8"], path, pictures=pictures)
-            arena, spec = arena_of(path), read(model)
+            arena = arena_of(path)
             cells = [
-                int8_file_bytes(spec, shape),
+                plan.footprint.flash_bytes,
                 path.stat().st_size,
-                int8_ram_bytes(spec, shape),
+                plan.footprint.ram_bytes,
                 arena and arena.tensor_bytes,
                 arena and arena.total_bytes,
             ]
-            told = " | ".join("-" if cell is None else f"{cell:,}" for cell in cells)
-            print(f"| {name} {size} | {strategy} | {told} |", flush=True)
+            texts = " | ".join("-" if cell is None else f"{cell:,}" for cell in cells)
+            print(f"| {name} {size} | {strategy} | {texts} |", flush=True)
             path.unlink()
 
 

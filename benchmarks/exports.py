@@ -4,9 +4,9 @@
     python -m benchmarks.exports --sizes
 
 The first exports a run in every format, compares each file with the Keras model on the pictures of
-FOLDER, and times all of them in turns beside ``model.predict`` and a traced ``tf.function``: each
-round calls every one a few times, so that a machine that is busy for a while slows all of them and
-the ratios hold. Exit code 1 if LiteRT is not five times as fast as ``model.predict``.
+FOLDER, and times all of them interleaved, beside ``model.predict`` and a traced ``tf.function``:
+each round calls every one a few times, so that a machine that is busy for a while slows all of them
+and the ratios hold. Exit code 1 if LiteRT is not five times as fast as ``model.predict``.
 
 The second builds a model that takes any height and width, exports it to LiteRT and ONNX, and runs
 it at three sizes.
@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 import inshape
-from inshape.exporting.exported import Exports
+from inshape.exporting.result import Exports
 from inshape.runs import Run
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
@@ -53,15 +53,15 @@ def main() -> int:
     if options.run is None or options.folder is None:
         parser.error("expected RUN and FOLDER, or --sizes")
     run = Run.open(options.run)
-    asked = run.record["request"]
+    request = run.record["request"]
     with tempfile.TemporaryDirectory() as out:
-        found = inshape.export(run, list(FORMATS), data=options.folder, out=out, timing=False)
-        print(f"{asked['backbone']} at {asked['shape']}, {found.files[0].pictures} pictures")
-        print(f"Keras itself {found.keras_accuracy}\n")
-        print_parity(found)
+        exports = inshape.export(run, list(FORMATS), data=options.folder, out=out, timing=False)
+        print(f"{request['backbone']} at {request['shape']}, {exports.files[0].pictures} pictures")
+        print(f"Keras itself {exports.keras_accuracy}\n")
+        print_agreement(exports)
         cores = os.cpu_count() or 1
         ratios = [
-            print_latency(run, {f.format: Path(f.path) for f in found.files}, n, options.rounds)
+            print_latency(run, {f.format: Path(f.path) for f in exports.files}, n, options.rounds)
             for n in dict.fromkeys((1, cores))
         ]
     slow = min(ratios)
@@ -70,20 +70,20 @@ def main() -> int:
     return int(slow < LEAST_SPEED_UP)
 
 
-def print_parity(found: Exports) -> None:
+def print_agreement(exports: Exports) -> None:
     """A row per file: agreement, accuracy, differences, size beside the float32 LiteRT file."""
-    whole = next(f.size_bytes for f in found.files if f.format == "litert")
-    print("| format | agreement | accuracy | change (95 %) | max, mean difference | MB | size |")
+    whole = next(f.size_bytes for f in exports.files if f.format == "litert")
+    print("| format | agreement | accuracy | change (95 %) | max, mean difference | MiB | size |")
     print("|---|---|---|---|---|---|---|")
-    for f in found.files:
+    for f in exports.files:
         change = f.accuracy_change
         print(
             f"| {f.format} | {100 * f.agreement:.1f} % | {f.accuracy.value:.3f} | "
             f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f}) | "
-            f"{f.max_difference:.1e}, {f.mean_difference:.1e} | {f.size_bytes / 1e6:.2f} | "
+            f"{f.max_difference:.1e}, {f.mean_difference:.1e} | {f.size_bytes / 2**20:.1f} | "
             f"{100 * f.size_bytes / whole:.1f} % |"
         )
-    for f in found.files:
+    for f in exports.files:
         if f.arena_bytes is not None:
             print(f"\nA micro-controller needs an arena of {f.arena_bytes / 1024:.0f} KiB.")
 
@@ -100,29 +100,29 @@ def print_latency(run: Run, paths: Mapping[str, Path], threads: int, rounds: int
     height, width = run.preparation.shape.hw
     shape = (1, height, width, run.preparation.shape.channels)
     picture = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
-    taken_ms: dict[str, list[float]] = {name: [] for name in calls}
+    call_ms: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
             for _ in range(_CALLS):
                 begun = time.perf_counter()
                 call(picture)
                 if number:  # the first round warms up
-                    taken_ms[name].append(1e3 * (time.perf_counter() - begun))
-    own = float(np.median(taken_ms["model.predict"]))
-    own_traced = float(np.median(taken_ms["traced tf.function"]))
+                    call_ms[name].append(1e3 * (time.perf_counter() - begun))
+    predict_ms = float(np.median(call_ms["model.predict"]))
+    traced_ms = float(np.median(call_ms["traced tf.function"]))
     plural = "s" * (threads > 1)
     print(
         f"\nOne picture, {threads} thread{plural} (TensorFlow's own two rows: as many as it likes)"
     )
     print("\n| run by | median ms | p95 ms | x model.predict | x traced |")
     print("|---|---|---|---|---|")
-    for name, values in taken_ms.items():
+    for name, values in call_ms.items():
         median = float(np.median(values))
         print(
             f"| {name} | {median:.2f} | {np.percentile(values, 95):.2f} | "
-            f"{own / median:.1f} | {own_traced / median:.1f} |"
+            f"{predict_ms / median:.1f} | {traced_ms / median:.1f} |"
         )
-    return own / float(np.median(taken_ms["litert"]))
+    return predict_ms / float(np.median(call_ms["litert"]))
 
 
 def any_size() -> int:

@@ -100,14 +100,14 @@ def randomise(model: keras.Model, shape: tuple[int, int, int], seed: int = 0) ->
 def pictures(rng: np.random.Generator, count: int, hwc: tuple[int, int, int]) -> np.ndarray:
     """Random pictures in [0, 255] that differ in brightness, contrast and coarseness."""
     height, width, channels = hwc
-    made = []
+    stack = []
     for i in range(count):
         cell = 2 ** (i % 4 + 1)
         blocks = rng.uniform(size=(-(-height // cell), -(-width // cell), channels))
         coarse = blocks.repeat(cell, 0).repeat(cell, 1)[:height, :width]
         low, high = sorted(rng.uniform(0, 255, 2))
-        made.append(low + (high - low) * coarse)
-    return np.stack(made).astype("float32")
+        stack.append(low + (high - low) * coarse)
+    return np.stack(stack).astype("float32")
 
 
 def cases() -> Iterator[Case]:

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from inshape.exporting.agreement import answers, compared
-from inshape.runtime.int8 import int8_content
-from inshape.exporting.selection import pictures_of
+from inshape.exporting.agreement import answer, compare_answers
+from inshape.exporting.selection import select_pictures
 from inshape.runs import Run
-from inshape.runtime.conversion import convert
+from inshape.runtime.conversion import convert, freeze
 from inshape.runtime.formats import FORMATS
-from inshape.runtime.frozen import frozen
+from inshape.runtime.int8 import int8_content
 from inshape.runtime.runners import load
 
 
@@ -36,18 +35,18 @@ def main() -> None:
     options = parser.parse_args()
     run = Run.open(options.run)
     model = run.load_model()
-    seen = pictures_of(run, options.folder, 1000, options.calibration)
-    pictures, labels = np.concatenate(list(seen.blocks())), seen.labels
+    selection = select_pictures(run, options.folder, most=1000, calibration=options.calibration)
+    pictures, labels = np.concatenate(list(selection.blocks())), selection.labels
     reference = model.predict(pictures, batch_size=32, verbose=0)
     shown = run.record["request"]
     print(f"{shown['backbone']} at {shown['shape']}, {len(pictures)} pictures")
-    print("| way | agreement | accuracy | change (95 %) | mean difference | MB |")
+    print("| way | agreement | accuracy | change (95 %) | mean difference | MiB |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "float.tflite"
         convert(model, FORMATS["litert"], plain)
         content = plain.read_bytes()
-        calibrating = list(seen.sample)
+        calibrating = list(selection.sample)
         quantise = partial(int8_content, content, calibrating)
         ways: dict[str, Callable[[], bytes | None]] = {
             "float32": lambda: content,
@@ -57,25 +56,25 @@ def main() -> None:
             "+ corrected biases": quantise,
         }
         for name, way in ways.items():
-            made = way()
-            if made is None:
+            content_int8 = way()
+            if content_int8 is None:
                 print(f"| {name} | an operator has no int8 kernel | | | | |")
                 continue
             path = Path(scratch) / "way.tflite"
-            path.write_bytes(made)
-            found = compared(answers(load(path), pictures), reference, labels)
-            change = found.accuracy_change
+            path.write_bytes(content_int8)
+            agreement = compare_answers(answer(load(path), pictures), reference, labels)
+            change = agreement.accuracy_change
             print(
-                f"| {name} | {100 * found.agreement:.1f} % | {found.accuracy.value:.3f} | "
+                f"| {name} | {100 * agreement.agreement:.1f} % | {agreement.accuracy.value:.3f} | "
                 f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f}) | "
-                f"{found.mean_difference:.4f} | {len(made) / 1e6:.2f} |",
+                f"{agreement.mean_difference:.4f} | {len(content_int8) / 2**20:.1f} |",
                 flush=True,
             )
 
 
 def by_converter(model: Any, pictures: list[np.ndarray]) -> bytes:
     """What most tutorials do."""
-    traced = frozen(model, (1, *model.input_shape[1:]))
+    traced = freeze(model, (1, *model.input_shape[1:]))
     converter: Any = tf.lite.TFLiteConverter.from_concrete_functions([traced])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([picture] for picture in pictures)

@@ -55,16 +55,16 @@ def main() -> None:
     x = backbone(x, training=False)
     x = keras.layers.Dropout(0.2)(x)
     model = keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(x))
-    told: list[dict[str, Any]] = []
+    epochs: list[dict[str, Any]] = []
     feed = train.prefetch(tf.data.AUTOTUNE)
-    held = validation.prefetch(tf.data.AUTOTUNE)
+    validating = validation.prefetch(tf.data.AUTOTUNE)
     for phase, rate in (("frozen", 1e-3), ("unfrozen", 1e-5)):
         backbone.trainable = phase == "unfrozen"
         model.compile(
             keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
         )
         history = keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs, phase=phase: told.append(
+            on_epoch_end=lambda epoch, logs, phase=phase: epochs.append(
                 {
                     "phase": phase,
                     "epoch": epoch + 1,
@@ -73,18 +73,20 @@ def main() -> None:
                 }
             )
         )
-        model.fit(feed, validation_data=held, epochs=options.epochs, verbose=2, callbacks=[history])
-    guesses = model.predict(held, verbose=0).argmax(axis=1)
+        model.fit(
+            feed, validation_data=validating, epochs=options.epochs, verbose=2, callbacks=[history]
+        )
+    guesses = model.predict(validating, verbose=0).argmax(axis=1)
     labels = [label for _, batch in validation for label in batch.numpy().tolist()]
     right = int((guesses == labels).sum())
-    seconds = told[-1]["seconds"] - told[options.epochs - 1]["seconds"]
-    found = {
-        "epochs": told,
+    seconds = epochs[-1]["seconds"] - epochs[options.epochs - 1]["seconds"]
+    results = {
+        "epochs": epochs,
         "right": right,
         "pictures": len(labels),
         "rate": options.epochs * len(train.file_paths) / seconds,
     }
-    options.out.write_text(json.dumps(found, indent=1))
+    options.out.write_text(json.dumps(results, indent=1))
 
 
 def pictures(folder: Path, shape: InputShape, *, shuffle: bool, seed: int) -> Any:

@@ -47,7 +47,7 @@ def main() -> None:
         folder = Path(place)
         stored = write(folder / "photos", options.pictures)
         print(
-            f"{options.pictures} JPEG files of {stored / 2**20:.0f} MB written in "
+            f"{options.pictures} JPEG files of {stored / 2**20:.0f} MiB written in "
             f"{time.perf_counter() - began:.0f} s",
             flush=True,
         )
@@ -67,14 +67,14 @@ def write(folder: Path, count: int) -> int:
         bases.append(file.getvalue())
     for label in range(CLASSES):
         (folder / str(label)).mkdir(parents=True)
-    taken = 0
+    stored = 0
     for number in range(count):
         base = bases[number % _BASES]
         # A comment makes every file another one, at no cost of encoding.
         content = base[:2] + b"\xff\xfe\x00\x0a" + number.to_bytes(8, "big") + base[2:]
         (folder / str(number % CLASSES) / f"{number}.jpg").write_bytes(content)
-        taken += len(content)
-    return taken
+        stored += len(content)
+    return stored
 
 
 def measure(place: Path, size: int, limit_mb: int) -> None:
@@ -89,19 +89,21 @@ def measure(place: Path, size: int, limit_mb: int) -> None:
     from inshape.runtime.frozen import Forward
 
     network = inshape.adapt(BACKBONE, (size, size, 3), weights=None, classes=CLASSES)
-    front = section(network, None, head_cut(network, (size, size)))
+    frozen = section(network, None, head_cut(network, (size, size)))
     before = status_mb("VmRSS")
     most = (int(status_mb("VmData")) + limit_mb) << 20
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-    print(f"{before:.0f} MB after the imports; at most {limit_mb} MB more are given", flush=True)
+    print(
+        f"{before:.0f} MiB after the imports; at most {limit_mb} MiB more are allowed", flush=True
+    )
 
     def step(name: str, work: Callable[[], Any]) -> Any:
         forget_peak()
         began = time.perf_counter()
-        made = work()
+        result = work()
         seconds, peak = time.perf_counter() - began, status_mb("VmHWM") - before
-        print(f"{name:<28} {seconds:>6.0f} s   peak +{peak:.0f} MB", flush=True)
-        return made
+        print(f"{name:<28} {seconds:>6.0f} s   peak +{peak:.0f} MiB", flush=True)
+        return result
 
     catalogue = step("list, hash and split", lambda: split(open_source(place / "photos")))
     batches: Batches = step(
@@ -117,18 +119,18 @@ def measure(place: Path, size: int, limit_mb: int) -> None:
         "one shuffled epoch",
         lambda: sum(len(y) for _, y in batches.iterate("train", BATCH, shuffle=True)),
     )
-    extraction = Extraction(front, batches)
+    extraction = Extraction(frozen, batches)
     sample, _ = next(batches.iterate("train", 32))
 
     def forward() -> Forward:
-        return Forward(front, sample.astype(np.float32))
+        return Forward(frozen, sample.astype(np.float32))
 
     rows = step(
         "frozen features", lambda: extraction.rows("train", "plain", place / "features", forward)
     )
     decoded = len(catalogue) * size * size * 3 / 2**20
     print(f"{rows.shape[0]} rows of {rows.shape[1]} features; {batches.cache_report}")
-    print(f"all pictures decoded at {size}x{size}x3 would take {decoded:.0f} MB")
+    print(f"all pictures decoded at {size}x{size}x3 would take {decoded:.0f} MiB")
 
 
 def status_mb(field: str) -> float:

@@ -10,9 +10,8 @@ fine-tuned by `inshape.train` with all layers unfrozen and one recipe for all, o
 the whole way from files.
 
 Kept under ``--out`` is a JSON file per finished part, so that an interrupted run goes on, and the
-comparison alone is measured anew where its file is removed;
-``--table`` prints what is there, as the page docs/probe_fidelity.md:
-``python -m benchmarks.probe_fidelity --table --out docs/probe_fidelity``.
+comparison alone is measured anew where its file is removed. ``--table`` prints what is there, by
+default the page docs/probe_fidelity.md from benchmarks/results/probe_fidelity.
 """
 
 from __future__ import annotations
@@ -34,6 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
+from benchmarks import results_folder
+
 Probes: TypeAlias = dict[str, dict[str, Any]]
 """What the comparison says of each candidate."""
 Trained: TypeAlias = dict[str, list[dict[str, Any]]]
@@ -51,18 +52,19 @@ COMPARED = "comparison.json"
 _RESAMPLES = 2000
 PAGE = """# Does the probe rank candidates as full fine-tuning does?
 
-Printed by `python -m benchmarks.probe_fidelity --table --out docs/probe_fidelity` from what each \
-measurement left there; `python -m benchmarks.probe_fidelity PHOTOS --weights FILE` measures. \
-Photos of clothes in ten classes, split anew: {pictures} to compare and to train on, {judged} that \
-only judge the fine-tuned models. The network is MobileNetV3Large-minimalistic with ImageNet \
-weights. Every candidate was fine-tuned by `inshape.train` with all layers unfrozen, the same \
-seed and recipe, once for each number of epochs; what it reached is the mean of these trainings.
+Printed by `python -m benchmarks.probe_fidelity --table` from what each measurement left in \
+`benchmarks/results/probe_fidelity`; `python -m benchmarks.probe_fidelity PHOTOS --weights FILE` \
+measures. Photos of clothes in ten classes, split anew: {pictures} to compare and to train on, \
+{judged} that only judge the fine-tuned models. The network is MobileNetV3Large-minimalistic with \
+ImageNet weights. Every candidate was fine-tuned by `inshape.train` with all layers unfrozen, the \
+same seed and recipe, once for each number of epochs; what it reached is the mean of these \
+trainings.
 
 The probe reads the means of the maps with which the last two stages end. Until this table had two \
 trainings it read the last features alone, and ranked 96x96x3 and 64x64x3 by `restride` and \
 `resize` too high: that set of maps was chosen on this very table, among a dozen, so that its tau \
-is a little too good. Every set tried that held the last stage's map and not the last features did \
-better than these; one without the last stage's map did far worse.
+is a little too good. Every set of maps tried that includes the last stage's map but not the last \
+features did better than these; one without the last stage's map did far worse.
 
 ## Probed
 
@@ -70,11 +72,11 @@ A candidate that was dropped after the first round is ranked by its accuracy the
 others gained on average from the second round.
 """
 LIMITS = """For every latency that separates candidates: what `inshape compare --max-latency` \
-recommends, and whether it is on the front of the fine-tuned table: whether no other candidate is \
-as fast and more accurate. Accuracies on {judged} pictures have a standard error of about a point, \
-so that the front as counted changes from training to training; the last column names candidates \
-that are as fast and better by more than two standard errors of the paired difference, not \
-corrected for their number."""
+recommends, and whether it is on the Pareto front of the fine-tuned table: whether no other \
+candidate is as fast and more accurate. Accuracies on {judged} pictures have a standard error of \
+about a point, so that the front changes from training to training; the last column names \
+candidates that are as fast and better by more than two standard errors of the paired difference, \
+not corrected for their number."""
 
 
 def main() -> None:
@@ -85,7 +87,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, help="take so many only, to try the script")
     parser.add_argument("--epochs", default=EPOCHS, help="of a training, and of another, ...")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/probe_fidelity"))
+    parser.add_argument("--out", type=Path, help="of results; by default runs/probe_fidelity")
     parser.add_argument("--table", action="store_true", help="print what is there")
     parser.add_argument("--part", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -93,7 +95,7 @@ def main() -> None:
         return part(*options.part, options)
     if not options.table and not (options.photos and options.weights):
         parser.error("expected PHOTOS and --weights FILE, or --table")
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.out = results_folder("probe_fidelity", options.out, is_table=options.table)
     if not options.table:
         with tempfile.TemporaryDirectory() as scratch:
             pictures = Path(scratch) / "pictures.csv"
@@ -108,17 +110,17 @@ def main() -> None:
 def write_table(options: argparse.Namespace, path: Path) -> None:
     """List all pictures with their split; the same for the same pictures and seed."""
     rng = np.random.default_rng(options.seed)
-    found: dict[str, list[Path]] = {}
+    by_class: dict[str, list[Path]] = {}
     for folder in options.photos:
         for file in sorted(f for f in folder.glob("*/*") if f.is_file()):
-            found.setdefault(file.parent.name, []).append(file.resolve())
+            by_class.setdefault(file.parent.name, []).append(file.resolve())
     share = 1.0
     if options.pictures:
-        share = min(1.0, options.pictures / sum(len(files) for files in found.values()))
+        share = min(1.0, options.pictures / sum(len(files) for files in by_class.values()))
     with path.open("w", newline="", encoding="utf-8") as table:
         writer = csv.writer(table)
         writer.writerow(["path", "label", "split"])
-        for label, files in sorted(found.items()):
+        for label, files in sorted(by_class.items()):
             order = rng.permutation(len(files))[: max(4, round(share * len(files)))]
             judged = round(JUDGED * len(order))
             for place, index in enumerate(order):
@@ -126,27 +128,27 @@ def write_table(options: argparse.Namespace, path: Path) -> None:
 
 
 def measure(name: str, pictures: Path, options: argparse.Namespace) -> None:
-    """Do a part in a process of its own, unless it is done, and keep what came out."""
+    """Do a part in a process of its own, unless it is complete, and keep its results."""
     record = options.out / (COMPARED if name == "compare" else f"{name.replace(':', '-')}.json")
     if record.exists():
         return
     with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch) / "made.json"
+        output = Path(scratch) / "output.json"
         command = [sys.executable, "-m", "benchmarks.probe_fidelity", str(pictures)]
-        command += ["--part", name, str(made), "--weights", str(options.weights)]
+        command += ["--part", name, str(output), "--weights", str(options.weights)]
         command += ["--candidates", options.candidates, "--seed", str(options.seed)]
         print(name, flush=True)
-        done = subprocess.run(
+        process = subprocess.run(
             command, stdout=subprocess.DEVNULL, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         )
-        if done.returncode:
-            raise SystemExit(f"{name} ended with {done.returncode}")
-        found = json.loads(made.read_text())
+        if process.returncode:
+            raise SystemExit(f"{name} ended with {process.returncode}")
+        result = json.loads(output.read_text())
     unfinished = record.with_suffix(".part")
-    unfinished.write_text(json.dumps(found, indent=1) + "\n")
+    unfinished.write_text(json.dumps(result, indent=1) + "\n")
     unfinished.replace(record)
-    told = "" if name == "compare" else f", accuracy {share_of(found['right']):.3f}"
-    print(f"  {found['seconds']:.0f} s, load {found['load']:.1f}{told}", flush=True)
+    accuracy = "" if name == "compare" else f", accuracy {share_of(result['right']):.3f}"
+    print(f"  {result['seconds']:.0f} s, load {result['load']:.1f}{accuracy}", flush=True)
 
 
 def part(name: str, file: str, options: argparse.Namespace) -> None:
@@ -154,51 +156,49 @@ def part(name: str, file: str, options: argparse.Namespace) -> None:
     begun, cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
         if name == "compare":
-            found = compared(options, Path(scratch), begun)
+            result = compare(options, Path(scratch), begun)
         else:
-            found = finetuned(name, options, Path(scratch), begun)
+            result = finetune(name, options, Path(scratch), begun)
     facts = {"cpu_seconds": round(time.process_time() - cpu, 1), "load": os.getloadavg()[1]}
-    Path(file).write_text(json.dumps({**found, **facts}))
+    Path(file).write_text(json.dumps({**result, **facts}))
 
 
-def compared(options: argparse.Namespace, scratch: Path, begun: float) -> dict[str, Any]:
+def compare(options: argparse.Namespace, scratch: Path, begun: float) -> dict[str, Any]:
     """The comparison, and what it recommends under every latency limit that changes anything."""
     import inshape
-    from inshape.comparison import Candidate, Limits
+    from inshape.comparison.result import Candidate
 
-    asked = [c.split(":") for c in options.candidates.split(",")]
+    named = [c.split(":") for c in options.candidates.split(",")]
     settings: dict[str, Any] = {
-        "candidates": [Candidate(BACKBONE, shape, strategy) for shape, strategy in asked],
+        "candidates": [Candidate(BACKBONE, shape, strategy) for shape, strategy in named],
         "weights": options.weights,
         "seed": options.seed,
         "out": scratch / "comparison",
     }
-    made = inshape.compare(options.photos[0], **settings, show=True)
+    comparison = inshape.compare(options.photos[0], **settings, show=True)
     seconds = time.perf_counter() - begun
     chosen: list[dict[str, Any]] = []
-    for latency in sorted(c.latency_ms for c in made.candidates if c.latency_ms is not None):
+    for latency in sorted(c.latency_ms for c in comparison.candidates if c.latency_ms is not None):
         limit = round(1.01 * latency, 4)
-        again = inshape.compare(options.photos[0], **settings, limits=Limits(latency_ms=limit))
+        again = inshape.compare(options.photos[0], **settings, max_latency=limit)
         best = again.recommendation
         assert best is not None
         chosen.append({"limit_ms": limit, "name": key(best.input_shape, best.strategy)})
     return {
         "seconds": round(seconds, 1),
-        "parts": dict(made.seconds),
-        "pictures": made.pictures,
-        "candidates": [c.as_dict() for c in made.candidates],
+        "parts": dict(comparison.seconds),
+        "pictures": comparison.pictures,
+        "candidates": [c.but(plan=None).as_dict() for c in comparison.candidates],
         "recommended": chosen,
     }
 
 
-def finetuned(
-    name: str, options: argparse.Namespace, scratch: Path, begun: float
-) -> dict[str, Any]:
+def finetune(name: str, options: argparse.Namespace, scratch: Path, begun: float) -> dict[str, Any]:
     """A candidate trained to the end, and its answers to the judging pictures."""
     import inshape
     from inshape.data.batches import Batches
     from inshape.data.sources import open_source
-    from inshape.evaluation.probabilities import probabilities
+    from inshape.evaluation.probabilities import predict_probabilities
 
     shape, strategy, epochs = name.split(":")
     run = inshape.train(
@@ -209,7 +209,7 @@ def finetuned(
     seconds = time.perf_counter() - begun
     opened = open_source(options.photos[0], class_names=run.labels)
     judging = Batches.open(opened.take(opened.indices("test")), run.preparation)
-    answers = probabilities(run.load_model(), judging).argmax(axis=1)
+    answers = predict_probabilities(run.load_model(), judging).argmax(axis=1)
     return {
         "name": key(shape, strategy),
         "seconds": round(seconds, 1),
@@ -251,8 +251,8 @@ def report(out: Path) -> str:
     trained: Trained = {}
     for path in sorted(out.glob("*.json")):
         if path.name != COMPARED:
-            found = json.loads(path.read_text())
-            trained.setdefault(found["name"], []).append(found)
+            training = json.loads(path.read_text())
+            trained.setdefault(training["name"], []).append(training)
     if not (out / COMPARED).exists():
         return f"{len(trained)} fine-tunings, no comparison yet"
     comparison = json.loads((out / COMPARED).read_text())
@@ -274,16 +274,16 @@ def report(out: Path) -> str:
     schedules = {t["epochs"]: i for i, t in enumerate(trained[both[0]])}
     once = {e: [share_of(trained[n][i]["right"]) for n in both] for e, i in schedules.items()}
     for epochs, reached in once.items():
-        found = kendalltau([values[n] for n in both], reached).statistic
-        lines.append(f"- With the training of {epochs} epochs alone it is {found:.3f}.")
+        tau_once = kendalltau([values[n] for n in both], reached).statistic
+        lines.append(f"- With the training of {epochs} epochs alone it is {tau_once:.3f}.")
     for one, other in itertools.combinations(once, 2):
-        found = kendalltau(once[one], once[other]).statistic
-        lines.append(f"- The trainings of {one} and {other} epochs agree to {found:.3f}.")
+        between = kendalltau(once[one], once[other]).statistic
+        lines.append(f"- The trainings of {one} and {other} epochs agree to {between:.3f}.")
     spent, computed = comparison["seconds"], comparison["cpu_seconds"]
     parts = {name: s for name, s in comparison["parts"].items() if name != "all"}
-    told = ", ".join(f"{name} {s:.0f} s" for name, s in parts.items())
+    by_part = ", ".join(f"{name} {s:.0f} s" for name, s in parts.items())
     lines.append(
-        f"- The comparison took {spent:.0f} s by the clock ({told}; the rest is starting) and "
+        f"- The comparison took {spent:.0f} s by the clock ({by_part}; the rest is starting) and "
         f"{computed:.0f} CPU seconds, at load {comparison['load']:.0f}."
     )
     for epochs, i in schedules.items():
@@ -336,15 +336,15 @@ def finetuned_table(
     values = values_of(probes, names)
     by_probe = sorted(names, key=lambda n: -values[n])
     by_training = sorted(names, key=lambda n: -reached(trained[n]))
-    front = true_front(probes, trained, names)
+    pareto_front = find_pareto_front(probes, trained, names)
     for rank, name in enumerate(by_training, 1):
         each = trained[name]
-        told = ", ".join(f"{t['epochs']}: {share_of(t['right']):.3f}" for t in each)
+        by_epochs = ", ".join(f"{t['epochs']}: {share_of(t['right']):.3f}" for t in each)
         lines.append(
             f"| {name} | {reached(each):.3f} "
-            f"| {told} | {rank} "
+            f"| {by_epochs} | {rank} "
             f"| {by_probe.index(name) + 1} | {probes[name]['latency_ms']:.2f} "
-            f"| {'yes' if name in front else ''} | {sum(t['seconds'] for t in each):.0f} |"
+            f"| {'yes' if name in pareto_front else ''} | {sum(t['seconds'] for t in each):.0f} |"
         )
     return "\n".join(lines)
 
@@ -397,7 +397,7 @@ def agreement(
     return tau, float(low), float(high)
 
 
-def true_front(
+def find_pareto_front(
     probes: Probes,
     trained: Trained,
     names: Sequence[str],
@@ -422,20 +422,21 @@ def limits_table(
         "| as fast and surely better |",
         "|---|---|---|---|---|---|",
     ]
-    front = true_front(probes, trained, list(probes))
+    pareto_front = find_pareto_front(probes, trained, list(probes))
     for row in recommended:
         within = [n for n in probes if probes[n]["latency_ms"] <= row["limit_ms"]]
         best = max(within, key=lambda n: reached(trained[n]))
-        own = probes[row["name"]]["latency_ms"]
+        latency_ms = probes[row["name"]]["latency_ms"]
         beaten = [
             n
             for n in probes
-            if probes[n]["latency_ms"] <= own and is_surely_better(trained[n], trained[row["name"]])
+            if probes[n]["latency_ms"] <= latency_ms
+            and is_surely_better(trained[n], trained[row["name"]])
         ]
         lines.append(
             f"| {row['limit_ms']:.2f} | {row['name']} "
             f"| {reached(trained[row['name']]):.3f} "
-            f"| {'yes' if row['name'] in front else 'no'} "
+            f"| {'yes' if row['name'] in pareto_front else 'no'} "
             f"| {best} {reached(trained[best]):.3f} | {', '.join(beaten) or 'none'} |"
         )
     return "\n".join(lines)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed [--sizes 96,224] [--rounds 5] [--pictures 256]
 
-The two ways take turns on the same arrays, so that other load on the machine falls on both; printed
-are the medians, the ratio of each round, and how busy the machine was besides. The network is
-MobileNetV3Large-minimalistic with random weights, whose arithmetic is that of trained ones.
+The two ways run interleaved on the same arrays, so that other load on the machine falls on both;
+printed are the medians, the ratio of each round, and how busy the machine was besides. The network
+is MobileNetV3Large-minimalistic with random weights, whose arithmetic is that of trained ones.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def network(size: int, *, with_head: bool) -> keras.Model:
 
 
 def show(ways: dict[str, Callable[[], Any]], size: int, pictures: int, rounds: int) -> None:
-    """Let the ways take turns and print a row each; ratios are to the best Keras way."""
+    """Interleave the ways and print a row each; ratios are to the best Keras way."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
         way()
@@ -112,13 +112,13 @@ def show(ways: dict[str, Callable[[], Any]], size: int, pictures: int, rounds: i
             begun = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - begun)
-    own = list(ways)[-1]
+    last = list(ways)[-1]
     best = min(list(ways)[:-1], key=lambda name: statistics.median(seconds[name]))
-    ratios = [b / o for b, o in zip(seconds[best], seconds[own], strict=True)]
+    ratios = [b / o for b, o in zip(seconds[best], seconds[last], strict=True)]
     for name in ways:
         rate = pictures / statistics.median(seconds[name])
         cells = [name, str(size), f"{rate:.0f}", "", ""]
-        if name == own:
+        if name == last:
             cells[3:] = [f"{statistics.median(ratios):.2f}", " ".join(f"{r:.2f}" for r in ratios)]
         print(f"| {' | '.join(cells)} |", flush=True)
 

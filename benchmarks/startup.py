@@ -1,7 +1,7 @@
 """How long ``import inshape`` and ``inshape --help`` take, beside an empty Python program.
 
 Run as ``python -m benchmarks.startup``; exit code 1 says that one of these two took half a second
-or more. The help of a single command is shown beside them; there Typer loads Pydantic.
+or more. The help of a single command, which tyro prints, is shown beside them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def elapsed_s(arguments: list[str]) -> float:
 def medians_s(repeats: int) -> dict[str, float]:
     """Median wall time of each program.
 
-    The programs take turns, so that a busy spell of the machine falls on all of them.
+    The programs run interleaved, so that a busy spell of the machine falls on all of them.
     """
     times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for _ in range(repeats + 1):

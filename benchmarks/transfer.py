@@ -4,11 +4,11 @@
 
 Every training is a process of its own, so that its time is the whole way from JPEG files to a
 trained model and its peak memory its own; the ways take turns, seed by seed. Finished trainings are
-kept under ``--out``, so that an interrupted benchmark goes on; ``--table`` prints what is there:
-``python -m benchmarks.transfer --table --out docs/transfer`` the table of docs/transfer.md.
+kept under ``--out``, so that an interrupted benchmark goes on. ``--table`` prints what is there, by
+default the table of docs/transfer.md from benchmarks/results/transfer.
 
 - ``keras``: benchmarks/keras_recipe.py, validated on VALIDATION after each epoch, as people do.
-- ``inshape``: `inshape train TRAIN` with its defaults, which holds out a tenth of TRAIN itself.
+- ``inshape``: `inshape train TRAIN` with the defaults of its recipe; a tenth of TRAIN is held out.
 - ``inshape-head``: the same with ``--unfreeze none``, the first thing that it reaches.
 - ``inshape-short``: with ``--strategy rebuild --epochs 5``, the cheaper way where ``auto`` takes
   ``restride``; only where asked for by ``--ways``.
@@ -34,6 +34,9 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from benchmarks import results_folder
+
+BACKBONE = "MobileNetV3Large-minimalistic"
 WAYS = ("keras", "inshape-head", "inshape")
 CHANGES = {
     "inshape": [],
@@ -47,16 +50,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("train", type=Path, nargs="?")
     parser.add_argument("validation", type=Path, nargs="?")
-    parser.add_argument("--weights", type=Path, help="of MobileNetV3Large-minimalistic")
+    parser.add_argument("--weights", type=Path, help=f"of {BACKBONE}")
     parser.add_argument("--shapes", default=SHAPES)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--ways", default=",".join(WAYS))
-    parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
+    parser.add_argument("--out", type=Path, help="of results; by default runs/transfer")
     parser.add_argument("--table", action="store_true", help="print the table of what is there")
     options = parser.parse_args()
     if not options.table and not (options.train and options.validation and options.weights):
         parser.error("expected TRAIN, VALIDATION and --weights FILE, or --table")
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.out = results_folder("transfer", options.out, is_table=options.table)
     if not options.table:
         for seed in map(int, options.seeds.split(",")):
             for shape in options.shapes.split(","):
@@ -71,23 +74,27 @@ def measure(way: str, shape: str, seed: int, options: argparse.Namespace) -> Non
     if record.exists():
         return
     with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch) / "made"
-        command = [sys.executable, "-m", *commands(way, shape, seed, made, options)]
+        output = Path(scratch) / "output"
+        command = [sys.executable, "-m", *commands(way, shape, seed, output, options)]
         print(shlex.join(command), flush=True)
-        found: dict[str, Any] = {"way": way, "shape": shape, "seed": seed, **timed(command)}
+        result: dict[str, Any] = {"way": way, "shape": shape, "seed": seed, **timed(command)}
         if way.startswith("inshape"):
-            found |= of_run(made, options.validation)
+            result |= of_run(output, options.validation)
         else:
-            found |= json.loads(made.read_text())
-    record.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"  {found['seconds']:.0f} s, {found['right'] / found['pictures']:.3f}", flush=True)
+            result |= json.loads(output.read_text())
+    record.write_text(json.dumps(result, indent=1) + "\n")
+    accuracy = result["right"] / result["pictures"]
+    print(f"  {result['seconds']:.0f} s, {accuracy:.3f}", flush=True)
 
 
-def commands(way: str, shape: str, seed: int, made: Path, options: argparse.Namespace) -> list[str]:
+def commands(
+    way: str, shape: str, seed: int, output: Path, options: argparse.Namespace
+) -> list[str]:
     """The module and arguments of a training."""
-    common = ["--weights", str(options.weights), "--seed", str(seed), "--out", str(made)]
+    common = ["--weights", str(options.weights), "--seed", str(seed), "--out", str(output)]
     if way.startswith("inshape"):
-        return ["inshape", "train", str(options.train), "--input", shape, *common, *CHANGES[way]]
+        training = ["inshape", "train", str(options.train), "--input", shape]
+        return [*training, "--backbone", BACKBONE, *common, *CHANGES[way]]
     module = f"benchmarks.{way}_recipe"
     return [module, str(options.train), str(options.validation), "--shape", shape, *common]
 
@@ -113,13 +120,13 @@ def timed(command: list[str]) -> dict[str, float]:
 def of_run(folder: Path, validation: Path) -> dict[str, Any]:
     """What a run says of itself, and its answers on the validation pictures."""
     record = json.loads((folder / "run.json").read_text())
-    told = subprocess.run(
+    answer = subprocess.run(
         [sys.executable, "-m", "inshape", "evaluate", str(folder), str(validation), "--json"],
         check=True,
         capture_output=True,
         text=True,
     )
-    evaluated = json.loads(told.stdout)
+    evaluated = json.loads(answer.stdout)
     pictures = evaluated["pictures"]
     return {
         "right": round(evaluated["accuracy"]["value"] * pictures),
@@ -139,17 +146,17 @@ def rate_of(record: dict[str, Any]) -> float | None:
 
 def table(folder: Path) -> str:
     """The stored trainings as a Markdown table, a row per shape and way."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     lines = [
         "| shape | way | seeds | seconds | of keras | CPU seconds | of keras | peak MB "
         "| pictures/s | accuracy of each seed | mean | 95 % |",
         f"|{'---|' * 12}",
     ]
-    for shape in dict.fromkeys(f["shape"] for f in found):
-        base = median_of(found, shape, "keras", "seconds")
-        base_cpu = median_of(found, shape, "keras", "cpu_seconds")
-        for way in dict.fromkeys([*WAYS, *(f["way"] for f in found)]):
-            runs = [f for f in found if f["shape"] == shape and f["way"] == way]
+    for shape in dict.fromkeys(f["shape"] for f in results):
+        base = median_of(results, shape, "keras", "seconds")
+        base_cpu = median_of(results, shape, "keras", "cpu_seconds")
+        for way in dict.fromkeys([*WAYS, *(f["way"] for f in results)]):
+            runs = [f for f in results if f["shape"] == shape and f["way"] == way]
             if not runs:
                 continue
             right, pictures = sum(r["right"] for r in runs), sum(r["pictures"] for r in runs)
@@ -176,8 +183,8 @@ def table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def median_of(found: Iterable[dict[str, Any]], shape: str, way: str, key: str) -> float | None:
-    values = [f[key] for f in found if f["shape"] == shape and f["way"] == way]
+def median_of(results: Iterable[dict[str, Any]], shape: str, way: str, key: str) -> float | None:
+    values = [f[key] for f in results if f["shape"] == shape and f["way"] == way]
     return statistics.median(values) if values else None
 
 

@@ -37,7 +37,7 @@ WORKING_PX = 192
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to take a picture of another size, as `inshape.plan` is asked for it."""
+    """One way to take a picture of another size, as `inshape.plan` takes it."""
 
     label: str
     strategy: str
@@ -75,19 +75,20 @@ def _picture(file: Path, size_px: int, mode: str) -> np.ndarray:
 def top1(model: keras.Model, pictures: np.ndarray, labels: np.ndarray, batch: int = 25) -> float:
     """Share of pictures whose highest score is their label, in percent."""
     scores = tf.function(lambda x: model(tf.cast(x, tf.float32), training=False))
-    found = [
+    guesses = [
         np.argmax(scores(pictures[i : i + batch]), axis=-1) for i in range(0, len(pictures), batch)
     ]
-    return 100.0 * float(np.mean(np.concatenate(found) == labels))
+    return 100.0 * float(np.mean(np.concatenate(guesses) == labels))
 
 
-def measured(
+def measure(
     way: Way, shape: str, weights: Path, pictures: np.ndarray, labels: np.ndarray, **request: Any
 ) -> tuple[float, float] | str:
     """Top-1 and MMACs of one way at one shape, or why it cannot be."""
     try:
-        plan = inshape.plan(BACKBONE, shape, strategy=way.strategy, **way.options, **request)
-        model = plan.build(weights=weights, head="top")
+        options = {"strategy": way.strategy, **way.options, **request}
+        plan = inshape.plan(BACKBONE, shape, head="top", **options)
+        model = plan.build(weights)
     except InshapeError as error:
         return str(error)
     accuracy = top1(model, pictures, labels)
@@ -109,7 +110,7 @@ def sizes_table(
     for size in sizes:
         shape = f"{size}x{size}x3"
         pictures = pictures_at(files, size)
-        cells = [_cell(measured(way, shape, weights, pictures, labels)) for way in WAYS]
+        cells = [_cell(measure(way, shape, weights, pictures, labels)) for way in WAYS]
         yield f"{size:>4} " + " ".join(cells)
 
 
@@ -121,9 +122,9 @@ def grey_table(files: Sequence[Path], labels: np.ndarray, weights: Path) -> Iter
     for size in (224, 128, 96):
         grey = pictures_at(files, size, "L")
         rebuild = WAYS[0]
-        results = [measured(rebuild, f"{size}x{size}x3", weights, np.repeat(grey, 3, -1), labels)]
+        results = [measure(rebuild, f"{size}x{size}x3", weights, np.repeat(grey, 3, -1), labels)]
         results += [
-            measured(rebuild, f"{size}x{size}x1", weights, grey, labels, channels=rule)
+            measure(rebuild, f"{size}x{size}x1", weights, grey, labels, channels=rule)
             for rule in CHANNEL_RULES
         ]
         yield f"{size:>4}" + "".join(f"{_cell(r):>17}" for r in results)

@@ -1,6 +1,6 @@
-"""Count parameters and multiply-accumulates of every backbone; print ``figures.csv`` anew.
+"""Count parameters and multiply-accumulates of every backbone; print ``backbones.csv`` anew.
 
-    python -m tools.count_backbones > src/inshape/figures.csv
+    python -m tools.count_backbones > src/inshape/backbones.csv
 
 Each network is built by Keras's own constructor at its native shape, with its classifier of 1,000
 classes and random weights. Parameters are Keras's count; multiply-accumulates are those of
@@ -36,7 +36,7 @@ def count(backbone: Backbone) -> tuple[int, int]:
     from inshape.graph.read import read
 
     keras.backend.clear_session()  # lets go of the network before
-    model = backbone.build(include_top=True, weights=None)
+    model = backbone.build(include_top=True)
     spec = read(model)
     macs = total_of(cost.macs for cost in costs(spec, spec.input_shape))
     assert macs is not None, f"{backbone.name} holds a layer that the arithmetic does not know"

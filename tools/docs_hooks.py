@@ -1,4 +1,4 @@
-"""What MkDocs is given besides the pages in ``docs/``.
+"""What MkDocs reads besides the pages in ``docs/``.
 
 - Measured tables: every page that lies in ``docs/`` itself and is not named in ``mkdocs.yml`` is
   added under *Measurements*, so that a benchmark only has to write its file.
@@ -8,9 +8,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -35,7 +39,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made from something else."""
+    """Add the pages that are written from something else."""
     for file in list(files):
         if file.src_uri.endswith(".ipynb"):
             files.remove(file)
@@ -44,8 +48,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             files.append(File.generated(config, page, content=text))
             folder = Path(page).parent
             for name, content in outputs.items():
-                made = File.generated(config, (folder / name).as_posix(), content=content)
-                files.append(made)
+                path = (folder / name).as_posix()
+                files.append(File.generated(config, path, content=content))
     files.append(File.generated(config, COMMANDS, content=commands_page()))
     return files
 
@@ -90,11 +94,8 @@ def from_notebook(path: Path) -> tuple[str, dict[str, bytes]]:
 
 def commands_page() -> str:
     """Every command's own help as a page."""
-    import typer
+    from inshape.cli.commands import COMMANDS
 
-    from inshape.cli.app import app
-
-    group: Any = typer.main.get_command(app)
     lines = [
         "# Command line",
         "",
@@ -104,10 +105,19 @@ def commands_page() -> str:
         "formats; `inshape --show-completion bash` prints the script.",
         "",
     ]
-    for name, command in group.commands.items():
-        context = command.make_context(
-            f"inshape {name}", [], resilient_parsing=True, max_content_width=_HELP_WIDTH
-        )
-        context.terminal_width = _HELP_WIDTH
-        lines += [f"## inshape {name}", "", "```text", command.get_help(context), "```", ""]
+    for name in COMMANDS:
+        lines += [f"## inshape {name}", "", "```text", help_of(name), "```", ""]
+        if name == "train":
+            resuming = help_of(name, "--resume", "RUN")
+            lines += ["## inshape train --resume", "", "```text", resuming, "```", ""]
     return "\n".join(lines)
+
+
+def help_of(*words: str) -> str:
+    """What the program prints for a command and ``--help``, at a width that a page shows whole."""
+    from inshape.cli.app import run
+
+    printed = io.StringIO()
+    with mock.patch.dict(os.environ, COLUMNS=str(_HELP_WIDTH)), redirect_stdout(printed):
+        run([*words, "--help"])
+    return "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())

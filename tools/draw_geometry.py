@@ -57,16 +57,16 @@ def maps(title: str, rows: Sequence[tuple[str, GraphSpec, InputShape]]) -> str:
     drawing = Drawing(title)
     top = 0.0
     for label, spec, shape in rows:
-        made = geometry(spec, shape)
+        stages = geometry(spec, shape)
         fields = dict(zip((x.name for x in spec), receptive_fields(spec, shape), strict=True))
         drawing.text(0, top + 12, label, size_px=14, bold=True)
         top += 24
         left = 0.0
-        working = made.working_shape
+        working = stages.working_shape
         if working.size != shape.size:
             left = _picture(drawing, left, top, shape) + _GAP_PX
             drawing.text(left - _GAP_PX / 2, top + 20, "→", size_px=14, anchor="middle")
-        for stage in made.stages:
+        for stage in stages.stages:
             if stage.map_size is not None:
                 cells = stage.map_size.height or 1, stage.map_size.width or 1
                 field = fields[stage.last]
@@ -137,17 +137,17 @@ def _pair(values: Sequence[float | None]) -> str:
 
 
 def _native() -> tuple[str, GraphSpec, InputShape]:
-    source = plan("96x96x3", strategy="rebuild").source
+    source = plan("96x96x3", strategy="rebuild").decision.source
     return f"{source.input_shape.size}, native", source, source.input_shape
 
 
 def _changed(shape: str, label: str, **options: Any) -> tuple[str, GraphSpec, InputShape]:
-    made = plan(shape, **options)
-    return f"{made.input_shape.size} {label}", made.spec, made.input_shape
+    new = plan(shape, **options)
+    return f"{new.input_shape.size} {label}", new.spec, new.input_shape
 
 
 def resized() -> str:
-    """`resize`: the picture is enlarged in front."""
+    """`resize`: the picture is enlarged before the network."""
     return maps(
         "A 96x96 picture enlarged to 224x224 before an unchanged network",
         [_changed("96x96x3", "by resize", strategy="resize")],
@@ -227,7 +227,7 @@ def _windows(
 
 
 def dilation() -> str:
-    """A stride taken away, and the later layer dilated: the old values and new ones between."""
+    """A stride removed, and the later layer dilated: the old values and new ones between."""
     picture = LayerSpec(0, "picture", "input", (), 0)
     first = LayerSpec(1, "first", "conv", (0,), 1, (3, 3), (2, 2), padding="same", out_channels=1)
     second = LayerSpec(2, "second", "conv", (1,), 2, (3, 3), (1, 1), padding="same", out_channels=1)
@@ -235,12 +235,12 @@ def dilation() -> str:
     spec = GraphSpec("two layers", (picture, first, second), (2,), shape)
     drawing = Drawing("A stride of 2 replaced by a dilation of 2 in the next layer")
     top = 0.0
-    for label, made in (
+    for label, network in (
         ("stride 2, then 3 taps", spec),
         ("stride 1, then 3 taps 2 apart", applied(spec, dilated(spec, shape, 1))),
     ):
         drawing.text(0, top + 12, label, bold=True)
-        top = _taps(drawing, top + 34, made, shape.height or 0)
+        top = _taps(drawing, top + 34, network, shape.height or 0)
     return str(drawing)
 
 
@@ -285,10 +285,10 @@ def stem() -> str:
         for tap in range(3):
             kernel = np.zeros((3, 3, 1, 1))
             kernel[tap, 1] = 1  # the middle column alone, so that one axis shows
-            made = compose_up(
+            composed = compose_up(
                 kernel, stride_hw=(2, 2), pads=((0, 1), (0, 1)), factor=2, method=method
             )
-            columns.append(made.kernel[:, :, 0, 0].sum(axis=1))
+            columns.append(composed.kernel[:, :, 0, 0].sum(axis=1))
         matrix = np.stack(columns, axis=1)
         heads = [f"w{tap}" for tap in range(3)]
         names = [f"W{row}" for row in range(len(matrix))]

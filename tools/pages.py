@@ -62,15 +62,15 @@ def blocks(text: str) -> tuple[Block, ...]:
         [('sh', 'inshape demo\n', 4)]
     """
     return tuple(
-        Block(found[1], found[2], text[: found.start(2)].count("\n") + 1, found.span(2))
-        for found in _FENCE.finditer(text)
+        Block(fence[1], fence[2], text[: fence.start(2)].count("\n") + 1, fence.span(2))
+        for fence in _FENCE.finditer(text)
     )
 
 
 def steps(text: str, kinds: Sequence[str] = RUNNABLE) -> Iterator[tuple[Block, Block | None]]:
     """The blocks to run, each with the one that shows its output."""
-    found = blocks(text)
-    for block, after in zip(found, (*found[1:], None), strict=True):
+    fenced = blocks(text)
+    for block, after in zip(fenced, (*fenced[1:], None), strict=True):
         if block.kind in kinds:
             yield block, after if after is not None and after.kind == "text" else None
 
@@ -137,11 +137,11 @@ def _shell(code: str) -> str:
             printed.append(out.getvalue())
         else:
             path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-            done = subprocess.run(
+            process = subprocess.run(
                 words, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
             )
-            exit_code = done.returncode
-            printed.append(done.stdout + done.stderr)
+            exit_code = process.returncode
+            printed.append(process.stdout + process.stderr)
         if exit_code:
             raise PageError(f"{command}: exit code {exit_code}\n{''.join(printed)}")
     return "".join(printed)
@@ -153,12 +153,12 @@ def main() -> int:
     parser.add_argument("pages", nargs="+", type=Path)
     parser.add_argument("--update", action="store_true", help="write what was printed")
     parser.add_argument("--only", default=",".join(RUNNABLE), help="kinds of blocks, with commas")
-    given = parser.parse_args()
+    options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for page in [page.resolve() for page in given.pages]:
+    for page in [page.resolve() for page in options.pages]:
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             try:
-                run(page, kinds=given.only.split(","), update=given.update)
+                run(page, kinds=options.only.split(","), update=options.update)
             except PageError as error:
                 print(error, file=sys.stderr)
                 return 1

@@ -138,11 +138,11 @@ class Learner:
 
         rows = self.course.order_of(self.step, len(labels))
         self.optimizer.learning_rate.assign(self.course.rate_at(self.step))
-        found = self._learn(
+        loss_and_share = self._learn(
             tf.constant(pictures[rows]), tf.constant(labels[rows]), tf.constant(self.step)
         )
         self.step += 1
-        return found
+        return loss_and_share
 
     def save(self, path: Path) -> None:
         """Keep everything that the next step depends on."""
@@ -250,10 +250,10 @@ def learn(
                 loss, right = learner.take_step(pictures, labels)
                 losses.append(float(loss))
                 rights.append(float(right))
-                told = f"loss {np.mean(losses[-50:]):.3f}, right {np.mean(rights[-50:]):.3f}"
-                progress.update(bar, completed=learner.step, description=told)
+                status = f"loss {np.mean(losses[-50:]):.3f}, right {np.mean(rights[-50:]):.3f}"
+                progress.update(bar, completed=learner.step, description=status)
                 if learner.step % 100 == 0:
-                    progress.console.print(f"step {learner.step}: {told}")
+                    progress.console.print(f"step {learner.step}: {status}")
                 if time.monotonic() - kept > every_s:
                     learner.save(state)
                     kept = time.monotonic()

@@ -86,15 +86,15 @@ def pictures(hw: tuple[int, int], seed: int = 1) -> np.ndarray:
     """
     rng = np.random.default_rng(seed)
     rows, columns = np.meshgrid(*(np.linspace(0, 1, n) for n in hw), indexing="ij")
-    found: list[np.ndarray] = []
+    pictures: list[np.ndarray] = []
     for _ in range(2):
         waves = [
             np.sin(2 * np.pi * (fy * rows + fx * columns + phase))
             for fy, fx, phase in rng.uniform(-12, 12, (3, 3))
         ]
         mean = rng.uniform(30, 225, 3)
-        found.append(np.stack(waves, axis=-1) * np.minimum(mean, 255 - mean) + mean)
-    return np.stack(found).astype(np.float32)
+        pictures.append(np.stack(waves, axis=-1) * np.minimum(mean, 255 - mean) + mean)
+    return np.stack(pictures).astype(np.float32)
 
 
 def network(name: str) -> Any:
@@ -166,9 +166,9 @@ def main() -> None:
     """Ask every network and write the file."""
     lines: list[str] = []
     for name in NETWORKS:
-        found = answer(name)
-        lines.append(f"{json.dumps(name)}: {json.dumps(found, separators=(',', ':'))}")
-        for size, rows in found["logits"].items():
+        golden = answer(name)
+        lines.append(f"{json.dumps(name)}: {json.dumps(golden, separators=(',', ':'))}")
+        for size, rows in golden["logits"].items():
             a, b = np.array(rows)
             print(f"{name} at {size}: logits differ by {np.abs(a - b).max() / np.std(rows):.2f} "
                   "of their spread between the pictures", flush=True)  # fmt: skip

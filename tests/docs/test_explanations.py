@@ -37,13 +37,13 @@ def test_every_strategy_has_a_page_with_code_and_a_drawing():
 @pytest.mark.slow
 def test_the_pages_do_what_they_say():
     # One process for all: each takes longer to load TensorFlow than to run.
-    done = run(*PAGES)
-    assert done.returncode == 0, done.stderr[-4000:]
+    process = run(*PAGES)
+    assert process.returncode == 0, process.stderr[-4000:]
 
 
 @pytest.mark.slow
 def test_the_readme_prints_what_it_shows():
     shown = [block.kind for block in blocks(README.read_text(encoding="utf-8"))]
     assert shown[:2] == ["python", "text"]
-    done = run("--only", "python", README)
-    assert done.returncode == 0, done.stderr[-4000:]
+    process = run("--only", "python", README)
+    assert process.returncode == 0, process.stderr[-4000:]

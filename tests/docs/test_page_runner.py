@@ -91,7 +91,7 @@ def test_the_runner_leaves_no_block_out():
     ]
 
 
-@pytest.mark.parametrize("name", ["pages", "svg", "docs_hooks", "griffe_examples"])
+@pytest.mark.parametrize("name", ["pages", "svg", "docs_hooks", "griffe_docstrings"])
 def test_examples_in_the_tools_hold(name):
     result = doctest.testmod(importlib.import_module(f"tools.{name}"))
     assert result.attempted > 0

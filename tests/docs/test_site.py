@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import json
 import os
 import re
@@ -11,12 +14,15 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import nbformat
 import pytest
-import typer
-from tools.docs_hooks import commands_page, on_config
-from tools.griffe_examples import renamed
+from PIL import Image
+from tools.docs_hooks import commands_page, from_notebook, on_config
+from tools.griffe_docstrings import rename_examples
 
-from inshape.cli.app import app
+from inshape.cli.commands import COMMANDS
+from inshape.requests import options_of
+from inshape.training.request import TrainRequest
 
 REPO = Path(__file__).resolve().parents[2]
 TABLES = sorted((REPO / "docs").glob("*.md"))
@@ -30,18 +36,18 @@ class Fetched(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.addresses: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:
             if name == "src" or (name == "href" and tag == "link"):
-                self.found.append(value or "")
+                self.addresses.append(value or "")
 
 
 @pytest.fixture(name="site", scope="module")
 def _site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
         capture_output=True,
         text=True,
@@ -49,8 +55,8 @@ def _site(tmp_path_factory) -> Path:
         cwd=REPO,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.strip() == ""
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.strip() == ""
     return folder
 
 
@@ -64,8 +70,8 @@ def test_nothing_is_fetched_from_elsewhere(site):
     for page in pages:
         reader = Fetched()
         reader.feed(page.read_text(encoding="utf-8"))
-        assert reader.found
-        for address in reader.found:
+        assert reader.addresses
+        for address in reader.addresses:
             assert not re.match(r"(\w+:)?//", address), f"{page}: {address}"
     for style in site.rglob("*.css"):
         assert not re.search(r"url\(\s*['\"]?(\w+:)?//", style.read_text(encoding="utf-8"))
@@ -100,7 +106,20 @@ def test_the_search_finds_a_word_of_a_docstring_and_of_a_notebook(site):
 def test_the_notebook_is_shown_with_what_it_printed(site):
     page = text_of(site / "tutorials" / "first_look.html")
     assert "restride - 96x96 is 0.43 times the native size" in page
-    assert list((site / "tutorials" / "first_look_files").glob("*.png"))
+
+
+def test_pictures_of_a_notebook_are_files_of_its_page(tmp_path):
+    png = io.BytesIO()
+    Image.new("L", (1, 1)).save(png, "png")
+    dot = base64.b64encode(png.getvalue()).decode()
+    output = nbformat.v4.new_output("display_data", {"image/png": dot})
+    cell = nbformat.v4.new_code_cell("draw()", outputs=[output])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "drawn.ipynb")
+    text, files = from_notebook(tmp_path / "drawn.ipynb")
+    ((name, content),) = files.items()
+    assert name.startswith("drawn_files/")
+    assert content == png.getvalue()
+    assert f"]({name})" in text
 
 
 def test_the_reference_shows_examples_as_code(site):
@@ -109,15 +128,25 @@ def test_the_reference_shows_examples_as_code(site):
     assert text_of(site / "reference" / "python.html").count("Examples:") > 5
 
 
+def test_the_reference_shows_every_option_of_a_request(site):
+    page = text_of(site / "reference" / "python.html")
+    assert "{options}" not in page
+    for option in options_of(TrainRequest):
+        assert re.search(rf"^\s*{option.name}:? ", page, re.MULTILINE), option.name
+        assert option.text[:40] in html.unescape(page), option.name
+
+
 def test_the_reference_holds_every_command():
     page = commands_page()
-    for name in typer.main.get_command(app).commands:
-        assert f"## inshape {name}\n\n```text\nUsage: inshape {name} " in page
+    for name in COMMANDS:
+        assert f"## inshape {name}\n\n```text\nusage: inshape {name} " in page
+    assert re.search(r"usage: inshape train .*--resume RUN", page)
+    assert max(map(len, page.split("```text")[1].splitlines())) <= 96
 
 
 def test_only_the_section_is_renamed():
     text = "For Example: this.\n\nExample:\n    >>> 1\n    1"
-    assert renamed(text) == "For Example: this.\n\nExamples:\n    >>> 1\n    1"
+    assert rename_examples(text) == "For Example: this.\n\nExamples:\n    >>> 1\n    1"
 
 
 @pytest.mark.slow
@@ -125,16 +154,16 @@ def test_only_the_section_is_renamed():
 def test_pages_opened_from_disk_are_searched_and_ask_for_nothing(site):
     from playwright.sync_api import sync_playwright
 
-    asked: list[str] = []
+    requests: list[str] = []
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requests.append(request.url))
         page.goto((site / "index.html").as_uri())
         page.locator("input[data-md-component=search-query]").fill("letterbox")
         first = page.locator(".md-search-result__item a").first
         first.wait_for(timeout=120_000, state="attached")
         assert "letterbox" in page.locator(".md-search-result").inner_text()
         browser.close()
-    assert asked
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert requests
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []

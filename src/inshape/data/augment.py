@@ -76,14 +76,10 @@ def augmenter(
     zooms in by up to a third, rotates by up to 15 degrees, changes brightness and contrast (of RGB
     also saturation and hue) and erases a part of every second picture.
 
-    Args:
-        kind: how strong the changes are.
-        channels: of the pictures. Without three, colour changes are left out and ``notes`` says so.
-        seed: of the run.
-        flip: whether left and right may be exchanged; not for text, digits or left-right classes.
-        mixup: the alpha of MixUp (Zhang et al. 2018), 0 for none; 0.2 is usual.
-        cutmix: the largest alpha of CutMix (Yun et al. 2019), 0 for none; 1.0 is usual.
-        rand_augment: the factor of RandAugment (Cubuk et al. 2020), 0 for none.
+    Without three channels, colour changes are left out and ``notes`` says so. ``flip`` exchanges
+    left and right, which is wrong for text and digits. ``mixup`` is the alpha of MixUp (Zhang et
+    al. 2018), ``cutmix`` the largest alpha of CutMix (Yun et al. 2019), ``rand_augment`` the factor
+    of RandAugment (Cubuk et al. 2020); 0 is none.
 
     Raises:
         UnknownName: if there is no such kind.

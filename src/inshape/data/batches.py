@@ -62,18 +62,10 @@ class Batches:
     ) -> Batches:
         """Prepare every picture once, leaving out those that cannot be read.
 
-        Memory stays bounded: what does not fit the budget goes to disk, and what does not fit there
-        is decoded again for every epoch.
-
-        Args:
-            catalogue: the pictures, with splits.
-            preparation: what is done to them; its shape is static, since a batch has one size.
-            cache: where prepared pictures are kept; ``"auto"`` takes memory, else disk, else none.
-            cache_dir: the folder for the disk; by default the user's cache folder.
-            memory_budget_bytes: the most that ``"auto"`` may keep in memory; by default a quarter
-                of what is available, at most 4 GiB.
-            workers: threads that decode; by default one per core.
-            progress: called with how far it is.
+        Memory stays bounded: what does not fit ``memory_budget_bytes`` (see `memory_budget`) goes
+        to the disk, in ``cache_dir`` (see `default_cache_dir`), and what does not fit there is
+        decoded again for every epoch; ``cache`` chooses one of the three. So many ``workers``
+        decode; by default one per core.
 
         Raises:
             UnknownName: if ``cache`` is none of the choices.

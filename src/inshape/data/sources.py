@@ -65,13 +65,9 @@ def open_source(
     Hidden files and folders are ignored, and so are files that are no pictures. Every file is read
     once, for the content hashes by which identical pictures are known.
 
-    Args:
-        source: one of the above, or a `Catalogue`, which is returned as it is.
-        class_names: the classes of a model that exists; one class alone is then enough, and a class
-            that is not among them is an error.
-        labels: ``"optional"`` also takes pictures without classes, such as a flat folder or a
-            single file.
-        progress: called with how far the reading is.
+    A `Catalogue` is returned as it is. With ``class_names``, those of a model that exists, one
+    class alone is enough, and a class that is not among them is an error. Where ``labels`` are
+    ``"optional"``, a flat folder and a single file will do too.
 
     Raises:
         DataError: if there is nothing to read, fewer than two classes, a class that training does
