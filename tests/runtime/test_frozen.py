@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from inshape.runtime.frozen import TOLERANCE, Forward, Setting
+from inshape.runtime.frozen import TOLERANCE, Forward
+from inshape.runtime.litert import Setting
 
 layers = keras.layers
 
@@ -38,10 +39,10 @@ def test_it_agrees_with_keras_for_any_number_of_pictures(shape, setting, rng, ra
     assert forward.difference <= TOLERANCE
     expected = np.asarray(model(pictures))
     for count in (17, 4, 1):
-        got = forward(pictures[:count])
-        assert got.shape == expected[:count].shape
+        output = forward(pictures[:count])
+        assert output.shape == expected[:count].shape
         largest = np.abs(expected).max()
-        np.testing.assert_allclose(got, expected[:count], atol=TOLERANCE * largest, rtol=0)
+        np.testing.assert_allclose(output, expected[:count], atol=TOLERANCE * largest, rtol=0)
 
 
 def test_it_holds_the_weights_of_the_moment_it_was_made(rng, randomise):

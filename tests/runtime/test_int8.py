@@ -7,12 +7,16 @@ from itertools import pairwise
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.tools import flatbuffer_utils
 
-from inshape.exporting import int8
-from inshape.exporting.agreement import answers
-from inshape.runtime.int8 import int8_content, least_error
+from inshape.exporting.agreement import answer
+from inshape.runtime import int8
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
+from inshape.runtime.int8 import int8_content, least_error
+from inshape.runtime.litert import LiteRTModel, quantisation_of
+from inshape.runtime.litert_files import to_litert
 from inshape.runtime.runners import load
 
 layers = keras.layers
@@ -42,68 +46,90 @@ def pictures():
 
 
 @pytest.fixture(scope="module")
-def errors(network, pictures, tmp_path_factory):
-    """Mean differences from Keras of four ways to quantise, on pictures of their own."""
+def exported(network, pictures, tmp_path_factory):
+    """A file of each type of input and output, and the progress of writing it."""
     folder = tmp_path_factory.mktemp("files")
-    convert(network, FORMATS["litert"], folder / "float.tflite")
-    content = (folder / "float.tflite").read_bytes()
+    files = {}
+    for io in ("float32", "int8", "uint8"):
+        path, progress = folder / f"{io}.tflite", []
+        sample = [picture[None] for picture in pictures[:8]]
+        convert(
+            network, FORMATS["litert-int8"], path,
+            pictures=sample, io=io, progress=lambda *counts, to=progress: to.append(counts),
+        )  # fmt: skip
+        files[io] = path, progress
+    return files
+
+
+@pytest.fixture(scope="module")
+def errors(network, pictures, tmp_path_factory):
+    """Mean differences from Keras of three ways to quantise, on pictures of their own."""
+    content = to_litert(network)
     expected = network.predict(pictures[24:], verbose=0)
-    found = {}
+    differences = {}
     for name, options in {
         "naive": {"clipped": False, "corrected": False},
         "clipped": {"corrected": False},
         "both": {},
     }.items():
-        path = folder / f"{name}.tflite"
-        path.write_bytes(int8_content(content, [p[None] for p in pictures[:24]], **options))
-        got = answers(load(path), pictures[24:])
-        found[name] = (np.abs((got - expected).mean(axis=0)).mean(), len(path.read_bytes()))
-    return found, len(content)
+        quantised = int8_content(content, [p[None] for p in pictures[:24]], **options)
+        logits = answer(LiteRTModel(quantised), pictures[24:])
+        differences[name] = np.abs((logits - expected).mean(axis=0)).mean()
+    return differences
 
 
 def test_corrected_biases_bring_the_means_back(errors):
-    found, _ = errors
-    assert found["both"][0] < 0.7 * found["clipped"][0]
-    assert found["both"][0] < 0.7 * found["naive"][0]
+    assert errors["both"] < 0.7 * errors["clipped"]
+    assert errors["both"] < 0.7 * errors["naive"]
 
 
 @pytest.mark.parametrize("io", ["float32", "int8", "uint8"])
-def test_input_and_output_are_of_the_type_asked_for(io, network, pictures, tmp_path):
-    from ai_edge_litert.interpreter import Interpreter
-
-    path = tmp_path / "a.tflite"
-    convert(network, FORMATS["litert-int8"], path, pictures=[p[None] for p in pictures[:8]], io=io)
+def test_input_and_output_are_of_the_type_asked_for(io, network, pictures, exported):
+    path, _ = exported[io]
     reader = Interpreter(model_path=str(path))
     sides = (*reader.get_input_details(), *reader.get_output_details())
     assert {side["dtype"] for side in sides} == {np.dtype(io).type}
     expected = network.predict(pictures, verbose=0)
-    got = answers(load(path), pictures)
-    assert np.abs(got - expected).mean() < 0.1 * np.abs(expected).max()
+    logits = answer(load(path), pictures)
+    assert np.abs(logits - expected).mean() < 0.1 * np.abs(expected).max()
+
+
+def test_the_numbers_that_bytes_stand_for(pictures, exported):
+    """A byte q stands for scale * (q - zero_point): by hand, and through the raw interpreter."""
+    path, _ = exported["int8"]
+    sides = quantisation_of(path)
+    assert sides["input"] == {"scale": pytest.approx(1.0, abs=1e-3), "zero_point": -128}
+    reader = Interpreter(model_path=str(path))
+    reader.allocate_tensors()
+    shown = np.round(pictures[:1] / sides["input"]["scale"]) - 128
+    reader.set_tensor(
+        reader.get_input_details()[0]["index"], np.clip(shown, -128, 127).astype("i1")
+    )
+    reader.invoke()
+    output = reader.get_tensor(reader.get_output_details()[0]["index"]).astype("float32")
+    expected = sides["output"]["scale"] * (output - sides["output"]["zero_point"])
+    np.testing.assert_allclose(LiteRTModel(path)(pictures[:1]), expected, rtol=1e-6)
 
 
 def test_biases_are_corrected_on_pictures_from_all_over(monkeypatch):
     """Calibration pictures come class by class, so that the first ones are of a few classes."""
-    seen = []
-    monkeypatch.setattr(int8, "_ranges", lambda *args, **options: {})
-    monkeypatch.setattr(int8, "_quantised", lambda *args: b"")
-    monkeypatch.setattr(int8, "_with_corrected_biases", lambda *args: seen.append(args[2]))
+    corrected_on = []
+    monkeypatch.setattr(int8, "_ranges_of", lambda *args, **options: {})
+    monkeypatch.setattr(int8, "_quantise", lambda *args: b"")
+    monkeypatch.setattr(int8, "_correct_biases", lambda *args: corrected_on.append(args[2]))
     for count in (3, 64, 100, 400):
         int8_content(b"", [np.full((1, 1, 1, 1), n, np.float32) for n in range(count)])
-    numbers = [[int(p.item()) for p in each] for each in seen]
+    numbers = [[int(p.item()) for p in each] for each in corrected_on]
     assert numbers[:2] == [[0, 1, 2], list(range(64))]
     assert [len(each) for each in numbers] == [3, 64, 100, 200]
     assert [each[-1] for each in numbers] == [2, 63, 99, 399]
     assert all(0 < b - a < 8 for each in numbers for a, b in pairwise(each))
 
 
-def test_the_slow_part_tells_how_far_it_is(network, pictures, tmp_path):
-    told = []
-    convert(
-        network, FORMATS["litert-int8"], tmp_path / "a.tflite",
-        pictures=[p[None] for p in pictures[:4]], told=lambda *progress: told.append(progress),
-    )  # fmt: skip
-    assert len(told) >= 3  # layers that have a bias
-    assert told == [(n, len(told)) for n in range(1, len(told) + 1)]
+def test_the_slow_part_shows_how_far_it_is(exported):
+    _, progress = exported["float32"]
+    assert len(progress) >= 3  # layers that have a bias
+    assert progress == [(n, len(progress)) for n in range(1, len(progress) + 1)]
 
 
 def test_outliers_are_clipped_where_that_shows_the_rest_better():
@@ -117,14 +143,14 @@ def test_outliers_are_clipped_where_that_shows_the_rest_better():
     assert least_error(np.zeros(3), 0.0, 0.0) == (0.0, 0.0)
 
 
-def test_the_quantizer_keeps_quiet(tmp_path, capsys):
-    """It shows a progress bar for more than a hundred tensors, and tells nobody how to stop it."""
+def test_the_quantizer_keeps_quiet(capsys):
+    """It shows a progress bar for more than a hundred tensors, whatever it is asked for."""
     image = x = keras.Input((8, 8, 2))
     for _ in range(36):
         x = layers.Conv2D(2, 1, activation="relu", kernel_initializer=constant(0.5))(x)
     model = keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))
     sample = [np.full((1, 8, 8, 2), level, np.float32) for level in (0, 100, 255)]
-    convert(model, FORMATS["litert-int8"], tmp_path / "a.tflite", pictures=sample)
+    assert int8_content(to_litert(model), sample, clipped=False, corrected=False)
     assert "Applying" not in capsys.readouterr().err
 
 
@@ -139,11 +165,8 @@ def test_a_layer_that_only_gives_zeros_is_quantised(tmp_path):
     np.testing.assert_allclose(load(tmp_path / "a.tflite")(sample[0]), [[3.0, 3.0]], atol=0.05)
 
 
-def test_weights_have_a_scale_for_each_output_channel(network, pictures, tmp_path):
-    from ai_edge_litert.interpreter import Interpreter
-
-    path = tmp_path / "a.tflite"
-    convert(network, FORMATS["litert-int8"], path, pictures=[p[None] for p in pictures[:8]])
+def test_weights_have_a_scale_for_each_output_channel(exported):
+    path, _ = exported["float32"]
     kernels = [
         (len(t["quantization_parameters"]["scales"]), t["shape"])
         for t in Interpreter(model_path=str(path)).get_tensor_details()
@@ -153,24 +176,19 @@ def test_weights_have_a_scale_for_each_output_channel(network, pictures, tmp_pat
     assert all(count == shape[0] for count, shape in kernels)
 
 
-def test_equal_vectors_are_written_once(network, pictures, tmp_path):
+def test_equal_vectors_are_written_once(pictures, exported):
     """Every channel of every layer has its own zero point of eight bytes, which is always 0."""
-    from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    path = tmp_path / "a.tflite"
-    convert(network, FORMATS["litert-int8"], path, pictures=[p[None] for p in pictures[:8]])
-    content = path.read_bytes()
+    content = exported["float32"][0].read_bytes()
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     plain = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
     assert len(content) < len(plain) - 8 * 16  # the larger layer has 16 channels
-    answers_of = []
+    outputs = []
     for each in (content, plain):
         reader = Interpreter(model_content=each)
         reader.allocate_tensors()
         reader.set_tensor(reader.get_input_details()[0]["index"], pictures[:1])
         reader.invoke()
-        answers_of.append(reader.get_tensor(reader.get_output_details()[0]["index"]))
+        outputs.append(reader.get_tensor(reader.get_output_details()[0]["index"]))
         zeros = [t["quantization_parameters"]["zero_points"] for t in reader.get_tensor_details()]
         assert {len(z) for z in zeros} >= {8, 16}
-    np.testing.assert_array_equal(*answers_of)
+    np.testing.assert_array_equal(*outputs)

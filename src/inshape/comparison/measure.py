@@ -18,17 +18,9 @@ from ..features.cut import head_cut, section, stage_ends
 from ..heads import LOGITS, Head
 from ..planning import Network, Plan, PlanRequest, decide_plan, open_for_training
 from ..requests import make
-from ..runtime.conversion import litert_file
-from ..runtime.frozen import (
-    TOLERANCE,
-    LiteRunner,
-    Setting,
-    by_keras,
-    computes_shapes,
-    converted,
-    relative_difference,
-    why_not_litert,
-)
+from ..runtime.frozen import TOLERANCE, by_keras, relative_difference, why_not_litert
+from ..runtime.litert import LiteRunner, Setting, computes_shapes
+from ..runtime.litert_files import to_litert
 from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
 from .probe import accuracy_of, probed
@@ -191,7 +183,7 @@ def _files(model: keras.Model, shape: InputShape, job: Job) -> Made:
         # Shapes that the file itself computes would keep operators from the fast ones.
         fixed = model.input_shape[1:] == shape.as_tuple()
         same = features is not None and fixed and not computes_shapes(features)
-        timed = features if same else litert_file(model)
+        timed = features if same else to_litert(model)
     return Made(shape, features, timed)
 
 
@@ -202,8 +194,8 @@ def _checked(model: keras.Model, shape: InputShape) -> bytes | None:
     size = tuple(int(n or 0) for n in shape.as_tuple())
     sample = np.random.default_rng(0).uniform(0, 255, (_CHECKED, *size)).astype(np.float32)
     try:
-        content = converted(both, size)
-        got = LiteRunner(content, size, Setting(batch=_CHECKED))(sample)
+        content = to_litert(both, size, batch=None)
+        got = LiteRunner(content, Setting(batch=_CHECKED))(sample)
     except Exception:  # the converter and the interpreter raise what they like; Keras runs it then
         return None
     expected = by_keras(features, sample)
@@ -238,9 +230,8 @@ def _runner(candidate: Candidate, made: Made, job: Job, files: Files) -> tuple[A
         if made.features is None:
             network = _features(model, made.shape)
             return partial(by_keras, network), made
-    size = tuple(int(n or 0) for n in made.shape.as_tuple())
     setting = Setting(job.cores, 1, _CALL)  # the fastest of all layouts, measured at 64 to 224
-    return LiteRunner(made.features, size, setting), made
+    return LiteRunner(made.features, setting), made
 
 
 class _Notes:

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import DataError, InshapeError
 from ..limits import COMPUTED, TIMED, Limits
 from ..progress import Progress
-from ..runtime.latency import latencies
+from ..runtime.timing import time_together
 from ..shapes import InputShape
 from .choose import answers_of, cost_of, shared_cost
 from .measure import Job, Made, built, forget_network, measured
@@ -111,7 +111,7 @@ class Halving:
             made: Made = self.workers.fetch(trial.state)
             assert made.timed is not None
             files[number] = made.timed, tuple(int(n or 0) for n in made.shape.as_tuple())
-        for number, found in latencies(files).items():
+        for number, found in time_together(files).items():
             trial = trials[number]
             if isinstance(found, InshapeError):
                 trial.candidate = trial.candidate.but(error=str(found))

@@ -22,7 +22,7 @@ from ..runs import Run
 from ..runtime.arena import Arena
 from ..runtime.formats import Format, formats_of
 from ..runtime.runners import kind_of, load
-from ..runtime.timing import Timing, timed
+from ..runtime.timing import Timing, time_file
 from ..text import first_line
 from ..writing import make_folder
 from .agreement import answer, compare_answers
@@ -216,7 +216,7 @@ class _Judge:
         counts = dict.fromkeys((1, os.cpu_count() or 1))
         shape = self.selection.shape
         try:
-            return tuple(timed(path, shape, threads=n, batch=batch) for n in counts), None
+            return tuple(time_file(path, shape, threads=n, batch=batch) for n in counts), None
         except RunError as error:
             return (), str(error)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import RequestError
 from ..runtime.runners import kind_of
-from ..runtime.timing import Timing, timed
+from ..runtime.timing import Timing, time_file
 from ..shapes import InputShape
 from ..text import plural
 from .request import BenchRequest
@@ -55,7 +55,7 @@ def bench(request: BenchRequest) -> Bench:
     batch = 1 if card is None else batch_in(card)
     size = tuple(int(n) for n in shape.as_tuple() if n is not None)
     counts = dict.fromkeys([request.threads] if request.threads else [1, os.cpu_count() or 1])
-    timings = tuple(timed(file, size, threads=count, batch=batch) for count in counts)
+    timings = tuple(time_file(file, size, threads=count, batch=batch) for count in counts)
     return Bench(file, runtime, shape, batch, timings)
 
 

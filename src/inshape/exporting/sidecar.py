@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import zipfile
 from collections.abc import Mapping
@@ -13,6 +12,8 @@ from .._version import __version__
 from ..runs import Run
 from ..runtime.arena import Arena
 from ..runtime.formats import OPSET, Format, Io
+from ..runtime.litert import quantisation_of
+from ..runtime.onnx_files import properties_of
 
 CARD = "inshape.json"
 """The card's name inside a LiteRT file and in the folder of a SavedModel."""
@@ -63,20 +64,8 @@ def add_quantisation(card: dict[str, Any], path: Path) -> dict[str, Any]:
     """
     if card["input"]["dtype"] == "float32":
         return card
-    from ai_edge_litert.interpreter import (
-        Interpreter,  # pyright: ignore[reportMissingTypeStubs]
-    )
-
-    run: Any = Interpreter(model_path=str(path))
-    sides = {"input": run.get_input_details()[0], "output": run.get_output_details()[0]}
-    numbers = {
-        side: {
-            "scale": float(details["quantization"][0]),
-            "zero_point": int(details["quantization"][1]),
-        }
-        for side, details in sides.items()
-    }
-    return {**card, **{side: {**card[side], **numbers[side]} for side in sides}}
+    numbers = quantisation_of(path)
+    return {**card, **{side: {**card[side], **numbers[side]} for side in numbers}}
 
 
 def embed(path: Path, form: Format, card: dict[str, Any]) -> None:
@@ -109,32 +98,13 @@ def read_card(path: Path) -> dict[str, Any] | None:
             if CARD in archive.namelist():
                 text = archive.read(CARD).decode("utf-8")
     elif path.suffix == ".onnx":
-        text = _property(path)
+        text = properties_of(path).get(_KEY)
     elif (path / CARD).is_file():
         text = (path / CARD).read_text(encoding="utf-8")
     beside = path.with_name(f"{path.name}.json")
     if text is None and beside.exists():
         text = beside.read_text(encoding="utf-8")
     return None if text is None else json.loads(text)
-
-
-def _property(path: Path) -> str | None:
-    """The card in an ONNX file, read by the runtime: the package onnx may not be installed."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        return None
-    import onnxruntime
-
-    options: Any = onnxruntime.SessionOptions()
-    # The session is for its metadata alone, so that optimising the graph would be time lost.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    try:
-        session: Any = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception:  # it is said to be unreadable where it is run
-        return None
-    return session.get_modelmeta().custom_metadata_map.get(_KEY)
 
 
 def c_array(content: bytes, name: str, arena: Arena | None) -> str:

@@ -1,4 +1,8 @@
-"""The formats that a model can be exported to, and what each needs."""
+"""The formats that a model can be exported to, and what each needs.
+
+A new one is a module with two functions, ``write(model, path, conversion)`` and
+``load(path, threads)``, and a line in `FORMATS`.
+"""
 
 from __future__ import annotations
 
@@ -16,42 +20,71 @@ OPSET = 17
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One kind of exported file.
-
-    Attributes:
-        name: as it is asked for.
-        suffix: of the file; none is a folder.
-        needs: the modules that write and run it.
-        extra: what to install for them.
-        is_quantised: whether it is calibrated on pictures.
-    """
+    """One kind of exported file."""
 
     name: str
     suffix: str
+    """Of the file; none is a folder."""
+    files: str
+    """The module here that writes and loads it."""
+    runtime: str
+    """What runs it; imported before a loading is timed."""
     needs: tuple[str, ...] = ()
+    """The modules that write and run it."""
     extra: str = ""
+    """What to install for them."""
     is_quantised: bool = False
+    """Whether it is calibrated on pictures."""
+    takes_batch: bool = False
+    """Whether the number of pictures per call can be fixed; LiteRT files take one."""
 
     @property
-    def takes_batch(self) -> bool:
-        """Whether the number of pictures per call can be fixed; LiteRT files take one."""
-        return self.name in ("onnx", "openvino")
+    def module(self) -> str:
+        """The full name of the module that writes and loads it."""
+        return f"{__package__}.{self.files}"
 
 
-_LITERT = ("ai_edge_litert",)
-FORMATS = {
-    made.name: made
-    for made in (
-        Format("litert", ".tflite", _LITERT, "cpu"),
-        Format("litert-float16", ".tflite", _LITERT, "cpu"),
-        Format("litert-dynamic", ".tflite", _LITERT, "cpu"),
-        Format("litert-int8", ".tflite", (*_LITERT, "ai_edge_quantizer"), "cpu,quantize", True),
-        Format("onnx", ".onnx", ("tf2onnx", "onnx", "onnxruntime"), "onnx"),
-        Format("openvino", ".xml", ("tf2onnx", "onnx", "onnxruntime", "openvino"), "onnx,openvino"),
-        Format("savedmodel", ""),
-        Format("keras", ".keras"),
+def _litert(name: str, *tools: str, extra: str = "cpu") -> Format:
+    return Format(
+        name=name,
+        suffix=".tflite",
+        files="litert_files",
+        runtime="ai_edge_litert.interpreter",
+        needs=("ai_edge_litert", *tools),
+        extra=extra,
+        is_quantised=bool(tools),
     )
-}
+
+
+_ONNX = ("tf2onnx", "onnx", "onnxruntime")
+_ALL = (
+    _litert("litert"),
+    _litert("litert-float16"),
+    _litert("litert-dynamic"),
+    _litert("litert-int8", "ai_edge_quantizer", extra="cpu,quantize"),
+    Format(
+        name="onnx",
+        suffix=".onnx",
+        files="onnx_files",
+        runtime="onnxruntime",
+        needs=_ONNX,
+        extra="onnx",
+        takes_batch=True,
+    ),
+    Format(
+        name="openvino",
+        suffix=".xml",
+        files="openvino_files",
+        runtime="openvino",
+        needs=(*_ONNX, "openvino"),
+        extra="onnx,openvino",
+        takes_batch=True,
+    ),
+    Format(name="savedmodel", suffix="", files="savedmodel_files", runtime="tensorflow"),
+    # inshape's own layers, which a file may hold, are known to Keras once they are imported.
+    Format(name="keras", suffix=".keras", files="keras_files", runtime="inshape.graph.layers"),
+)
+FORMATS = {form.name: form for form in _ALL}
 """Every format by name: LiteRT as it is, with float16 weights, with int8 weights, all in int8."""
 
 
@@ -79,9 +112,6 @@ def formats_of(names: Sequence[str]) -> tuple[Format, ...]:
 
 def check_installed(form: Format) -> None:
     """Refuse a format whose tools are missing.
-
-    Args:
-        form: the format.
 
     Raises:
         RequestError: if a module it needs is not installed.

@@ -13,7 +13,7 @@ import copy
 import importlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
@@ -22,8 +22,9 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
+from ..progress import Advance
 from .formats import Io
-from .runners import dequantised, quantised
+from .litert import LiteRTModel
 
 CORRECTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 """Operators that have a bias to correct."""
@@ -43,70 +44,59 @@ def int8_content(
     *,
     clipped: bool = True,
     corrected: bool = True,
-    told: Callable[[int, int], None] | None = None,
+    progress: Advance | None = None,
 ) -> bytes | None:
-    """Quantise a LiteRT file to int8: weights per output channel, everything else per tensor.
+    """Quantise a float32 LiteRT file to int8: weights per output channel, the rest per tensor.
 
-    Args:
-        content: of the float32 file, which takes one picture in [0, 255].
-        pictures: to calibrate on, each ``(1, height, width, channels)``; at least one.
-        io: type of the input and output.
-        clipped: whether ranges are chosen by error; else they are the smallest and largest value.
-        corrected: whether biases are corrected.
-        told: is called with the layers corrected and all layers.
-
-    Returns:
-        The new file; ``None`` if ``ai-edge-quantizer`` has no int8 kernel for one of the operators.
+    The file takes one picture in [0, 255]; there is at least one ``(1, height, width, channels)``
+    to calibrate on. Without ``clipped``, ranges are the smallest and largest value; without
+    ``corrected``, biases stay. ``None`` if `ai-edge-quantizer` has no int8 kernel for one of the
+    operators.
     """
-    made = _quantised(content, _ranges(content, pictures, clipped=clipped), io)
-    if made is None or not corrected:
-        return made
+    int8 = _quantise(content, _ranges_of(content, pictures, clipped=clipped), io)
+    if int8 is None or not corrected:
+        return int8
     # From all over: the first ones may be of one class.
     places = np.linspace(0, len(pictures) - 1, min(len(pictures), _BIAS_PICTURES)).round()
     chosen = [pictures[int(place)] for place in places]
-    return _with_corrected_biases(made, content, chosen, told)
+    return _correct_biases(int8, content, chosen, progress)
 
 
-def _ranges(
+def _ranges_of(
     content: bytes, pictures: Sequence[NDArray[np.float32]], *, clipped: bool
 ) -> dict[str, tuple[float, float]]:
     """The smallest and largest value that each tensor's 256 levels stand for, by its name."""
     model = _read(content)
+    graph = model.subgraphs[0]
     tensors = _float_outputs(model)
-    run = _Exposed(model, tensors, pictures[0].shape)
+    run = _expose(model, tensors)
     draw = np.random.default_rng(0)
-    kept: dict[int, list[NDArray[np.float32]]] = {index: [] for index in tensors}
+    # A part of each picture's values: all of them would not fit in memory.
+    samples: dict[int, list[NDArray[np.float32]]] = {index: [] for index in tensors}
     ends: dict[int, tuple[float, float]] = dict.fromkeys(tensors, (0.0, 0.0))
     for picture in pictures:
-        for index, values in zip(tensors, run(picture), strict=True):
+        for index, values in zip(tensors, run.all_outputs(picture), strict=True):
             low, high = ends[index]
             ends[index] = min(low, float(values.min())), max(high, float(values.max()))
             flat = values.ravel()
             if len(flat) > _VALUES_PER_PICTURE:
                 flat = flat[draw.integers(len(flat), size=_VALUES_PER_PICTURE)]
-            kept[index].append(flat)
-    graph = model.subgraphs[0]
-    found = {_name(graph, int(graph.inputs[0])): _PIXELS}
-    for index, parts in kept.items():
+            samples[index].append(flat)
+    ranges = {_name(graph, int(graph.inputs[0])): _PIXELS}
+    for index, parts in samples.items():
         low, high = ends[index]
         if low == high:  # only zeros, which any range shows; XNNPACK refuses one of nothing
             low, high = 0.0, 1.0
         elif clipped:
             low, high = least_error(np.concatenate(parts), low, high)
-        found[_name(graph, index)] = (low, high)
-    return found
+        ranges[_name(graph, index)] = (low, high)
+    return ranges
 
 
 def least_error(values: NDArray[np.floating[Any]], low: float, high: float) -> tuple[float, float]:
     """The range within which 256 levels show values with the least square error.
 
-    Args:
-        values: what is to be shown.
-        low: the smallest value that may be shown, at most 0, which always is.
-        high: the largest, at least 0.
-
-    Returns:
-        The two ends, each no further out than asked for.
+    It lies within [low, high], which holds 0: a zero, as padding has it, must be shown exactly.
 
     Example:
         >>> values = np.append(np.linspace(0, 1, 100_000), 20.0)
@@ -117,8 +107,8 @@ def least_error(values: NDArray[np.floating[Any]], low: float, high: float) -> t
     if low == high:
         return low, high
     counts, edges = np.histogram(values, _BINS, (low, high))
-    seen = counts > 0
-    centres, weights = ((edges[1:] + edges[:-1]) / 2)[seen], counts[seen]
+    filled = counts > 0
+    centres, weights = ((edges[1:] + edges[:-1]) / 2)[filled], counts[filled]
     best, error = (low, high), np.inf
     for bottom in _SHRUNK * low if low else [0.0]:
         for top in _SHRUNK * high if high else [0.0]:
@@ -130,43 +120,46 @@ def least_error(values: NDArray[np.floating[Any]], low: float, high: float) -> t
     return best
 
 
-def _quantised(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) -> bytes | None:
+def _quantise(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) -> bytes | None:
     tools: Any = importlib.import_module("ai_edge_quantizer.quantizer")
-    types: Any = importlib.import_module("ai_edge_quantizer.qtyping")
     recipes: Any = importlib.import_module("ai_edge_quantizer.recipe")
-    work: Any = tools.Quantizer(bytearray(content), recipes.static_wi8_ai8())
-    for end in (types.TFLOperationName.INPUT, types.TFLOperationName.OUTPUT):
-        if io == "float32":
-            work.update_quantization_recipe(
-                ".*", end, algorithm_key=tools.AlgorithmName.NO_QUANTIZE
-            )
-        elif io == "uint8":
-            byte = types.TensorQuantizationConfig(
-                num_bits=8, symmetric=False, dtype=types.TensorDataType.UINT
-            )
-            weight = types.TensorQuantizationConfig(
-                num_bits=8, granularity=types.QuantGranularity.CHANNELWISE
-            )
-            work.update_quantization_recipe(
-                ".*",
-                end,
-                types.OpQuantizationConfig(
-                    activation_tensor_config=byte,
-                    weight_tensor_config=weight,
-                    compute_precision=types.ComputePrecision.INTEGER,
-                ),
-            )
-    known = {
+    quantizer: Any = tools.Quantizer(bytearray(content), recipes.static_wi8_ai8())
+    _set_ends(quantizer, tools, io)
+    statistics = {
         name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
         for name, (low, high) in ranges.items()
     }
-    # Its second progress bar is shown whatever it is told.
+    # Older versions show their second progress bar whatever they are asked for.
     with warnings.catch_warnings(), redirect_stderr(StringIO()):
-        # Its interpreter is told to keep all tensors, and says that this is for debugging.
+        # Its own interpreter keeps all tensors, and says that this is for debugging.
         warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors")
-        done = work.quantize(known, enable_progress_bar=False, enable_progress_report=False)
-    made = bytes(done.quantized_model)
-    return None if _works_in_float(_read(made)) else made
+        result = quantizer.quantize(
+            statistics, enable_progress_bar=False, enable_progress_report=False
+        )
+    int8 = bytes(result.quantized_model)
+    return None if _works_in_float(_read(int8)) else int8
+
+
+def _set_ends(quantizer: Any, tools: Any, io: Io) -> None:
+    """Have the input and output of another type than int8, which is the recipe's."""
+    types: Any = importlib.import_module("ai_edge_quantizer.qtyping")
+    byte = types.TensorQuantizationConfig(
+        num_bits=8, symmetric=False, dtype=types.TensorDataType.UINT
+    )
+    weight = types.TensorQuantizationConfig(
+        num_bits=8, granularity=types.QuantGranularity.CHANNELWISE
+    )
+    unsigned = types.OpQuantizationConfig(
+        activation_tensor_config=byte,
+        weight_tensor_config=weight,
+        compute_precision=types.ComputePrecision.INTEGER,
+    )
+    for end in (types.TFLOperationName.INPUT, types.TFLOperationName.OUTPUT):
+        if io == "float32":
+            key = tools.AlgorithmName.NO_QUANTIZE
+            quantizer.update_quantization_recipe(".*", end, algorithm_key=key)
+        elif io == "uint8":
+            quantizer.update_quantization_recipe(".*", end, unsigned)
 
 
 def _works_in_float(model: Any) -> bool:
@@ -187,26 +180,27 @@ def _works_in_float(model: Any) -> bool:
     return False
 
 
-def _with_corrected_biases(
+def _correct_biases(
     content: bytes,
     reference: bytes,
     pictures: Sequence[NDArray[np.float32]],
-    told: Callable[[int, int], None] | None,
+    progress: Advance | None,
 ) -> bytes:
     target = _channel_means(_read(reference), None, pictures)
     model = _read(content)
     graph = model.subgraphs[0]
-    todo = [(n, index) for n, index in _with_bias(model) if _name(graph, index) in target]
-    for count, (place, index) in enumerate(todo, 1):
-        (got,) = _channel_means(model, (place, index), pictures).values()
+    layers = [(n, index) for n, index in _with_bias(model) if _name(graph, index) in target]
+    for count, (place, index) in enumerate(layers, 1):
+        # After the corrections before it: a layer's error is partly that of its input.
+        (means,) = _channel_means(model, (place, index), pictures).values()
         bias = graph.tensors[graph.operators[place].inputs[2]]
-        missing = (target[_name(graph, index)] - got) / np.asarray(bias.quantization.scale)
+        missing = (target[_name(graph, index)] - means) / np.asarray(bias.quantization.scale)
         buffer = model.buffers[bias.buffer]
-        whole = buffer.data.view(np.int32) + np.round(missing)
-        buffer.data = whole.astype(np.int32).view(np.uint8)
-        if told is not None:
-            told(count, len(todo))
-    return _written(model)
+        steps = buffer.data.view(np.int32) + np.round(missing)
+        buffer.data = steps.astype(np.int32).view(np.uint8)
+        if progress is not None:
+            progress(count, len(layers))
+    return _pack(model)
 
 
 def _channel_means(
@@ -214,46 +208,27 @@ def _channel_means(
 ) -> dict[str, NDArray[np.float64]]:
     """What each channel of an operator's output is on average, by the output's name.
 
-    One operator, given as its place and its output, or all that have a bias.
+    One operator, named by its place and its output, or all that have a bias.
     """
     outputs = [index for _, index in ([only] if only else _with_bias(model))]
-    run = _Exposed(model, outputs, pictures[0].shape, operators=only[0] + 1 if only else None)
+    run = _expose(model, outputs, operators=only[0] + 1 if only else None)
     sums: list[Any] = [0.0] * len(outputs)
     for picture in pictures:
-        for n, values in enumerate(run(picture)):
+        for n, values in enumerate(run.all_outputs(picture)):
             sums[n] = sums[n] + values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
     names = [_name(model.subgraphs[0], index) for index in outputs]
     return {name: total / len(pictures) for name, total in zip(names, sums, strict=True)}
 
 
-class _Exposed:
-    """A LiteRT model that gives tensors from its inside.
-
-    They are made outputs of it, because the fast kernels of XNNPACK keep all others to themselves.
-    """
-
-    def __init__(
-        self, model: Any, tensors: Sequence[int], shape: Sequence[int], operators: int | None = None
-    ) -> None:
-        from ai_edge_litert.interpreter import (
-            Interpreter,  # pyright: ignore[reportMissingTypeStubs]
-        )
-
-        graph = copy.copy(model.subgraphs[0])
-        graph.operators = graph.operators[:operators]
-        graph.outputs = np.asarray(tensors, np.int32)
-        opened = copy.copy(model)
-        opened.subgraphs, opened.signatureDefs = [graph, *model.subgraphs[1:]], []
-        self._run: Any = Interpreter(model_content=_written(opened), num_threads=os.cpu_count())
-        (self._input,) = self._run.get_input_details()
-        self._run.resize_tensor_input(self._input["index"], shape)
-        self._run.allocate_tensors()
-        self._outputs = self._run.get_output_details()
-
-    def __call__(self, picture: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        self._run.set_tensor(self._input["index"], quantised(picture, self._input))
-        self._run.invoke()
-        return [dequantised(self._run.get_tensor(o["index"]), o) for o in self._outputs]
+def _expose(model: Any, tensors: Sequence[int], operators: int | None = None) -> LiteRTModel:
+    """A model that puts out tensors from its inside, run up to so many operators."""
+    # XNNPACK's fast kernels keep to themselves whatever is no output.
+    graph = copy.copy(model.subgraphs[0])
+    graph.operators = graph.operators[:operators]
+    graph.outputs = np.asarray(tensors, np.int32)
+    exposed = copy.copy(model)
+    exposed.subgraphs, exposed.signatureDefs = [graph, *model.subgraphs[1:]], []
+    return LiteRTModel(_pack(exposed), threads=os.cpu_count() or 1)
 
 
 def _with_bias(model: Any) -> list[tuple[int, int]]:
@@ -271,8 +246,8 @@ def _with_bias(model: Any) -> list[tuple[int, int]]:
 
 def _float_outputs(model: Any) -> list[int]:
     graph, float32 = model.subgraphs[0], _schema().TensorType.FLOAT32
-    made = [int(index) for operator in graph.operators for index in operator.outputs]
-    return [index for index in made if graph.tensors[index].type == float32]
+    outputs = [int(index) for operator in graph.operators for index in operator.outputs]
+    return [index for index in outputs if graph.tensors[index].type == float32]
 
 
 def _name(graph: Any, index: int) -> str:
@@ -293,7 +268,7 @@ def _read(content: bytes) -> Any:
     return model
 
 
-def _written(model: Any) -> bytes:
+def _pack(model: Any) -> bytes:
     builder = _Sharing(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())

@@ -1,145 +1,201 @@
-"""How long an exported file takes for one picture, and how much memory it needs.
+"""How long exported files take for one picture, and how much memory they need.
 
-    python -m inshape.runtime.timing FILE 1x96x96x3 THREADS
+    python -m inshape.runtime.timing
 
-prints one JSON object. A process of its own has no other library's threads and memory in it.
+reads files and an effort as JSON from standard input and prints a row for each file and number of
+threads. A process of its own has no other library's threads and memory in it.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
+import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RunError
+from ..errors import InshapeError, RunError
+from .apart import Ended, run_apart
 
 if TYPE_CHECKING:
     from .runners import Runner
 
-_WARM_UPS = 5
-_LEAST_RUNS = 30
-_SECONDS = 1.0
+Latencies: TypeAlias = tuple[tuple[int, float, float], ...]
+"""Threads, median and 95th percentile in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Measurements of a file, one call after the other.
-
-    Attributes:
-        threads: that it was allowed.
-        runs: how many were measured.
-        median_ms: of a call.
-        p95_ms: the 95th percentile of the calls.
-        load_ms: from the file to the first answer; the runtime has been imported before.
-        peak_mb: by how much loading and running raised the peak memory of the process, without what
-            the runtime takes for itself when it is imported.
-    """
+    """Measurements of a file, one call after the other."""
 
     threads: int
+    """That it was allowed."""
     runs: int
+    """How many were measured."""
     median_ms: float
     p95_ms: float
+    """The 95th percentile of the calls."""
     load_ms: float
+    """From the file to the first answer; the runtime has been imported before."""
     peak_mb: float | None
+    """By how much loading and running raised the peak memory of the process, without what the
+    runtime takes for itself when it is imported."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def timed(path: Path, shape: tuple[int, ...], *, threads: int, batch: int = 1) -> Timing:
-    """Measure a file in a process of its own.
+@dataclass(frozen=True, slots=True)
+class File:
+    """What is to be timed."""
 
-    Args:
-        path: an exported file.
-        shape: of the picture, ``(height, width, channels)``.
-        threads: that it may use.
-        batch: pictures per call.
+    path: str
+    shape: tuple[int, ...]
+    """Of what a call takes, pictures first."""
+    threads: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How often each file is run."""
+
+    turns: int
+    warm_ups: int
+    least_runs: int
+    seconds: float
+
+
+ALONE = Effort(turns=1, warm_ups=5, least_runs=30, seconds=1.0)
+# Several short turns, all files once per turn, so that whatever else the machine does in between
+# meets all alike.
+TOGETHER = Effort(turns=3, warm_ups=2, least_runs=6, seconds=0.1)
+
+
+def time_file(path: Path, shape: tuple[int, ...], *, threads: int, batch: int = 1) -> Timing:
+    """Measure a file, of any kind, on pictures ``(height, width, channels)``.
 
     Raises:
-        RunError: if the process fails.
+        RunError: if it cannot be run.
     """
-    size = "x".join(map(str, (batch, *shape)))
-    command = [sys.executable, "-m", "inshape.runtime.timing", str(path), size, str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
+    try:
+        (timing,) = _measure_apart([File(str(path), (batch, *shape), (threads,))], ALONE)
+    except Ended as reason:
         raise RunError(
             f"{path} could not be timed ({reason}); expected a file that runs; export it again"
-        )
-    return Timing(**json.loads(done.stdout.splitlines()[-1]))
+        ) from reason
+    return timing
 
 
-def measure(path: Path, shape: tuple[int, ...], threads: int) -> Timing:
-    """Measure a file in this process.
+def time_together(
+    files: Mapping[int, tuple[bytes, tuple[int, ...]]],
+) -> dict[int, Latencies | InshapeError]:
+    """Time LiteRT files by number for one picture, with one thread and with all.
 
-    Args:
-        path: an exported file.
-        shape: of what a call takes, ``(pictures, height, width, channels)``.
-        threads: that it may use.
+    Each stands with the shape of its picture, ``(height, width, channels)``. Nothing else should
+    run meanwhile. In the place of a file that cannot be timed stands the reason.
     """
+    if not files:
+        return {}
+    try:
+        return {**_time_together(files)}
+    except Ended as reason:
+        if len(files) == 1:
+            message = (
+                f"a LiteRT file could not be timed ({reason}); expected one that runs; leave it out"
+            )
+            return dict.fromkeys(files, RunError(message))
+    # One of them ends the process; the others are timed without it.
+    return {number: time_together({number: file})[number] for number, file in files.items()}
+
+
+def _time_together(files: Mapping[int, tuple[bytes, tuple[int, ...]]]) -> dict[int, Latencies]:
+    counts = tuple(dict.fromkeys((1, os.cpu_count() or 1)))
+    with tempfile.TemporaryDirectory() as scratch:
+        written: list[File] = []
+        for number, (content, shape) in files.items():
+            path = Path(scratch) / f"{number}.tflite"
+            path.write_bytes(content)
+            written.append(File(str(path), (1, *shape), counts))
+        timings = iter(_measure_apart(written, TOGETHER))
+    return {
+        number: tuple((t.threads, t.median_ms, t.p95_ms) for t in islice(timings, len(counts)))
+        for number in files
+    }
+
+
+def _measure_apart(files: Sequence[File], effort: Effort) -> list[Timing]:
+    work = {"files": [asdict(file) for file in files], "effort": asdict(effort)}
+    printed, _ = run_apart("inshape.runtime.timing", text=json.dumps(work))
+    return [Timing(**row) for row in json.loads(printed.splitlines()[-1])]
+
+
+@dataclass(slots=True)
+class _Laps:
+    load_ms: float = 0.0
+    run_ms: list[float] = field(default_factory=list[float])
+    peak_mb: float | None = None
+
+
+def measure(files: Sequence[File], effort: Effort) -> list[Timing]:
+    """Measure files in this process: a row for each file and number of threads."""
+    laps = {(file, threads): _Laps() for file in files for threads in file.threads}
+    for _ in range(effort.turns):
+        for (file, threads), lap in laps.items():
+            _measure_once(file, threads, effort, lap)
+    return [
+        Timing(
+            threads=threads,
+            runs=len(lap.run_ms),
+            median_ms=round(float(np.median(lap.run_ms)), 4),
+            p95_ms=round(float(np.percentile(lap.run_ms, 95)), 4),
+            load_ms=round(lap.load_ms, 2),
+            peak_mb=None if lap.peak_mb is None else round(lap.peak_mb, 1),
+        )
+        for (_, threads), lap in laps.items()
+    ]
+
+
+def _measure_once(file: File, threads: int, effort: Effort, lap: _Laps) -> None:
     from .runners import import_runtime, kind_of, load
 
+    path = Path(file.path)
     kind = kind_of(path)
     import_runtime(kind)
     if kind in ("keras", "savedmodel"):
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-    picture = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+    picture = np.random.default_rng(0).uniform(0, 255, file.shape).astype(np.float32)
     before = _peak_mb()
     begun = time.perf_counter()
     run = load(path, threads=threads)
     run(picture)
-    load_ms = 1e3 * (time.perf_counter() - begun)
-    taken = repeated(run, picture, warm_ups=_WARM_UPS, least=_LEAST_RUNS, seconds=_SECONDS)
+    lap.load_ms = 1e3 * (time.perf_counter() - begun)
+    lap.run_ms += _repeat(run, picture, effort)
     after = _peak_mb()
-    return Timing(
-        threads=threads,
-        runs=len(taken),
-        median_ms=round(float(np.median(taken)), 4),
-        p95_ms=round(float(np.percentile(taken, 95)), 4),
-        load_ms=round(load_ms, 2),
-        peak_mb=None if before is None or after is None else round(after - before, 1),
-    )
+    lap.peak_mb = None if before is None or after is None else after - before
 
 
-def repeated(
-    run: Runner, picture: NDArray[np.float32], *, warm_ups: int, least: int, seconds: float
-) -> list[float]:
-    """Run a network on one picture over and over.
-
-    Args:
-        run: the network.
-        picture: ``(1, height, width, channels)``.
-        warm_ups: runs that are not counted, before the others.
-        least: how many are counted at least.
-        seconds: for how long at least.
-
-    Returns:
-        What each run took, in milliseconds.
-
-    Example:
-        >>> len(repeated(lambda x: x, np.zeros((1, 2, 2, 1), "float32"), warm_ups=1, least=3,
-        ...              seconds=0.0))
-        3
-    """
-    for _ in range(warm_ups):
+def _repeat(run: Runner, picture: NDArray[np.float32], effort: Effort) -> list[float]:
+    """What each run took, in milliseconds."""
+    for _ in range(effort.warm_ups):
         run(picture)
-    taken: list[float] = []
-    until = time.perf_counter() + seconds
-    while len(taken) < least or time.perf_counter() < until:
+    run_ms: list[float] = []
+    until = time.perf_counter() + effort.seconds
+    while len(run_ms) < effort.least_runs or time.perf_counter() < until:
         begun = time.perf_counter()
         run(picture)
-        taken.append(1e3 * (time.perf_counter() - begun))
-    return taken
+        run_ms.append(1e3 * (time.perf_counter() - begun))
+    return run_ms
 
 
 def _peak_mb() -> float | None:
@@ -157,6 +213,14 @@ def _peak_mb() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
+def _main() -> None:
+    work = json.load(sys.stdin)
+    files = [
+        File(file["path"], tuple(file["shape"]), tuple(file["threads"])) for file in work["files"]
+    ]
+    rows = measure(files, Effort(**work["effort"]))
+    print(json.dumps([row.as_dict() for row in rows]))
+
+
 if __name__ == "__main__":
-    made = measure(Path(sys.argv[1]), tuple(map(int, sys.argv[2].split("x"))), int(sys.argv[3]))
-    print(json.dumps(made.as_dict()))
+    _main()

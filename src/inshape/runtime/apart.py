@@ -1,0 +1,31 @@
+"""A module of this package, run in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from ..text import first_line
+
+
+class Ended(Exception):
+    """The process ended before it had an answer; the message says why."""
+
+
+def run_apart(module: str, *words: str, text: str = "") -> tuple[str, str]:
+    """Run ``python -m MODULE WORDS`` with a text on standard input; return what it prints.
+
+    Such a process has no other library's threads and memory in it, and if it is killed, this one
+    goes on.
+
+    Raises:
+        Ended: with the last line of its standard error.
+    """
+    command = [sys.executable, "-m", module, *words]
+    process = subprocess.run(
+        command, input=text, capture_output=True, text=True, errors="replace", check=False
+    )
+    if process.returncode:
+        lines = process.stderr.strip().splitlines() or ["it was killed"]
+        raise Ended(first_line(lines[-1]))
+    return process.stdout, process.stderr
