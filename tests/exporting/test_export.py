@@ -35,44 +35,44 @@ EXACT = ("litert", "onnx", "openvino", "savedmodel", "keras")
 
 @pytest.mark.parametrize("name", [n for n in FORMATS if n != "litert-int8"])
 def test_a_float_file_agrees_with_the_model(name, exports):
-    made = exports[name]
-    assert made.pictures == 18
+    file = exports[name]
+    assert file.pictures == 18
     if name not in EXACT:
-        assert 0 < made.max_difference < 0.05
+        assert 0 < file.max_difference < 0.05
     else:
-        assert made.agreement == 1.0
-        assert made.max_difference < 1e-4
-        assert made.accuracy_change.as_dict() == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert made.size_bytes > 1000
+        assert file.agreement == 1.0
+        assert file.max_difference < 1e-4
+        assert file.accuracy_change.as_dict() == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert file.size_bytes > 1000
 
 
 def test_an_int8_file_takes_bytes_and_says_how_far_it_is_off(exports, run):
     from ai_edge_litert.interpreter import Interpreter
 
-    made = exports["litert-int8"]
-    assert 0 < made.max_difference < 0.2
-    reader = Interpreter(model_path=made.path)
+    file = exports["litert-int8"]
+    assert 0 < file.max_difference < 0.2
+    reader = Interpreter(model_path=file.path)
     for side in (reader.get_input_details(), reader.get_output_details()):
         assert side[0]["dtype"] == np.uint8
     header = (run.exports / "model-int8.h").read_text()
-    assert f"tensor_bytes = {made.tensor_bytes};" in header
+    assert f"tensor_bytes = {file.tensor_bytes};" in header
     array = bytes(int(b, 16) for b in re.findall(r"0x[0-9a-f]{2}", header))
-    assert array == Path(made.path).read_bytes()
+    assert array == Path(file.path).read_bytes()
 
 
 def test_what_the_plan_predicted_stands_beside_what_was_measured(exports, run):
-    made, planned = exports["litert-int8"], run.record["plan"]["footprint"]
-    assert made.planned_flash_bytes == planned["flash_bytes"]
-    assert made.planned_ram_bytes == planned["ram_bytes"]
+    file, planned = exports["litert-int8"], run.record["plan"]["footprint"]
+    assert file.planned_flash_bytes == planned["flash_bytes"]
+    assert file.planned_ram_bytes == planned["ram_bytes"]
     assert exports["litert"].planned_flash_bytes is None
     (row,) = (
         row
         for row in json.loads((run.exports / "exports.json").read_text())["exports"]
         if row["format"] == "litert-int8"
     )
-    assert row["planned_flash_bytes"] == made.planned_flash_bytes
-    flash = f"flash {made.size_bytes / 1024:.1f} KiB (planned {planned['flash_bytes'] / 1024:.1f}"
-    tensors = f"{made.tensor_bytes / 1024:.1f} KiB for tensors (planned "
+    assert row["planned_flash_bytes"] == file.planned_flash_bytes
+    flash = f"flash {file.size_bytes / 1024:.1f} KiB (planned {planned['flash_bytes'] / 1024:.1f}"
+    tensors = f"{file.tensor_bytes / 1024:.1f} KiB for tensors (planned "
     text = (run.exports / "exports.txt").read_text()
     assert f"model-int8.tflite on a micro-controller: {flash} KiB); RAM an arena of " in text
     assert f"{tensors}{planned['ram_bytes'] / 1024:.1f} KiB)" in text
@@ -91,7 +91,7 @@ def test_the_card_travels_inside_and_beside(exports, run):
     beside = json.loads((run.exports / "model.onnx.json").read_text())
     assert beside["preparation"] == run.preparation.as_dict()
     assert beside["input"]["shape"] == "17x13x3"
-    assert beside["model"] == {"backbone": "small", "strategy": "rebuild", "channels": "same"}
+    assert beside["model"] == {"backbone": "small", "strategy": "rebuild", "channels": "keep"}
 
 
 def test_an_onnx_file_says_itself_what_it_is(exports, run, photos, tmp_path):
@@ -113,13 +113,13 @@ def test_the_number_of_pictures_per_call_can_be_fixed(
     inshape, name, run, photos, tmp_path, timed_exports
 ):
     if name == "onnx":
-        made = timed_exports.files[1]
-        assert made.timings[0].median_ms > 0
+        file = timed_exports.files[1]
+        assert file.timings[0].median_ms > 0
     else:
-        (made,) = export(run, name, batch=4, out=tmp_path / "x", timing=False).files
-    assert made.agreement == 1.0
-    assert made.max_difference < 1e-4
-    path = Path(made.path)
+        (file,) = export(run, name, batch=4, out=tmp_path / "x", timing=False).files
+    assert file.agreement == 1.0
+    assert file.max_difference < 1e-4
+    path = Path(file.path)
     assert read_card(path)["input"]["batch"] == 4
     assert load(path)(np.zeros((4, 17, 13, 3), np.float32)).shape == (4, 3)
     if name == "onnx":
@@ -129,8 +129,8 @@ def test_the_number_of_pictures_per_call_can_be_fixed(
         assert dimension.dim_value == 4
     rows = predict(path, photos / "lean")  # 20 pictures and one that fills no call
     rows += predict(path, [photos / "lie" / "00.png"])
-    own = predict(run, photos / "lean") + predict(run, [photos / "lie" / "00.png"])
-    assert [p.label for p in rows] == [p.label for p in own]
+    by_run = predict(run, photos / "lean") + predict(run, [photos / "lie" / "00.png"])
+    assert [p.label for p in rows] == [p.label for p in by_run]
     done = inshape("bench", path, "--threads", "1", "--json")
     assert json.loads(done.out)["batch"] == 4
 
@@ -155,7 +155,7 @@ def test_every_other_format_says_what_it_is_timed_with(inshape, name, exports, m
         calls.append((str(path), shape, options))
         return Timing(options["threads"], 30, 2.5, 3.0, 40.0, 10.0)
 
-    monkeypatch.setattr(bench, "timed", timed)
+    monkeypatch.setattr(bench, "time_file", timed)
     done = inshape("bench", exports[name].path, "--json")
     assert done.code == 0, done.err
     counts = [*dict.fromkeys((1, os.cpu_count()))]
@@ -166,22 +166,22 @@ def test_every_other_format_says_what_it_is_timed_with(inshape, name, exports, m
 
 @pytest.mark.parametrize("name", ["litert", "litert-int8", "onnx", "openvino", "savedmodel"])
 def test_predict_takes_a_file_like_a_run(name, exports, run, photos):
-    own = predict(run, photos / "lean")
+    by_run = predict(run, photos / "lean")
     by_file = predict(exports[name].path, photos / "lean")
-    assert [p.picture for p in own] == [p.picture for p in by_file]
-    agree = np.mean([a.label == b.label for a, b in zip(own, by_file, strict=True)])
+    assert [p.picture for p in by_run] == [p.picture for p in by_file]
+    agree = np.mean([a.label == b.label for a, b in zip(by_run, by_file, strict=True)])
     assert agree == 1.0 if name != "litert-int8" else agree > 0.8
     assert kind_of(Path(exports[name].path)) == name.split("-")[0]
 
 
 @pytest.mark.parametrize("io", ["float32", "int8", "uint8"])
 def test_int8_examples_take_what_the_file_takes(io, run, photos, tmp_path, exports, run_example):
-    made = exports["litert-int8"]  # of bytes from 0 to 255
+    file = exports["litert-int8"]  # of bytes from 0 to 255
     if io != "uint8":
-        (made,) = export(
+        (file,) = export(
             run, "litert-int8", io=io, calibration=9, out=tmp_path / "x", timing=False
         ).files
-    card = read_card(Path(made.path))
+    card = read_card(Path(file.path))
     assert card["input"]["dtype"] == card["output"]["dtype"] == io
     if io != "float32":
         assert card["input"]["scale"] == pytest.approx(1.0)
@@ -189,8 +189,8 @@ def test_int8_examples_take_what_the_file_takes(io, run, photos, tmp_path, expor
         assert card["output"]["scale"] == pytest.approx(1 / 256)
     for number in ("04.png", "05.jpg"):
         picture = photos / "lean" / number
-        (expected,) = predict(made.path, [picture])
-        assert run_example(made.path, picture) == [expected.label]
+        (expected,) = predict(file.path, [picture])
+        assert run_example(file.path, picture) == [expected.label]
 
 
 @pytest.mark.parametrize("name", ["litert", "litert-int8", "onnx", "openvino"])
@@ -218,19 +218,19 @@ def test_a_model_of_any_size_is_exported_and_run_at_several(
         photos, "?x?x3", out=tmp_path / "a", backbone=backbone(), weights=None,
         strategy="flexible", epochs=1, validation=0.3, batch_size=8,
     )  # fmt: skip
-    found = export(run, "litert,onnx", timing=False)
-    assert [f.agreement for f in found.files] == [1.0, 1.0]
+    result = export(run, "litert,onnx", timing=False)
+    assert [f.agreement for f in result.files] == [1.0, 1.0]
     model = run.load_model()
     rng = np.random.default_rng(0)
     for size_hw in ((24, 20), (33, 47), (64, 31)):
         picture = rng.uniform(0, 255, (1, *size_hw, 3)).astype("float32")
         expected = np.asarray(model(picture, training=False))
-        for made in found.files:
-            np.testing.assert_allclose(load(Path(made.path))(picture), expected, atol=1e-4)
-    for made in found.files:
-        assert made.tensor_bytes is None
+        for file in result.files:
+            np.testing.assert_allclose(load(Path(file.path))(picture), expected, atol=1e-4)
+    for file in result.files:
+        assert file.tensor_bytes is None
         (expected,) = predict(run, [photos / "lean" / "03.jpg"])
-        assert run_example(made.path, photos / "lean" / "03.jpg") == [expected.label]
+        assert run_example(file.path, photos / "lean" / "03.jpg") == [expected.label]
 
 
 @pytest.mark.parametrize(("least", "is_trusted"), [(0.94, True), (0.95, True), (0.96, False)])
@@ -246,14 +246,14 @@ def test_a_file_is_trusted_from_the_wanted_agreement_on(
         return rows
 
     monkeypatch.setattr(api, "answer", erring)
-    found = export(
-        run, "litert", data=elsewhere / "lean", out=tmp_path / "x", timing=False,
+    result = export(
+        run, "keras", data=elsewhere / "lean", out=tmp_path / "x", timing=False,
         min_agreement=least,
     )  # fmt: skip
-    (made,) = found.files
-    assert (made.pictures, made.agreement) == (20, 0.95)
-    assert made.is_trusted is is_trusted
-    assert (tmp_path / "x" / "model.tflite").exists()
+    (file,) = result.files
+    assert (file.pictures, file.agreement) == (20, 0.95)
+    assert file.is_trusted is is_trusted
+    assert (tmp_path / "x" / "model.keras").exists()
     (row,) = json.loads((tmp_path / "x" / "exports.json").read_text())["exports"]
     assert row["failed"] is not is_trusted
     assert row["accuracy"]["value"] is None
@@ -265,8 +265,8 @@ def test_a_failed_file_is_kept_and_the_exit_code_says_so(inshape, run, elsewhere
     words += ["--no-timing", "--data", elsewhere, "--json"]
     good = inshape(*words)
     assert good.code == 0
-    own = json.loads((run.exports / "exports.json").read_text())["exports"]
-    places = [(run.exports / row["path"]).resolve() for row in own]
+    kept = json.loads((run.exports / "exports.json").read_text())["exports"]
+    places = [(run.exports / row["path"]).resolve() for row in kept]
     assert (tmp_path / "x" / "model.tflite").resolve() in places
     for row in json.loads(good.out)["exports"]:
         assert {"format", "path", "size_bytes", "agreement", "accuracy", "latency_ms"} <= set(row)
@@ -299,18 +299,18 @@ def test_what_would_go_with_a_file_is_not_replaced_either(kept, run, tmp_path):
 
 
 def test_timings_are_taken_in_a_process_of_their_own(timed_exports):
-    found = timed_exports
-    row = found.as_dict()["exports"][0]
-    assert row["latency_ms"] == found.files[0].timings[0].median_ms
+    result = timed_exports
+    row = result.as_dict()["exports"][0]
+    assert row["latency_ms"] == result.files[0].timings[0].median_ms
     assert min(row[name] for name in ("latency_p95_ms", "load_ms", "peak_mb")) > 0
-    for timing in (*found.files[0].timings, *found.keras_timings):
+    for timing in (*result.files[0].timings, *result.keras_timings):
         assert 0 < timing.median_ms <= timing.p95_ms
         assert timing.peak_mb > 0
     counts = [*dict.fromkeys((1, os.cpu_count()))]
-    for timings in (found.files[0].timings, found.keras_timings):
+    for timings in (result.files[0].timings, result.keras_timings):
         assert [timing.threads for timing in timings] == counts
-    assert "model.predict:" in str(found)
-    assert "model.tflite" in str(found)
+    assert "model.predict:" in str(result)
+    assert "model.tflite" in str(result)
 
 
 def test_what_is_there_is_not_replaced_unasked(exports, run):
@@ -325,7 +325,7 @@ def test_what_is_there_is_not_replaced_unasked(exports, run):
 
 
 @pytest.mark.parametrize(
-    ("asked", "kind", "text"),
+    ("options", "kind", "text"),
     [
         ({"to": "coreml"}, UnknownName, f"format 'coreml'; choose from: {', '.join(FORMATS)}"),
         ({"to": ""}, RequestError, "no format to export to; expected some of litert,"),
@@ -335,9 +335,9 @@ def test_what_is_there_is_not_replaced_unasked(exports, run):
         ({"batch": 0}, RequestError, "batch=0; expected 1 or more"),
     ],
 )
-def test_bad_requests(asked, kind, text, run, tmp_path):
+def test_bad_requests(options, kind, text, run, tmp_path):
     with pytest.raises(kind, match=re.escape(text)):
-        export(run, **{"to": "litert", "out": tmp_path / "x", **asked})
+        export(run, **{"to": "litert", "out": tmp_path / "x", **options})
     assert not (tmp_path / "x").exists()
 
 
@@ -405,16 +405,16 @@ def test_nothing_to_calibrate_on_is_refused(backbone, tmp_path):
 def test_a_format_that_cannot_hold_the_model_keeps_no_other_back(
     inshape, run, tmp_path, monkeypatch
 ):
-    """Its reason is told, and the exit code says that something is missing."""
+    """Its reason is printed, and the exit code says that something is missing."""
     model = run.load_model()
     large = layers.Resizing(17, 13, interpolation="bicubic", name="enlarge")(model.inputs[0])
     shutil.copytree(run.folder, tmp_path / "a", ignore=shutil.ignore_patterns("exports"))
     keras.Model(model.inputs[0], model(large)).save(tmp_path / "a" / "model.keras")
     done = inshape("export", tmp_path / "a", "--to", "litert,savedmodel", "--no-timing", "--json")
     assert done.code == 1, done.err
-    told = json.loads(done.out)
-    assert [f["format"] for f in told["exports"]] == ["savedmodel"]
-    (refused,) = told["refused"]
+    values = json.loads(done.out)
+    assert [f["format"] for f in values["exports"]] == ["savedmodel"]
+    (refused,) = values["refused"]
     assert refused["format"] == "litert"
     assert "ResizeBicubic (layer 'enlarge')" in refused["reason"]
     printed = (tmp_path / "a" / "exports" / "exports.txt").read_text()
@@ -438,8 +438,8 @@ def test_files_that_are_no_models(tmp_path):
 def test_a_file_that_answers_nan_agrees_with_nothing(run, tmp_path, monkeypatch):
     """Half of the pictures are of class 0, which argmax gives for NaN."""
     eye = np.eye(2)[[0, 1, 0, 1]]
-    found = compare_answers(np.full((4, 2), np.nan), eye, np.array([0, 1, 0, 1]))
-    assert (found.agreement, found.accuracy.value, found.is_finite) == (0.0, 0.0, False)
+    result = compare_answers(np.full((4, 2), np.nan), eye, np.array([0, 1, 0, 1]))
+    assert (result.agreement, result.accuracy.value, result.is_finite) == (0.0, 0.0, False)
     assert compare_answers(eye, eye, np.array([0, 1, 0, 1])).is_finite
     real = api.answer
 
@@ -449,8 +449,8 @@ def test_a_file_that_answers_nan_agrees_with_nothing(run, tmp_path, monkeypatch)
         return rows
 
     monkeypatch.setattr(api, "answer", poisoned)
-    made = export(run, "litert", out=tmp_path / "x", timing=False, min_agreement=0.0)
-    assert [f.format for f in made.failed] == ["litert"]
+    file = export(run, "keras", out=tmp_path / "x", timing=False, min_agreement=0.0)
+    assert [f.format for f in file.failed] == ["keras"]
     text = (tmp_path / "x" / "exports.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["exports"][0]["max_difference"] is None
 
@@ -465,24 +465,24 @@ def test_the_trap_of_variables_that_are_lost_is_avoided(tmp_path, backbone):
 
 
 def test_answers_come_one_by_one():
-    seen = []
+    shapes = []
 
     def run(picture):
-        seen.append(picture.shape)
+        shapes.append(picture.shape)
         return picture.reshape(1, -1)
 
     pictures = np.arange(6, dtype=np.uint8).reshape(3, 1, 2, 1)
     np.testing.assert_array_equal(answer(run, pictures), pictures.reshape(3, 2))
-    assert seen == [(1, 1, 2, 1)] * 3
+    assert shapes == [(1, 1, 2, 1)] * 3
 
 
 def test_a_call_that_pictures_do_not_fill_is_filled_up():
-    seen = []
+    shapes = []
 
     def run(pictures):
-        seen.append(pictures.shape)
+        shapes.append(pictures.shape)
         return pictures.reshape(len(pictures), -1)
 
     pictures = np.arange(6, dtype=np.uint8).reshape(3, 1, 2, 1)
     np.testing.assert_array_equal(answer(run, pictures, at_once=2), pictures.reshape(3, 2))
-    assert seen == [(2, 1, 2, 1)] * 2
+    assert shapes == [(2, 1, 2, 1)] * 2

@@ -41,8 +41,8 @@ def contents(rows):
     return {np.asarray(row).tobytes() for row in rows}
 
 
-def judged(seen):
-    return contents(row[None] for rows in seen.blocks() for row in rows)
+def judged(selection):
+    return contents(row[None] for rows in selection.blocks() for row in rows)
 
 
 def test_pictures_that_are_gone_are_asked_for(moved, photos, elsewhere, tmp_path):
@@ -52,19 +52,19 @@ def test_pictures_that_are_gone_are_asked_for(moved, photos, elsewhere, tmp_path
     with pytest.raises(DataError, match=re.escape(text)):
         export(moved, "litert-int8", data=photos, out=tmp_path / "x", timing=False)
     assert not (tmp_path / "x").exists()
-    (made,) = export(
+    (file,) = export(
         moved, "litert-int8", data=photos / "lie", calibrate_on=elsewhere / "lean",
         out=tmp_path / "x", timing=False,
     ).files  # fmt: skip
-    assert made.pictures == 20
+    assert file.pictures == 20
 
 
 def test_calibration_pictures_are_training_pictures_of_every_class(run, photos):
-    seen = select_pictures(run, None, most=9, calibration=12)
+    selection = select_pictures(run, None, most=9, calibration=12)
     record = run.record
-    assert len(seen.sample) == 12
-    assert np.bincount(seen.labels).tolist() == [3, 3, 3]
-    assert seen.source == str(photos)
+    assert len(selection.sample) == 12
+    assert np.bincount(selection.labels).tolist() == [3, 3, 3]
+    assert selection.source == str(photos)
     training = split(
         open_source(photos), validation=record["request"]["recipe"]["validation"],
         seed=record["request"]["seed"],
@@ -73,7 +73,7 @@ def test_calibration_pictures_are_training_pictures_of_every_class(run, photos):
         training.load(i, run.preparation).tobytes(): int(training.labels[i])
         for i in training.indices("train")
     }
-    labels = [classes[p.tobytes()] for p in seen.sample]  # KeyError: held out
+    labels = [classes[p.tobytes()] for p in selection.sample]  # KeyError: held out
     assert np.abs(np.bincount(labels, minlength=3) - 4).max() <= 1
 
 
@@ -96,16 +96,16 @@ def test_a_class_that_is_new_does_not_shift_the_others(changed, elsewhere):
         select_pictures(run, None, most=100, calibration=0)
     with pytest.raises(DataError, match=re.escape("name a folder with --calibrate-on")):
         select_pictures(run, elsewhere, most=100, calibration=9)
-    seen = select_pictures(run, elsewhere, most=100, calibration=9, calibrate_on=own / "lie")
-    assert np.bincount(seen.labels).tolist() == [20, 20, 20]
+    selection = select_pictures(run, elsewhere, most=100, calibration=9, calibrate_on=own / "lie")
+    assert np.bincount(selection.labels).tolist() == [20, 20, 20]
 
 
 def test_no_picture_is_judged_and_calibrated_on(run, photos):
     """Copies under other names count as the same picture."""
     with pytest.warns(UserWarning, match="of the 12 pictures to compare on were trained on"):
-        seen = select_pictures(run, photos, most=12, calibration=60)
-    assert len(seen.sample) > 29
-    assert not judged(seen) & contents(seen.sample)
+        selection = select_pictures(run, photos, most=12, calibration=60)
+    assert len(selection.sample) > 29
+    assert not judged(selection) & contents(selection.sample)
     text = (
         "no calibration pictures: all 42 are among those to compare on; expected others to choose "
         "int8 ranges on; name a folder with --calibrate-on"
@@ -123,9 +123,9 @@ def test_what_is_furthest_from_training_is_judged(split, others, run, photos, el
     for other in others:
         shutil.copytree(photos, data / other)
     shutil.copytree(elsewhere, data / split)
-    seen = select_pictures(run, data, most=100, calibration=0)
-    assert judged(seen) == judged(select_pictures(run, elsewhere, most=100, calibration=0))
-    assert np.bincount(seen.labels).tolist() == [20, 20, 20]
+    selection = select_pictures(run, data, most=100, calibration=0)
+    assert judged(selection) == judged(select_pictures(run, elsewhere, most=100, calibration=0))
+    assert np.bincount(selection.labels).tolist() == [20, 20, 20]
 
 
 def test_a_folder_that_is_no_class_is_named(run, elsewhere, tmp_path):
@@ -133,14 +133,14 @@ def test_a_folder_that_is_no_class_is_named(run, elsewhere, tmp_path):
     (data / "lean").rename(data / "bent")
     text = f"{data}: 'bent' is no class of {run.folder}, so that 20 of 60 pictures count for"
     with pytest.warns(UserWarning, match=re.escape(text)):
-        (made,) = export(run, "litert", data=data, out=tmp_path / "x", timing=False).files
-    assert made.pictures == 60
+        (file,) = export(run, "litert", data=data, out=tmp_path / "x", timing=False).files
+    assert file.pictures == 60
     with pytest.warns(UserWarning, match="'bent' is no class"):
-        seen = select_pictures(run, data, most=100, calibration=0)
+        selection = select_pictures(run, data, most=100, calibration=0)
     expected = {"bent": -1, "lie": 1, "stand": 2}
-    names = seen.compared.catalogue.names
-    assert seen.labels.tolist() == [expected[name.split("/")[0]] for name in names]
-    assert 0 <= made.accuracy.value <= 1
+    names = selection.compared.catalogue.names
+    assert selection.labels.tolist() == [expected[name.split("/")[0]] for name in names]
+    assert 0 <= file.accuracy.value <= 1
 
 
 def test_a_folder_without_classes_is_taken_in_silence(run, elsewhere):
@@ -148,21 +148,21 @@ def test_a_folder_without_classes_is_taken_in_silence(run, elsewhere):
 
 
 def test_memory_does_not_grow_with_the_pictures(run, tmp_path, monkeypatch):
-    taken = []
+    counts = []
     real = api.answer
 
     def spied(call, rows, **options):
-        taken.append(len(rows))
+        counts.append(len(rows))
         return real(call, rows, **options)
 
     monkeypatch.setattr(pictures, "_BLOCK", 8)
     monkeypatch.setattr(api, "answer", spied)
-    (made,) = export(run, "litert", out=tmp_path / "x", timing=False).files
-    assert taken == [8, 8, 2]
-    assert made.agreement == 1.0
-    seen = select_pictures(run, None, most=18, calibration=12)
-    assert [len(rows) for rows in seen.blocks(3)] == [6, 6, 6]
-    assert [len(rows) for rows in seen.blocks(16)] == [16, 2]
-    assert seen.compared.kind is np.uint8  # a quarter of float32
-    assert {p.shape for p in seen.sample} == {(1, 17, 13, 3)}
-    np.testing.assert_array_equal(list(seen.sample)[1:9:3], list(seen.sample[1:9:3]))
+    (file,) = export(run, "litert", out=tmp_path / "x", timing=False).files
+    assert counts == [8, 8, 2]
+    assert file.agreement == 1.0
+    selection = select_pictures(run, None, most=18, calibration=12)
+    assert [len(rows) for rows in selection.blocks(3)] == [6, 6, 6]
+    assert [len(rows) for rows in selection.blocks(16)] == [16, 2]
+    assert selection.compared.kind is np.uint8  # a quarter of float32
+    assert {p.shape for p in selection.sample} == {(1, 17, 13, 3)}
+    np.testing.assert_array_equal(list(selection.sample)[1:9:3], list(selection.sample[1:9:3]))

@@ -68,35 +68,54 @@ def test_what_other_rows_were_judged_on_is_said(own, elsewhere):
     assert (second["source"], second["min_agreement"]) == (str(elsewhere), 0.5)
     text = (own / "exports" / "exports.txt").read_text()
     assert f"60 pictures in {elsewhere}, Keras itself" in text
-    told = f"model.keras was compared on 18 pictures in {first['source']} (fingerprint "
-    assert f"{told}{first['fingerprint'][:12]}), of which it had to agree on 97.0\xa0%" in text
+    line = f"model.keras was compared on 18 pictures in {first['source']} (fingerprint "
+    assert f"{line}{first['fingerprint'][:12]}), of which it had to agree on 97.0\xa0%" in text
     assert "model.tflite was compared" not in text
 
 
-@pytest.mark.parametrize("error", [RunError("no room"), ValueError("strange\nand long")])
-def test_a_file_that_its_runtime_refuses_keeps_no_other_back(inshape, error, own, monkeypatch):
+@pytest.fixture
+def refuse(monkeypatch):
+    """Lets the runtime of LiteRT files refuse them."""
     real = api.load
 
-    def load(path):
-        if path.suffix == ".tflite":
-            raise error
-        return real(path)
+    def refuse(error):
+        def load(path):
+            if path.suffix == ".tflite":
+                raise error
+            return real(path)
 
-    monkeypatch.setattr(api, "load", load)
-    words = ["export", str(own), "--to", "litert,keras", "--no-timing", "--json"]
-    done = inshape(*words)
+        monkeypatch.setattr(api, "load", load)
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RunError("no room"), "no room"),
+        (ValueError("strange\nand long"), "unexpected ValueError: strange"),
+    ],
+)
+def test_a_file_that_its_runtime_refuses_keeps_no_other_back(inshape, error, reason, own, refuse):
+    refuse(error)
+    done = inshape("export", own, "--to", "litert,keras", "--no-timing", "--json")
     assert done.code == 1
-    told = json.loads(done.out)
-    assert [row["format"] for row in told["exports"]] == ["keras"]
-    reason = "no room" if isinstance(error, RunError) else "unexpected ValueError: strange"
-    assert told["refused"] == [{"format": "litert", "reason": reason, "written": True}]
+    answer = json.loads(done.out)
+    assert [row["format"] for row in answer["exports"]] == ["keras"]
+    assert answer["refused"] == [{"format": "litert", "reason": reason, "written": True}]
     text = (own / "exports" / "exports.txt").read_text()
     assert f"litert was written but cannot be used: {reason}" in text
-    export(own, "savedmodel", timing=False)
-    assert table(own / "exports")["refused"] == told["refused"]
-    alone = inshape(*words[:3], "litert", *words[4:], "--replace")
+
+
+def test_a_refusal_stays_in_the_table_until_the_format_is_tried_again(inshape, own, refuse):
+    refuse(RunError("no room"))
+    alone = inshape("export", own, "--to", "litert", "--no-timing", "--json")
     assert alone.code == 1
     assert json.loads(alone.out)["exports"] == []
+    refused = [{"format": "litert", "reason": "no room", "written": True}]
+    assert json.loads(alone.out)["refused"] == refused
+    export(own, "keras", timing=False)
+    assert table(own / "exports")["refused"] == refused
 
 
 def test_a_file_that_cannot_be_timed_keeps_its_row(own, monkeypatch):
@@ -105,13 +124,13 @@ def test_a_file_that_cannot_be_timed_keeps_its_row(own, monkeypatch):
             raise RunError("it was killed")
         return Timing(threads, 30, 2.5, 3.0, 40.0, 10.0)
 
-    monkeypatch.setattr(api, "timed", timed)
-    found = export(own, "litert")
+    monkeypatch.setattr(api, "time_file", timed)
+    exports = export(own, "litert")
     (row,) = table(own / "exports")["exports"]
     assert row["problem"] == "it was killed"
     assert (row["agreement"], row["failed"], row["latency_ms"]) == (1.0, True, None)
-    assert [f.format for f in found.failed] == ["litert"]
-    assert "model.tflite could not be measured: it was killed" in str(found)
+    assert [f.format for f in exports.failed] == ["litert"]
+    assert "model.tflite could not be measured: it was killed" in str(exports)
 
 
 def contents(folder):
@@ -182,14 +201,12 @@ def test_loading_is_measured_without_the_import_of_the_runtime(name, exports):
     modules = {"litert": "ai_edge_litert.interpreter", "onnx": "onnxruntime"}
     words = """
 import sys
-from pathlib import Path
-from pathlib import Path
 from inshape.runtime import timing
 seen = []
 timing._peak_mb = lambda: seen.append(set(sys.modules)) or 1.0
-timing._SECONDS = 0.0
-result = timing.measure(Path(sys.argv[1]), (1, 17, 13, 3), 1)
-assert result.runs >= 30 and 0 < result.median_ms <= result.p95_ms, result
+file = timing.File(sys.argv[1], (1, 17, 13, 3), (1,))
+(result,) = timing.measure([file], timing.Effort(1, 1, 5, 0.0))
+assert result.runs == 5 and 0 < result.median_ms <= result.p95_ms, result
 print(sys.argv[2] in seen[0])
 """
     module = modules.get(name, {"savedmodel": "tensorflow"}.get(name, name))

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from ..errors import DataError
 
@@ -254,4 +253,8 @@ def as_probabilities(outputs: NDArray[np.float32], *, is_softmax: bool) -> NDArr
         >>> as_probabilities(np.array([[0.0, 0.0]], "float32"), is_softmax=False).tolist()
         [[0.5, 0.5]]
     """
-    return outputs if is_softmax else softmax(outputs, axis=1)
+    if is_softmax:
+        return outputs
+    from scipy.special import softmax  # slow to import
+
+    return softmax(outputs, axis=1)

@@ -115,8 +115,8 @@ def select_pictures(
     if calibration:
         if calibrate_on is None:
             wanted = (
-                "some to choose int8 ranges on, other than those to compare on; name a folder with "
-                "--calibrate-on"
+                "some to choose int8 ranges on, other than those to compare on; "
+                "name a folder with --calibrate-on"
             )
             available = _take_split(trained, "train", run, wanted)
         else:
