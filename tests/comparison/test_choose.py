@@ -14,11 +14,12 @@ from PIL import Image
 from inshape.comparison.api import _command
 from inshape.comparison.choose import finalists, front_of, recommended, shared_cost
 from inshape.comparison.defaults import usual_shapes, usual_strategies
-from inshape.comparison.probe import folds_of, is_close, is_worse, probed
+from inshape.comparison.probe import folds_of, is_close, is_worse
 from inshape.comparison.result import Candidate, Comparison
 from inshape.data.sources import open_source
 from inshape.errors import RequestError
 from inshape.evaluation.metrics import Score
+from inshape.features.linear import cross_validated
 from inshape.limits import Limits
 from inshape.shapes import InputShape
 
@@ -171,7 +172,7 @@ def test_copies_stand_in_one_fold():
 def test_noise_is_probed_at_chance_and_no_noise_is_worse_than_another(rng):
     labels = np.arange(200) % 2
     folds = folds_of(labels, 0)
-    one, other = (probed(rng.normal(size=(200, 5)), labels, folds) for _ in range(2))
+    one, other = (cross_validated(rng.normal(size=(200, 5)), labels, folds) for _ in range(2))
     assert 0.35 < one.mean() < 0.65
     assert not is_worse(one, other)
     assert not is_worse(other, one)

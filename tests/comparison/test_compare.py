@@ -328,7 +328,7 @@ def test_json_has_no_long_rows_of_answers(found):
 def test_what_the_first_round_dropped_stays_dropped(photos, network, tmp_path, monkeypatch):
     monkeypatch.setattr(ordering, "_FIRST_ROUND", 40)
     worse = {"8x8x1"}
-    original = measuring.probed
+    original = measuring.cross_validated
 
     def doctored(rows, labels, folds, **more):
         right = original(rows, labels, folds, **more)
@@ -343,7 +343,7 @@ def test_what_the_first_round_dropped_stays_dropped(photos, network, tmp_path, m
         return run(candidate, *rest)
 
     asked: list[tuple[str, int]] = []
-    monkeypatch.setattr(measuring, "probed", doctored)
+    monkeypatch.setattr(measuring, "cross_validated", doctored)
     monkeypatch.setattr(measuring, "_runner", seen)
     options = {
         "candidates": [Candidate(network, s, "rebuild") for s in ("16x16x1", "8x8x1", "12x12x1")],

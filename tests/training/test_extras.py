@@ -8,6 +8,9 @@ import re
 import keras
 import numpy as np
 import pytest
+from inshape.training.loop import Stopped
+from inshape.training.teaching import Teaching, distilled
+from inshape.training.tracking import Tracking
 from PIL import Image
 
 from inshape.choosing import train
@@ -19,11 +22,8 @@ from inshape.runs import Run
 from inshape.training.api import resume
 from inshape.training.feeds import PictureFeed
 from inshape.training.job import Job
-from inshape.training.loop import Stopped
 from inshape.training.recipe import Recipe
 from inshape.training.teacher import Teacher
-from inshape.training.teaching import Teaching, distilled
-from inshape.training.tracking import Tracking
 
 layers = keras.layers
 CHOICES = {"epochs": 2, "batch_size": 8, "validation": 0.25, "learning_rate": 0.01}
@@ -110,7 +110,7 @@ def test_what_is_tried_afterwards_reports_both_sides(name, taught):
 
 def test_the_model_answers_as_the_record_says(taught, photos):
     """The last step that was kept is what the file holds."""
-    from inshape.training.linear import scores
+    from inshape.features.linear import scores
 
     metrics = taught.record["metrics"]
     assert metrics["validation"]["accuracy"] >= metrics["head"]["accuracy"]
@@ -287,9 +287,8 @@ def test_every_epoch_is_in_the_event_files_once(taught):
 def test_event_files_are_written_anew_when_a_run_goes_on(taught, tmp_path):
     import shutil
 
-    from tensorflow.python.summary.summary_iterator import summary_iterator
-
     from inshape.training.logs import Logs
+    from tensorflow.python.summary.summary_iterator import summary_iterator
 
     shutil.copytree(taught.folder, tmp_path / "a")
     copy = Run.open(tmp_path / "a")

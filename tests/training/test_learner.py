@@ -9,13 +9,13 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from inshape.training.loop import Phase, Stopped, run_phase
 
 from inshape.errors import RunError
+from inshape.features.linear import scores
 from inshape.training.checkpoint import Checkpoint, Progress
 from inshape.training.feeds import FeatureFeed, soft_labels
 from inshape.training.learner import Learner
-from inshape.training.linear import scores
-from inshape.training.loop import Phase, Stopped, run_phase
 from inshape.training.recipe import Recipe
 
 layers = keras.layers

@@ -1,16 +1,14 @@
-"""Recipe, optimizer, feeds and linear fit: each against hand arithmetic or another library."""
+"""Recipe, optimizer, feeds: each against hand arithmetic or another library."""
 
 from __future__ import annotations
 
-import math
 import re
-import sys
 from itertools import pairwise
 
 import keras
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
+from inshape.training.optimizer import LayerwiseAdamW, layer_scales
 
 from inshape.data.augment import augmenter
 from inshape.data.batches import Batches
@@ -20,8 +18,6 @@ from inshape.data.split import split
 from inshape.errors import RequestError, UnknownName
 from inshape.features.views import views
 from inshape.training.feeds import FeatureFeed, PictureFeed, ahead, mixed, soft_labels
-from inshape.training.linear import fit_linear, scores, temperature
-from inshape.training.optimizer import LayerwiseAdamW, layer_scales
 from inshape.training.recipe import Recipe
 
 # Recipe
@@ -214,77 +210,3 @@ def test_batches_made_ahead_keep_their_order_and_errors():
 
     with pytest.raises(RequestError, match="lost"):
         list(ahead(broken()))
-
-
-# Linear fit
-
-
-def blobs(rng, classes, count=150, features=8):
-    labels = np.arange(count) % classes
-    centres = rng.normal(size=(classes, features)) * 1.5
-    rows = centres[labels] + rng.normal(size=(count, features))
-    return (rows * 10 + 3).astype("float32"), labels
-
-
-@pytest.mark.parametrize("classes", [2, 3, 7])
-def test_the_fit_is_scikit_learns_at_the_chosen_strength(classes, rng):
-    rows, labels = blobs(rng, classes)
-    held, held_labels = rows[100:], labels[100:]
-    rows, labels = rows[:100], labels[:100]
-    fit = fit_linear(
-        [rows], labels, (held, held_labels),
-        classes=classes, class_weights=np.ones(classes, "float32"), seed=0,
-    )  # fmt: skip
-    scaled = (rows - rows.mean(axis=0)) / rows.std(axis=0)
-    judge = LogisticRegression(C=fit.strength / 100, tol=1e-6, max_iter=5000).fit(scaled, labels)
-    expected = judge.predict_proba((held - rows.mean(axis=0)) / rows.std(axis=0))
-    logits = held @ fit.kernel + fit.bias
-    got = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(got, expected, atol=0.04)  # near the optimum is enough
-    assert fit.accuracy == pytest.approx((expected.argmax(axis=1) == held_labels).mean(), abs=0.03)
-
-
-def test_a_class_without_pictures_is_never_guessed(rng):
-    rows, labels = blobs(rng, 3)
-    labels = np.where(labels == 1, 0, labels)
-    fit = fit_linear(
-        [rows], labels, (rows, labels), classes=3, class_weights=np.ones(3, "float32"), seed=0
-    )
-    assert 1 not in (rows @ fit.kernel + fit.bias).argmax(axis=1)
-
-
-def test_views_are_fitted_together_and_many_rows_are_drawn(rng, monkeypatch):
-    rows, labels = blobs(rng, 3)
-    monkeypatch.setattr(sys.modules["inshape.training.linear"], "_MOST_ROWS", 80)
-    labels[7] = 3  # a class with a single picture is drawn nevertheless
-    fit = fit_linear(
-        [rows, rows], labels, (rows, labels), classes=4, class_weights=np.ones(4, "float32"), seed=0
-    )
-    assert fit.accuracy > 0.8
-    assert np.abs(fit.kernel[:, 3]).max() > 0
-
-
-def test_without_validation_a_middle_strength_is_taken(rng):
-    rows, labels = blobs(rng, 3)
-    fit = fit_linear(
-        [rows], labels, (rows[:0], labels[:0]),
-        classes=3, class_weights=np.ones(3, "float32"), seed=0,
-    )  # fmt: skip
-    assert fit.strength == 30.0
-    assert math.isnan(fit.accuracy)
-
-
-def test_scores_by_hand():
-    accuracy, loss = scores(np.log([[0.5, 0.5], [0.2, 0.8]]), np.array([0, 1]))
-    assert accuracy == 1.0
-    assert loss == pytest.approx(-(math.log(0.5) + math.log(0.8)) / 2)
-
-
-def test_the_temperature_undoes_a_scaling(rng):
-    logits = rng.normal(size=(4000, 5)).astype("float32") * 2
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    labels = np.array([rng.choice(5, p=p / p.sum()) for p in probabilities.astype(float)])
-    # Labels drawn from the probabilities themselves, so the logits are right as they are.
-    assert temperature(logits, labels) == pytest.approx(1.0, rel=0.06)
-    assert temperature(logits * 3, labels) == pytest.approx(3.0, rel=0.06)
-    assert temperature(logits[:0], labels[:0]) == 1.0

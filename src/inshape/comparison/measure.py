@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.cut import head_cut, section, stage_ends
+from ..features.linear import cross_validated
 from ..heads import LOGITS, Head
 from ..planning import Network, Plan, PlanRequest, decide_plan, open_for_training
 from ..requests import make
@@ -23,7 +24,7 @@ from ..runtime.litert import LiteRunner, Setting, computes_shapes
 from ..runtime.litert_files import to_litert
 from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
-from .probe import accuracy_of, probed
+from .probe import accuracy_of
 from .result import Candidate, reason_of
 from .shipping import Files, unpacked
 
@@ -136,7 +137,7 @@ def measured(
         with noted.part("probe"):
             assert made is not None
             assert made.rows is not None
-            right = probed(made.rows, labels, folds, threads=job.cores)
+            right = cross_validated(made.rows, labels, folds, threads=job.cores)
             noted.change(
                 accuracy=accuracy_of(right),
                 pictures=len(right),

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from ..errors import DataError
 from ..evaluation.metrics import Score
@@ -23,8 +17,6 @@ FOLDS = 5
 LEVEL = 0.025
 """The probability of calling answers worse that are as good, one-sided."""
 
-_STRENGTH = 30.0
-_ITERATIONS = 150
 _RESAMPLES = 2000
 
 
@@ -73,54 +65,6 @@ def folds_of(
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer pictures than folds
         held_out = [held for _, held in splitter.split(firsts, labels[firsts])]
     return [np.flatnonzero(np.isin(group, held)) for held in held_out]
-
-
-def probed(
-    features: NDArray[np.floating[Any]],
-    labels: NDArray[np.integer[Any]],
-    folds: list[NDArray[np.intp]],
-    *,
-    threads: int = 1,
-) -> NDArray[np.bool_]:
-    """Which pictures a regularised logistic regression answers rightly when they are held out.
-
-    Args:
-        features: ``(pictures, features)``.
-        labels: class numbers.
-        folds: held-out rows.
-        threads: folds that are fitted side by side.
-
-    Returns:
-        ``(pictures,)``.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> labels = np.arange(40) % 2
-        >>> rows = labels[:, None] * 4.0 + rng.normal(size=(40, 3))
-        >>> probed(rows, labels, folds_of(labels, 0)).mean() > 0.9
-        np.True_
-    """
-    right = np.zeros(len(labels), bool)
-
-    def fit(held: NDArray[np.intp]) -> None:
-        kept = np.setdiff1d(np.arange(len(labels)), held)
-        model = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(C=_STRENGTH / len(kept), max_iter=_ITERATIONS, tol=1e-3),
-        )
-        model.fit(features[kept], labels[kept])
-        right[held] = model.predict(features[held]) == labels[held]
-
-    # More threads only get in the way of matrices with so few columns; folds do not.
-    with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        if threads == 1:
-            for held in folds:
-                fit(held)
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(fit, folds))
-    return right
 
 
 def accuracy_of(right: NDArray[np.bool_], seed: int = 0) -> Score:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.cut import section
+from ..features.linear import fit_linear, scores, temperature
 from ..features.views import View
 from ..graph.walk import all_layers
 from ..heads import LOGITS
@@ -31,7 +32,6 @@ from .devices import computing_in
 from .feeds import FeatureFeed, Feed, smooth_labels
 from .job import Features, Job
 from .learner import Learner
-from .linear import fit_linear, scores, temperature
 from .recalibration import quick_statistics
 from .teacher import Teacher
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.cut import section, unfrozen_from
+from ..features.linear import scores
 from ..graph.walk import nodes_in_order, picture_model
 from ..progress import Advance
 from .feeds import FeatureFeed, smooth_labels
 from .job import Features, Job
 from .learner import Learner
-from .linear import scores
 from .phases import phase_of, run_phase, settle
 from .recalibration import batch_norms, recalibrate
 
