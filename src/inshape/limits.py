@@ -81,21 +81,22 @@ def format_cost(name: str, value: float, digits: int = 1) -> str:
     """A cost with its unit.
 
     Example:
-        >>> format_cost("macs", 209e6), format_cost("ram_bytes", 83_000)
-        ('209.0 MMACs', '81.1 KiB')
+        >>> format_cost("macs", 209e6), format_cost("macs", 93e3), format_cost("ram_bytes", 83_000)
+        ('209.0 MMACs', '93.0 kMACs', '81.1 KiB')
     """
     if name == "latency_ms":
         return format_ms(value, digits + 2)
-    if name == "macs":
-        word = format_count(value) if digits == 1 else f"{value:.0f}"
-        return f"{word[:-1]} {word[-1]}MACs" if word[-1].isalpha() else f"{word} MACs"
-    return format_bytes(value, digits)
+    if name != "macs":
+        return format_bytes(value, digits)
+    word = format_count(value, digits)
+    prefix = word[-1].replace("K", "k") if word[-1].isalpha() else ""
+    return f"{word.rstrip('KMG')} {prefix}MACs"
 
 
 def _over(name: str, value: float, limit: float) -> str:
     """Say so with as many digits as it takes to see the difference."""
     for digits in (1, 2, 3, 6, 9):
-        own, most = format_cost(name, value, digits), format_cost(name, limit, digits)
-        if own != most:
-            return f"{own} is over {most}"
+        amount, most = format_cost(name, value, digits), format_cost(name, limit, digits)
+        if amount != most:
+            return f"{amount} is over {most}"
     return f"{value} is over {limit}"

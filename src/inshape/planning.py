@@ -28,6 +28,7 @@ from .heads import (
 )
 from .requests import (
     File,
+    Flag,
     Positional,
     Range,
     Request,
@@ -36,6 +37,7 @@ from .requests import (
     Written,
     joined,
     many,
+    read_whole,
     takes,
     write_file,
 )
@@ -85,14 +87,16 @@ class PlanRequest(Request):
     backbone: Annotated[BackboneField, Positional()]
     """A name of keras.applications (inshape models lists them), a .keras or .h5 file, a run folder
     or, in Python, a keras.Model."""
-    input_shape: Annotated[Shape, Positional()]
+    input_shape: Annotated[Shape, Positional(), Flag("input")]
     """The new input shape: height, width, channels; ? is any size."""
     classes: Annotated[int, Range(2)] | None = None
     """How many classes the new classifier has; without them the pooled features are returned."""
     head: Annotated[HeadLike, Written(_read_head, _write_head, "HEAD")] = None
     """What stands behind the last map: avg, max, gem, a grid such as 2x2, or top: the network's own
     head. In Python also an inshape.Head."""
-    features: Annotated[tuple[int, ...] | None, Written(many(int), joined(str), "STRIDES")] = None
+    features: Annotated[
+        tuple[int, ...] | None, Written(many(read_whole), joined(str), "STRIDES")
+    ] = None
     """Return the last maps at these output strides instead of a head, such as 8,16,32."""
     options: StrategyOptions = field(default_factory=StrategyOptions)
     """How the input shape is changed."""

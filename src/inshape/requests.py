@@ -19,11 +19,13 @@ import ast
 import inspect
 import math
 import shlex
+import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache, wraps
 from itertools import pairwise
+from operator import index
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
@@ -31,6 +33,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
+    Protocol,
     Self,
     TypeAlias,
     TypeVar,
@@ -40,17 +43,18 @@ from typing import (
     get_type_hints,
 )
 
-from .errors import RequestError, ShapeError, UnknownName
+from .errors import RequestError, UnknownName
 from .shapes import InputShape
-from .text import read_bytes, read_count, read_ms
+from .text import Unread, read_bytes, read_count, read_ms
 
 Reader: TypeAlias = Callable[[Any], Any]
 """From what a user wrote, in Python or on the command line, to the value; the value to itself."""
 Writer: TypeAlias = Callable[[Any], str | None]
 """From a value to what stands for it on the command line; ``None`` where nothing does."""
 REQUIRED = MISSING
-"""The default of a field that must be given."""
+"""The default of a field that has none."""
 _CHOICE = "choice"
+_DOC_WIDTH = 92
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +121,42 @@ class Option:
         return self.name.replace("_", "-") if mark is None else mark.name
 
     @property
+    def is_switch(self) -> bool:
+        """Whether it is on or off, and takes no value on the command line."""
+        return self.mark(Written) is None and _without_none(self.type) is bool
+
+    @property
     def written(self) -> Written:
         """How its values are read and written."""
         return self.mark(Written) or _written_by_type(self.type)
 
-    def take(self, value: Any) -> Any:
-        """Read what a user wrote, and refuse what it cannot be."""
-        if value is None and _is_optional(self.type):
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it takes, if it takes a few only."""
+        kind = _without_none(self.type)
+        is_choice = self.mark(Written) is None and get_origin(kind) is Literal
+        return tuple(map(str, get_args(kind))) if is_choice else ()
+
+    def take(self, value: Any, label: str | None = None) -> Any:
+        """Read what a user wrote, and refuse what it cannot be.
+
+        ``label`` stands before the value in the message, by default as in Python: ``epochs=``.
+        """
+        if value is None and NoneType in (self.type, *get_args(self.type)):
             return None
+        label = f"{self.name}=" if label is None else label
         try:
             taken = self.written.read(value)
-        except _Refused as refused:
-            raise RequestError(f"{self.name}={value!r}; expected {refused.expected}") from None
+        except Unread as unread:
+            raise RequestError(f"{label}{unread}") from None
         except UnknownName as unknown:
-            kind = self.name if unknown.kind == _CHOICE else unknown.kind
-            raise UnknownName(kind, value, unknown.choices) from None
+            if unknown.kind != _CHOICE:
+                raise
+            raise UnknownName(self.name, value, unknown.choices) from None
         limits = self.mark(Range)
         is_number = isinstance(taken, int | float) and not isinstance(taken, bool)
         if limits is not None and is_number and not limits.low <= taken <= limits.high:
-            raise RequestError(f"{self.name}={taken}; expected {limits}")
+            raise RequestError(f"{label}{taken}; expected {limits}")
         return taken
 
 
@@ -162,13 +183,11 @@ class Request:
 
         What can only be said in Python, such as a model that is no file, is ``None``.
         """
-        record: dict[str, Any] = {}
-        for option in own_options(type(self)):
-            value = getattr(self, option.name)
-            record[option.name] = _plain(value, option.written.write)
-        for name in groups(type(self)):
-            record[name] = getattr(self, name).as_dict()
-        return record
+        record = {
+            option.name: _plain(getattr(self, option.name), option.written.write)
+            for option in own_options(type(self))
+        }
+        return record | {name: getattr(self, name).as_dict() for name in groups(type(self))}
 
 
 _Request = TypeVar("_Request", bound=Request)
@@ -191,59 +210,65 @@ def own_options(kind: type[Request]) -> tuple[Option, ...]:
 def groups(kind: type[Request]) -> dict[str, tuple[type[Request], frozenset[str]]]:
     """The groups of a request by field, each with the fields that are no options of the whole."""
     hints = get_type_hints(kind, include_extras=True)
-    found: dict[str, tuple[type[Request], frozenset[str]]] = {}
+    by_field: dict[str, tuple[type[Request], frozenset[str]]] = {}
     for field in fields(kind):
         bare, marks = _unwrapped(hints[field.name])
         if _is_group(bare):
             left_out = (mark.names for mark in marks if isinstance(mark, Without))
-            found[field.name] = bare, frozenset(name for names in left_out for name in names)
-    return found
+            by_field[field.name] = bare, frozenset(name for names in left_out for name in names)
+    return by_field
 
 
 @cache
 def options_of(kind: type[Request]) -> tuple[Option, ...]:
     """All options of a request: its own first, then those of each group."""
-    found = list(own_options(kind))
+    options = list(own_options(kind))
     for name, (group, left_out) in groups(kind).items():
-        found += [
+        options += [
             replace(option, group=name)
             for option in own_options(group)
             if option.name not in left_out
         ]
-    return tuple(found)
+    return tuple(options)
 
 
 def make(kind: type[_Request], /, **values: Any) -> _Request:
     """A request from keywords: options of groups by their own names, or a group as a whole.
 
     Raises:
-        RequestError: if a value cannot be what it is given for, or one is missing.
+        RequestError: if a value cannot be what it is for, or one is missing.
         UnknownName: if there is no such option.
     """
-    by_group: dict[str, dict[str, Any]] = {name: {} for name in groups(kind)}
-    own: dict[str, Any] = {}
-    known = {option.name: option for option in options_of(kind)}
-    for name, value in values.items():
-        if name in by_group:
-            own[name] = value
-        elif name not in known:
-            raise UnknownName("option", name, (*known, *by_group))
-        elif known[name].group is None:
-            own[name] = value
-        else:
-            by_group[str(known[name].group)][name] = value
+    own, by_group = _sorted_by_group(kind, values)
     for name, (group, _) in groups(kind).items():
-        whole = own.get(name)
+        whole = own.pop(name, None)
         if whole is not None and not isinstance(whole, group):
-            raise RequestError(f"{name}={whole!r}; expected inshape.{group.__name__}(...)")
+            raise RequestError(
+                f"{name}={whole!r}; expected a {group.__name__}, or its options by their own names"
+            )
         if by_group[name]:
-            own[name] = replace(group() if whole is None else whole, **by_group[name])
-        elif whole is None:
-            own.pop(name, None)
-    missing = [o.name for o in own_options(kind) if o.default is REQUIRED and o.name not in own]
-    if missing:
-        raise RequestError(f"{missing[0]} is missing; expected {known[missing[0]].text}")
+            whole = replace(group() if whole is None else whole, **by_group[name])
+        if whole is not None:
+            own[name] = whole
+    for option in own_options(kind):
+        if option.default is REQUIRED and option.name not in own:
+            raise RequestError(f"{option.name} is missing; expected: {option.text}")
     return kind(**own)
+
+
+def _sorted_by_group(
+    kind: type[Request], values: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """A request's own values and whole groups, and the values of each group's options."""
+    by_group: dict[str, dict[str, Any]] = {name: {} for name in groups(kind)}
+    known = {option.name: option.group for option in options_of(kind)}
+    own: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known and name not in by_group:
+            raise UnknownName("option", name, (*known, *by_group))
+        group = known.get(name)
+        (own if group is None else by_group[group])[name] = value
+    return own, by_group
 
 
 def flat(request: Request) -> dict[str, Any]:
@@ -253,11 +278,13 @@ def flat(request: Request) -> dict[str, Any]:
 
 
 def restore(kind: type[_Request], record: Mapping[str, Any], /, **values: Any) -> _Request:
-    """Read back what `Request.as_dict` wrote down, with some values given anew."""
+    """Read back what `Request.as_dict` wrote down; ``values`` take the place of some of it."""
     known = {option.name for option in own_options(kind)}
     own = {name: record[name] for name in known if name in record}
-    made = {name: restore(group, record.get(name, {})) for name, (group, _) in groups(kind).items()}
-    return kind(**{**own, **made, **values})
+    wholes = {
+        name: restore(group, record.get(name, {})) for name, (group, _) in groups(kind).items()
+    }
+    return make(kind, **{**own, **wholes, **values})
 
 
 def command_of(name: str, request: Request) -> str | None:
@@ -269,20 +296,58 @@ def command_of(name: str, request: Request) -> str | None:
         value = getattr(holder, option.name)
         if _is_default(value, option.default):
             continue
-        is_flag = isinstance(value, bool)
-        written = "" if is_flag else _written(value, option.written.write)
-        if written is None or not option.flag:
+        written = _words(option, value)
+        if written is None:
             return None
-        if option.mark(Positional) is not None:
-            positional.append(written)
-        elif is_flag:
-            words.append(f"--{option.flag}" if value else f"--no-{option.flag}")
-        else:
-            words += [f"--{option.flag}", written]
+        (words if option.mark(Positional) is None else positional).extend(written)
+    for group, (kind, left_out) in groups(type(request)).items():
+        # A group that was passed whole may say more than the command line can.
+        values = {o.name: (getattr(getattr(request, group), o.name), o) for o in own_options(kind)}
+        if any(not _is_default(v, o.default) for n, (v, o) in values.items() if n in left_out):
+            return None
+    # Behind -- nothing is taken for an option.
+    dashes = ["--"] if any(word.startswith("-") for word in positional) else []
+    if dashes:
+        positional, words = [*words, *dashes, *positional], []
     return shlex.join(["inshape", name, *positional, *words])
 
 
-def takes(kind: type[Request]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _words(option: Option, value: Any) -> list[str] | None:
+    """A value with its option on the command line."""
+    if not option.flag:
+        return None
+    if option.is_switch:
+        return [f"--{option.flag}" if value else f"--no-{option.flag}"]
+    positional, write = option.mark(Positional), option.written.write
+    is_several = positional is not None and positional.many and isinstance(value, list | tuple)
+    written = [_written(each, write) for each in (value if is_several else [value])]
+    if None in written:
+        return None
+    words = [word for word in written if word is not None]
+    if positional is not None:
+        return words
+    (word,) = words
+    return [f"--{option.flag}={word}"] if word.startswith("-") else [f"--{option.flag}", word]
+
+
+_Result = TypeVar("_Result")
+_Result_co = TypeVar("_Result_co", covariant=True)
+
+
+class Taking(Protocol[_Result_co]):
+    """A function with the keywords of a request."""
+
+    @property
+    def as_asked(self) -> Callable[..., _Result_co]:
+        """The function that takes the request itself."""
+        ...
+
+    def __call__(self, *args: Any, **options: Any) -> _Result_co:
+        """Make the request of these values, and meet it."""
+        ...
+
+
+def takes(kind: type[Request]) -> Callable[[Callable[..., _Result]], Taking[_Result]]:
     """Give a function the keywords of a request in its signature and its documentation.
 
     The function takes the request itself as its first parameter and may take others by keyword;
@@ -290,7 +355,7 @@ def takes(kind: type[Request]) -> Callable[[Callable[..., Any]], Callable[..., A
     ``as_asked`` it keeps the function itself.
     """
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Any:
         _, *others = inspect.signature(function).parameters.values()
 
         @wraps(function)
@@ -319,18 +384,62 @@ def takes(kind: type[Request]) -> Callable[[Callable[..., Any]], Callable[..., A
     return decorate
 
 
+def _parameters(kind: type[Request], leading: Sequence[str]) -> list[inspect.Parameter]:
+    by_place, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    options = [
+        inspect.Parameter(
+            option.name,
+            by_place if option.name in leading else by_name,
+            default=inspect.Parameter.empty if option.default is REQUIRED else option.default,
+        )
+        for option in options_of(kind)
+    ]
+    return [*options, *(inspect.Parameter(name, by_name, default=None) for name in groups(kind))]
+
+
+def _documented(text: str, kind: type[Request]) -> str:
+    """A docstring with the options where it says ``{options}``."""
+    lines: list[str] = []
+    for option in options_of(kind):
+        silent = [choice for choice in option.choices if choice not in option.text]
+        choices = f" One of {', '.join(option.choices)}." if silent else ""
+        words = f"{option.name}: {option.text}{choices}"
+        lines += _wrapped(words)
+    texts = field_texts(kind)
+    for name, (group, _) in groups(kind).items():
+        lines += _wrapped(f"{name}: {texts[name]} A whole {group.__name__} in one value.")
+    return text.replace("{options}", "\n        ".join(lines))
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _DOC_WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+
+
 def field_texts(kind: type) -> dict[str, str]:
     """The text below each field of a class and of those that it derives from."""
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__[: kind.__mro__.index(Request)]):
-        (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        assert isinstance(body, ast.ClassDef)
-        for above, below in pairwise(body.body):
-            is_field = isinstance(above, ast.AnnAssign) and isinstance(above.target, ast.Name)
-            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            if is_field and is_text:
-                texts[above.target.id] = " ".join(str(below.value.value).split())
+        for statements in pairwise(_class_bodies(base.__module__).get(base.__name__, ())):
+            match statements:
+                case (
+                    ast.AnnAssign(target=ast.Name(name)),
+                    ast.Expr(value=ast.Constant(str(text))),
+                ):
+                    texts[name] = " ".join(text.split())
+                case _:
+                    pass
     return texts
+
+
+@cache
+def _class_bodies(module: str) -> dict[str, list[ast.stmt]]:
+    """The statements of each class in a module; none where its source is not there."""
+    # Read once: inspect.getsource would parse the module anew for every class, a tenth of a second.
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError):
+        return {}
+    return {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def many(read: Reader) -> Reader:
@@ -339,31 +448,47 @@ def many(read: Reader) -> Reader:
     Example:
         >>> many(InputShape.of)("96x96x1,?x?x3") == many(InputShape.of)(["96x96x1", "?x?x3"])
         True
-        >>> len(many(InputShape.of)((96, 96, 1)))
-        1
+        >>> len(many(InputShape.of)((96, 96, 1))), many(read_whole)((4, 8, 16))
+        (1, (4, 8, 16))
     """
 
     def read_all(value: Any) -> tuple[Any, ...]:
         if isinstance(value, str):
             return tuple(read(word.strip()) for word in value.split(",") if word.strip())
-        is_several = isinstance(value, list | tuple | set | frozenset | dict) or (
-            hasattr(value, "__iter__") and not hasattr(value, "shape")
-        )
-        if not is_several or (isinstance(value, tuple) and _is_shape_like(value)):
+        if not isinstance(value, Iterable) or hasattr(value, "shape"):
             return (read(value),)
-        return tuple(map(read, value))
+        parts: list[Any] = [*value]
+        if parts and all(part is None or isinstance(part, int) for part in parts):
+            # Numbers are one shape or several strides: the reader knows.
+            try:
+                return (read(value),)
+            except RequestError as error:
+                as_one = error
+            try:
+                return tuple(map(read, parts))
+            except RequestError:
+                raise as_one from None
+        return tuple(map(read, parts))
 
     return read_all
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Writes several values with commas between."""
+
+    write_one: Writer
+
+    def __call__(self, values: Any) -> str | None:
+        """The values as `many` reads them; ``None`` if it would not read the same."""
+        words = [_written(value, self.write_one) for value in values]
+        sayable = [w for w in words if w is not None and w == w.strip() and w and "," not in w]
+        return ",".join(sayable) if len(sayable) == len(words) else None
+
+
 def joined(write: Writer) -> Writer:
     """Write several values with commas between."""
-
-    def write_all(values: Any) -> str | None:
-        words = [write(value) for value in values]
-        return None if None in words else ",".join(word for word in words if word is not None)
-
-    return write_all
+    return Joined(write)
 
 
 def read_hw(value: Any) -> tuple[int, int]:
@@ -375,11 +500,11 @@ def read_hw(value: Any) -> tuple[int, int]:
     """
     parts = value.lower().replace("×", "x").split("x") if isinstance(value, str) else value
     try:
-        height, width = (int(part) for part in parts)
-    except (TypeError, ValueError):
+        height, width = (read_whole(part) for part in parts)
+    except (TypeError, ValueError, Unread):
         height = width = 0
     if height < 1 or width < 1:
-        raise ShapeError(f"{value!r} is not a size; write HxW, height first, such as 160x224")
+        raise Unread(value, "a size as HxW, height first, such as 160x224")
     return height, width
 
 
@@ -391,7 +516,7 @@ def write_hw(value: Sequence[int]) -> str:
 def read_path(value: Any) -> Path:
     """Read a path."""
     if not isinstance(value, str | Path):
-        raise _Refused("a path")
+        raise Unread(value, "a path")
     return Path(value).expanduser()
 
 
@@ -399,7 +524,7 @@ def read_word_or_number(value: Any) -> str | int:
     """Read a word, or a number where it is one."""
     if isinstance(value, str):
         return int(value) if value.isascii() and value.isdecimal() else value
-    return _read_whole(value)
+    return read_whole(value)
 
 
 def write_file(value: Any) -> str | None:
@@ -412,11 +537,36 @@ def write_source(value: Any) -> str | None:
     return str(Path(value).resolve()) if isinstance(value, str | Path) else None
 
 
+def read_weights(value: Any) -> str | None:
+    """Read where weights come from.
+
+    Example:
+        >>> read_weights("None"), read_weights(Path("a.h5"))
+        (None, 'a.h5')
+    """
+    if value is not None and not isinstance(value, str | Path):
+        raise Unread(value, "imagenet, none, demo, a file, hf://OWNER/NAME or kaggle://PRESET")
+    return None if value is None or str(value).lower() == "none" else str(value)
+
+
+def read_whole(value: Any) -> int:
+    """Read a whole number."""
+    # int() alone would read 3.7 as 3, and index() True as 1.
+    try:
+        if not isinstance(value, bool):
+            return int(value) if isinstance(value, str) else index(value)
+    except (TypeError, ValueError):
+        pass
+    raise Unread(value, "a whole number")
+
+
 Bytes = Annotated[int, Written(read_bytes, lambda v: f"{v}B", "SIZE")]
 """An amount of memory."""
 Operations = Annotated[int, Written(read_count, str, "N")]
 """A number of operations."""
-Milliseconds = Annotated[float, Written(read_ms, lambda v: f"{v:g}ms", "TIME")]
+Milliseconds = Annotated[
+    float, Written(read_ms, lambda v: f"{v!r}ms".replace(".0ms", "ms"), "TIME")
+]
 """A time."""
 Shape = Annotated[InputShape, Written(InputShape.of, str, "HxWxC")]
 """An input shape."""
@@ -427,28 +577,9 @@ Folder = Annotated[Path, Written(read_path, str, "FOLDER")]
 SizeHW = Annotated[tuple[int, int], Written(read_hw, write_hw, "HxW")]
 """A height and a width."""
 Weights: TypeAlias = Annotated[
-    str | Path | None,
-    Written(
-        lambda value: None if str(value).lower() == "none" else value,
-        lambda value: "none" if value is None else str(value),
-        "WEIGHTS",
-    ),
+    str | Path | None, Written(read_weights, lambda value: str(value or "none"), "WEIGHTS")
 ]
 """Where weights come from; see `inshape.weights.sources`."""
-
-
-class _Refused(Exception):
-    """A value is not what was expected."""
-
-    def __init__(self, expected: str) -> None:
-        self.expected = expected
-
-
-def _read_whole(value: Any) -> int:
-    is_word = isinstance(value, str) and value.strip().lstrip("+-").isdecimal()
-    if isinstance(value, bool) or not (is_word or hasattr(value, "__index__")):
-        raise _Refused("a whole number")
-    return int(value)
 
 
 def _read_number(value: Any) -> float:
@@ -457,7 +588,7 @@ def _read_number(value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise _Refused("a number")
+        raise Unread(value, "a number")
     return number
 
 
@@ -465,53 +596,51 @@ _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 
 
 def _read_truth(value: Any) -> bool:
-    found = _TRUTH.get(value.lower()) if isinstance(value, str) else value
-    if not isinstance(found, bool):
-        raise _Refused("true or false")
-    return found
+    truth = _TRUTH.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(truth, bool):
+        raise Unread(value, "true or false")
+    return truth
 
 
 def _read_word(value: Any) -> str:
     if not isinstance(value, str):
-        raise _Refused("a word")
+        raise Unread(value, "a word")
     return value
 
 
 def _read_choice(choices: tuple[Any, ...]) -> Reader:
     def read(value: Any) -> Any:
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise UnknownName(_CHOICE, value, map(str, choices))
         return value
 
     return read
 
 
+_BY_TYPE: dict[Any, Written] = {
+    bool: Written(_read_truth, lambda v: str(v).lower(), ""),
+    int: Written(read_whole, str, "N"),
+    float: Written(_read_number, repr, "NUMBER"),
+    str: Written(_read_word, str, "TEXT"),
+}
+
+
 def _written_by_type(kind: Any) -> Written:
-    if get_origin(kind) in (Union, UnionType):
-        (kind,) = [part for part in get_args(kind) if part is not NoneType]
+    kind = _without_none(kind)
     if get_origin(kind) is Annotated:
         written = next((m for m in kind.__metadata__ if isinstance(m, Written)), None)
         return written or _written_by_type(get_args(kind)[0])
     if get_origin(kind) is Literal:
         return Written(_read_choice(get_args(kind)), str, "NAME")
-    readers: dict[Any, Written] = {
-        bool: Written(_read_truth, lambda v: str(v).lower(), ""),
-        int: Written(_read_whole, str, "N"),
-        float: Written(_read_number, repr, "NUMBER"),
-        str: Written(_read_word, str, "TEXT"),
-    }
-    return readers[kind]
+    return _BY_TYPE[kind]
 
 
-def choices_of(option: Option) -> tuple[str, ...]:
-    """The words that an option takes, if it takes a few only."""
-    if option.mark(Written) is not None:
-        return ()
-    parts = get_args(option.type) if get_origin(option.type) in (Union, UnionType) else ()
-    for kind in (option.type, *parts):
-        if get_origin(kind) is Literal:
-            return tuple(str(choice) for choice in get_args(kind))
-    return ()
+def _without_none(kind: Any) -> Any:
+    """What an optional type is when it is there."""
+    if get_origin(kind) in (Union, UnionType):
+        parts = [part for part in get_args(kind) if part is not NoneType]
+        return parts[0] if len(parts) == 1 else kind
+    return kind
 
 
 def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -525,10 +654,6 @@ def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
         if len(marked) == 1:
             return hint, tuple(marked[0].__metadata__)
     return hint, ()
-
-
-def _is_optional(kind: Any) -> bool:
-    return kind is Any or NoneType in get_args(kind)
 
 
 def _is_group(kind: Any) -> bool:
@@ -546,11 +671,6 @@ def _default(field: Any) -> Any:
     return field.default
 
 
-def _is_shape_like(value: tuple[Any, ...]) -> bool:
-    """Whether a tuple is one shape or size rather than several values."""
-    return all(part is None or isinstance(part, int) for part in value) and len(value) in (2, 3)
-
-
 def _written(value: Any, write: Writer) -> str | None:
     try:
         return write(value)
@@ -559,32 +679,14 @@ def _written(value: Any, write: Writer) -> str | None:
 
 
 def _plain(value: Any, write: Writer) -> Any:
+    """A value as JSON can hold it."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(write, Joined):
+        parts = [_plain(part, write.write_one) for part in value]
+        return None if None in parts else parts
     if isinstance(value, list | tuple) and all(
         part is None or isinstance(part, bool | int | float | str) for part in value
     ):
         return list(value)
     return _written(value, write)
-
-
-def _parameters(kind: type[Request], leading: Sequence[str]) -> list[inspect.Parameter]:
-    def of(option: Option) -> inspect.Parameter:
-        place = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        return inspect.Parameter(
-            option.name,
-            place if option.name in leading else inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if option.default is REQUIRED else option.default,
-        )
-
-    options = options_of(kind)
-    first = [o for o in options if o.name in leading and o.group is None]
-    return [*map(of, first), *(of(o) for o in options if o not in first)]
-
-
-def _documented(text: str, kind: type[Request]) -> str:
-    """A docstring with the options where it says ``{options}``."""
-    lines: list[str] = []
-    for option in options_of(kind):
-        lines.append(f"{option.name}: {option.text}")
-    return text.replace("{options}", "\n        ".join(lines))

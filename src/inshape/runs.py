@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from .data.prepare import Preparation
 from .errors import OutputExists, RequestError, RunError
 from .graph.saving import load_model, save_model
+from .requests import write_file
 from .writing import sync_folder, write_json, write_text
 
 if TYPE_CHECKING:
@@ -280,9 +281,9 @@ def read_run(value: Any) -> Any:
     return Path(value).expanduser() if isinstance(value, str) else value
 
 
-def write_run(value: Any) -> str:
+def write_run(value: Any) -> str | None:
     """Write a run as its folder."""
-    return str(value.folder if isinstance(value, Run) else value)
+    return str(value.folder) if isinstance(value, Run) else write_file(value)
 
 
 @contextmanager

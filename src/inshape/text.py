@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from .errors import RequestError
@@ -21,6 +22,18 @@ _BYTE_UNITS = {
 }  # fmt: skip
 _COUNT_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _TIME_UNITS = {"": 1.0, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+_AMOUNT = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-zµ]*)\s*")
+_MOST_REPEATED = 80
+
+
+class Unread(RequestError):
+    """A value that a reader cannot read; whoever knows what it is for says so before it."""
+
+    def __init__(self, value: object, expected: str) -> None:
+        """Take the value and what was expected."""
+        text = " ".join(repr(value).split())  # an array's text may have several lines
+        shown = text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}..."
+        super().__init__(f"{shown}; expected {expected}")
 
 
 def align(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
@@ -63,24 +76,24 @@ def join_some(words: Sequence[str], most: int = 5) -> str:
 
 
 def first_line(error: BaseException | str, most: int = 200) -> str:
-    """The first line of a message that others wrote, in one line and not too long.
+    r"""The first line of a message that others wrote, in one line and not too long.
 
     Example:
-        >>> first_line(ValueError("no  such op\\n  at graph.py"))
+        >>> first_line(ValueError("no  such op\n  at graph.py"))
         'no such op'
     """
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:most].rstrip(".")
 
 
-def format_count(amount: float | None) -> str:
+def format_count(amount: float | None, digits: int = 1) -> str:
     """A number of operations or parameters with a decimal unit.
 
     Example:
         >>> format_count(216_589_760), format_count(999), format_count(None)
         ('216.6M', '999', '?')
     """
-    return _stepped(amount, _COUNT_STEPS, "")
+    return _stepped(amount, _COUNT_STEPS, "", digits)
 
 
 def format_bytes(amount: float | None, digits: int = 1) -> str:
@@ -128,7 +141,7 @@ def format_percent(value: float | None, digits: int = 1) -> str:
     r"""A share in percent.
 
     Example:
-        >>> format_percent(0.8765)
+        >>> format_percent(0.8767)
         '87.7\xa0%'
     """
     number = format_number(None if value is None else 100 * value, digits)
@@ -211,43 +224,34 @@ def clip_name(name: str) -> str:
     return name if len(name) <= _NAME_WIDTH else "~" + name[1 - _NAME_WIDTH :]
 
 
-def read_bytes(text: str | float) -> int:
+def read_bytes(value: Any) -> int:
     """An amount of memory as people write it.
-
-    Raises:
-        RequestError: if it is none.
 
     Example:
         >>> read_bytes("256KiB"), read_bytes("1.5 MB"), read_bytes(512)
         (262144, 1500000, 512)
     """
-    return math.ceil(_amount(text, _BYTE_UNITS, "256KiB"))
+    return math.ceil(_amount(value, _BYTE_UNITS, "256KiB"))
 
 
-def read_count(text: str | float) -> int:
+def read_count(value: Any) -> int:
     """A number of operations as people write it.
-
-    Raises:
-        RequestError: if it is none.
 
     Example:
         >>> read_count("30M"), read_count("1.5G")
         (30000000, 1500000000)
     """
-    return math.ceil(_amount(text, _COUNT_UNITS, "30M"))
+    return math.ceil(_amount(value, _COUNT_UNITS, "30M"))
 
 
-def read_ms(text: str | float) -> float:
+def read_ms(value: Any) -> float:
     """A time in milliseconds as people write it.
-
-    Raises:
-        RequestError: if it is none.
 
     Example:
         >>> read_ms("5ms"), read_ms("0.5 s"), read_ms("250us")
         (5.0, 500.0, 0.25)
     """
-    return float(_amount(text, _TIME_UNITS, "5ms"))
+    return float(_amount(value, _TIME_UNITS, "5ms"))
 
 
 def _stepped(
@@ -255,19 +259,21 @@ def _stepped(
 ) -> str:
     if amount is None:
         return UNKNOWN
-    for scale, word in steps:
-        if amount >= scale:
+    lower = (*(scale for scale, _ in steps[1:]), 1)
+    for (scale, word), below in zip(steps, lower, strict=True):
+        # What would be rounded up to 1024 KiB is 1 MiB.
+        if round(amount / below, digits if below > 1 else 0) >= scale / below:
             return f"{amount / scale:.{digits}f}{word}"
     return f"{amount:.0f}{unit}"
 
 
-def _amount(text: str | float, units: Mapping[str, float], example: str) -> float:
-    if isinstance(text, int | float):
-        return text
-    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zµ]*)\s*", text.lower())
-    if match is None or match[2] not in units:
+def _amount(value: Any, units: Mapping[str, float], example: str) -> float:
+    is_number = not isinstance(value, bool) and isinstance(value, Real)
+    match = _AMOUNT.fullmatch(value.lower()) if isinstance(value, str) else None
+    amount = float(value) if is_number else math.nan
+    if match is not None and match[2] in units:
+        amount = float(match[1]) * units[match[2]]
+    if not 0 <= amount < math.inf:  # which is not true of NaN either
         names = ", ".join(unit for unit in units if unit)
-        raise RequestError(
-            f"{text!r} is no amount; write a number with one of {names}, such as {example}"
-        )
-    return float(match[1]) * units[match[2]]
+        raise Unread(value, f"a number with one of {names}, such as {example}")
+    return amount

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from inshape.cli.app import app
+from inshape.cli.app import run
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ def call() -> Callable[..., Answer]:
     """Calls the program in this process."""
 
     def call(*words: object) -> Answer:
-        done = CliRunner().invoke(app, [str(word) for word in words])
-        return Answer(done.exit_code, done.stdout, done.stderr)
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = run([str(word) for word in words])
+        return Answer(code, out.getvalue(), err.getvalue())
 
     return call

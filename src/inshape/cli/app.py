@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from .._version import __version__
 from ..errors import UnknownName
 from ..text import align
-from .commands import COMMANDS, command_for
+from .commands import COMMANDS, RESUME, check_resumed, command_for
 from .completion import complete, install, script
 from .console import INTERRUPTED, Ended, open_console
 
@@ -58,9 +58,9 @@ def _run(words: list[str]) -> int:
             print("\n".join(complete(typed)))
         case [name, *_] if name in COMMANDS:
             return _run_command(words)
-        case [name, *_]:
+        case _:
             with open_console(as_json=False, debug=False):
-                raise UnknownName("command", name, COMMANDS)
+                raise UnknownName("command", words[0], COMMANDS)
     return 0
 
 
@@ -70,7 +70,9 @@ def _run_command(words: list[str]) -> int:
     with open_console(as_json=as_json, debug=debug) as console:
         from .parser import parse  # slow to import
 
-        request, _ = parse(
+        if command is RESUME:
+            check_resumed(rest)
+        request = parse(
             command.kind,
             rest,
             program=f"inshape {words[0]}",

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
-from ..requests import Request
+from ..requests import Request, options_of
 
 if TYPE_CHECKING:
     from .console import Console
@@ -171,7 +171,8 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command(
         "training.request:TrainRequest", _train,
         "fine-tune a network on your pictures",
-        "inshape train photos --input 96x96x3 --out runs/a",
+        "inshape train photos --input 96x96x3 --out runs/a\n\n"
+        "to go on: inshape train --resume runs/a",
     ),
     "evaluate": Command(
         "evaluation.request:EvaluateRequest", _evaluate,
@@ -231,3 +232,16 @@ def command_for(words: list[str]) -> tuple[Command, list[str]]:
     name, *rest = words
     is_resumed = name == "train" and any(w.split("=")[0] == "--resume" for w in rest)
     return RESUME if is_resumed else COMMANDS[name], rest
+
+
+def check_resumed(words: list[str]) -> None:
+    """Refuse options of a new training beside ``--resume``."""
+    known = {o.flag for o in options_of(RESUME.kind)}
+    new = {o.flag for o in options_of(COMMANDS["train"].kind)} - known
+    names = [w.split("=")[0].removeprefix("--") for w in words if w.startswith("--")]
+    flags = [name.replace("_", "-").removeprefix("no-") for name in names]
+    wrong = [f"--{flag}" for flag in dict.fromkeys(flags) if flag in new]
+    if wrong:
+        raise RequestError(
+            f"--resume goes on with the run as it was begun; leave out {', '.join(wrong)}"
+        )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import RequestError, UnknownName
-from ..requests import Option, Positional, choices_of, options_of
+from ..requests import Option, Positional, options_of
 from .commands import COMMANDS, command_for
 
 _BASH = """\
@@ -90,40 +90,58 @@ def complete(words: Sequence[str]) -> list[str]:
         return [name for name in COMMANDS if name.startswith(last)]
     if before[0] not in COMMANDS:
         return []
-    command, _ = command_for(list(before))
+    command, behind = command_for(list(before))
     options = {f"--{o.flag}": o for o in options_of(command.kind) if o.flag}
     if last.startswith("-"):
-        flags = [*options, "--json", "--debug", "--help"]
+        resume = ["--resume"] * (before[0] == "train" and not behind)
+        flags = [*options, *resume, "--json", "--debug", "--help"]
         return [flag for flag in flags if flag.startswith(last)]
-    given = options.get(before[-1])
-    if given is None and len(before) == 1:
-        given = next((o for o in options.values() if o.mark(Positional)), None)
-    return [] if given is None else _values(given, last)
+    option = options.get(before[-1])
+    if option is None and not behind:
+        option = next((o for o in options.values() if o.mark(Positional)), None)
+    return [] if option is None else _values(option, last)
 
 
 def _values(option: Option, begun: str) -> list[str]:
-    choices = choices_of(option)
-    if choices:
-        return [choice for choice in choices if choice.startswith(begun)]
-    if option.name in ("backbone", "backbones"):
-        from ..backbones import backbones
-
-        return _last_of_several(begun, [b.name for b in backbones()])
-    if option.name == "to":
-        from ..runtime.formats import FORMATS
-
-        return _last_of_several(begun, list(FORMATS))
-    if option.name == "channels":
-        from ..weights.channels import CHANNEL_RULES
-
-        return [rule for rule in CHANNEL_RULES if rule.startswith(begun) and rule != "keep"]
-    return []
-
-
-def _last_of_several(begun: str, names: Sequence[str]) -> list[str]:
-    """Words with commas between, the last one completed."""
+    """The words that an option can begin so with; of several, the last one is completed."""
+    if option.choices:
+        return [choice for choice in option.choices if choice.startswith(begun)]
     before, comma, last = begun.rpartition(",")
+    names = _NAMES.get(option.name, tuple)()
     return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+def _backbone_names() -> Iterable[str]:
+    from ..backbones import backbones
+
+    return (backbone.name for backbone in backbones())
+
+
+def _format_names() -> Iterable[str]:
+    from ..runtime.formats import FORMATS
+
+    return FORMATS
+
+
+def _channel_rules() -> Iterable[str]:
+    from ..weights.channels import CHANNEL_RULES
+
+    return (rule for rule in CHANNEL_RULES if rule != "keep")
+
+
+def _strategy_names() -> Iterable[str]:
+    from ..strategies.decide import STRATEGIES
+
+    return STRATEGIES
+
+
+_NAMES: Mapping[str, Callable[[], Iterable[str]]] = {
+    "backbone": _backbone_names,
+    "backbones": _backbone_names,
+    "to": _format_names,
+    "channels": _channel_rules,
+    "strategies": _strategy_names,
+}
 
 
 def _shell(name: str | None) -> str:

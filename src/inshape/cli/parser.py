@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -18,14 +20,16 @@ from ..requests import (
     Option,
     Positional,
     Request,
-    choices_of,
     field_texts,
     groups,
+    options_of,
     own_options,
 )
 
 _Request = TypeVar("_Request", bound=Request)
 _BOX = re.compile(r"[─╭╮╰╯│]+")
+_MISSING = object()
+"""Stands for what was not written; tyro's own word for it would end in tyro's own message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,95 +37,176 @@ class OutputOptions(Request):
     """What is printed."""
 
     json: bool = False
-    """Print one JSON object; text goes to standard error."""
+    """Print one JSON object, text on standard error."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def parse(
     kind: type[_Request], words: Sequence[str], *, program: str, description: str
-) -> tuple[_Request, OutputOptions]:
+) -> _Request:
     """Read a command's words; ``--help`` prints the options and exits.
 
     Raises:
         RequestError: if they are not understood.
     """
-    registry = constructors.ConstructorRegistry()
-    named = {word.split("=")[0].removeprefix("--") for word in words if word.startswith("--")}
-    left_out = {name for _, names in groups(kind).values() for name in names}
+    try:
+        _check_words(kind, words)
+        return _parse(kind, words, program, description)
+    except Misunderstood as error:
+        raise RequestError(f"{error}; see {program} --help") from None
 
-    @registry.struct_rule
-    def group(info: constructors.StructTypeInfo) -> constructors.StructConstructorSpec | None:
-        if not (isinstance(info.type, type) and issubclass(info.type, Request)):
-            return None
-        is_whole = info.type is kind
-        parts = [
-            _field(option, named)
-            for option in own_options(info.type)
-            if option.flag and (is_whole or option.name not in left_out)
-        ]
-        if not is_whole:
-            return constructors.StructConstructorSpec(info.type, tuple(parts))
-        texts = field_texts(kind)
-        parts += [
-            constructors.StructFieldSpec(name, group_kind, group_kind(), helptext=texts[name])
-            for name, (group_kind, _) in groups(kind).items()
-        ]
-        text = "What is printed."
-        parts.append(
-            constructors.StructFieldSpec("output", OutputOptions, OutputOptions(), helptext=text)
-        )
-        return constructors.StructConstructorSpec(
-            lambda output, **values: (kind(**values), output), tuple(parts)
-        )
 
+class Misunderstood(RequestError):
+    """The words are no command; its help says more."""
+
+
+def _check_words(kind: type[Request], words: Sequence[str]) -> None:
+    """Refuse options that there are not, and those that a value is missing from.
+
+    tyro does so too, in a box that is as wide as the terminal.
+    """
+    options = {f"--{o.flag}": o for o in (*options_of(kind), *options_of(OutputOptions)) if o.flag}
+    switches = {name for name, option in options.items() if option.is_switch}
+    switches |= {f"--no-{name[2:]}" for name in switches if options[name].default is not False}
+    known = [*options, *switches, "--help"]
+    for word, following in zip(words, (*words[1:], None), strict=False):
+        if word in ("--", "--help"):
+            return
+        if not word.startswith("--"):
+            continue
+        name, equals, _ = word.partition("=")
+        name = name.replace("_", "-")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise Misunderstood(f"no such option: {name}{hint}")
+        if name in switches:
+            if equals:
+                raise Misunderstood(f"{name} takes no value; expected {name} alone")
+        elif not equals and (following is None or re.match("--|-[a-zA-Z]", following)):
+            metavar = _metavar(options[name])
+            raise Misunderstood(f"{name} has no value; expected {name} {metavar}")
+
+
+def _parse(kind: type[_Request], words: Sequence[str], program: str, description: str) -> _Request:
     message = io.StringIO()
     try:
         with redirect_stderr(message):
-            return tyro.cli(  # pyright: ignore[reportReturnType]
+            answer: Any = tyro.cli(
                 kind,
                 prog=program,
                 description=description,
                 args=list(words),
-                registry=registry,
+                registry=_registry(kind, words),
                 config=(conf.OmitArgPrefixes,),
+                return_unknown_args=True,
             )
     except SystemExit as end:
         if end.code == 0:  # help
             raise
-        raise RequestError(f"{_in_one_line(message.getvalue())}; see {program} --help") from None
+        raise Misunderstood(" ".join(_BOX.sub(" ", message.getvalue()).split())) from None
+    values, unknown = answer
+    if unknown:
+        raise Misunderstood(f"{unknown[0]!r} is one value too many")
+    missing = [
+        _metavar(option) if option.mark(Positional) else f"--{option.flag}"
+        for option in own_options(kind)
+        if option.flag and values[option.name] is _MISSING
+    ]
+    if missing:
+        raise Misunderstood(f"missing: {', '.join(missing)}")
+    return kind(**values)
+
+
+def _registry(kind: type[Request], words: Sequence[str]) -> constructors.ConstructorRegistry:
+    """How tyro takes a request: its own options, then a group each for those of its groups."""
+    registry = constructors.ConstructorRegistry()
+    named = {word.split("=")[0] for word in words}
+
+    @registry.struct_rule
+    def rule(info: constructors.StructTypeInfo) -> constructors.StructConstructorSpec | None:
+        part: Any = info.type
+        if not (inspect.isclass(part) and issubclass(part, Request)):
+            return None
+        if part is not kind:
+            left_out = next((n for k, n in groups(kind).values() if k is part), frozenset[str]())
+            return constructors.StructConstructorSpec(part, tuple(_fields(part, named, left_out)))
+        texts = field_texts(kind)
+        parts = _fields(kind, named, frozenset())
+        for name, (group, _) in groups(kind).items():
+            parts.append(_group_field(name, group, texts[name]))
+        parts.append(_group_field("output", OutputOptions, "What is printed."))
+        return constructors.StructConstructorSpec(_without_output, tuple(parts))
+
+    return registry
+
+
+def _without_output(output: OutputOptions, **values: Any) -> Mapping[str, Any]:
+    # What is printed was decided before: an error in these words is printed that way too.
+    return values
+
+
+def _group_field(name: str, group: type[Request], text: str) -> constructors.StructFieldSpec:
+    title = group.__name__.removesuffix("Options").lower()
+    type_: Any = Annotated[group, conf.arg(name=title)]
+    return constructors.StructFieldSpec(name, type_, group(), helptext=text)
+
+
+def _fields(
+    kind: type[Request], named: set[str], left_out: frozenset[str]
+) -> list[constructors.StructFieldSpec]:
+    return [
+        _field(option, named)
+        for option in own_options(kind)
+        if option.flag and option.name not in left_out
+    ]
 
 
 def _field(option: Option, named: set[str]) -> constructors.StructFieldSpec:
     """An option as tyro takes it; a positional one may be given by its name instead."""
     positional = option.mark(Positional)
-    by_place = positional is not None and option.flag not in named
-    is_many = positional is not None and positional.many
-    marks: list[Any] = [conf.Positional] if by_place else []
+    if f"--{option.flag}" in named:
+        positional = None
     is_required = option.default is REQUIRED
     hint = "(required)" if is_required else _default_text(option)
-    marks.append(conf.arg(name=None if by_place else option.flag, help_behavior_hint=hint))
-    if isinstance(option.default, bool):
-        type_: Any = bool
-        if not option.default:
-            marks.append(conf.FlagCreatePairsOff)
+    name = option.flag if positional is None else None
+    marks: list[Any] = [conf.arg(name=name, help_behavior_hint=hint)]
+    if positional is not None:
+        metavar = _metavar(option) if is_required else f"[{_metavar(option)}]"
+        marks = [conf.Positional, conf.arg(help_behavior_hint=hint, metavar=metavar)]
+    if option.is_switch:
+        # One of three, with nothing decided, has both ways too.
+        type_: Any = bool if isinstance(option.default, bool) else bool | None
+        marks.append(conf.FlagCreatePairsOff if option.default is False else conf.DisallowNone)
     else:
         type_ = object
-        written = option.written
-        metavar = "|".join(choices_of(option)) or written.metavar
-        marks.append(
-            constructors.PrimitiveConstructorSpec(
-                nargs="*" if is_many else 1,
-                metavar=metavar,
-                instance_from_str=lambda words: option.take(words[0] if len(words) == 1 else words),
-                is_instance=lambda value: True,
-                str_from_instance=lambda value: [_shown(option, value)],
-            )
-        )
-    default = tyro.MISSING if is_required else option.default
-    return constructors.StructFieldSpec(
-        option.name, Annotated[type_, *marks], default, helptext=option.text
+        marks.append(_primitive(option, positional))
+    default = _MISSING if is_required else option.default
+    marked: Any = Annotated[type_, *marks]
+    return constructors.StructFieldSpec(option.name, marked, default, helptext=option.text)
+
+
+def _primitive(
+    option: Option, positional: Positional | None
+) -> constructors.PrimitiveConstructorSpec[Any]:
+    is_many = positional is not None and positional.many
+    label = f"--{option.flag} " if positional is None else f"{_metavar(option)} "
+
+    def read(words: list[str]) -> Any:
+        return option.take(words[0] if len(words) == 1 else words, label)
+
+    return constructors.PrimitiveConstructorSpec(
+        nargs="*" if is_many else 1,
+        metavar=_metavar(option),
+        instance_from_str=read,
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: [_shown(option, value)],
     )
+
+
+def _metavar(option: Option) -> str:
+    return "|".join(option.choices) or option.written.metavar
 
 
 def _shown(option: Option, value: Any) -> str:
@@ -129,29 +214,7 @@ def _shown(option: Option, value: Any) -> str:
 
 
 def _default_text(option: Option) -> str:
-    if option.default is None:
+    default = option.default
+    if default is None or default is False or default in ((), ""):
         return ""
-    if isinstance(option.default, bool):
-        return "(default: on)" if option.default else ""
-    return f"(default: {_shown(option, option.default)})" if option.default != () else ""
-
-
-def _in_one_line(text: str) -> str:
-    r"""What tyro says in a box, without the box and what the help says as well.
-
-    Example:
-        >>> _in_one_line("╭─ Unrecognized options ─╮\n│ Unrecognized options: --epoch, 3 │")
-        'no such option: --epoch'
-    """
-    lines = [" ".join(_BOX.sub(" ", line).split()) for line in text.splitlines()]
-    lines = [line for line in lines[1:] if line and not line.startswith("For full helptext")]
-    first, *rest = lines or ["not understood"]
-    names = [line.split()[0] for line in rest if line.startswith("--") or line.split()[0].isupper()]
-    if first.startswith("Unrecognized options:"):
-        received = first.removeprefix("Unrecognized options:").split(",")
-        flags = [word.strip() for word in received if word.strip().startswith("-")]
-        close = f"; did you mean {names[0]}?" if names else ""
-        return f"no such option: {', '.join(flags) or received[0].strip()}{close}"
-    if first.startswith("Missing from"):
-        return f"missing: {', '.join(names)}"
-    return " ".join(line for line in lines if line not in rest or "helptext" not in line)
+    return f"(default: {'on' if default is True else _shown(option, default)})"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..data.sources import SourceField
-from ..errors import RequestError
+from ..errors import RequestError, UnknownName
 from ..limits import Limits
 from ..planning import read_backbone
 from ..requests import (
@@ -24,7 +24,10 @@ from ..requests import (
     write_file,
 )
 from ..shapes import InputShape
+from ..strategies.decide import STRATEGIES
+from ..text import Unread
 from ..weights.channels import read_rule, write_rule
+from .result import Candidate
 
 
 def read_rules(value: Any) -> tuple[str, ...]:
@@ -36,14 +39,52 @@ def read_rules(value: Any) -> tuple[str, ...]:
         >>> read_rules(["sum", [0, 1, None]])
         ('sum', '0,1,-')
     """
-    if not isinstance(value, str):
-        is_one = all(band is None or isinstance(band, int) for band in value)
-        return tuple(write_rule(read_rule(rule)) for rule in ([value] if is_one else value))
-    rules: list[str] = []
-    for part in value.split(";"):
-        is_list = all(re.fullmatch(r"\s*(\d+|-)\s*", band) for band in part.split(","))
-        rules += [part] if is_list else part.split(",")
-    return tuple(write_rule(read_rule(rule)) for rule in rules if rule.strip())
+    rules: list[Any] = [value]
+    if isinstance(value, str):
+        rules = [rule for part in value.split(";") for rule in _split_rules(part)]
+    elif isinstance(value, list | tuple) and not all(
+        band is None or isinstance(band, int) for band in value
+    ):
+        rules = list(value)
+    return tuple(write_rule(read_rule(rule)) for rule in rules)
+
+
+def _split_rules(text: str) -> list[str]:
+    words = [word for word in text.split(",") if word.strip()]
+    return [text] if all(re.fullmatch(r"\s*(\d+|-)\s*", word) for word in words) else words
+
+
+def _read_strategy(value: Any) -> str:
+    if value not in STRATEGIES:
+        raise UnknownName("strategy", value, STRATEGIES)
+    return value
+
+
+def read_candidate(value: Any) -> Candidate:
+    """Read a candidate, or its name.
+
+    Example:
+        >>> read_candidate("my net.keras 8x8x4 rebuild 0,1,2,-").channels
+        '0,1,2,-'
+    """
+    if isinstance(value, Candidate):
+        return value
+    words = value.split(" ") if isinstance(value, str) else []
+    channels = words.pop() if words and words[-1] not in STRATEGIES else "auto"
+    if len(words) < 3:
+        raise Unread(value, "a candidate, or BACKBONE HxWxC STRATEGY [CHANNELS]")
+    *backbone, shape, strategy = words
+    return Candidate(" ".join(backbone), shape, _read_strategy(strategy), channels)
+
+
+def _read_candidates(value: Any) -> tuple[Candidate, ...]:
+    # A name may hold commas, so it is never taken for several.
+    values = value if isinstance(value, list | tuple) else [value]
+    return tuple(map(read_candidate, values))
+
+
+def _name_of(candidate: Candidate) -> str:
+    return candidate.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +98,9 @@ class CompareRequest(Request):
     ] = None
     """Input shapes with commas between, such as 96x96x1,128x128x1; by default what suits the
     pictures."""
-    strategies: Annotated[tuple[str, ...] | None, Written(many(str), joined(str), "NAMES")] = None
+    strategies: Annotated[
+        tuple[str, ...] | None, Written(many(_read_strategy), joined(str), "NAMES")
+    ] = None
     """Strategies with commas between; by default what suits each shape."""
     backbones: Annotated[
         tuple[Any, ...], Written(many(read_backbone), joined(write_file), "NAMES"), Flag("backbone")
@@ -68,7 +111,9 @@ class CompareRequest(Request):
     ] = ("auto",)
     """Channel rules with commas between, or with semicolons where one is a list of bands:
     sum;0,1,2,-."""
-    candidates: Annotated[tuple[Any, ...] | None, Written(tuple, lambda _: None), Flag("")] = None
+    candidates: Annotated[
+        tuple[Candidate, ...] | None, Written(_read_candidates, joined(_name_of)), Flag("")
+    ] = None
     """In Python, the candidates themselves instead of every combination."""
     weights: Weights = "imagenet"
     """imagenet, a file, hf://OWNER/NAME, kaggle://PRESET, none or demo."""

@@ -6,14 +6,13 @@ import html
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InshapeError, RequestError
 from ..evaluation.metrics import Score
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
 
 _COLUMNS = (
     "backbone", "input_shape", "strategy", "channels", "accuracy", "low", "high", "pictures",
