@@ -17,7 +17,7 @@ from inshape.data.sources import open_source
 from inshape.errors import OutputExists, RequestError, UnknownName
 from inshape.evaluation.api import evaluate
 from inshape.evaluation.metrics import Score
-from inshape.exporting.exported import ExportFile, Exports, Refusal
+from inshape.exporting.result import ExportFile, Exports, Refusal
 from inshape.reporting import api
 from inshape.reporting.api import leave_report, report
 from inshape.runs import Run
