@@ -70,14 +70,14 @@ def photos(tmp_path, rng):
 @pytest.mark.parametrize("shape", [(13, 10, 1), (8, 8, 3)])
 def test_scores_and_mistakes(shape, tmp_path, photos):
     run = run_of(tmp_path / "run", shape)
-    made = evaluate(run, photos)
-    assert made.accuracy.value == pytest.approx(4 / 5)
-    assert made.scores.confusion.tolist() == [[2, 1], [0, 2]]
-    (mistake,) = made.mistakes
+    evaluation = evaluate(run, photos)
+    assert evaluation.accuracy.value == pytest.approx(4 / 5)
+    assert evaluation.scores.confusion.tolist() == [[2, 1], [0, 2]]
+    (mistake,) = evaluation.mistakes
     assert (mistake.picture, mistake.label, mistake.guess) == ("dark/wrong.png", "dark", "light")
     assert mistake.probability > 0.85
     saved = json.loads((run.folder / "metrics.json").read_text())
-    assert saved == made.as_dict()
+    assert saved == evaluation.as_dict()
     assert set(saved["accuracy"]) == {"value", "low", "high"}
     assert saved["shape"] == "x".join(map(str, shape))
 
@@ -91,10 +91,10 @@ def test_the_table_names_scores_classes_and_mistakes(tmp_path, photos):
 
 def test_a_model_of_any_size_is_measured_at_several(tmp_path, photos):
     run = run_of(tmp_path / "run", (None, None, 1), size_hw=(12, 12))
-    made = evaluate(run, photos, sizes=[7, (20, 15)])
-    assert list(made.by_size) == ["7x7", "20x15"]
-    assert all(found.value == pytest.approx(4 / 5) for found in made.by_size.values())
-    assert made.as_dict()["by_size"]["20x15"]["value"] == pytest.approx(4 / 5)
+    evaluation = evaluate(run, photos, sizes=[7, (20, 15)])
+    assert list(evaluation.by_size) == ["7x7", "20x15"]
+    assert all(result.value == pytest.approx(4 / 5) for result in evaluation.by_size.values())
+    assert evaluation.as_dict()["by_size"]["20x15"]["value"] == pytest.approx(4 / 5)
 
 
 def test_a_model_of_one_size_refuses_another(tmp_path, photos):
@@ -132,29 +132,29 @@ def test_probabilities_sum_to_one_whatever_the_model_puts_out(activation, rng):
     pixels = rng.integers(0, 255, (9, 13, 10, 1), np.uint8)
     batches = Batches.open(open_source((pixels, [0, 1, 0] * 3)), Preparation.of("13x10x1"))
     model = brightness_model((13, 10, 1), activation)
-    found = predict_probabilities(model, batches)
+    result = predict_probabilities(model, batches)
     logits = 0.01 * pixels.mean(axis=(1, 2)) * [-1, 1] + [1.28, -1.28]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(result, expected, rtol=1e-4)
     assert ends_in_softmax(model) == (activation != "logits")
 
 
 def test_probabilities_of_large_logits_are_finite():
-    found = as_probabilities(np.array([[1000.0, -1000.0]], "float32"), is_softmax=False)
-    assert found.tolist() == [[1.0, 0.0]]
+    result = as_probabilities(np.array([[1000.0, -1000.0]], "float32"), is_softmax=False)
+    assert result.tolist() == [[1.0, 0.0]]
 
 
 def test_predictions_of_a_folder_a_file_a_list_and_an_array(tmp_path, photos):
     run = run_of(tmp_path / "run", (13, 10, 1))
-    found = predict(run, photos, top=2)
-    assert [p.label for p in found] == ["dark", "dark", "light", "light", "light"]
-    assert found[0].picture == str(photos / "dark" / "a.png")
-    for one in found:
+    result = predict(run, photos, top=2)
+    assert [p.label for p in result] == ["dark", "dark", "light", "light", "light"]
+    assert result[0].picture == str(photos / "dark" / "a.png")
+    for one in result:
         assert one.top[0] == (one.label, one.probability)
         assert sum(p for _, p in one.top) == pytest.approx(1.0, abs=1e-6)
     (alone,) = predict(run, photos / "light" / "d.png", top=1)
     assert (alone.label, len(alone.top)) == ("light", 1)
-    assert alone.probability == pytest.approx(found[4].probability)
+    assert alone.probability == pytest.approx(result[4].probability)
     paths = [photos / "light" / "d.png", photos / "dark" / "a.png"]
     assert [p.picture for p in predict(run, paths)] == [str(p) for p in paths]
     pixels = np.stack([np.full((13, 10), 30, np.uint8), np.full((13, 10), 240, np.uint8)])
@@ -165,7 +165,7 @@ def test_predictions_of_a_folder_a_file_a_list_and_an_array(tmp_path, photos):
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "expected"),
+    ("model", "array_shape", "expected"),
     [
         ((13, 10, 3), (64, 48, 3), 1),
         ((13, 10, 1), (64, 48, 1), 1),
@@ -176,19 +176,19 @@ def test_predictions_of_a_folder_a_file_a_list_and_an_array(tmp_path, photos):
         ((13, 10, 5), (2, 64, 48, 5), 2),
     ],
 )
-def test_an_array_of_one_picture_and_of_several(tmp_path, rng, model, given, expected):
+def test_an_array_of_one_picture_and_of_several(tmp_path, rng, model, array_shape, expected):
     run = run_of(tmp_path / "run", model)
-    found = predict(run, rng.integers(180, 230, given, np.uint8))
-    assert [p.picture for p in found] == [f"[{i}]" for i in range(expected)]
-    assert {p.label for p in found} == {"light"}
+    result = predict(run, rng.integers(180, 230, array_shape, np.uint8))
+    assert [p.picture for p in result] == [f"[{i}]" for i in range(expected)]
+    assert {p.label for p in result} == {"light"}
 
 
-@pytest.mark.parametrize("given", [(64,), (6, 64, 48), (2, 3, 64, 48, 5)])
-def test_an_array_that_is_no_picture(tmp_path, given):
+@pytest.mark.parametrize("array_shape", [(64,), (6, 64, 48), (2, 3, 64, 48, 5)])
+def test_an_array_that_is_no_picture(tmp_path, array_shape):
     run = run_of(tmp_path / "run", (13, 10, 5))
-    text = f"an array of shape {given}; expected (pictures, height, width, channels) or one picture"
+    text = f"an array of shape {array_shape}; expected (pictures, height, width, channels) or one picture"
     with pytest.raises(DataError, match=re.escape(text)):
-        predict(run, np.zeros(given, np.uint8))
+        predict(run, np.zeros(array_shape, np.uint8))
 
 
 def test_an_array_file_without_labels(tmp_path, rng):
@@ -213,9 +213,9 @@ def test_what_is_wrong_with_the_pictures_is_told(tmp_path, photos):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         evaluate(run, photos, resamples=20)
-    told = [str(w.message) for w in caught if w.category is UserWarning]
-    assert told[0].endswith("1 picture lies outside the class folders and cannot be used")
-    assert told[1].startswith("1 picture stands under two or more classes")
+    lines = [str(w.message) for w in caught if w.category is UserWarning]
+    assert lines[0].endswith("1 picture lies outside the class folders and cannot be used")
+    assert lines[1].startswith("1 picture stands under two or more classes")
 
 
 def test_bad_requests_for_predictions(tmp_path, photos):

@@ -24,39 +24,39 @@ def predictions(rng, count=400, classes=12, skill=1.5):
 def test_values_are_scikit_learns(count, classes, rng):
     probabilities, labels = predictions(rng, count, classes)
     guessed = probabilities.argmax(axis=1)
-    found = score(probabilities, labels, [str(i) for i in range(classes)], resamples=5)
+    result = score(probabilities, labels, [str(i) for i in range(classes)], resamples=5)
     occurring = np.union1d(labels, guessed)
-    assert found.accuracy.value == pytest.approx(judge.accuracy_score(labels, guessed))
-    assert found.balanced_accuracy.value == pytest.approx(
+    assert result.accuracy.value == pytest.approx(judge.accuracy_score(labels, guessed))
+    assert result.balanced_accuracy.value == pytest.approx(
         np.mean([np.mean(guessed[labels == c] == c) for c in np.unique(labels)])
     )
-    assert found.macro_f1.value == pytest.approx(
+    assert result.macro_f1.value == pytest.approx(
         judge.f1_score(labels, guessed, labels=occurring, average="macro")
     )
     np.testing.assert_array_equal(
-        found.confusion, judge.confusion_matrix(labels, guessed, labels=range(classes))
+        result.confusion, judge.confusion_matrix(labels, guessed, labels=range(classes))
     )
     for kind, function in (("precision", judge.precision_score), ("recall", judge.recall_score)):
         expected = function(
             labels, guessed, labels=range(classes), average=None, zero_division=np.nan
         )
-        got = [getattr(c, kind).value for c in found.classes]
+        got = [getattr(c, kind).value for c in result.classes]
         np.testing.assert_allclose(got, expected)
 
 
 def test_top5_is_scikit_learns(rng):
     probabilities, labels = predictions(rng)
-    found = score(probabilities, labels, [str(i) for i in range(12)], resamples=5)
+    result = score(probabilities, labels, [str(i) for i in range(12)], resamples=5)
     expected = judge.top_k_accuracy_score(labels, probabilities, k=5)
-    assert found.top5.value == pytest.approx(expected)
+    assert result.top5.value == pytest.approx(expected)
     assert score(probabilities[:, :9], labels % 9, list("abcdefghi"), resamples=5).top5 is None
 
 
 def test_calibration_error_by_hand():
     # Two bins: (0.8, 0.8 wrong) -> |0.8 - 0.5| on 2 of 3 pictures; 1.0 right -> 0 on the third.
     probabilities = np.array([[0.8, 0.2], [0.8, 0.2], [0.0, 1.0]])
-    found = score(probabilities, np.array([0, 1, 1]), ["a", "b"], resamples=5)
-    assert found.calibration_error.value == pytest.approx(2 / 3 * 0.3)
+    result = score(probabilities, np.array([0, 1, 1]), ["a", "b"], resamples=5)
+    assert result.calibration_error.value == pytest.approx(2 / 3 * 0.3)
 
 
 def test_calibration_error_by_brute_force(rng):
@@ -68,18 +68,18 @@ def test_calibration_error_by_brute_force(rng):
         if any(inside):
             gap = np.mean(confidence[inside]) - np.mean((guessed == labels)[inside])
             expected += abs(gap) * np.mean(inside)
-    found = score(probabilities, labels, list("abcd"), resamples=5)
-    assert found.calibration_error.value == pytest.approx(expected)
+    result = score(probabilities, labels, list("abcd"), resamples=5)
+    assert result.calibration_error.value == pytest.approx(expected)
 
 
 def test_the_interval_of_accuracy_is_the_binomial_laws(rng):
     labels = np.zeros(400, int)
     probabilities = np.tile([0.9, 0.1], (400, 1))
     probabilities[:80] = [0.1, 0.9]  # 80 % right
-    found = score(probabilities, labels, ["a", "b"], resamples=2000).accuracy
+    result = score(probabilities, labels, ["a", "b"], resamples=2000).accuracy
     spread = 1.96 * np.sqrt(0.8 * 0.2 / 400)
-    assert found.low == pytest.approx(0.8 - spread, abs=0.006)
-    assert found.high == pytest.approx(0.8 + spread, abs=0.006)
+    assert result.low == pytest.approx(0.8 - spread, abs=0.006)
+    assert result.high == pytest.approx(0.8 + spread, abs=0.006)
 
 
 @pytest.mark.parametrize("at_once", [1, 2**18])
@@ -88,7 +88,7 @@ def test_intervals_are_those_of_drawing_again_and_again(at_once, rng, monkeypatc
     monkeypatch.setattr(metrics, "_DRAWN_AT_ONCE", at_once)
     probabilities, labels = predictions(rng, 25, 6)
     guessed, names = probabilities.argmax(axis=1), range(6)
-    found = score(probabilities, labels, [str(i) for i in names], resamples=60, seed=3)
+    result = score(probabilities, labels, [str(i) for i in names], resamples=60, seed=3)
     draws, drawing = [], np.random.default_rng(3)
     for _ in range(60):
         rows = drawing.integers(25, size=25)
@@ -100,8 +100,8 @@ def test_intervals_are_those_of_drawing_again_and_again(at_once, rng, monkeypatc
         draws.append([np.mean(y == g), np.nanmean(recall), f1, *precision, *recall])
     expected = np.nanquantile(draws, [0.025, 0.975], axis=0).T
     assert np.isnan(draws).any()
-    scores = [found.accuracy, found.balanced_accuracy, found.macro_f1]
-    scores += [c.precision for c in found.classes] + [c.recall for c in found.classes]
+    scores = [result.accuracy, result.balanced_accuracy, result.macro_f1]
+    scores += [c.precision for c in result.classes] + [c.recall for c in result.classes]
     np.testing.assert_allclose([(s.low, s.high) for s in scores], expected)
 
 
@@ -109,11 +109,11 @@ def test_the_interval_of_a_mean_is_that_of_drawing_again_and_again(rng):
     values = rng.normal(size=31)
     drawing = np.random.default_rng(5)
     means = [values[drawing.integers(31, size=31)].mean() for _ in range(400)]
-    found = mean_score(values, resamples=400, seed=5)
-    assert found.value == pytest.approx(values.mean())
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    result = mean_score(values, resamples=400, seed=5)
+    assert result.value == pytest.approx(values.mean())
+    assert (result.low, result.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
     with_gaps = np.insert(values, [3, 9], np.nan)
-    assert mean_score(with_gaps, resamples=400, seed=5) == found
+    assert mean_score(with_gaps, resamples=400, seed=5) == result
 
 
 def test_the_mean_of_few_values():
@@ -135,11 +135,11 @@ def test_the_same_seed_gives_the_same_interval(rng):
 
 
 def test_a_class_without_pictures_has_no_recall():
-    found = score(np.eye(3)[[0, 1]], np.array([0, 1]), list("abc"), resamples=5)
-    absent = found.classes[2]
+    result = score(np.eye(3)[[0, 1]], np.array([0, 1]), list("abc"), resamples=5)
+    absent = result.classes[2]
     assert np.isnan(absent.recall.value)
     assert np.isnan(absent.precision.value)
-    assert found.balanced_accuracy.value == 1.0
+    assert result.balanced_accuracy.value == 1.0
     assert absent.recall.as_dict() == {"value": None, "low": None, "high": None}
     assert str(absent.recall) == "-"
 
