@@ -141,28 +141,27 @@ def test_a_map_that_is_only_trimmed_or_padded_begins_no_stage():
     assert unfrozen_from(model, "last", (33, 20)).layer == "stem"
 
 
-def test_the_last_stage_of_mobilenet_v3_is_the_papers():
-    # Howard et al. 2019 (arXiv 1905.02244), table 1: the blocks of 160 channels at stride 32
-    # follow two of 112; Keras numbers those 10 and 11.
+@pytest.fixture(scope="module")
+def mobilenet():
     base = keras.applications.MobileNetV3Large(
         (64, 96, 3), minimalistic=True, include_top=False, weights=None
     )
     x = layers.GlobalAveragePooling2D(name="head_pool")(base.output)
-    model = keras.Model(base.input, layers.Dense(2, name="head_logits")(x))
-    cut = unfrozen_from(model, "last", (64, 96))
+    return keras.Model(base.input, layers.Dense(2, name="head_logits")(x))
+
+
+def test_the_last_stage_of_mobilenet_v3_is_the_papers(mobilenet):
+    # Howard et al. 2019 (arXiv 1905.02244), table 1: the blocks of 160 channels at stride 32
+    # follow two of 112; Keras numbers those 10 and 11.
+    cut = unfrozen_from(mobilenet, "last", (64, 96))
     assert (cut.layer, cut.map_hw, cut.channels) == ("expanded_conv_11_add", (4, 6), 112)
 
 
-def test_stages_end_in_their_narrow_maps():
-    base = keras.applications.MobileNetV3Large(
-        (64, 96, 3), minimalistic=True, include_top=False, weights=None
-    )
-    x = layers.GlobalAveragePooling2D(name="head_pool")(base.output)
-    model = keras.Model(base.input, layers.Dense(2, name="head_logits")(x))
-    found = [(c.layer, c.channels) for c in stage_ends(model, (64, 96), 2)]
+def test_stages_end_in_their_narrow_maps(mobilenet):
+    ends = [(c.layer, c.channels) for c in stage_ends(mobilenet, (64, 96), 2)]
     # Of the last stage not the 960 channels that its last convolution makes of 160.
-    assert found == [("expanded_conv_11_add", 112), ("expanded_conv_14_add", 160)]
-    assert stage_ends(model, (64, 96), 1)[0].layer == "expanded_conv_14_add"
+    assert ends == [("expanded_conv_11_add", 112), ("expanded_conv_14_add", 160)]
+    assert stage_ends(mobilenet, (64, 96), 1)[0].layer == "expanded_conv_14_add"
     flat = keras.Model(
         image := keras.Input((1, 1, 3)),
         layers.Dense(2, name="head_logits")(layers.Flatten()(layers.Conv2D(4, 1)(image))),

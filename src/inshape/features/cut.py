@@ -22,32 +22,23 @@ Unfreeze: TypeAlias = Literal["none", "last", "all"] | int | str
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A place between two calls at which one tensor carries everything.
-
-    Attributes:
-        layer: the layer that puts the tensor out; ``""`` is the picture itself.
-        position: how many calls stand before it.
-        map_hw: height and width of the tensor at the picture's size; ``None`` for a vector.
-        channels: its last axis.
-        kernels: how many weighted kernels (convolutions, dense layers) stand before it.
-    """
+    """A place between two calls at which one tensor carries everything."""
 
     layer: str
+    """The layer that puts the tensor out; ``""`` is the picture itself."""
     position: int
+    """How many calls stand before it."""
     map_hw: tuple[int, int] | None
+    """Height and width of the tensor at the picture's size; ``None`` for a vector."""
     channels: int
     kernels: int
+    """How many weighted kernels (convolutions, dense layers) stand before it."""
 
 
 def cuts(model: keras.Model, size_hw: tuple[int, int]) -> tuple[Cut, ...]:
     """Every place at which a model can be cut, the picture first and the output left out.
 
-    Args:
-        model: a functional model that takes one picture; nested models are not opened.
-        size_hw: the height and width in pixels at which maps are measured.
-
-    Returns:
-        The cuts in the order of the graph.
+    Maps are measured at a picture of this size; nested models are not opened.
 
     Raises:
         GraphError: if the model is not functional.
@@ -63,27 +54,27 @@ def cuts(model: keras.Model, size_hw: tuple[int, int]) -> tuple[Cut, ...]:
         [('', (97, 64)), ('stem', (49, 32)), ('sum', (49, 32)), ('pool', None)]
     """
     graph = picture_model(model)
-    found = _single_tensors(graph)
+    tensors = _single_tensors(graph)
     shape = (1, *size_hw, int(graph.inputs[0].shape[-1]))
-    shapes = _shapes_at(graph, [tensor for tensor, *_ in found], shape)
-    made = [Cut("", 0, size_hw, shape[-1], 0)]
-    for (tensor, position, kernels), at_size in zip(found, shapes, strict=True):
-        map_hw = (at_size[1], at_size[2]) if len(at_size) == 4 else None
-        name = tensor._keras_history.operation.name
-        made.append(Cut(name, position, map_hw, int(at_size[-1]), kernels))
-    return tuple(made)
+    shapes = _shapes_at(graph, [single.tensor for single in tensors], shape)
+    places = [Cut(layer="", position=0, map_hw=size_hw, channels=shape[-1], kernels=0)]
+    for single, at_size in zip(tensors, shapes, strict=True):
+        cut = Cut(
+            layer=single.layer,
+            position=single.position,
+            map_hw=(at_size[1], at_size[2]) if len(at_size) == 4 else None,
+            channels=int(at_size[-1]),
+            kernels=single.kernels,
+        )
+        places.append(cut)
+    return tuple(places)
 
 
 def section(model: keras.Model, start: Cut | None, end: Cut | None) -> keras.Model:
-    """The part of a model between two cuts, sharing the model's weights.
+    """The part of a model between two of its cuts, sharing the model's weights.
 
-    Args:
-        model: as in `cuts`.
-        start: one of its cuts; ``None`` is the picture.
-        end: a later one; ``None`` is the model's output.
-
-    Returns:
-        A model whose input is the tensor at the start; training it trains the whole.
+    Without a start it begins at the picture, without an end it ends at the output. Training the
+    part trains the whole.
 
     Raises:
         GraphError: if a cut is not one of this model's.
@@ -103,17 +94,12 @@ def section(model: keras.Model, start: Cut | None, end: Cut | None) -> keras.Mod
 
 
 def head_cut(model: keras.Model, size_hw: tuple[int, int]) -> Cut:
-    """The last cut before anything that is trained or random in the head.
+    """The last cut before anything in the head that is trained or random.
 
-    Args:
-        model: a model with a head, whose layers are named ``head_...``.
-        size_hw: height and width in pixels.
-
-    Returns:
-        The cut: behind the pooling where that has no weights, else behind the backbone.
+    It is behind the pooling where that has no weights, else behind the backbone.
 
     Raises:
-        GraphError: if the model has no head.
+        GraphError: if the model has no layers named ``head_...``.
     """
     graph = picture_model(model)
     nodes = list(nodes_in_order(graph))
@@ -129,18 +115,10 @@ def head_cut(model: keras.Model, size_hw: tuple[int, int]) -> Cut:
 
 
 def unfrozen_from(model: keras.Model, unfreeze: Unfreeze, size_hw: tuple[int, int]) -> Cut | None:
-    """Where the part of the backbone that is trained begins.
+    """The cut before the part of the backbone that is trained; ``None`` if that is nothing.
 
-    Args:
-        model: a model with a head.
-        unfreeze: ``"none"``; ``"last"`` (the layers at the last map's resolution); a number of such
-            stages counted from the last; the name of a layer, which is the first to be trained;
-            ``"all"``.
-        size_hw: height and width in pixels.
-
-    Returns:
-        The cut behind the frozen part (its position is 0 if all is trained), or ``None`` if the
-        whole backbone stays frozen.
+    That part is ``"all"``, ``"none"``, ``"last"`` (the layers at the last map's resolution), so
+    many such stages counted from the last, or whatever comes from the layer of a name on.
 
     Raises:
         UnknownName: if there is no such layer or word.
@@ -154,25 +132,22 @@ def unfrozen_from(model: keras.Model, unfreeze: Unfreeze, size_hw: tuple[int, in
         unfreeze = 1
     if isinstance(unfreeze, int):
         return _before_stages(maps, unfreeze)
+    return _before_layer(model, maps, unfreeze)
+
+
+def _before_layer(model: keras.Model, maps: list[Cut], name: str) -> Cut:
     nodes = list(nodes_in_order(picture_model(model)))
     for position, node in enumerate(nodes):
-        if node.operation.name == unfreeze:
-            return [c for c in maps if c.position <= position][-1]
+        if node.operation.name == name:
+            return [cut for cut in maps if cut.position <= position][-1]
     names = [n.operation.name for n in nodes if getattr(n.operation, "weights", None)]
-    raise UnknownName("part to unfreeze", unfreeze, ("none", "last", "all", *names))
+    raise UnknownName("part to unfreeze", name, ("none", "last", "all", *names))
 
 
 def stage_ends(model: keras.Model, size_hw: tuple[int, int], count: int) -> tuple[Cut, ...]:
-    """Where the backbone's last stages end: one narrow map each.
+    """Where the backbone's last stages end: one narrow map each, in their order.
 
-    Args:
-        model: a model with a head.
-        size_hw: height and width in pixels.
-        count: how many stages, from the last.
-
-    Returns:
-        The cuts from the first to the last; fewer where there are fewer stages, none where the
-        backbone has no map larger than 1x1.
+    There are fewer where there are fewer stages, and none where no map is larger than 1x1.
     """
     maps = _maps(model, size_hw)
     ends = [_narrow(maps, last) for last in _ends(maps)[-count:]]
@@ -188,9 +163,9 @@ def _maps(model: keras.Model, size_hw: tuple[int, int]) -> list[Cut]:
 def _tensor_at(graph: Any, name: str, cut: Cut) -> Any:
     if cut.position == 0:
         return graph.inputs[0]
-    for tensor, position, _ in _single_tensors(graph):
-        if position == cut.position and tensor._keras_history.operation.name == cut.layer:
-            return tensor
+    for single in _single_tensors(graph):
+        if (single.position, single.layer) == (cut.position, cut.layer):
+            return single.tensor
     raise GraphError(
         f"model {name!r} cannot be cut behind {cut.layer!r}; expected one of its own cuts; "
         "call cuts(model, size_hw) again"
@@ -232,26 +207,44 @@ def _alike(one: Cut, other: Cut) -> bool:
     return all(min(a, b) > _SAME_RESOLUTION * max(a, b) for a, b in pairs)
 
 
-def _single_tensors(graph: Any) -> list[tuple[Any, int, int]]:
-    """The tensors that carry everything, with the calls and kernels before each."""
+@dataclass(frozen=True, slots=True)
+class _Single:
+    """A tensor that carries everything, with the calls and kernels before it."""
+
+    tensor: Any
+    position: int
+    kernels: int
+
+    @property
+    def layer(self) -> str:
+        return self.tensor._keras_history.operation.name
+
+
+def _single_tensors(graph: Any) -> list[_Single]:
     nodes = list(nodes_in_order(graph))
-    last_read: dict[int, int] = {}
-    for position, node in enumerate(nodes, start=1):
-        for tensor in node.input_tensors:
-            last_read[id(tensor)] = position
-    for tensor in graph.outputs:
-        last_read[id(tensor)] = len(nodes) + 1
-    live = {id(t) for t in graph.inputs}
+    last_read = _last_reads(graph, nodes)
+    # Of tensors by their identity: those that exist and are still to be read.
+    alive = {id(tensor) for tensor in graph.inputs}
     kernels = 0
-    found: list[tuple[Any, int, int]] = []
+    singles: list[_Single] = []
     for position, node in enumerate(nodes, start=1):
-        live |= {id(t) for t in node.outputs}
-        live = {t for t in live if last_read.get(t, 0) > position}
+        alive.update(map(id, node.outputs))
+        alive = {tensor for tensor in alive if last_read.get(tensor, 0) > position}
         kernels += _kernels(node.operation)
         is_pad = type(node.operation).__name__ == "ZeroPadding2D"  # cut before it rather
-        if not is_pad and len(node.outputs) == 1 and live == {id(node.outputs[0])}:
-            found.append((node.outputs[0], position, kernels))
-    return found[:-1] if found and found[-1][1] == len(nodes) else found
+        if not is_pad and len(node.outputs) == 1 and alive == {id(node.outputs[0])}:
+            singles.append(_Single(node.outputs[0], position, kernels))
+    return [single for single in singles if single.position < len(nodes)]
+
+
+def _last_reads(graph: Any, nodes: list[Any]) -> dict[int, int]:
+    """The position of the last call that reads each tensor; the output is read after all."""
+    last_read = {
+        id(tensor): position
+        for position, node in enumerate(nodes, start=1)
+        for tensor in node.input_tensors
+    }
+    return last_read | {id(tensor): len(nodes) + 1 for tensor in graph.outputs}
 
 
 def _kernels(operation: Any) -> int:

@@ -1,86 +1,70 @@
-"""Features of a frozen network, computed once and kept in files named after what made them."""
+"""Features of a frozen network, computed once and kept in files named after what they depend on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ..caching import Cache, Facts
 from ..data.augment import Augmentation
 from ..data.batches import Batches
 from ..errors import RunError
 from ..progress import Advance
 from ..runtime.frozen import Forward
+from ..text import format_bytes
 from .views import View, change_for
 
 Stored: TypeAlias = Literal["float32", "float16"]
 
 _BATCH = 64
 _CHUNK = 256
-_FORMAT = 2  # raise it when features of the same key change
+_FORMAT = 3  # raise it when features of the same facts change
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What is computed, for whom.
+    """Which features are computed, of which pictures."""
 
-    Attributes:
-        front: the frozen network.
-        batches: the pictures.
-        augment: the kind of random views.
-        flip: whether random views may be mirrored.
-        seed: of the random views.
-        stored: the type in the file. ``"float32"`` rows are those of the Keras model to 1e-4 of
-            the largest. ``"float16"``, in which a training keeps the maps before an unfrozen part,
-            halves the file and rounds each value by up to 5e-4 of itself, enough to train on; what
-            is computed from such maps, the head's first features among it, deviates as much.
-        channels: for which random views are chosen, if not those of the pictures.
-    """
-
-    front: keras.Model
+    network: keras.Model
+    """The frozen one."""
     batches: Batches
     augment: Augmentation = "light"
+    """The kind of random views; with it, whether they may be mirrored, and their seed."""
     flip: bool = True
     seed: int = 0
     stored: Stored = "float32"
+    """The type in the file. ``"float32"`` rows are those of the Keras model to 1e-4 of the largest.
+    ``"float16"``, in which a training keeps the maps before an unfrozen part, halves the file and
+    rounds each value by up to 5e-4 of itself, enough to train on; what is computed from such maps,
+    the head's first features among it, deviates as much."""
     channels: int | None = None
+    """For which random views are chosen, if not those of the pictures."""
 
-    def key(self, split: str, view: View) -> str:
-        """A hash of everything that the features depend on.
-
-        Args:
-            split: which pictures.
-            view: which version of them.
-
-        Returns:
-            32 hexadecimal digits.
-        """
-        catalogue = self.batches.catalogue
-        chosen = catalogue.indices(split)
-        random: list[Any] = []
-        if isinstance(view, int):
-            random = [self.augment, self.flip, self.seed]
-            random += [] if self.channels is None else [self.channels]
+    def facts(self, split: str, view: View) -> dict[str, Any]:
+        """Everything that the features depend on."""
+        contents = self.batches.catalogue.contents[self.batches.catalogue.indices(split)]
+        pictures = hashlib.blake2b(np.ascontiguousarray(contents).tobytes(), digest_size=16)
         facts = {
             "format": _FORMAT,
             "keras": keras.__version__,
-            "network": model_hash(self.front),
+            "network": model_hash(self.network),
+            "pictures": pictures.hexdigest(),
             "preparation": self.batches.preparation.as_dict(),
-            "view": [view, *random],
+            "view": view,
             "stored": self.stored,
         }
-        made = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
-        made.update(np.ascontiguousarray(catalogue.contents[chosen]).tobytes())
-        return made.hexdigest()
+        if isinstance(view, int):  # a random one
+            facts |= {"augment": self.augment, "flip": self.flip, "seed": self.seed}
+            facts |= {"channels": self.channels}
+        return facts
 
     def bytes(self, split: str, views: int) -> int:
         """What the features of a split take."""
@@ -95,32 +79,26 @@ class Extraction:
         forward: Callable[[], Forward],
         progress: Advance | None = None,
     ) -> NDArray[Any]:
-        """The features of a split, from the file if it is there.
+        """The features of a split, from the folder if they are there.
 
-        Args:
-            split: which pictures.
-            view: which version of them.
-            folder: where files are kept.
-            forward: gives what runs the network; called only if the file is not there.
-            progress: told how many pictures are done.
-
-        Returns:
-            One row per picture, in the order of ``catalogue.indices(split)``; mapped from the file,
-            not loaded.
+        ``forward`` gives what runs the network, and is called only if they are not. There is one
+        row per picture, in the order of ``catalogue.indices(split)``; mapped from the file, not
+        loaded.
 
         Raises:
             RunError: if the file cannot be written.
         """
-        path = folder / f"{self.key(split, view)}.npy"
-        if not path.exists():
-            shape = (len(self.batches.catalogue.indices(split)), *self._row_shape())
-            _write(path, self.stored, shape, self._made(split, view, forward(), progress))
-        return np.load(path, mmap_mode="r")
+        shape = (len(self.batches.catalogue.indices(split)), *self._row_shape())
 
-    def _made(
+        def parts() -> Iterator[NDArray[np.float32]]:
+            return self._compute(split, view, forward(), progress)
+
+        return _kept(Cache(folder), self.facts(split, view), parts, shape, self.stored)
+
+    def _compute(
         self, split: str, view: View, forward: Forward, progress: Advance | None
     ) -> Iterator[NDArray[np.float32]]:
-        count = len(self.batches.catalogue.indices(split))
+        total = len(self.batches.catalogue.indices(split))
         change = change_for(
             view,
             self.augment,
@@ -128,88 +106,85 @@ class Extraction:
             seed=self.seed,
             flip=self.flip,
         )
-        done = 0
+        count = 0
         for number, (pictures, _) in enumerate(self.batches.iterate(split, _BATCH)):
             rows = forward(change(pictures, number))
             yield rows
-            done += len(rows)
+            count += len(rows)
             if progress is not None:
-                progress(done, count)
+                progress(count, total)
 
     def _row_shape(self) -> tuple[int, ...]:
         shape = (1, *self.batches.preparation.shape.as_tuple())
-        return tuple(self.front.compute_output_shape(shape)[1:])
+        return tuple(self.network.compute_output_shape(shape)[1:])
 
 
-def carried_on(rows: NDArray[Any], forward: Forward, network: keras.Model) -> NDArray[np.float32]:
-    """Stored features run through the layers behind them, kept in a file beside theirs.
+def carry_on(rows: NDArray[Any], forward: Forward, network: keras.Model) -> NDArray[np.float32]:
+    """Rows of `Extraction.rows` run through the layers behind them, kept in a file beside theirs.
 
-    Args:
-        rows: as `Extraction.rows` gives them.
-        forward: runs the layers.
-        network: the layers, after which the file is named.
-
-    Returns:
-        One float32 row per row; mapped from the file, not loaded.
+    One float32 row per row; mapped from the file, not loaded.
 
     Raises:
         RunError: if the file cannot be written.
     """
     source = Path(str(getattr(rows, "filename")))  # noqa: B009 - a mapped array has one
-    path = source.with_name(f"{source.stem}-{model_hash(network)}.npy")
-    if not path.exists():
-        shape = (len(rows), *network.output_shape[1:])
-        parts = range(0, len(rows), _CHUNK)
-        made = (forward(np.asarray(rows[i : i + _CHUNK], np.float32)) for i in parts)
-        _write(path, "float32", shape, made)
-    return np.load(path, mmap_mode="r")
+
+    def parts() -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(rows), _CHUNK):
+            yield forward(np.asarray(rows[start : start + _CHUNK], np.float32))
+
+    facts = {"format": _FORMAT, "rows": source.name, "network": model_hash(network)}
+    shape = (len(rows), *network.output_shape[1:])
+    return _kept(Cache(source.parent), facts, parts, shape, "float32")
 
 
-def _write(
-    path: Path, stored: Stored, shape: tuple[int, ...], parts: Iterable[NDArray[np.float32]]
-) -> None:
-    """Write an array whole or not at all, part by part."""
-    part = path.with_suffix(".part")
-    header = {"descr": np.dtype(stored).str, "fortran_order": False, "shape": shape}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written through the file and not through a mapping, since a full disk answers a mapping
-        # by killing the process.
-        with part.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for rows in parts:
-                file.write(np.ascontiguousarray(_as_stored(rows, stored)).data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        need = int(np.prod(shape)) * np.dtype(stored).itemsize
-        raise RunError(
-            f"cannot write features to {path.parent}: {error.strerror or error}; expected room "
-            f"for {need / 1e6:.0f} MB; free some space or use fewer views"
-        ) from error
+def _kept(
+    cache: Cache,
+    facts: Facts,
+    parts: Callable[[], Iterable[NDArray[np.float32]]],
+    shape: tuple[int, ...],
+    stored: Stored,
+) -> NDArray[Any]:
+    """The array of these facts, computed part by part if it is not there."""
+
+    def write(file: BinaryIO) -> dict[str, Any]:
+        header = {"descr": np.dtype(stored).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for rows in parts():
+            file.write(np.ascontiguousarray(_as_stored(rows, stored)).data)
+        return {}
+
+    entry = cache.load(facts)
+    if entry is None:
+        try:
+            entry = cache.save(facts, write, suffix=".npy")
+        except OSError as error:
+            need = int(np.prod(shape)) * np.dtype(stored).itemsize
+            raise RunError(
+                f"cannot write features to {cache.folder}: {error.strerror or error}; "
+                f"expected room for {format_bytes(need)}; free some space or use fewer views"
+            ) from error
+    return np.load(entry.path, mmap_mode="r")
+
+
+def _as_stored(rows: NDArray[np.float32], stored: Stored) -> NDArray[Any]:
+    if stored == "float32":
+        return rows
+    largest = float(np.finfo(np.float16).max)  # what is larger would become infinite
+    return np.clip(rows, -largest, largest).astype(np.float16)
 
 
 def model_hash(model: keras.Model) -> str:
-    """A hash of a model's architecture and weights, whatever its layers are called.
-
-    Args:
-        model: any Keras model.
-
-    Returns:
-        32 hexadecimal digits.
-    """
-    made = hashlib.blake2b(digest_size=16)
+    """A hash of a model's architecture and weights, whatever its layers are called."""
+    hashed = hashlib.blake2b(digest_size=16)
     config = json.loads(model.to_json())
     renamed: dict[str, str] = {}
-    made.update(json.dumps(_without_names(config, renamed), sort_keys=True).encode())
+    hashed.update(json.dumps(_without_names(config, renamed), sort_keys=True).encode())
     for weight in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
-        made.update(str((value.shape, value.dtype)).encode())
-        made.update(value.data)
-    return made.hexdigest()
+        hashed.update(str((value.shape, value.dtype)).encode())
+        hashed.update(value.data)
+    return hashed.hexdigest()
 
 
 def _without_names(config: Any, renamed: dict[str, str]) -> Any:
@@ -229,10 +204,3 @@ def _without_names(config: Any, renamed: dict[str, str]) -> Any:
     if isinstance(config, list):
         return [_without_names(value, renamed) for value in config]
     return renamed.get(config, config) if isinstance(config, str) else config
-
-
-def _as_stored(rows: NDArray[np.float32], stored: Stored) -> NDArray[Any]:
-    if stored == "float32":
-        return rows
-    largest = float(np.finfo(np.float16).max)
-    return np.clip(rows, -largest, largest).astype(np.float16)

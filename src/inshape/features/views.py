@@ -19,15 +19,7 @@ Change: TypeAlias = Callable[[NDArray[Any], int], NDArray[np.float32]]
 
 
 def views(count: int, augment: Augmentation, *, flip: bool = True) -> tuple[View, ...]:
-    """The first so many views of a picture.
-
-    Args:
-        count: how many, at least 1.
-        augment: ``"none"`` gives one view only.
-        flip: whether left and right may be exchanged.
-
-    Returns:
-        The plain picture, its mirror image if allowed, then random versions.
+    """The plain picture, its mirror image if that is allowed, then random versions.
 
     Raises:
         RequestError: if the count is below 1.
@@ -52,18 +44,10 @@ def views(count: int, augment: Augmentation, *, flip: bool = True) -> tuple[View
 def change_for(
     view: View, augment: Augmentation, *, channels: int, seed: int, flip: bool
 ) -> Change:
-    """What a view does to a batch.
+    """What a view does to a batch ``(pictures, height, width, channels)`` in [0, 255].
 
-    Args:
-        view: which one.
-        augment: the kind of random versions.
-        channels: of the pictures.
-        seed: of the run.
-        flip: whether random versions may be mirrored.
-
-    Returns:
-        A function of a batch ``(pictures, height, width, channels)`` in [0, 255] and its number in
-        the pass; it gives float32 pictures, the same ones for the same number.
+    The function takes the batch and its number in the pass; it returns float32 pictures, the same
+    ones for the same number.
     """
     if view == "plain":
         return lambda pictures, number: np.asarray(pictures, np.float32)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..data.augment import augmenter
 from ..data.batches import Batches
 from ..features.cut import Cut, head_cut, section, unfrozen_from
-from ..features.extract import Extraction, Stored, carried_on
+from ..features.extract import Extraction, Stored, carry_on
 from ..features.views import View, views
 from ..heads import LOGITS
 from ..progress import Progress
@@ -146,7 +146,7 @@ class Features:
         forward = self._forward(job.body_cut, job.head_cut, sample)
         between = section(job.logits_model, job.body_cut, job.head_cut)
         *pooled, pooled_validation = (
-            carried_on(rows, forward, between) for rows in (*maps, validation)
+            carry_on(rows, forward, between) for rows in (*maps, validation)
         )
         return pooled, pooled_validation
 
