@@ -96,7 +96,7 @@ def test_as_json_the_commands_print_elsewhere(tmp_path, monkeypatch):
 def test_the_program_takes_every_command(tmp_path):
     for step in steps(tmp_path):
         command, words = command_for(list(step.words))
-        request, _ = parse(command.kind, words, program="inshape", description="")
+        request = parse(command.kind, words, program="inshape", description="")
         if step.words[0] == "train":
             assert (request.recipe.batch_norm, request.recipe.layer_decay) == ("train", 1.0)
             assert not request.recipe.flip

@@ -107,15 +107,15 @@ def run_demo(out: Path, console: _Console) -> int:
             return code.returncode
         print(f"({time.perf_counter() - started:.0f} s)", flush=True)
     seconds = time.perf_counter() - begun
-    found = gains(out)
-    lines = "\n".join(map(str, found))
+    gained = gains(out)
+    lines = "\n".join(map(str, gained))
     console.answer(
         f"\nwhat pretraining gained:\n{lines}\n\n"
         f"complete in {seconds:.0f} s; the run is {out / 'run'}",
         {
             "run": str(out / "run"),
             "seconds": round(seconds, 1),
-            "gains": [asdict(gain) for gain in found],
+            "gains": [asdict(gain) for gain in gained],
         },
     )
     return 0

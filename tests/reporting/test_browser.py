@@ -18,15 +18,15 @@ POINTS = "#plot-{} .scatterlayer .points path"
 
 @contextmanager
 def opened(browser, path, width=1280, **context):
-    """A page, and what it said and asked for."""
+    """A page, its messages and its requests."""
     page = browser.new_page(viewport={"width": width, "height": 800}, **context)
-    said = []
-    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: said.append(f"error: {error}"))
-    page.on("request", lambda request: said.append(request.url[:60]))
+    log = []
+    page.on("console", lambda message: log.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: log.append(f"error: {error}"))
+    page.on("request", lambda request: log.append(request.url[:60]))
     page.goto(path.resolve().as_uri())
     try:
-        yield page, said
+        yield page, log
     finally:
         page.close()
 
@@ -54,10 +54,10 @@ def pages(comparison, trained, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["pareto", "learning"])
 def test_a_page_asks_for_nothing_and_complains_of_nothing(browser, pages, name):
-    with opened(browser, pages[name]) as (page, said):
+    with opened(browser, pages[name]) as (page, log):
         page.wait_for_selector(f"#plot-{name} .main-svg")
         page.wait_for_timeout(200)
-        own, *rest = [line for line in said if not line.startswith("data:")]
+        own, *rest = [line for line in log if not line.startswith("data:")]
         assert own.startswith("file:")
         assert rest == []
         # The class of that name is text, and no dialogue stopped the page.
@@ -129,12 +129,12 @@ def test_many_classes_are_a_map_of_colours(browser, run, rng):
     scores = score(rng.dirichlet(np.ones(40), 400), labels, names, resamples=20)
     evaluation = Evaluation(run=str(run.folder), source="elsewhere", shape="17x12x1", scores=scores)
     (run.folder / "metrics.json").write_text(json.dumps(evaluation.as_dict()))
-    with opened(browser, report(run), 390) as (page, said):
+    with opened(browser, report(run), 390) as (page, log):
         page.wait_for_selector("#plot-confusion .heatmaplayer image")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         counts = page.evaluate("document.getElementById('plot-confusion').data[0].customdata")
         assert counts == scores.confusion.tolist()
-        assert [line for line in said if not line.startswith(("file:", "data:"))] == []
+        assert [line for line in log if not line.startswith(("file:", "data:"))] == []
 
 
 def test_without_scripts_the_tables_are_there(browser, pages):

@@ -56,8 +56,8 @@ class Page(HTMLParser):
 
 def plots_of(path):
     text = path.read_text(encoding="utf-8")
-    found = re.search(r'<script type="application/json" id="plots">(.*?)</script>', text, re.S)
-    return json.loads(found[1])
+    script = re.search(r'<script type="application/json" id="plots">(.*?)</script>', text, re.S)
+    return json.loads(script[1])
 
 
 @pytest.fixture(scope="module")
@@ -175,12 +175,12 @@ def coloured(value):
 def test_a_training_leaves_its_page(trained, photos):
     page = Page(trained.folder / "report.html")
     record = trained.record
-    held = json.loads((trained.folder / "held_out.json").read_text())
-    assert held["accuracy"]["value"] == pytest.approx(
+    held_out = json.loads((trained.folder / "held_out.json").read_text())
+    assert held_out["accuracy"]["value"] == pytest.approx(
         record["metrics"]["validation"]["accuracy"], abs=1e-6
     )
-    assert held["pictures"] == sum(record["data"]["validation"].values()) == 9
-    share = f"{100 * held['accuracy']['value']:.1f} %"
+    assert held_out["pictures"] == sum(record["data"]["validation"].values()) == 9
+    share = f"{100 * held_out['accuracy']['value']:.1f} %"
     for part in (
         "small at 17×12×1", f"{share} correct on 9 pictures that were held out", str(photos),
         "27 pictures: ", "These pictures also chose the best epoch", record["data"]["fingerprint"],
@@ -191,7 +191,7 @@ def test_a_training_leaves_its_page(trained, photos):
         "None yet: inshape export",
     ):  # fmt: skip
         assert part in page.text, part
-    wrong = len(held["mistakes"])
+    wrong = len(held_out["mistakes"])
     # An original, what the model takes and what its resizing layer makes of it, of each class.
     assert len(page.all("img")) == 3 * 3 + wrong
     for row in trained.history():
@@ -210,7 +210,7 @@ def test_an_evaluation_makes_the_page_anew(run, photos):
 
 def test_exports_are_a_table(run):
     score = Score(0.9, 0.8, 0.95)
-    made = [
+    files = [
         ExportFile(
             format=name, path=f"exports/{name}.tflite", size_bytes=3_000_000, pictures=50,
             agreement=agreement, accuracy=score, accuracy_change=Score(-0.02, -0.04, 0.0),
@@ -220,11 +220,11 @@ def test_exports_are_a_table(run):
         )
         for name, agreement in (("litert", 1.0), ("litert-int8", 0.91))
     ]  # fmt: skip
-    found = Exports(
-        str(run.folder), "photos <b>", "f" * 64, 0.97, score, (), tuple(made),
+    exports = Exports(
+        str(run.folder), "photos <b>", "f" * 64, 0.97, score, (), tuple(files),
         (Refusal("onnx", "it lacks <i>this</i>"), Refusal("openvino", "no answer", True)),
     )  # fmt: skip
-    record = found.as_dict()
+    record = exports.as_dict()
     earlier = {"source": "other photos", "fingerprint": "e" * 64, "min_agreement": 0.9}
     record["exports"].append({**record["exports"][0], **earlier, "path": "old.tflite"})
     (run.exports / "exports.json").write_text(json.dumps(record))
@@ -246,10 +246,10 @@ def test_pictures_that_are_gone_are_said_to_be(run, comparison, tmp_path):
     moved = json.loads((run.folder / "run.json").read_text())
     moved["request"]["source"] = str(tmp_path / "gone")
     (run.folder / "run.json").write_text(json.dumps(moved))
-    held = json.loads((run.folder / "held_out.json").read_text())
+    held_out = json.loads((run.folder / "held_out.json").read_text())
     mistake = {"picture": "lie/00.png", "label": "lie", "guess": "lean", "probability": 0.9}
-    held.update(source=str(tmp_path / "gone"), mistakes=[mistake])
-    (run.folder / "held_out.json").write_text(json.dumps(held))
+    held_out.update(source=str(tmp_path / "gone"), mistakes=[mistake])
+    (run.folder / "held_out.json").write_text(json.dumps(held_out))
     page = Page(report(run.folder))
     assert page.all("img") == []
     gone = f"they are no longer in {tmp_path / 'gone'} , or never were files"
@@ -378,5 +378,7 @@ def test_a_report_is_quick_and_loads_no_framework(trained, tmp_path):
         f"inshape.report({str(folder)!r})\n"
         "assert not {'keras', 'tensorflow', 'sklearn'} & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr

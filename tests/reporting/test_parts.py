@@ -63,11 +63,11 @@ def test_a_map_of_unknown_size_has_no_drawing():
 
 def pairs(native, new):
     size, field = "4x4", [3, 3]
-    found = draw_stages(
+    rows = draw_stages(
         geometry("9x9x3", *(stage(a, b, size, field, params=p) for a, b, p in native)),
         geometry("9x9x3", *(stage(a, b, size, field, params=p) for a, b, p in new)),
     )
-    return [(row.native is not None, row.new is not None, row.first) for row in found]
+    return [(row.native is not None, row.new is not None, row.first) for row in rows]
 
 
 def test_stages_of_the_same_layers_stand_side_by_side():
@@ -99,26 +99,26 @@ def test_a_resizing_layer_is_shown_as_it_is(fit, options, interpolation, shape, 
     pixels = rng.uniform(0, 255, shape).astype("float32")
     layer = keras.layers.Resizing(*goal, interpolation=interpolation, **options)
     expected = keras.ops.convert_to_numpy(layer(pixels[None]))[0]
-    found = resize_inside(pixels, goal, fit=fit, interpolation=interpolation)
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, atol=0.01)
+    resized = resize_inside(pixels, goal, fit=fit, interpolation=interpolation)
+    assert resized.shape == expected.shape
+    np.testing.assert_allclose(resized, expected, atol=0.01)
 
 
 def test_examples_are_of_different_classes():
     pixels = np.zeros((40, 8, 8, 1), np.uint8)
-    found = examples_of(open_source((pixels, [f"class {i % 20:02}" for i in range(40)])))
-    assert [e["label"] for e in found] == [
+    examples = examples_of(open_source((pixels, [f"class {i % 20:02}" for i in range(40)])))
+    assert [e["label"] for e in examples] == [
         "class 00", "class 04", "class 08", "class 11", "class 15", "class 19",
     ]  # fmt: skip
-    assert [e["picture"] for e in found] == ["[0]", "[4]", "[8]", "[11]", "[15]", "[19]"]
+    assert [e["picture"] for e in examples] == ["[0]", "[4]", "[8]", "[11]", "[15]", "[19]"]
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
 def test_pictures_of_any_bands_can_be_shown(bands, rng):
     pixels = rng.integers(0, 255, (2, 30, 20, bands), np.uint8)
     album = Album.of(None, open_source((pixels, ["a", "b"])))
-    found = album.original("[1]", Preparation.of((15, 10, bands)))
-    assert (found.width, found.height) == (107, 160)
+    thumbnail = album.original("[1]", Preparation.of((15, 10, bands)))
+    assert (thumbnail.width, thumbnail.height) == (107, 160)
     assert album.original("[7]", Preparation.of((15, 10, bands))) is None
 
 
@@ -126,8 +126,8 @@ def test_arrays_in_a_file_are_found_again(tmp_path, rng):
     pixels = rng.integers(0, 255, (4, 12, 10), np.uint8)
     np.savez(tmp_path / "a.npz", x=pixels, y=np.array([0, 1, 0, 1]))
     names = open_source(tmp_path / "a.npz").names
-    found = Album.of(str(tmp_path / "a.npz")).picture(names[2], Preparation.of("12x10x1"))
-    np.testing.assert_array_equal(found[..., 0], pixels[2])
+    picture = Album.of(str(tmp_path / "a.npz")).picture(names[2], Preparation.of("12x10x1"))
+    np.testing.assert_array_equal(picture[..., 0], pixels[2])
 
 
 def test_every_cost_has_its_front():
@@ -136,7 +136,7 @@ def test_every_cost_has_its_front():
             name, "8x8x1", "rebuild", accuracy=Score(accuracy, accuracy, accuracy), **costs
         )
 
-    found = fronts_of(
+    fronts = fronts_of(
         [
             candidate("a", 0.9, latency_ms=5.0, macs=10),
             candidate("b", 0.8, latency_ms=1.0, macs=20),
@@ -144,7 +144,7 @@ def test_every_cost_has_its_front():
             candidate("d", 0.95, macs=30),  # was not timed
         ]
     )
-    assert found == {
+    assert fronts == {
         "latency_ms": ["b 8x8x1 rebuild", "a 8x8x1 rebuild"],
         "macs": ["c 8x8x1 rebuild", "a 8x8x1 rebuild", "d 8x8x1 rebuild"],
     }

@@ -24,7 +24,7 @@ _FILTERS = (
 def render(template: str, values: Mapping[str, Any]) -> str:
     """A page as text; ``values["plots"]`` are Plotly figures by the ids of their elements.
 
-    Every string is escaped. Without a plot, Plotly's own 5 MB are left out.
+    Every string is escaped. Without a plot, Plotly's script of 4.6 MiB is left out.
     """
     library = plotly.offline.get_plotlyjs() if values["plots"] else ""
     page = _environment().get_template(f"{template}.html")

@@ -1,4 +1,4 @@
-"""A report as it was asked for."""
+"""The options of a report."""
 
 from __future__ import annotations
 
