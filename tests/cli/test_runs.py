@@ -250,7 +250,7 @@ def test_a_file_below_the_wanted_agreement_ends_with_1(
     from inshape.exporting import api as front
 
     monkeypatch.setattr(
-        front, "answers", lambda run, pictures, **how: np.eye(2)[np.arange(len(pictures)) % 2]
+        front, "answer", lambda run, pictures, **how: np.eye(2)[np.arange(len(pictures)) % 2]
     )
     words = ("export", trained[0], "--data", others, "--out", tmp_path / "x", "--no-timing")
     answer = call(*words, "--json")

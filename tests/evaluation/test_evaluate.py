@@ -165,7 +165,7 @@ def test_predictions_of_a_folder_a_file_a_list_and_an_array(tmp_path, photos):
 
 
 @pytest.mark.parametrize(
-    ("model", "array_shape", "expected"),
+    ("model", "shape", "expected"),
     [
         ((13, 10, 3), (64, 48, 3), 1),
         ((13, 10, 1), (64, 48, 1), 1),
@@ -176,19 +176,19 @@ def test_predictions_of_a_folder_a_file_a_list_and_an_array(tmp_path, photos):
         ((13, 10, 5), (2, 64, 48, 5), 2),
     ],
 )
-def test_an_array_of_one_picture_and_of_several(tmp_path, rng, model, array_shape, expected):
+def test_an_array_of_one_picture_and_of_several(tmp_path, rng, model, shape, expected):
     run = run_of(tmp_path / "run", model)
-    result = predict(run, rng.integers(180, 230, array_shape, np.uint8))
+    result = predict(run, rng.integers(180, 230, shape, np.uint8))
     assert [p.picture for p in result] == [f"[{i}]" for i in range(expected)]
     assert {p.label for p in result} == {"light"}
 
 
-@pytest.mark.parametrize("array_shape", [(64,), (6, 64, 48), (2, 3, 64, 48, 5)])
-def test_an_array_that_is_no_picture(tmp_path, array_shape):
+@pytest.mark.parametrize("shape", [(64,), (6, 64, 48), (2, 3, 64, 48, 5)])
+def test_an_array_that_is_no_picture(tmp_path, shape):
     run = run_of(tmp_path / "run", (13, 10, 5))
-    text = f"an array of shape {array_shape}; expected (pictures, height, width, channels) or one picture"
+    text = f"an array of shape {shape}; expected (pictures, height, width, channels) or one picture"
     with pytest.raises(DataError, match=re.escape(text)):
-        predict(run, np.zeros(array_shape, np.uint8))
+        predict(run, np.zeros(shape, np.uint8))
 
 
 def test_an_array_file_without_labels(tmp_path, rng):

@@ -33,8 +33,8 @@ def moved(run, tmp_path):
 @pytest.fixture
 def changed(run, photos, tmp_path):
     """A run and its pictures, which a test may change."""
-    own = shutil.copytree(photos, tmp_path / "own")
-    return of_its_own(run, own, tmp_path / "a"), own
+    copy = shutil.copytree(photos, tmp_path / "own")
+    return of_its_own(run, copy, tmp_path / "a"), copy
 
 
 def contents(rows):
@@ -78,11 +78,11 @@ def test_calibration_pictures_are_training_pictures_of_every_class(run, photos):
 
 
 def test_the_runs_own_pictures_are_taken_while_they_are_what_they_were(changed):
-    run, own = changed
+    run, copy = changed
     assert len(select_pictures(run, None, most=100, calibration=3).compared) == 18
-    shutil.copy(own / "lie" / "00.png", own / "lie" / "again.png")
+    shutil.copy(copy / "lie" / "00.png", copy / "lie" / "again.png")
     text = (
-        f"the pictures of {run.folder} in {own} are not those that it was trained on (their finger"
+        f"the pictures of {run.folder} in {copy} are not those that it was trained on (their finger"
     )
     with pytest.raises(DataError, match=re.escape(text)) as caught:
         select_pictures(run, None, most=100, calibration=0)
@@ -90,13 +90,13 @@ def test_the_runs_own_pictures_are_taken_while_they_are_what_they_were(changed):
 
 
 def test_a_class_that_is_new_does_not_shift_the_others(changed, elsewhere):
-    run, own = changed
-    shutil.copytree(elsewhere / "lean", own / "bent")  # before all others
+    run, copy = changed
+    shutil.copytree(elsewhere / "lean", copy / "bent")  # before all others
     with pytest.raises(DataError, match=re.escape("name a folder with --data")):
         select_pictures(run, None, most=100, calibration=0)
     with pytest.raises(DataError, match=re.escape("name a folder with --calibrate-on")):
         select_pictures(run, elsewhere, most=100, calibration=9)
-    selection = select_pictures(run, elsewhere, most=100, calibration=9, calibrate_on=own / "lie")
+    selection = select_pictures(run, elsewhere, most=100, calibration=9, calibrate_on=copy / "lie")
     assert np.bincount(selection.labels).tolist() == [20, 20, 20]
 
 
