@@ -1,1 +1,1 @@
-"""Frozen-backbone features: where to cut, how to run the frozen part fast, and what to keep."""
+"""The frozen part of a network, run once: where to cut it, what to keep, and what it can tell."""
