@@ -178,6 +178,7 @@ def _worst_mistakes(
     rows: NDArray[np.float32], catalogue: Catalogue, labels: Sequence[str]
 ) -> tuple[Mistake, ...]:
     guesses = rows.argmax(axis=1)
+    # Right answers sort last and are left out below.
     confidence = np.where(guesses == catalogue.labels, -1.0, rows.max(axis=1))
     worst = np.argsort(-confidence, kind="stable")[:_MISTAKES]
     return tuple(

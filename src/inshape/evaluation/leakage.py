@@ -32,6 +32,7 @@ def split_as_trained(run: Run, catalogue: Catalogue) -> Catalogue | None:
         )
     except DataError:
         return None  # too few to split, and so not those that were
+    # The fingerprint is of what was used: pictures for testing may have been added since.
     used = again.take(np.flatnonzero(np.isin(again.splits, ("train", "validation"))))
     return again if used.fingerprint == expected else None
 
@@ -74,4 +75,5 @@ def count_trained_on(run: Run, catalogue: Catalogue, trained: Catalogue | None) 
 
 def is_among(catalogue: Catalogue, others: Catalogue) -> NDArray[np.bool_]:
     """Of each picture, whether one of the others has the same contents."""
+    # As one value of 16 bytes each: NumPy compares no rows.
     return np.isin(catalogue.contents.view("V16"), others.contents.view("V16"))

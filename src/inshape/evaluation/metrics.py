@@ -214,6 +214,7 @@ def _statistics(
     confidence = probabilities.max(axis=1)
     is_right = guessed == labels
     bins = _bins(confidence)
+    # Only what is above the label counts: a sort would put it anywhere among its equals.
     of_label = probabilities[np.arange(len(labels)), labels]
     in_top = (probabilities > of_label[:, None]).sum(axis=1) < _TOP
 

@@ -121,6 +121,7 @@ def _drafted(preparation: Preparation, mode: str) -> list[str]:
             f"wanted = [math.ceil(round(n * scale * {DRAFT_GAP}, 6)) for n in (wide, high)]",
         ]
     if lines:
+        # draft() works on the stored picture; from 5 on, its EXIF orientation swaps the sides.
         lines.insert(0, "sideways = picture.getexif().get(0x0112, 1) >= 5")
         wanted = "wanted[::-1] if sideways else wanted"
     return [*lines, f"picture.draft({mode!r}, {wanted})  # a large JPEG is decoded smaller"]
@@ -166,6 +167,7 @@ def _litert(io: Io, is_fixed: bool) -> str:
         lines.append('model.resize_tensor_input(source["index"], pixels.shape)')
     lines.append("model.allocate_tensors()")
     if io != "float32":
+        # Without the clip, a value of 255.4 would wrap around to 0.
         low, high = (-128, 127) if io == "int8" else (0, 255)
         lines += [
             'scale, zero = source["quantization"]',

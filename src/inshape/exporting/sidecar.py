@@ -77,6 +77,7 @@ def embed(path: Path, form: Format, card: dict[str, Any]) -> None:
     """
     text = json.dumps(card, ensure_ascii=False)
     if form.suffix == ".tflite":
+        # A FlatBuffer says itself where everything stands: what follows it disturbs no reader.
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(CARD, text)
             archive.writestr(LABELS, "".join(f"{label}\n" for label in card["labels"]))
