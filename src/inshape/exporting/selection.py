@@ -179,7 +179,7 @@ def _warn_of_trained(compared: Catalogue, trained: Catalogue) -> None:
 
 def _leave_out(available: Catalogue, compared: Catalogue) -> Catalogue:
     """The pictures that files are not compared on, whatever they are called."""
-    # By content: the same picture under another name would be calibrated and judged on all the same.
+    # By content: under another name a picture would be calibrated and compared on all the same.
     others = np.flatnonzero(~is_among(available, compared))
     if not len(others):
         raise DataError(
