@@ -25,8 +25,8 @@ def network(shape, randomise):
 @pytest.mark.parametrize(
     ("shape", "setting"),
     [
-        ((33, 20, 1), Setting(1, 2, 4)),
-        ((16, 16, 3), Setting(2, 1, 3)),
+        ((33, 20, 1), Setting(workers=1, threads=2, batch=4)),
+        ((16, 16, 3), Setting(workers=2, threads=1, batch=3)),
         ((None, None, 2), None),
     ],
 )

@@ -66,7 +66,9 @@ def fit_linear(
         logits = held_out @ kernel + bias if len(held_out) else np.zeros((0, classes))
         accuracy, loss = scores(logits, held_out_labels)
         if best is None or loss < best.loss:
-            best = LinearFit(kernel, bias, strength, accuracy, loss)
+            best = LinearFit(
+                kernel=kernel, bias=bias, strength=strength, accuracy=accuracy, loss=loss
+            )
     assert best is not None
     return best
 

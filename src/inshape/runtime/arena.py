@@ -45,7 +45,7 @@ def arena_of(path: Path) -> Arena | None:
     if not model.has_fixed_size:
         return None
     model.allocate()
-    return Arena(_most_at_once(model), _measure_in_micro(path))
+    return Arena(tensor_bytes=_most_at_once(model), total_bytes=_measure_in_micro(path))
 
 
 def _most_at_once(model: LiteRTModel) -> int:

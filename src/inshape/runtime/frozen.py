@@ -107,11 +107,13 @@ def _fastest(content: bytes, sample: NDArray[np.float32]) -> Setting:
     """Time a few ways to lay out the work on the sample."""
     cores = _cores()
     settings = [
-        Setting(1, cores, 1), Setting(1, cores, 8), Setting(cores, 1, 1), Setting(cores, 1, 8)
-    ]  # fmt: skip
+        Setting(workers=workers, threads=cores // workers, batch=batch)
+        for workers in (1, cores)
+        for batch in (1, 8)
+    ]
     settings = [s for s in dict.fromkeys(settings) if s.batch * s.workers <= max(1, len(sample))]
     if len(settings) < 2:
-        return Setting(1, cores, 1)
+        return Setting(threads=cores, batch=1)
     return max(settings, key=lambda setting: _pictures_per_s(content, sample, setting))
 
 

@@ -75,7 +75,14 @@ class LiteRTModel:
     def operators(self) -> list[Operator]:
         """What is computed, in its order."""
         details = self._interpreter._get_ops_details()
-        return [Operator(op["op_name"], list(op["inputs"]), list(op["outputs"])) for op in details]
+        return [
+            Operator(
+                name=operator["op_name"],
+                inputs=list(operator["inputs"]),
+                outputs=list(operator["outputs"]),
+            )
+            for operator in details
+        ]
 
     @property
     def tensor_bytes(self) -> dict[int, int]:

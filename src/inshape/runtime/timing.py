@@ -87,7 +87,8 @@ def time_file(path: Path, shape: tuple[int, ...], *, threads: int, batch: int = 
         RunError: if it cannot be run.
     """
     try:
-        (timing,) = _measure_apart([File(str(path), (batch, *shape), (threads,))], ALONE)
+        file = File(path=str(path), shape=(batch, *shape), threads=(threads,))
+        (timing,) = _measure_apart([file], ALONE)
     except Ended as reason:
         raise RunError(
             f"{path} could not be timed ({reason}); expected a file that runs; export it again"
@@ -124,7 +125,7 @@ def _time_together(files: Mapping[int, tuple[bytes, tuple[int, ...]]]) -> dict[i
         for number, (content, shape) in files.items():
             path = Path(scratch) / f"{number}.tflite"
             path.write_bytes(content)
-            written.append(File(str(path), (1, *shape), counts))
+            written.append(File(path=str(path), shape=(1, *shape), threads=counts))
         timings = iter(_measure_apart(written, TOGETHER))
     return {
         number: tuple((t.threads, t.median_ms, t.p95_ms) for t in islice(timings, len(counts)))
@@ -216,7 +217,8 @@ def _peak_mb() -> float | None:
 def _main() -> None:
     work = json.load(sys.stdin)
     files = [
-        File(file["path"], tuple(file["shape"]), tuple(file["threads"])) for file in work["files"]
+        File(path=file["path"], shape=tuple(file["shape"]), threads=tuple(file["threads"]))
+        for file in work["files"]
     ]
     rows = measure(files, Effort(**work["effort"]))
     print(json.dumps([row.as_dict() for row in rows]))
