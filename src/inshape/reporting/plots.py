@@ -214,8 +214,10 @@ def plot_learning(history: Sequence[Mapping[str, str]]) -> Figure | None:
             )  # fmt: skip
         annotations.append(
             {
-                "text": html.escape(phase), "x": start + 0.6, "y": 1, "xref": "x",
-                "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False,
+                "text": html.escape(phase), "x": start + 0.6, "y": 1, "xref": "x", "yref": "paper",
+                "xanchor": "left", "yanchor": "bottom", "showarrow": False,
+                # A phase may be shorter than its name.
+                "yshift": 13 * (len(annotations) % 2),
             }
         )  # fmt: skip
         start += int(rows[-1]["epoch"])
