@@ -137,7 +137,7 @@ def weights_of(case: Case, scratch: Path, options: argparse.Namespace) -> str:
     path = scratch / f"random-{case.seed}.weights.h5"
     if not path.exists():
         keras.utils.set_random_seed(case.seed)
-        find(case.backbone).build(include_top=False, weights=None).save_weights(path)
+        find(case.backbone).build(include_top=False).save_weights(path)
     return str(path)
 
 

@@ -96,7 +96,7 @@ class Learner:
         keras.utils.set_random_seed(course.seed)
         self.course, self.step = course, 0
         shape = (course.px, course.px, 3)
-        self.backbone = find(BACKBONE).build(include_top=False, weights=None, input_shape=shape)
+        self.backbone = find(BACKBONE).build(include_top=False, input_shape=shape)
         for layer in self.backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = course.momentum

@@ -223,7 +223,7 @@ def plot_learning(history: Sequence[Mapping[str, str]]) -> Figure | None:
         start += int(rows[-1]["epoch"])
     epochs = {"range": [0.5, start + 0.5], "dtick": max(1, -(-start // _TICKS))}
     layout = {
-        "xaxis": {"title": {"text": "epoch"}, **epochs},
+        "xaxis": {"title": {"text": "epoch"}, "anchor": "y2", **epochs},
         "yaxis": {"title": {"text": "loss"}, "domain": [0.54, 1.0], "rangemode": "tozero"},
         "yaxis2": {
             "title": {"text": "accuracy"}, "domain": [0.0, 0.46], "tickformat": ".0%",
