@@ -55,7 +55,8 @@ HERE = Path(__file__).resolve().parent
 KINDS = {**{name: command.kind for name, command in COMMANDS.items()}, "resume": RESUME.kind}
 NEEDED = {
     "backbone": "VGG16", "input_shape": "97x64x1", "shape": "97x64x1", "source": HERE,
-    "out": "runs/a", "run": "runs/a", "pictures": str(HERE), "subject": "runs/a", "file": "a.tflite",
+    "out": "runs/a", "run": "runs/a", "pictures": str(HERE), "subject": "runs/a",
+    "file": "a.tflite",
 }  # fmt: skip
 
 # What an option of its own kind may be; numbers, switches and choices are made up below. Each has
@@ -232,7 +233,7 @@ def test_help_of_a_function_has_every_option(function):
     parameters = inspect.signature(function).parameters
     lines = inspect.getdoc(function).splitlines()
     described = {line.split(":")[0].strip() for line in lines if line.startswith("    ")}
-    for name, parameter in parameters.items():
+    for name in parameters:
         assert name in described, name
     positional = [p for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert len(positional) <= 2
@@ -242,7 +243,7 @@ def test_help_of_a_function_has_every_option(function):
 
 
 def test_an_unknown_keyword_names_the_nearest_one():
-    with pytest.raises(UnknownName, match="unknown option 'epoch'; did you mean epochs?"):
+    with pytest.raises(UnknownName, match=r"unknown option 'epoch'; did you mean epochs\?"):
         inshape.train("photos", "96x96x3", out="a", epoch=3)
     with pytest.raises(UnknownName, match=r"unknown option 'neck'; choose from: backbone, input_"):
         inshape.plan("VGG16", "96x96x3", neck=True)
@@ -311,7 +312,7 @@ def test_what_a_group_leaves_out_is_no_option_of_the_whole():
         ({"max_ram": True}, "max_ram=True; expected a number with one of b"),
         ({"weights": 3}, "weights=3; expected imagenet, none, demo, a file, hf://OWNER/NAME or k"),
         ({"out": 3}, "out=3; expected a path"),
-        ({"shape": 300}, "input 300 is not a shape, expected a height, a width and channels; write"),
+        ({"shape": 300}, "input 300 is not a shape, expected a height, a width and channels; "),
         ({"shape": "96x96"}, "input '96x96' is not a shape; write HxWxC, such as 96x128x1"),
     ],
 )  # fmt: skip
@@ -352,9 +353,6 @@ def test_where_a_list_is_taken_one_value_is_taken_too():
     assert make(ExportRequest, run="a", to="ONNX").to == ("onnx",)
     assert make(EvaluateRequest, run="a", source="b", sizes=64).sizes == ((64, 64),)
     assert make(EvaluateRequest, run="a", source="b", sizes=(64, 96)).sizes == ((64, 96),)
-    # A model is one backbone, though Python could go through its parts.
-    model = object()
-    assert compared.but(backbones=model).backbones == (model,)
 
 
 @pytest.mark.parametrize(
@@ -370,6 +368,7 @@ def test_where_a_list_is_taken_one_value_is_taken_too():
             "unknown strategy 'auto'; choose from: resize, re",
         ),
         (CompareRequest, {"channels": "sum,men"}, "unknown channel rule 'men'; did you mean mean?"),
+        (CompareRequest, {"backbones": [3]}, "backbones=[3]; expected names or files; save a "),
         (CompareRequest, {"channels": 1.5}, "unknown channel rule '1.5'"),
         (
             CompareRequest,
@@ -396,7 +395,6 @@ def test_a_list_that_cannot_be_is_one_line(kind, changes, text):
         (TrainRequest, {"head": Head(activation="logits")}),
         (TrainRequest, {"limits": Limits(min_accuracy=0.5)}),
         (CompareRequest, {"candidates": Candidate("a", "8x8x1", "rebuild")}),
-        (CompareRequest, {"backbones": ["VGG16", object()]}),
         (CompareRequest, {"backbones": ["a,b.keras"]}),  # would be read as two
         (CompareRequest, {"backbones": [" a.keras"]}),
         (PlanRequest, {"head": Head(classes=3)}),

@@ -73,6 +73,10 @@ class Range:
     low: float
     high: float = math.inf
 
+    def holds(self, value: Any) -> bool:
+        """Whether a number is in it; what is no number is not its business."""
+        return not isinstance(value, int | float) or self.low <= value <= self.high
+
     def __str__(self) -> str:
         return f"{self.low} or more" if math.isinf(self.high) else f"{self.low} to {self.high}"
 
@@ -154,8 +158,7 @@ class Option:
                 raise
             raise UnknownName(self.name, value, unknown.choices) from None
         limits = self.mark(Range)
-        is_number = isinstance(taken, int | float) and not isinstance(taken, bool)
-        if limits is not None and is_number and not limits.low <= taken <= limits.high:
+        if limits is not None and not limits.holds(taken):
             raise RequestError(f"{label}{taken}; expected {limits}")
         return taken
 
@@ -289,6 +292,8 @@ def restore(kind: type[_Request], record: Mapping[str, Any], /, **values: Any) -
 
 def command_of(name: str, request: Request) -> str | None:
     """The command that makes the same request; ``None`` for what can only be said in Python."""
+    if _says_more(request):
+        return None
     positional: list[str] = []
     words: list[str] = []
     for option in options_of(type(request)):
@@ -300,16 +305,20 @@ def command_of(name: str, request: Request) -> str | None:
         if written is None:
             return None
         (words if option.mark(Positional) is None else positional).extend(written)
-    for group, (kind, left_out) in groups(type(request)).items():
-        # A group that was passed whole may say more than the command line can.
-        values = {o.name: (getattr(getattr(request, group), o.name), o) for o in own_options(kind)}
-        if any(not _is_default(v, o.default) for n, (v, o) in values.items() if n in left_out):
-            return None
-    # Behind -- nothing is taken for an option.
-    dashes = ["--"] if any(word.startswith("-") for word in positional) else []
-    if dashes:
-        positional, words = [*words, *dashes, *positional], []
+    if any(word.startswith("-") for word in positional):
+        # Behind -- nothing is taken for an option.
+        positional, words = [*words, "--", *positional], []
     return shlex.join(["inshape", name, *positional, *words])
+
+
+def _says_more(request: Request) -> bool:
+    """Whether a group was passed whole and says what is no option of the whole."""
+    return any(
+        not _is_default(getattr(getattr(request, field), option.name), option.default)
+        for field, (group, left_out) in groups(type(request)).items()
+        for option in own_options(group)
+        if option.name in left_out
+    )
 
 
 def _words(option: Option, value: Any) -> list[str] | None:
@@ -318,12 +327,12 @@ def _words(option: Option, value: Any) -> list[str] | None:
         return None
     if option.is_switch:
         return [f"--{option.flag}" if value else f"--no-{option.flag}"]
-    positional, write = option.mark(Positional), option.written.write
+    positional = option.mark(Positional)
     is_several = positional is not None and positional.many and isinstance(value, list | tuple)
-    written = [_written(each, write) for each in (value if is_several else [value])]
-    if None in written:
-        return None
+    written = [_written(v, option.written.write) for v in (value if is_several else [value])]
     words = [word for word in written if word is not None]
+    if len(words) < len(written):
+        return None
     if positional is not None:
         return words
     (word,) = words

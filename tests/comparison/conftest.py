@@ -10,7 +10,7 @@ from PIL import Image
 layers = keras.layers
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """Fine stripes that lie or stand: gone at 8 pixels, there at 32."""
     folder = tmp_path_factory.mktemp("photos")
@@ -25,7 +25,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def network(tmp_path_factory):
     keras.utils.set_random_seed(3)
     image = keras.Input((32, 32, 1))

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
-import pytest
 import tifffile
-from inshape.cli.options import rules_of
-from inshape.comparison.record import command_of
 from PIL import Image
 
-from inshape.comparison.api import _command
-from inshape.comparison.choose import finalists, front_of, recommended, shared_cost
+from inshape.comparison.api import _train_command
+from inshape.comparison.choose import finalists, pareto_front, recommend, shared_cost
 from inshape.comparison.defaults import usual_shapes, usual_strategies
 from inshape.comparison.probe import folds_of, is_close, is_worse
+from inshape.comparison.request import CompareRequest, read_rules
 from inshape.comparison.result import Candidate, Comparison
 from inshape.data.sources import open_source
-from inshape.errors import RequestError
 from inshape.evaluation.metrics import Score
 from inshape.features.linear import cross_validated
 from inshape.limits import Limits
+from inshape.requests import command_of, make
 from inshape.shapes import InputShape
 
 
@@ -36,7 +32,7 @@ def test_the_front_holds_what_none_beats_in_both():
         candidate("slow", 0.9, 5.0), candidate("fast", 0.7, 1.0), candidate("beaten", 0.65, 2.0),
         candidate("over", 0.99, 0.1, dropped="over"), candidate("same", 0.7, 1.5),
     ]  # fmt: skip
-    assert [c.backbone for c in front_of(found, "latency_ms")] == ["fast", "slow"]
+    assert [c.backbone for c in pareto_front(found, "latency_ms")] == ["fast", "slow"]
 
 
 def test_the_fastest_of_equals_is_recommended():
@@ -48,11 +44,11 @@ def test_the_fastest_of_equals_is_recommended():
         candidate("fast", 0.89, 2.0, near),
         candidate("bad", 0.5, 1.0, far),
     )
-    chosen, reason = recommended([slow, fast, bad], Limits(), "latency_ms")
+    chosen, reason = recommend([slow, fast, bad], Limits(), "latency_ms")
     assert chosen is fast
     assert "2.00 ms instead of 5.00 ms for slow" in reason
     assert "within a standard error of it" in reason
-    chosen, reason = recommended([slow, bad], Limits(latency_ms=9), "latency_ms")
+    chosen, reason = recommend([slow, bad], Limits(max_latency=9), "latency_ms")
     assert chosen is slow
     assert "the most accurate within the limits" in reason
 
@@ -74,7 +70,7 @@ def test_fine_tuning_decides_between_finalists():
             c.but(finetuned=value, finetuned_on=count)
             for c, value in ((slow, 0.9), (middle, 0.88), (fast, 0.8))
         ]
-        chosen, reason = recommended([*tuned, beaten], Limits(), "latency_ms")
+        chosen, reason = recommend([*tuned, beaten], Limits(), "latency_ms")
         assert chosen.backbone == expected
         assert "of 3 once fine-tuned" in reason
 
@@ -88,7 +84,7 @@ def test_what_the_probe_would_take_is_among_the_finalists():
         candidate("third", 0.893, 6.0, near[::-1]), candidate("chosen", 0.89, 2.0, near),
         candidate("bad", 0.5, 1.0, far),
     ]  # fmt: skip
-    assert recommended(every, Limits(), "latency_ms")[0].backbone == "chosen"
+    assert recommend(every, Limits(), "latency_ms")[0].backbone == "chosen"
     assert [c.backbone for c in finalists(every, 2, "latency_ms")] == ["chosen", "best"]
 
 
@@ -102,49 +98,8 @@ def test_milliseconds_are_never_compared_with_operations():
     assert shared_cost(every) == "macs"
     assert shared_cost([middle, worse]) == "latency_ms"
     assert shared_cost([middle, small.but(dropped="over")]) == "latency_ms"
-    assert [c.backbone for c in front_of(every, "macs")] == ["small", "middle"]
-    assert "2.00 MMACs" in recommended(every, Limits(), "macs")[1]
-
-
-def test_what_is_not_known_is_over_the_limit():
-    untimed = candidate("untimed", 0.9, None, macs=5)
-    assert Limits(macs=6).exceeded_by(untimed) is None
-    told = Limits(latency_ms=5).exceeded_by(untimed)
-    assert told == "its latency is not known, and there is a limit"
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "limit", "told"),
-    [
-        ("size_bytes", 262_144, 256_000, "262 kB is over 256 kB"),
-        ("size_bytes", 1_004, 1_000, "1.004 kB is over 1.000 kB"),
-        ("ram_bytes", 500, 200, "500 B is over 200 B"),
-        ("ram_bytes", 1_000_001, 1_000_000, "1.000001 MB is over 1.000000 MB"),
-        ("macs", 93_000, 20_000, "93.0 kMACs is over 20.0 kMACs"),
-        ("latency_ms", 0.5304, 0.53, "0.5304 ms is over 0.5300 ms"),
-        ("latency_ms", 12.34, 5.0, "12.3 ms is over 5.00 ms"),
-    ],
-)
-def test_a_value_and_its_limit_are_told_apart(name, value, limit, told):
-    over = candidate("net", 0.9, None).but(**{name: value})
-    assert Limits(**{name: limit}).exceeded_by(over) == told
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "option"),
-    [
-        ("latency_ms", "5 minutes", "--max-latency"), ("macs", "many", "--max-macs"),
-        ("size_bytes", "1 ms", "--max-size"), ("ram_bytes", "", "--max-ram"),
-    ],
-)  # fmt: skip
-def test_amounts_that_cannot_be_read(name, text, option):
-    with pytest.raises(RequestError, match=re.escape(f"{option} {text!r} is no amount; write")):
-        Limits.of(**{name: text})
-
-
-def test_accuracy_is_a_share():
-    with pytest.raises(RequestError, match="--min-accuracy 80; expected 0 to 1"):
-        Limits.of(accuracy=80)
+    assert [c.backbone for c in pareto_front(every, "macs")] == ["small", "middle"]
+    assert "2.0 MMACs" in recommend(every, Limits(), "macs")[1]
 
 
 def test_folds_are_the_same_for_all_and_whole():
@@ -212,25 +167,26 @@ def test_usual_shapes_are_those_of_upright_pictures_and_all_their_bands(tmp_path
     assert [str(s) for s in found["arrays"]] == ["64x64x4"]
 
 
-def test_a_command_names_what_is_not_usual(tmp_path, monkeypatch):
+def test_a_command_names_what_is_not_the_default(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = _command(candidate("net", 0.5, 1.0, channels="luma"), "photos", None)
-    assert made[-8:] == (
-        "--channels", "luma", "--backbone", "net", "--weights", "none", "--out", "runs/a",
-    )  # fmt: skip
+    request = make(CompareRequest, source="/photos", weights=None)
+    text = _train_command(candidate("net", 0.5, 1.0, channels="luma"), request)
+    assert text == (
+        "inshape train /photos --input 8x8x1 --out runs/a --backbone net --weights none "
+        "--strategy rebuild --channels luma"
+    )
     for letter in "ab":
         (tmp_path / "runs" / letter).mkdir(parents=True)
-    assert _command(candidate("net", 0.5, 1.0), "photos", None)[-1] == "runs/c"
+    assert " --out runs/c " in _train_command(candidate("net", 0.5, 1.0), request)
+    arrays = make(CompareRequest, source=(np.zeros((4, 8, 8)), [0, 1, 0, 1]))
+    assert _train_command(candidate("net", 0.5, 1.0), arrays) == ""
 
 
 def test_a_list_of_bands_can_be_repeated_by_its_command():
-    asked = {
-        "candidates": None, "shapes": ["8x8x4"], "strategies": None, "backbones": ["net"],
-        "channels": ["zero", "0,1,2,-"], "weights": None, "limits": Limits(), "pictures": 9,
-        "latency": True, "finetune": 0, "seed": 0, "out": None,
-    }  # fmt: skip
-    words = command_of("photos", asked)
-    assert rules_of(words[words.index("--channels") + 1]) == ("zero", "0,1,2,-")
+    request = make(CompareRequest, source="/photos", channels=["zero", (0, 1, 2, None)])
+    command = command_of("compare", request)
+    assert command == "inshape compare /photos --channels 'zero;0,1,2,-'"
+    assert read_rules("zero;0,1,2,-") == request.channels == ("zero", "0,1,2,-")
 
 
 def test_the_more_rivals_the_surer_a_drop_has_to_be():
@@ -263,7 +219,7 @@ def test_strategies_suit_the_shape():
 def test_a_terminal_shows_brackets_and_a_command_in_one_line():
     source = "photos [old]/" + "long/" * 60
     made = Comparison(
-        source, 9, None, (), recommended="a", reason="[a] it is", command=("x", source)
+        source, 9, None, (), recommended="a", reason="[a] it is", command=f"x '{source}'"
     )
     text = str(made)
     assert f"x '{source}'" in text.splitlines()

@@ -15,35 +15,37 @@ import pytest
 from PIL import Image
 
 import inshape
-from inshape.comparison import finetune as finals
+from inshape.comparison import finetune as tuning
 from inshape.comparison import measure as measuring
-from inshape.comparison import rounds as halving
-from inshape.comparison import samples as ordering
-from inshape.comparison import store as keeping
+from inshape.comparison import rounds, samples, store
 from inshape.comparison.api import compare
 from inshape.comparison.defaults import usual_shapes
-from inshape.comparison.result import Candidate, Comparison
-from inshape.comparison.shipping import packed
+from inshape.comparison.request import CompareRequest
+from inshape.comparison.result import Candidate
 from inshape.comparison.store import CandidateStore
+from inshape.comparison.workers import read_files
 from inshape.data.sources import open_source
 from inshape.errors import DataError, NoCandidate, OutputExists, RequestError
 from inshape.limits import Limits
+from inshape.requests import make
 from inshape.shapes import InputShape
+from inshape.text import format_bytes, format_count
 
 
 @pytest.fixture(scope="module")
-def found(photos, network, tmp_path_factory):
+def compared(photos, network, tmp_path_factory):
+    """A comparison that several tests look at, and its folder."""
     out = tmp_path_factory.mktemp("out") / "a"
-    made = compare(
+    comparison = compare(
         photos, shapes=["32x32x1", "8x8x1", "2x2x3"], strategies=["rebuild", "restride"],
         backbones=[network], weights=None, out=out,
     )  # fmt: skip
-    return made, out
+    return comparison, out
 
 
-def test_every_candidate_is_measured_or_says_why_not(found, network):
-    made, _ = found
-    by_name = {(c.input_shape, c.strategy): c for c in made.candidates}
+def test_every_candidate_is_measured_or_says_why_not(compared, network):
+    comparison, _ = compared
+    by_name = {(c.input_shape, c.strategy): c for c in comparison.candidates}
     assert len(by_name) == 6
     whole = by_name["32x32x1", "rebuild"]
     # Counted by hand: 16x16 outputs of 3x3x1x8, 8x8 of 3x3x8x16, and the classifier.
@@ -55,70 +57,72 @@ def test_every_candidate_is_measured_or_says_why_not(found, network):
     assert whole.accuracy.value > by_name["8x8x1", "rebuild"].accuracy.value
     assert whole.latency_ms > 0
     assert {t for t, *_ in whole.latencies} >= {1}
-    for c in made.candidates:
+    for c in comparison.candidates:
         assert c.error or c.accuracy is not None
 
 
-def test_the_recommendation_is_on_the_front_and_can_be_typed(found, photos, network):
-    made, _ = found
-    best = made.recommendation
-    assert best.name in made.front
-    top = max((c for c in made.candidates if c.is_contender), key=lambda c: c.accuracy.value)
+def test_the_recommendation_is_on_the_front_and_can_be_typed(compared, photos, network):
+    comparison, _ = compared
+    best = comparison.recommendation
+    assert best.name in comparison.front
+    top = max((c for c in comparison.candidates if c.is_contender), key=lambda c: c.accuracy.value)
     assert best.latency_ms <= top.latency_ms
-    assert made.command[:4] == ("inshape", "train", str(photos), "--input")
-    assert made.reason.startswith(best.name)
-    told = made.as_dict()["recommendation"]
-    assert told["command"].startswith(f"inshape train {photos} --input {best.input_shape}")
-    assert network in told["command"]
+    assert comparison.command.startswith(
+        f"inshape train {photos} --input {best.input_shape} --out "
+    )
+    assert comparison.reason.startswith(best.name)
+    record = comparison.as_dict()["recommendation"]
+    assert record["command"] == comparison.command
+    assert f" --backbone {network} " in comparison.command
 
 
-def test_a_second_call_measures_only_what_is_new(found, photos, network, monkeypatch):
-    made, out = found
+def test_a_second_call_measures_only_what_is_new(compared, photos, network, monkeypatch):
+    comparison, out = compared
     built = []
-    original = measuring.build_for
+    original = measuring._adapt
     monkeypatch.setattr(
-        measuring, "build_for", lambda plan, *rest: built.append(plan) or original(plan, *rest)
+        measuring, "_adapt", lambda one, *rest: built.append(one) or original(one, *rest)
     )
     options = {"backbones": [network], "weights": None, "out": out, "strategies": ["rebuild"]}
     again = compare(photos, shapes=["32x32x1", "8x8x1"], **options)
     assert not built
-    assert {c.latency_ms for c in again.candidates} <= {c.latency_ms for c in made.candidates}
-    firsts = {c.name: c for c in made.candidates}
+    assert {c.latency_ms for c in again.candidates} <= {c.latency_ms for c in comparison.candidates}
+    firsts = {c.name: c for c in comparison.candidates}
     for c in again.candidates:
         if c.dropped is None:
             assert c.accuracy.value == pytest.approx(firsts[c.name].accuracy.value, abs=1e-6)
     compare(photos, shapes=["32x32x1", "16x16x1"], **options)
-    assert [str(plan.input_shape) for plan in built] == ["16x16x1"]
-    told = json.loads((out / "comparison.json").read_text())
-    assert {c["input_shape"] for c in told["candidates"]} == {"32x32x1", "16x16x1"}
+    assert [one.input_shape for one in built] == ["16x16x1"]
+    record = json.loads((out / "comparison.json").read_text())
+    assert {c["input_shape"] for c in record["candidates"]} == {"32x32x1", "16x16x1"}
 
 
 def test_the_maps_that_the_last_two_stages_end_in_are_probed():
-    made = inshape.plan("MobileNetV3Small-minimalistic", "64x64x1", strategy="rebuild")
-    model = made.build(weights="demo", classes=2)
-    probed = measuring._features(model, InputShape.of("64x64x1"))
+    comparison = inshape.plan("MobileNetV3Small-minimalistic", "64x64x1", strategy="rebuild")
+    model = comparison.build(weights="demo", classes=2)
+    probed = measuring.features_of(model, InputShape.of("64x64x1"))
     maps = [model.get_layer(f"expanded_conv_{n}_add").output for n in (7, 10)]
     picture = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 1)).astype("float32")
     means = [np.asarray(m).mean(axis=(1, 2)) for m in keras.Model(model.input, maps)(picture)]
-    found = np.asarray(probed(picture))
-    np.testing.assert_allclose(found, np.concatenate(means, axis=1), rtol=1e-4, atol=1e-4)
+    features = np.asarray(probed(picture))
+    np.testing.assert_allclose(features, np.concatenate(means, axis=1), rtol=1e-4, atol=1e-4)
 
 
 def test_only_what_this_machine_has_not_timed_is_timed(photos, network, tmp_path, monkeypatch):
     timed: list[int] = []
-    original = halving.latencies
+    original = rounds.time_together
     monkeypatch.setattr(
-        halving, "latencies", lambda files: timed.append(len(files)) or original(files)
+        rounds, "time_together", lambda files: timed.append(len(files)) or original(files)
     )
     options = {
         "backbones": [network], "weights": None, "out": tmp_path / "a", "strategies": ["rebuild"],
     }  # fmt: skip
-    made = compare(photos, shapes=["9x8x1"], **options)
-    assert "cores, inshape " in made.candidates[0].timed_on
+    comparison = compare(photos, shapes=["9x8x1"], **options)
+    assert "cores, inshape " in comparison.candidates[0].timed_on
     compare(photos, shapes=["9x8x1", "16x16x1"], **options)
     compare(photos, shapes=["9x8x1", "16x16x1"], **options)
     assert timed == [1, 1]
-    monkeypatch.setattr(keeping, "_machine", lambda: "another one")
+    monkeypatch.setattr(store, "_machine", lambda: "another one")
     mixed = compare(photos, shapes=["9x8x1", "16x16x1"], latency=False, **options)
     assert {c.latency_ms for c in mixed.candidates} == {None}
     assert "MACs" in mixed.reason
@@ -132,8 +136,9 @@ def test_answers_belong_to_pictures_in_their_order(network, tmp_path):
     labels = np.arange(12) % 2
     opened = open_source((pixels, labels))
     asked = Candidate(network, "9x8x1", "rebuild")
+    request = make(CompareRequest, source="photos", weights=None)
     keys = {
-        CandidateStore(None, opened.take(order), None, 12, 0).key(asked)
+        CandidateStore(request, opened.take(order)).key_of(asked)
         for order in (range(12), range(12), range(11, -1, -1))
     }
     assert len(keys) == 2
@@ -142,68 +147,69 @@ def test_answers_belong_to_pictures_in_their_order(network, tmp_path):
 def test_files_below_the_home_folder_are_known_by_their_content(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     opened = open_source((np.zeros((4, 2, 2, 1), np.uint8), [0, 1, 0, 1]))
+    request = make(CompareRequest, source="photos", weights="~/w.h5")
+    candidate = Candidate("~/net.keras", "9x8x1", "rebuild")
     keys: set[str] = set()
     for content in (b"one", b"two"):
         (tmp_path / "net.keras").write_bytes(content)
         (tmp_path / "w.h5").write_bytes(b"same")
-        store = CandidateStore(None, opened, "~/w.h5", 4, 0)
-        keys.add(store.key(Candidate("~/net.keras", "9x8x1", "rebuild")))
-        assert packed(["~/net.keras"]) == {"~/net.keras": content}
+        keys.add(CandidateStore(request, opened).key_of(candidate))
+        assert read_files(["~/net.keras"]) == {"~/net.keras": content}
     (tmp_path / "w.h5").write_bytes(b"other")
-    store = CandidateStore(None, opened, "~/w.h5", 4, 0)
-    keys.add(store.key(Candidate("~/net.keras", "9x8x1", "rebuild")))
+    keys.add(CandidateStore(request, opened).key_of(candidate))
     assert len(keys) == 3
 
 
 def test_a_limit_on_what_is_not_measured_is_refused(photos):
-    with pytest.raises(RequestError, match="--max-latency with --no-latency; expected candidates"):
-        compare(photos, latency=False, limits=Limits(latency_ms=5))
+    with pytest.raises(RequestError, match="max_latency without latency; expected candidates"):
+        compare(photos, latency=False, max_latency=5)
 
 
 def test_a_failing_candidate_does_not_stop_the_rest(photos, network, monkeypatch):
-    original = measuring.build_for
+    original = measuring._adapt
 
-    def sometimes(plan, *rest):
-        if str(plan.input_shape) == "16x16x1":
+    def adapt(candidate, *rest):
+        if candidate.input_shape == "16x16x1":
             raise MemoryError("no more")
-        return original(plan, *rest)
+        return original(candidate, *rest)
 
-    monkeypatch.setattr(measuring, "build_for", sometimes)
-    made = compare(
+    monkeypatch.setattr(measuring, "_adapt", adapt)
+    comparison = compare(
         photos, shapes=["16x16x1", "32x32x1"], strategies=["rebuild"], backbones=[network],
         weights=None, latency=False,
     )  # fmt: skip
-    errors = {c.input_shape: c.error for c in made.candidates}
+    errors = {c.input_shape: c.error for c in comparison.candidates}
     assert errors == {"16x16x1": "MemoryError: no more", "32x32x1": None}
 
 
 def test_a_limit_drops_candidates_with_its_reason(photos, network):
-    made = compare(
+    comparison = compare(
         photos, shapes=["32x32x1", "8x8x1"], strategies=["rebuild"], backbones=[network],
-        weights=None, latency=False, limits=Limits(macs=20_000),
+        weights=None, latency=False, max_macs="20K",
     )  # fmt: skip
-    dropped = {c.input_shape: c.dropped for c in made.candidates}
+    dropped = {c.input_shape: c.dropped for c in comparison.candidates}
     assert dropped["8x8x1"] is None
     # By hand, see above: 92.2 thousand in the convolutions.
     assert re.fullmatch(r"92\.\d kMACs is over 20\.0 kMACs", dropped["32x32x1"])
-    assert made.recommendation.input_shape == "8x8x1"
-    assert "within the limits" in made.reason
+    assert comparison.recommendation.input_shape == "8x8x1"
+    assert "within the limits" in comparison.reason
 
 
 def test_limits_that_nothing_meets_say_what_is_needed(photos, network, tmp_path):
     out = tmp_path / "a"
     text = (
-        r"no candidate meets the limits; the nearest, .*small.keras 8x8x1 rebuild, has 5\.79 kMACs"
+        r"no candidate meets the limits; the nearest, .*small.keras 8x8x1 rebuild, has 5\.8 kMACs"
     )
     with pytest.raises(NoCandidate, match=text) as raised:
         compare(
             photos, shapes=["32x32x1", "8x8x1"], strategies=["rebuild"], backbones=[network],
-            weights=None, latency=False, limits=Limits(macs=10), out=out,
+            weights=None, latency=False, limits=Limits(max_macs=10), out=out,
         )  # fmt: skip
-    told = json.loads((out / "comparison.json").read_text())
-    assert told["recommendation"] is None
-    assert len(told["candidates"]) == 2
-    assert told == json.loads(json.dumps(raised.value.comparison.as_dict()))
+    record = json.loads((out / "comparison.json").read_text())
+    assert record["recommendation"] is None
+    assert record["plan"] is None
+    assert len(record["candidates"]) == 2
+    assert record == json.loads(json.dumps(raised.value.comparison.as_dict()))
     assert "kMACs is over 10 MACs" in str(raised.value.comparison)
     assert (out / "report.html").exists()
 
@@ -223,8 +229,8 @@ def test_copies_of_a_picture_are_no_pictures(tmp_path, network):
         for i in range(count):
             level = i * 20 if label == "a" else 255
             Image.new("L", (9, 9), level).save(tmp_path / label / f"{i}.png")
-    told = "a class with 3 pictures, all of them copies of one, of 2 classes; expected two classes"
-    with pytest.raises(DataError, match=told):
+    text = "a class with 3 pictures, all of them copies of one, of 2 classes; expected two classes"
+    with pytest.raises(DataError, match=text):
         compare(tmp_path, shapes=["32x32x1"], backbones=[network], weights=None)
 
 
@@ -242,40 +248,40 @@ def test_unreadable_and_missing_pictures_are_refused(tmp_path, network):
         compare(tmp_path, backbones=[network], weights=None)
 
 
-def test_a_comparison_is_a_frame_and_a_table_in_a_notebook(found):
+def test_a_comparison_is_a_frame_and_a_table_in_a_notebook(compared):
     pytest.importorskip("pandas")
-    made, _ = found
-    frame = made.to_pandas()
+    comparison, _ = compared
+    frame = comparison.to_pandas()
     assert len(frame) == 6
     assert frame["accuracy"].notna().sum() >= 3
-    page = made._repr_html_()
+    page = comparison._repr_html_()
     assert page.count("<tr") == 7
     assert "recommended" in page
-    assert "probe accuracy" in str(made)
+    assert "probe accuracy" in str(comparison)
 
 
 def test_finetuned_finalists_are_runs_and_decide_only_when_asked(
     photos, network, tmp_path, monkeypatch
 ):
-    original = finals.train
+    original = tuning.run_training
     asked: list[object] = []
 
-    def sometimes(source, shape, **options):
-        asked.append(options["channels"])
-        if shape == "9x8x1":
+    def run(request, progress):
+        asked.append(request.options.channels)
+        if str(request.shape) == "9x8x1":
             raise MemoryError("no more")
-        return original(source, shape, **options)
+        return original(request, progress)
 
-    monkeypatch.setattr(finals, "train", sometimes)
+    monkeypatch.setattr(tuning, "run_training", run)
     options = {
         "shapes": ["32x32x1", "9x8x1"], "strategies": ["rebuild"], "backbones": [network],
         "weights": None, "latency": False, "channels": ["0"], "out": tmp_path / "a",
     }  # fmt: skip
-    made = compare(photos, **options, finetune=2)
-    found = {c.input_shape: c for c in made.candidates}
+    comparison = compare(photos, **options, finetune=2)
+    by_shape = {c.input_shape: c for c in comparison.candidates}
     assert asked == [(0,), (0,)]
-    assert 0.0 <= found["32x32x1"].finetuned <= 1.0
-    assert found["9x8x1"].error == "fine-tuning: MemoryError: no more"
+    assert 0.0 <= by_shape["32x32x1"].finetuned <= 1.0
+    assert by_shape["9x8x1"].error == "fine-tuning: MemoryError: no more"
     (folder,) = (tmp_path / "a" / "runs").iterdir()
     assert (folder / "model.keras").exists()
     again = compare(photos, **options)
@@ -283,16 +289,16 @@ def test_finetuned_finalists_are_runs_and_decide_only_when_asked(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "text"),
     [
         ({"finetune": 2}, "finetune without out; expected a folder"),
-        ({"finetune": 1}, "--finetune 1; expected two finalists or more, between which it decides"),
-        ({"finetune": -2}, "--finetune -2; expected two finalists or more"),
-        ({"pictures": 0}, "--pictures 0; expected 1 or more"),
+        ({"finetune": 1}, "finetune=1; expected two finalists or more, between which it decides"),
+        ({"finetune": -2}, "finetune=-2; expected 0 or more"),
+        ({"pictures": 0}, "pictures=0; expected 1 or more"),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(photos, options, told):
-    with pytest.raises(RequestError, match=re.escape(told)):
+def test_numbers_that_make_no_sense_are_refused(photos, options, text):
+    with pytest.raises(RequestError, match=re.escape(text)):
         compare(photos, shapes=["32x32x1"], **options)
 
 
@@ -310,23 +316,80 @@ def test_a_shape_that_does_not_fit_the_pictures_is_an_error_of_its_own(network, 
     tiles = rng.integers(0, 255, (24, 9, 9, 4), np.uint8)
     options = {"strategies": ["rebuild"], "backbones": [network], "weights": None}
     options |= {"latency": False}
-    made = compare((tiles, np.arange(24) % 2), shapes=["9x8x1", "9x9x4"], **options)
-    found = {c.input_shape: c for c in made.candidates}
-    assert found["9x9x4"].error is None
-    assert found["9x9x4"].pictures == 24
-    assert "4 bands" in found["9x8x1"].error
+    comparison = compare((tiles, np.arange(24) % 2), shapes=["9x8x1", "9x9x4"], **options)
+    by_shape = {c.input_shape: c for c in comparison.candidates}
+    assert by_shape["9x9x4"].error is None
+    assert by_shape["9x9x4"].pictures == 24
+    assert "4 bands" in by_shape["9x8x1"].error
     with pytest.raises(DataError, match="4 bands"):
         compare((tiles, np.arange(24) % 2), shapes=["9x8x1"], **options)
 
 
-def test_json_has_no_long_rows_of_answers(found):
-    made, _ = found
-    assert isinstance(made, Comparison)
-    assert "right" not in json.dumps(made.as_dict())
+def test_the_file_has_one_plan_and_no_long_rows_of_answers(compared):
+    comparison, out = compared
+    record = comparison.as_dict()
+    for candidate in record["candidates"]:
+        assert not {"plan", "right", "first"} & candidate.keys()
+    # The whole plan of the recommended one, which the store keeps of every finished candidate.
+    assert record["plan"] == comparison.recommendation.plan
+    assert record["plan"]["input_shape"] == record["recommendation"]["input_shape"]
+    notes = [json.loads(path.read_text())["notes"] for path in out.glob("candidates/*.json")]
+    finished = [c.name for c in comparison.candidates if c.error is None]
+    kept = {f"{n['backbone']} {n['input_shape']} {n['strategy']}" for n in notes if "plan" in n}
+    assert kept >= set(finished)
+
+
+def test_costs_are_those_of_the_plan_in_every_place(compared, network):
+    """What the plan says with the user's two classes: in the candidate, its record, the table."""
+    comparison, _ = compared
+    lines = str(comparison).splitlines()
+    for candidate in comparison.candidates:
+        if candidate.error is not None:
+            continue
+        shape, strategy = candidate.input_shape, candidate.strategy
+        plan = inshape.plan(network, shape, strategy=strategy, classes=2)
+        assert candidate.macs == plan.geometry.macs
+        assert candidate.params == plan.geometry.params
+        assert candidate.flash_bytes == plan.footprint.flash_bytes
+        assert candidate.ram_bytes == plan.footprint.ram_bytes
+        assert candidate.plan["footprint"] == plan.footprint.as_dict()
+        (line,) = (li for li in lines if f" {shape} " in li and f" {strategy} " in li)
+        for text in (
+            format_bytes(plan.footprint.flash_bytes), format_bytes(plan.footprint.ram_bytes),
+            format_count(plan.geometry.macs),
+        ):  # fmt: skip
+            assert f" {text} " in line
+
+
+def test_a_damaged_candidate_is_measured_anew(photos, network, tmp_path):
+    options = {
+        "shapes": "9x8x1", "strategies": "rebuild", "backbones": network, "weights": None,
+        "latency": False, "out": tmp_path / "a",
+    }  # fmt: skip
+    comparison = compare(photos, **options)
+    folder = tmp_path / "a" / "candidates"
+    (path,) = (path for path in folder.iterdir() if "right" in path.read_text())
+    path.write_text(path.read_text().replace('"pictures": 60', '"pictures": 61'))
+    with pytest.warns(UserWarning, match=r"is damaged .*; it is made again"):
+        again = compare(photos, **options)
+    for one, other in zip(comparison.candidates, again.candidates, strict=True):
+        assert one.but(seconds={}) == other.but(seconds={})
+
+
+def test_candidates_may_be_named_one_by_one(photos, network, tmp_path):
+    by_hand = [f"{network} 9x8x1 rebuild", Candidate(network, "8x9x3", "rebuild", "tile")]
+    comparison = compare(
+        photos, candidates=by_hand, weights=None, latency=False, out=tmp_path / "a"
+    )
+    names = [f"{network} 9x8x1 rebuild", f"{network} 8x9x3 rebuild tile"]
+    assert {c.name for c in comparison.candidates} == set(names)
+    request = json.loads((tmp_path / "a" / "comparison.json").read_text())["request"]
+    assert request["candidates"] == names
+    assert request["command"] is None
 
 
 def test_what_the_first_round_dropped_stays_dropped(photos, network, tmp_path, monkeypatch):
-    monkeypatch.setattr(ordering, "_FIRST_ROUND", 40)
+    monkeypatch.setattr(samples, "_FIRST_ROUND", 40)
     worse = {"8x8x1"}
     original = measuring.cross_validated
 
@@ -350,21 +413,21 @@ def test_what_the_first_round_dropped_stays_dropped(photos, network, tmp_path, m
         "weights": None, "out": tmp_path / "a", "latency": False,
     }  # fmt: skip
     worse |= {"16x16x1"}
-    made = compare(photos, **options)
-    found = {c.input_shape: c for c in made.candidates}
+    comparison = compare(photos, **options)
+    by_shape = {c.input_shape: c for c in comparison.candidates}
     assert set(asked) == {
         ("16x16x1", 0), ("8x8x1", 0), ("12x12x1", 0), ("12x12x1", 40), ("8x8x1", 40),
     }  # fmt: skip
-    assert found["16x16x1"].dropped == (
-        f"worse than {found['12x12x1'].name} on 40 pictures, and with no fewer MACs"
+    assert by_shape["16x16x1"].dropped == (
+        f"worse than {by_shape['12x12x1'].name} on 40 pictures, and with no fewer MACs"
     )
-    assert (len(found["16x16x1"].first), found["16x16x1"].pictures) == (40, 40)
-    assert (len(found["12x12x1"].first), found["12x12x1"].pictures) == (40, 60)
+    assert (len(by_shape["16x16x1"].first), by_shape["16x16x1"].pictures) == (40, 40)
+    assert (len(by_shape["12x12x1"].first), by_shape["12x12x1"].pictures) == (40, 60)
     asked.clear()
     again = compare(photos, **options)
     assert not asked
-    told = {c.input_shape: (c.dropped, c.accuracy, c.right) for c in again.candidates}
-    assert told == {c.input_shape: (c.dropped, c.accuracy, c.right) for c in made.candidates}
+    kept = {c.input_shape: (c.dropped, c.accuracy, c.right) for c in again.candidates}
+    assert kept == {c.input_shape: (c.dropped, c.accuracy, c.right) for c in comparison.candidates}
 
 
 def test_a_picture_that_cannot_be_read_is_left_out_for_all(photos, network, tmp_path):
@@ -374,14 +437,14 @@ def test_a_picture_that_cannot_be_read_is_left_out_for_all(photos, network, tmp_
         "strategies": ["rebuild"], "backbones": [network], "weights": None, "latency": False,
         "out": tmp_path / "a",
     }  # fmt: skip
-    made = compare(tmp_path / "photos", shapes=["9x8x1", "16x16x1"], **options)
-    assert made.pictures == 59
-    assert {(c.pictures, c.error) for c in made.candidates} == {(59, None)}
+    comparison = compare(tmp_path / "photos", shapes=["9x8x1", "16x16x1"], **options)
+    assert comparison.pictures == 59
+    assert {(c.pictures, c.error) for c in comparison.candidates} == {(59, None)}
     again = compare(tmp_path / "photos", shapes=["9x8x1"], **options)
     assert again.seconds["pictures"] == 0.0
     assert (
         again.candidates[0].right
-        == {c.name: c.right for c in made.candidates}[again.candidates[0].name]
+        == {c.name: c.right for c in comparison.candidates}[again.candidates[0].name]
     )
 
 
@@ -390,11 +453,11 @@ def test_a_class_of_two_pictures_all_of_one_size(tmp_path, network):
         (tmp_path / label).mkdir()
         for i in range(count):
             Image.new("L", (9, 9), 100 * (label == "b") + i).save(tmp_path / label / f"{i}.png")
-    made = compare(
+    comparison = compare(
         tmp_path, shapes=["32x32x1"], strategies=["rebuild"], backbones=[network], weights=None,
         latency=False,
     )  # fmt: skip
-    (one,) = made.candidates
+    (one,) = comparison.candidates
     assert (one.error, one.pictures) == (None, 14)
     assert [str(s) for s in usual_shapes(open_source(tmp_path))] == ["64x64x1"]
 
@@ -404,10 +467,10 @@ def test_a_killed_comparison_goes_on(photos, network, tmp_path):
     out = tmp_path / "a"
     code = f"""
 import inshape, sys, time
-from inshape.compare import measure
-original = measure.build_for
-measure.build_for = lambda plan, *rest: (
-    original(plan, *rest) if str(plan.input_shape) == "9x8x1" else time.sleep(600)
+from inshape.comparison import measure
+original = measure._adapt
+measure._adapt = lambda candidate, *rest: (
+    original(candidate, *rest) if candidate.input_shape == "9x8x1" else time.sleep(600)
 )
 inshape.compare({str(photos)!r}, shapes=["9x8x1", "16x16x1"], strategies=["rebuild"],
     backbones=[{network!r}], weights=None, latency=False, out={str(out)!r})
@@ -420,11 +483,11 @@ inshape.compare({str(photos)!r}, shapes=["9x8x1", "16x16x1"], strategies=["rebui
     process.kill()
     process.wait()
     (first,) = out.glob("candidates/*.json")
-    stamp = json.loads(first.read_text())["seconds"]["build"]
-    made = compare(
+    stamp = json.loads(first.read_text())["notes"]["seconds"]["build"]
+    comparison = compare(
         photos, shapes=["9x8x1", "16x16x1"], strategies=["rebuild"], backbones=[network],
         weights=None, latency=False, out=out,
     )  # fmt: skip
-    found = {c.input_shape: c for c in made.candidates}
-    assert found["9x8x1"].seconds["build"] == stamp
-    assert {c.pictures for c in made.candidates} == {60}
+    by_shape = {c.input_shape: c for c in comparison.candidates}
+    assert by_shape["9x8x1"].seconds["build"] == stamp
+    assert {c.pictures for c in comparison.candidates} == {60}

@@ -86,24 +86,35 @@ def complete(words: Sequence[str]) -> list[str]:
         ['litert,onnx', 'litert,openvino']
     """
     *before, last = words or [""]
-    if not before:
-        return [name for name in COMMANDS if name.startswith(last)]
-    if before[0] not in COMMANDS:
-        return []
-    command, behind = command_for(list(before))
-    options = {f"--{o.flag}": o for o in options_of(command.kind) if o.flag}
-    if last.startswith("-"):
-        resume = ["--resume"] * (before[0] == "train" and not behind)
-        flags = [*options, *resume, "--json", "--debug", "--help"]
-        return [flag for flag in flags if flag.startswith(last)]
-    option = options.get(before[-1])
-    if option is None and not behind:
-        option = next((o for o in options.values() if o.mark(Positional)), None)
-    return [] if option is None else _values(option, last)
+    offered: Iterable[str] = COMMANDS
+    if before and before[0] not in COMMANDS:
+        offered = ()
+    elif before and last.startswith("-"):
+        offered = _flags(before)
+    elif before:
+        return _values(_option_after(before), last)
+    return [word for word in offered if word.startswith(last)]
 
 
-def _values(option: Option, begun: str) -> list[str]:
+def _option_after(words: Sequence[str]) -> Option | None:
+    """The option that the next word is the value of."""
+    command, behind = command_for(list(words))
+    options = [option for option in options_of(command.kind) if option.flag]
+    named = next((o for o in options if f"--{o.flag}" == words[-1]), None)
+    return named or (None if behind else next((o for o in options if o.mark(Positional)), None))
+
+
+def _flags(words: Sequence[str]) -> list[str]:
+    command, behind = command_for(list(words))
+    resume = ["--resume"] * (words[0] == "train" and not behind)
+    flags = [f"--{option.flag}" for option in options_of(command.kind) if option.flag]
+    return [*flags, *resume, "--json", "--debug", "--help"]
+
+
+def _values(option: Option | None, begun: str) -> list[str]:
     """The words that an option can begin so with; of several, the last one is completed."""
+    if option is None:
+        return []
     if option.choices:
         return [choice for choice in option.choices if choice.startswith(begun)]
     before, comma, last = begun.rpartition(",")

@@ -67,26 +67,27 @@ def _check_words(kind: type[Request], words: Sequence[str]) -> None:
     tyro does so too, in a box that is as wide as the terminal.
     """
     options = {f"--{o.flag}": o for o in (*options_of(kind), *options_of(OutputOptions)) if o.flag}
-    switches = {name for name, option in options.items() if option.is_switch}
-    switches |= {f"--no-{name[2:]}" for name in switches if options[name].default is not False}
-    known = [*options, *switches, "--help"]
+    both = [name for name, o in options.items() if o.is_switch and o.default is not False]
+    options |= {f"--no-{name[2:]}": options[name] for name in both}
     for word, following in zip(words, (*words[1:], None), strict=False):
         if word in ("--", "--help"):
             return
-        if not word.startswith("--"):
-            continue
-        name, equals, _ = word.partition("=")
-        name = name.replace("_", "-")
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise Misunderstood(f"no such option: {name}{hint}")
-        if name in switches:
-            if equals:
-                raise Misunderstood(f"{name} takes no value; expected {name} alone")
-        elif not equals and (following is None or re.match("--|-[a-zA-Z]", following)):
-            metavar = _metavar(options[name])
-            raise Misunderstood(f"{name} has no value; expected {name} {metavar}")
+        if word.startswith("--"):
+            _check_option(word, following, options)
+
+
+def _check_option(word: str, following: str | None, options: Mapping[str, Option]) -> None:
+    name, equals, _ = word.partition("=")
+    name = name.replace("_", "-")
+    if name not in options:
+        close = difflib.get_close_matches(name, options, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise Misunderstood(f"no such option: {name}{hint}")
+    if options[name].is_switch:
+        if equals:
+            raise Misunderstood(f"{name} takes no value; expected {name} alone")
+    elif not equals and (following is None or re.match("--|-[a-zA-Z]", following)):
+        raise Misunderstood(f"{name} has no value; expected {name} {_metavar(options[name])}")
 
 
 def _parse(kind: type[_Request], words: Sequence[str], program: str, description: str) -> _Request:

@@ -6,7 +6,7 @@ import itertools
 import json
 import string
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ from ..errors import DataError, NoCandidate, OutputExists, RequestError
 from ..progress import Progress
 from ..reporting.api import leave_report
 from ..reporting.thumbnails import examples_of
-from ..requests import command_of, make, takes
+from ..requests import command_of, takes
 from ..runs import versions
-from ..training.request import TrainRequest
 from ..writing import write_json
-from .choose import fronts_of, pareto_front, recommended
+from .choose import fronts_of, pareto_front, recommend
 from .defaults import usual_shapes, usual_strategies
-from .finetune import Finals
+from .finetune import finetune, training_of
 from .measure import Job
 from .probe import folds_of
 from .request import CompareRequest
@@ -32,7 +31,7 @@ from .result import Candidate, Comparison
 from .rounds import Halving
 from .samples import Samples
 from .store import CandidateStore
-from .workers import workers
+from .workers import open_workers
 
 _FILE = "comparison.json"
 
@@ -58,6 +57,17 @@ def compare(request: CompareRequest, *, show: bool = False) -> Comparison:
         RequestError: if the request contradicts itself.
         DataError: if the pictures cannot be used.
         NoCandidate: if all failed or none meets the limits; it carries the comparison.
+
+    Example:
+        >>> import inshape, numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> pictures = rng.integers(0, 255, (20, 9, 9, 1), dtype="uint8")
+        >>> comparison = inshape.compare(
+        ...     (pictures, [0, 1] * 10), "40x33x1", strategies="rebuild", weights=None,
+        ...     latency=False,
+        ... )
+        >>> comparison.recommended
+        'MobileNetV3Small 40x33x1 rebuild'
     """
     return run_comparison(request, Progress.to_stderr(show))
 
@@ -65,26 +75,23 @@ def compare(request: CompareRequest, *, show: bool = False) -> Comparison:
 def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
     """Measure, rank, choose and write down."""
     if request.out is not None:
-        _refuse_others(request.out)
+        _refuse_other_file(request.out / _FILE)
     begun = time.perf_counter()
-    catalogue = _training_pictures(request)
+    catalogue = _draw_pictures(request)
     folds_of(catalogue.labels, request.seed, catalogue.contents)  # refuses what cannot be probed
-    candidates = _candidates(request, catalogue)
+    candidates = _list_candidates(request, catalogue)
     weights = None if request.weights is None else str(request.weights)
-    store = CandidateStore(request.out, catalogue, weights, request.pictures, request.seed)
-    before = _seconds(store.known(c) or c for c in candidates)
+    store = CandidateStore(request, catalogue)
+    seconds = _Seconds(store.load(c) for c in candidates)
     samples = Samples(catalogue, request.seed, store)
-    with workers(request.ray, [weights, *(c.backbone for c in candidates)]) as (hands, files):
-        job = Job(weights, len(catalogue.class_names), hands.threads, request.latency)
-        halving = Halving(samples, store, request.limits, job, hands, files, progress)
-        measured, cost = halving.measured(candidates)
-    finals = Finals(request.source, request.weights, request.folder, store, request.seed, progress)
-    ranked = sorted(finals.held(measured, request.finetune, cost), key=_rank)
-    chosen, reason = recommended(ranked, request.limits, cost)
-    seconds = {k: round(v - before.get(k, 0.0), 2) for k, v in _seconds(ranked).items()}
-    seconds["pictures"] = round(samples.seconds, 2)
-    seconds["all"] = round(time.perf_counter() - begun, 2)
-    made = Comparison(
+    paths = [weights, *(c.backbone for c in candidates)]
+    with open_workers(request.ray, paths) as (workers, files):
+        job = Job(weights, len(catalogue.class_names), workers.threads, request.latency)
+        halving = Halving(samples, store, request.limits, job, workers, files, progress)
+        measured, cost = halving.measure(candidates)
+    ranked = sorted(finetune(measured, cost, request, store, progress), key=_rank)
+    chosen, reason = recommend(ranked, request.limits, cost)
+    comparison = Comparison(
         source=source_text(request.source),
         pictures=len(samples.catalogue),
         weights=weights,
@@ -92,29 +99,27 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
         front=tuple(c.name for c in pareto_front(ranked, cost)),
         recommended=None if chosen is None else chosen.name,
         reason=reason,
-        command=_train_command(chosen, request),
-        seconds=seconds,
+        command="" if chosen is None else _train_command(chosen, request),
+        seconds=seconds.since(ranked, pictures=samples.seconds, all=time.perf_counter() - begun),
         record=_record(request, samples.catalogue, ranked, chosen),
     )
     if request.out is not None:
-        write_json(request.out / _FILE, made.as_dict())
+        write_json(request.out / _FILE, comparison.as_dict())
         leave_report(request.out, catalogue, kind="comparison")
     if chosen is None:
-        raise NoCandidate(reason, made)
-    return made
+        raise NoCandidate(reason, comparison)
+    return comparison
 
 
-def _candidates(request: CompareRequest, catalogue: Catalogue) -> list[Candidate]:
+def _list_candidates(request: CompareRequest, catalogue: Catalogue) -> list[Candidate]:
     """What is named, or every combination, with what suits the pictures where nothing is."""
-    if request.candidates is not None:
-        candidates: Iterable[Candidate] = request.candidates
-    else:
+    candidates = request.candidates
+    if candidates is None:
         shapes = usual_shapes(catalogue) if request.shapes is None else request.shapes
         candidates = [
-            Candidate(str(backbone), str(shape), strategy, rule)
-            for backbone in request.backbones
-            for shape in shapes
-            for strategy in request.strategies or usual_strategies(shape, str(backbone))
+            Candidate(backbone, str(shape), strategy, rule)
+            for backbone, shape in itertools.product(request.backbones, shapes)
+            for strategy in request.strategies or usual_strategies(shape, backbone)
             for rule in request.channels
         ]
     unique = list({c.name: c for c in candidates}.values())
@@ -143,66 +148,64 @@ def _record(
     }
 
 
-def _refuse_others(out: Path) -> None:
+def _refuse_other_file(path: Path) -> None:
     """Leave a file alone that only has the name of a comparison."""
-    path = out / _FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
     except (OSError, ValueError):
-        found = None
-    if not (isinstance(found, dict) and {"candidates", "front", "recommendation"} <= found.keys()):
+        content = None
+    keys = {"candidates", "front", "recommendation"}
+    if not (isinstance(content, dict) and keys <= content.keys()):
         raise OutputExists(
             f"{path} exists already and is no comparison; expected a new folder; choose another "
             "or move it away"
         )
 
 
-def _seconds(candidates: Iterable[Candidate]) -> Mapping[str, float]:
-    """What measurements took, by part."""
-    found: dict[str, float] = {}
-    for c in candidates:
-        for part, taken in c.seconds.items():
-            found[part] = found.get(part, 0.0) + taken
-    return found
+class _Seconds:
+    """What measurements took, by part, beyond what they had taken before."""
+
+    def __init__(self, candidates: Iterable[Candidate]) -> None:
+        self._before = self._sum(candidates)
+
+    def since(self, candidates: Iterable[Candidate], **others: float) -> dict[str, float]:
+        total = self._sum(candidates)
+        parts = {part: seconds - self._before.get(part, 0.0) for part, seconds in total.items()}
+        return {part: round(seconds, 2) for part, seconds in {**parts, **others}.items()}
+
+    def _sum(self, candidates: Iterable[Candidate]) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for candidate in candidates:
+            for part, seconds in candidate.seconds.items():
+                total[part] = total.get(part, 0.0) + seconds
+        return total
 
 
 def _rank(c: Candidate) -> tuple[bool, bool, float]:
     return (c.error is not None, not c.is_contender, -(c.accuracy.value if c.accuracy else 0.0))
 
 
-def _training_pictures(request: CompareRequest) -> Catalogue:
+def _draw_pictures(request: CompareRequest) -> Catalogue:
     """The labelled pictures outside the test split, at most so many, each class with its share."""
     listed = open_source(request.source)
     usable = np.flatnonzero((listed.splits != "test") & (listed.labels >= 0))
     if not len(usable):
         raise DataError("no labelled pictures to compare on; expected a folder per class")
     rng = np.random.default_rng(request.seed)
-    kept: list[int] = []
+    drawn: list[int] = []
     share = min(1.0, request.pictures / len(usable))
     for label in np.unique(listed.labels[usable]):
-        own = usable[listed.labels[usable] == label]
-        count = max(min(len(own), 2), round(share * len(own)))
-        kept += rng.permutation(own)[:count].tolist()
-    return listed.take(sorted(kept))
+        of_class = usable[listed.labels[usable] == label]
+        count = max(min(len(of_class), 2), round(share * len(of_class)))
+        drawn += rng.permutation(of_class)[:count].tolist()
+    return listed.take(sorted(drawn))
 
 
-def _train_command(c: Candidate | None, request: CompareRequest) -> str:
-    """The command that trains a candidate; empty for what can only be said in Python."""
-    if c is None or not isinstance(request.source, str | Path):
-        return ""
-    training = make(
-        TrainRequest,
-        source=request.source,
-        shape=c.input_shape,
-        out=_new_run(),
-        backbone=c.backbone,
-        weights=request.weights,
-        strategy=c.strategy,
-        channels=c.channels,
-    )
-    return command_of("train", training) or ""
+def _train_command(candidate: Candidate, request: CompareRequest) -> str:
+    """The command that trains a candidate; empty where only Python can say it."""
+    return command_of("train", training_of(candidate, request, _new_run())) or ""
 
 
 def _new_run() -> str:

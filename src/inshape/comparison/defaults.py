@@ -23,42 +23,32 @@ _GRAIN = 32
 def usual_shapes(catalogue: Catalogue) -> list[InputShape]:
     """Shapes that suit the pictures: their channels, their proportions, no larger than they are.
 
-    Args:
-        catalogue: up to 200 of its pictures are looked at.
-
-    Returns:
-        Squares of 64 to 224 pixels, or oblongs of the same area and about the pictures' aspect
-        ratio where that is beyond 4:5; the smallest at least.
+    Squares of 64 to 224 pixels, or oblongs of the same area and about the pictures' aspect ratio
+    where that is beyond 4:5; the smallest at least.
 
     Raises:
         DataError: if no picture's size can be read.
     """
-    height, width, channels = _typical(catalogue)
+    height, width, channels = _typical_size(catalogue)
     aspect = height / width
     side = math.sqrt(height * width)
-    found: list[InputShape] = []
+    shapes: list[InputShape] = []
     for goal in _SIDES:
-        if goal > 1.25 * side and found:
+        if goal > 1.25 * side and shapes:
             break
-        if 0.8 <= aspect <= 1.25:
-            hw = (goal, goal)
-        else:
+        hw = (goal, goal)
+        if not 0.8 <= aspect <= 1.25:
             raw = goal * math.sqrt(aspect), goal / math.sqrt(aspect)
             hw = tuple(max(_GRAIN, _GRAIN * round(length / _GRAIN)) for length in raw)
-        found.append(InputShape(hw[0], hw[1], channels))
-    return list(dict.fromkeys(found))
+        shapes.append(InputShape(hw[0], hw[1], channels))
+    return list(dict.fromkeys(shapes))
 
 
 def usual_strategies(shape: InputShape, backbone: str) -> tuple[str, ...]:
     """Strategies that can be of use at a shape.
 
-    Args:
-        shape: with known height and width, or not.
-        backbone: a name or a file.
-
-    Returns:
-        ``flexible`` where an axis is unknown; otherwise ``rebuild``, and below 0.65 of the native
-        size ``restride`` and ``resize``, which keep objects as large as the network knows them.
+    ``flexible`` where an axis is unknown; otherwise ``rebuild``, and below 0.65 of the native size
+    ``restride`` and ``resize``, which keep objects as large as the network knows them.
     """
     if not shape.is_static:
         return ("flexible",)
@@ -66,24 +56,17 @@ def usual_strategies(shape: InputShape, backbone: str) -> tuple[str, ...]:
         native_hw = find(backbone).native_hw
     except UnknownName:
         native_hw = (_NATIVE, _NATIVE)
-    ratio = math.sqrt(math.prod(int(n or 0) for n in shape.hw) / math.prod(native_hw))
+    ratio = math.sqrt(math.prod(shape.as_static_tuple()[:2]) / math.prod(native_hw))
     return ("rebuild", "restride", "resize") if ratio < SMALL else ("rebuild",)
 
 
-def _typical(catalogue: Catalogue) -> tuple[float, float, int]:
+def _typical_size(catalogue: Catalogue) -> tuple[float, float, int]:
     """Median height and width, and the channels of most pictures."""
     sizes: list[tuple[int, int, int]] = []
     step = max(1, len(catalogue) // _LOOKED_AT)
     for index in range(0, len(catalogue), step):
-        path = catalogue.path(index)
-        if path is None:
-            pixels = catalogue.arrays
-            assert pixels is not None
-            array = np.asarray(pixels[int(catalogue.rows[index])])
-            sizes.append((*array.shape[:2], array.shape[2] if array.ndim == 3 else 1))
-            continue
         with suppress(DataError):  # what cannot be read is left out later
-            sizes.append(stored_shape(path))
+            sizes.append(_shape_of(catalogue, index))
     if not sizes:
         raise DataError(
             "no picture's size can be read; expected at least one; name the shapes, such as 96x96x3"
@@ -91,3 +74,12 @@ def _typical(catalogue: Catalogue) -> tuple[float, float, int]:
     height, width, _ = np.median(np.array(sizes), axis=0)
     counts = np.bincount([channels for *_, channels in sizes])
     return float(height), float(width), int(counts.argmax())
+
+
+def _shape_of(catalogue: Catalogue, index: int) -> tuple[int, int, int]:
+    path = catalogue.path(index)
+    if path is not None:
+        return stored_shape(path)
+    assert catalogue.arrays is not None
+    shape = np.asarray(catalogue.arrays[int(catalogue.rows[index])]).shape
+    return (*shape[:2], shape[2] if len(shape) == 3 else 1)

@@ -3,84 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.sources import Source
 from ..progress import Progress
 from ..requests import make
 from ..training.api import resume_training, run_training
 from ..training.request import ResumeRequest, TrainRequest
 from .choose import finalists
+from .request import CompareRequest
 from .result import Candidate, reason_of
 from .store import CandidateStore
 
 
-@dataclass(frozen=True, slots=True)
-class Finals:
-    """The training of finalists.
+def finetune(
+    candidates: Sequence[Candidate],
+    cost: str,
+    request: CompareRequest,
+    store: CandidateStore,
+    progress: Progress,
+) -> list[Candidate]:
+    """Train the finalists; what earlier calls trained besides decides nothing here.
 
-    Attributes:
-        source: the pictures.
-        weights: as in `inshape.adapt`.
-        out: the comparison's folder.
-        store: of what is finished.
-        seed: of the trainings.
-        show: whether to show progress on standard error.
+    All candidates come back, the finalists with what they reached or why they failed.
     """
+    chosen = finalists(candidates, request.finetune, cost)
+    tuned: list[Candidate] = []
+    for candidate in candidates:
+        if candidate not in chosen:
+            candidate = candidate.but(finetuned=None, finetuned_on=0)
+        elif candidate.finetuned is None:
+            try:
+                folder = request.folder / "runs" / store.key_of(candidate)[:12]
+                record = _train(candidate, folder, request, progress)
+            except Exception as error:  # ends this finalist only, as it does in the probe
+                candidate = candidate.but(error=f"fine-tuning: {reason_of(error)}")
+            else:
+                candidate = candidate.but(
+                    finetuned=record["metrics"]["validation"]["accuracy"],
+                    finetuned_on=sum(record["data"]["validation"].values()),
+                )
+                store.save(candidate)
+        tuned.append(candidate)
+    return tuned
 
-    source: Source
-    weights: str | Path | None
-    out: Path
-    store: CandidateStore
-    seed: int
-    progress: Progress
 
-    def held(self, candidates: Sequence[Candidate], count: int, cost: str) -> list[Candidate]:
-        """Train the finalists; what earlier calls trained besides decides nothing here.
+def _train(
+    candidate: Candidate, folder: Path, request: CompareRequest, progress: Progress
+) -> Mapping[str, Any]:
+    if (folder / "run.json").exists():
+        resumed = ResumeRequest(run=folder, source=request.source)
+        return resume_training(resumed, progress).record
+    return run_training(training_of(candidate, request, folder, seed=request.seed), progress).record
 
-        Args:
-            candidates: measured.
-            count: how many are finalists, possibly none.
-            cost: by which they are compared, a field of `Candidate`.
 
-        Returns:
-            All candidates, the finalists with what they reached or why they failed.
-        """
-        chosen = finalists(candidates, count, cost)
-        return [
-            self._trained(c) if c in chosen else c.but(finetuned=None, finetuned_on=0)
-            for c in candidates
-        ]
-
-    def _trained(self, c: Candidate) -> Candidate:
-        if c.finetuned is not None:
-            return c
-        try:
-            record = self._run(c, self.out / "runs" / self.store.key(c)[:12])
-        except Exception as error:  # ends this finalist only, as it does in the probe
-            return c.but(error=f"fine-tuning: {reason_of(error)}")
-        done = c.but(
-            finetuned=record["metrics"]["validation"]["accuracy"],
-            finetuned_on=sum(record["data"]["validation"].values()),
-        )
-        self.store.keep(done)
-        return done
-
-    def _run(self, c: Candidate, folder: Path) -> Mapping[str, Any]:
-        if (folder / "run.json").exists():
-            request = ResumeRequest(run=folder, source=self.source)
-            return resume_training(request, self.progress).record
-        request = make(
-            TrainRequest,
-            source=self.source,
-            shape=c.input_shape,
-            out=folder,
-            backbone=c.backbone,
-            weights=self.weights,
-            strategy=c.strategy,
-            channels=c.channels,
-            seed=self.seed,
-        )
-        return run_training(request, self.progress).record
+def training_of(
+    candidate: Candidate, request: CompareRequest, out: str | Path, *, seed: int = 0
+) -> TrainRequest:
+    """The training of a candidate on the comparison's pictures."""
+    return make(
+        TrainRequest,
+        source=request.source,
+        shape=candidate.input_shape,
+        out=out,
+        backbone=candidate.backbone,
+        weights=request.weights,
+        strategy=candidate.strategy,
+        channels=candidate.channels,
+        seed=seed,
+    )

@@ -21,7 +21,6 @@ from ..requests import (
     Written,
     joined,
     many,
-    write_file,
 )
 from ..shapes import InputShape
 from ..strategies.decide import STRATEGIES
@@ -52,6 +51,12 @@ def read_rules(value: Any) -> tuple[str, ...]:
 def _split_rules(text: str) -> list[str]:
     words = [word for word in text.split(",") if word.strip()]
     return [text] if all(re.fullmatch(r"\s*(\d+|-)\s*", word) for word in words) else words
+
+
+def _read_backbone(value: Any) -> str:
+    if not isinstance(value, str | Path):
+        raise Unread(value, "names or files; save a model with model.save('name.keras')")
+    return read_backbone(value)
 
 
 def _read_strategy(value: Any) -> str:
@@ -103,7 +108,7 @@ class CompareRequest(Request):
     ] = None
     """Strategies with commas between; by default what suits each shape."""
     backbones: Annotated[
-        tuple[Any, ...], Written(many(read_backbone), joined(write_file), "NAMES"), Flag("backbone")
+        tuple[str, ...], Written(many(_read_backbone), joined(str), "NAMES"), Flag("backbone")
     ] = ("MobileNetV3Small",)
     """Backbones with commas between."""
     channels: Annotated[

@@ -1,4 +1,4 @@
-"""What a comparison found: its candidates, which are worth a thought, and the one to take."""
+"""What a comparison measured: its candidates, which are worth a thought, and the one to take."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InshapeError, RequestError
 from ..evaluation.metrics import Score
+from ..text import first_line, format_bytes, format_count
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -19,62 +20,64 @@ _COLUMNS = (
     "latency_ms", "macs", "params", "flash_bytes", "float32_bytes", "ram_bytes", "finetuned",
     "status", "error",
 )  # fmt: skip
+_TITLES = (
+    "backbone", "input", "strategy", "probe accuracy [95 %]", "fine-tuned", "ms, 1 thread", "MACs",
+    "int8 flash", "int8 RAM", "",
+)  # fmt: skip
+_NOT_SHOWN = ("right", "first", "plan")
+"""What the store keeps of a candidate and a comparison's file does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to the user's classes, and what it costs and reaches.
-
-    Attributes:
-        backbone: its name or file.
-        input_shape: ``HxWxC``.
-        strategy: how the backbone gets the shape.
-        channels: how its stem gets the channels.
-        accuracy: of a linear classifier on the frozen features, cross-validated.
-        pictures: that the accuracy was measured on.
-        right: for each of those pictures ``1`` if it was answered rightly, in a fixed order.
-        first: the same of the first round's pictures, where there was a second round or was to be.
-        latency_ms: for one picture, LiteRT float32, one thread, median.
-        latencies: threads, median and 95th percentile in milliseconds.
-        timed_on: the processor, cores and versions with which it was timed.
-        macs: multiply-accumulate operations for one picture.
-        params: parameters.
-        flash_bytes: of an int8 file, estimated: parameters, scales, biases and records.
-        float32_bytes: of a float32 file, estimated as four.
-        ram_bytes: peak memory of int8 activations, and at least of the picture as float32 and int8
-            together, estimated; without an interpreter's own records.
-        working_shape: what the network's first layer reads, after a resizing layer in front.
-        seconds: what the measurements took, by part.
-        finetuned: validation accuracy after fine-tuning, if it was done.
-        finetuned_on: pictures of that validation.
-        dropped: why it was not measured to the end, if it was not.
-        error: why it could not be measured at all.
-    """
+    """One way to the user's classes, and what it costs and reaches."""
 
     backbone: str
+    """Its name or file."""
     input_shape: str
+    """``HxWxC``."""
     strategy: str
     channels: str = "auto"
     accuracy: Score | None = None
+    """Of a linear classifier on the frozen features, cross-validated."""
     pictures: int = 0
+    """That the accuracy was measured on."""
     right: str = ""
+    """For each of those pictures ``1`` if it was classified correctly, in a fixed order."""
     first: str = ""
+    """The same of the first round's pictures, where there was a second round or was to be."""
     latency_ms: float | None = None
+    """For one picture, LiteRT float32, one thread, median."""
     latencies: tuple[tuple[int, float, float], ...] = ()
+    """Threads, median and 95th percentile in milliseconds."""
     timed_on: str = ""
+    """The processor, cores and versions with which it was timed."""
     macs: int | None = None
+    """Multiply-accumulates for one picture; this and the rest of the costs are its plan's."""
     params: int | None = None
     flash_bytes: int | None = None
+    """Of an int8 file, estimated: parameters, scales, biases and records."""
     float32_bytes: int | None = None
+    """Of a float32 file, estimated."""
     ram_bytes: int | None = None
+    """Peak memory of int8 activations, and at least of the picture as float32 and int8 together,
+    estimated; without an interpreter's own records."""
     static_shape: str | None = None
+    """The input shape, or the one that numbers are of where it is unknown."""
     working_shape: str | None = None
+    """What the network's first layer reads, behind a resizing layer."""
     plan: Mapping[str, Any] | None = None
+    """Its plan as plain values."""
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What the measurements took, by part."""
     finetuned: float | None = None
+    """Validation accuracy after fine-tuning, if it was done."""
     finetuned_on: int = 0
+    """Pictures of that validation."""
     dropped: str | None = None
+    """Why it was not measured to the end, if it was not."""
     error: str | None = None
+    """Why it could not be measured at all."""
 
     @property
     def name(self) -> str:
@@ -90,9 +93,8 @@ class Candidate:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `from_dict` reads them back."""
-        names = [n for n in self.__slots__ if n not in ("accuracy", "latencies", "seconds")]
         return {
-            **{name: getattr(self, name) for name in names},
+            **{name: getattr(self, name) for name in self.__slots__},
             "accuracy": None if self.accuracy is None else self.accuracy.as_dict(),
             "latencies": [list(row) for row in self.latencies],
             "seconds": dict(self.seconds),
@@ -103,9 +105,9 @@ class Candidate:
         """The candidate that `as_dict` wrote down.
 
         Example:
-            >>> made = Candidate("MobileNetV3Small", "64x64x1", "rebuild", macs=3, right="01",
-            ...                  accuracy=Score(0.5, 0.0, 1.0), latencies=((1, 2.0, 3.0),))
-            >>> Candidate.from_dict(made.as_dict()) == made
+            >>> probed = Candidate("MobileNetV3Small", "64x64x1", "rebuild", macs=3, right="01",
+            ...                    accuracy=Score(0.5, 0.0, 1.0), latencies=((1, 2.0, 3.0),))
+            >>> Candidate.from_dict(probed.as_dict()) == probed
             True
         """
         accuracy = values["accuracy"]
@@ -124,48 +126,49 @@ class Candidate:
 def reason_of(error: BaseException) -> str:
     """Why a candidate could not be measured, in one line.
 
-    Args:
-        error: what was raised.
-
     Example:
         >>> reason_of(MemoryError("no more"))
         'MemoryError: no more'
     """
     if isinstance(error, InshapeError):
         return str(error)
-    first = (str(error).strip().splitlines() or [""])[0][:200]
-    return f"{type(error).__name__}: {first}"
+    text = first_line(error)
+    return text if text == type(error).__name__ else f"{type(error).__name__}: {text}"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All candidates and the one to take.
+    """All candidates and the one to take: print it, or read its ``recommendation``.
 
-    Attributes:
-        source: the pictures.
-        pictures: how many there are to train on.
-        weights: with which the candidates were measured.
-        candidates: in the order of their accuracy.
-        front: names of the candidates that none is both faster and better than.
-        recommended: the name of the one to take; ``None`` if none was measured.
-        reason: why, in one sentence.
-        command: what to go on with; empty where the pictures are no files.
-        seconds: where the time of this call went, by part; ``all`` by the clock.
-        record: what else its file says, as plain values: the ``request`` with the command that
-            repeats it, the ``data`` with their fingerprint, the ``versions``, the ``plan`` of the
-            one to take, and the ``fronts`` of every kind of cost.
+    Example:
+        >>> timed = Candidate("VGG16", "64x64x1", "rebuild", latency_ms=2.0, ram_bytes=2**17)
+        >>> comparison = Comparison("photos", 40, None, (timed,), recommended=timed.name)
+        >>> comparison.recommendation.input_shape
+        '64x64x1'
     """
 
     source: str
+    """The pictures."""
     pictures: int
+    """How many there are to train on."""
     weights: str | None
+    """With which the candidates were measured."""
     candidates: tuple[Candidate, ...]
+    """In the order of their accuracy."""
     front: tuple[str, ...] = ()
+    """Names of the candidates that none is both faster and better than."""
     recommended: str | None = None
+    """The name of the one to take; ``None`` if none was measured."""
     reason: str = ""
+    """Why, in one sentence."""
     command: str = ""
+    """What to go on with; empty where the pictures are no files."""
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Where the time of this call went, by part; ``all`` by the clock."""
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What else its file says, as plain values: the ``request`` with the command that repeats it,
+    the ``data`` with their fingerprint, the ``versions``, the ``plan`` of the one to take, and the
+    ``fronts`` of every kind of cost."""
 
     @property
     def recommendation(self) -> Candidate | None:
@@ -174,26 +177,25 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
+        best = self.recommendation
         return {
             "source": self.source,
             "pictures": self.pictures,
             "weights": self.weights,
             "candidates": [
-                {
-                    "name": c.name,
-                    **{k: v for k, v in c.as_dict().items() if k not in ("right", "first", "plan")},
-                }
+                {"name": c.name}
+                | {name: value for name, value in c.as_dict().items() if name not in _NOT_SHOWN}
                 for c in self.candidates
             ],
             "front": list(self.front),
             "recommendation": None
-            if self.recommendation is None
+            if best is None
             else {
-                "name": self.recommended,
-                **{
-                    name: getattr(self.recommendation, name)
-                    for name in ("backbone", "input_shape", "strategy", "channels")
-                },
+                "name": best.name,
+                "backbone": best.backbone,
+                "input_shape": best.input_shape,
+                "strategy": best.strategy,
+                "channels": best.channels,
                 "reason": self.reason,
                 "command": self.command,
             },
@@ -244,13 +246,13 @@ class Comparison:
         )
         head = "".join(f"<th>{html.escape(name)}</th>" for name in _TITLES)
         caption = html.escape(f"{self.source}: {self.pictures} training pictures")
-        told = html.escape(self.reason)
+        reason = html.escape(self.reason)
         command = f"<pre>{html.escape(self.command)}</pre>" if self.command else ""
         return (
             '<div style="overflow-x:auto"><table>'
             f'<caption style="text-align:left">{caption}</caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-            f"<p>{told}</p>{command}"
+            f"<p>{reason}</p>{command}"
         )
 
     def _style(self, c: Candidate) -> str:
@@ -267,19 +269,24 @@ class Comparison:
             "-" if c.accuracy is None else str(c.accuracy),
             "-" if c.finetuned is None else f"{c.finetuned:.3f}",
             "-" if c.latency_ms is None else f"{c.latency_ms:.2f}",
-            "-" if c.macs is None else f"{c.macs / 1e6:.0f}",
-            "-" if c.flash_bytes is None else f"{c.flash_bytes / 1e6:.2f}",
-            "-" if c.ram_bytes is None else f"{c.ram_bytes / 1e3:.0f}",
+            "-" if c.macs is None else format_count(c.macs),
+            "-" if c.flash_bytes is None else format_bytes(c.flash_bytes),
+            "-" if c.ram_bytes is None else format_bytes(c.ram_bytes),
             self._status(c),
         )
 
     def __str__(self) -> str:
+        from rich.console import Console  # slow to import
+
         text = io.StringIO()
         Console(width=160, file=text, color_system=None).print(self, crop=False)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table of a terminal, what is out of the question greyed."""
+        from rich.table import Table
+        from rich.text import Text
+
         # As Text, since brackets in names and paths are no markup.
         title = Text(f"{self.source}: {self.pictures} training pictures")
         table = Table(*_TITLES, title=title, title_justify="left")
@@ -287,16 +294,10 @@ class Comparison:
             style = "dim" if not c.is_contender else "bold" if c.name == self.recommended else ""
             table.add_row(*map(Text, self._cells(c)), style=style)
         yield table
-        told = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in self.seconds.items())
-        yield f"time: {told}"
+        times = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in self.seconds.items())
+        yield f"time: {times}"
         if self.recommended is not None:
             yield Text(self.reason)
             if self.command:
                 # In one line, however long, so that it can be copied.
                 yield Text(self.command, no_wrap=True, overflow="ignore")
-
-
-_TITLES = (
-    "backbone", "input", "strategy", "probe accuracy [95 %]", "fine-tuned", "ms, 1 thread", "MMACs",
-    "int8 MB", "int8 maps kB", "",
-)  # fmt: skip

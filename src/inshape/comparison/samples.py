@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..errors import DataError
 from ..shapes import InputShape
+from .measure import Round
 from .probe import folds_of
-from .store import CandidateStore, without
+from .store import CandidateStore
 
 _FIRST_ROUND = 800
 _LEAST = 10
@@ -24,59 +25,43 @@ _CHUNK = 256
 
 
 class Samples:
-    """The readable pictures in the order in which the rounds take them.
+    """The readable pictures in the order in which the rounds take them."""
 
-    Attributes:
-        catalogue: those that can be read.
-        first: how many of them the first round takes; all of them if there is one round only.
-        seconds: spent on decoding.
-    """
+    catalogue: Catalogue
+    """Those that can be read."""
+    first: int
+    """How many of them the first round takes; all of them if there is one round only."""
+    seconds: float
+    """Spent on decoding."""
 
     def __init__(self, catalogue: Catalogue, seed: int, store: CandidateStore) -> None:
-        """Nothing is decoded before it is asked for.
-
-        Args:
-            catalogue: labelled pictures.
-            seed: of the order.
-            store: knows which pictures an earlier call could not read.
-        """
+        """Take labelled pictures; none is decoded before it is needed."""
         self.seconds = 0.0
         self._seed = seed
         self._store = store
-        self._kept: dict[InputShape, NDArray[Any]] = {}
-        self._known = store.unreadable()
-        self._take(without(catalogue, self._known or frozenset()))
+        self._decoded: dict[InputShape, NDArray[Any]] = {}
+        self._unreadable = store.load_unreadable()
+        missing = self._unreadable or frozenset[str]()
+        self._take(
+            catalogue.take([i for i, name in enumerate(catalogue.names) if name not in missing])
+        )
 
-    @property
-    def labels(self) -> NDArray[np.int32]:
-        """Their classes, in the rounds' order."""
-        return self.catalogue.labels[self._order]
-
-    @property
-    def classes(self) -> int:
-        """How many classes there are."""
-        return len(self.catalogue.class_names)
-
-    def folds(self, count: int) -> list[NDArray[np.intp]]:
-        """Held-out rows of the folds of the first pictures, copies of a picture in one of them.
-
-        Args:
-            count: how many pictures, in the rounds' order.
-        """
+    def round_of(self, count: int) -> Round:
+        """The classes of the first pictures, and their folds."""
         rows = self._order[:count]
-        return folds_of(self.catalogue.labels[rows], self._seed, self.catalogue.contents[rows])
+        labels, contents = self.catalogue.labels[rows], self.catalogue.contents[rows]
+        return Round(labels, folds_of(labels, self._seed, contents))
 
-    def find_readable(self, shapes: Sequence[InputShape]) -> None:
+    def find_readable(self, shapes: Iterable[InputShape]) -> None:
         """Leave out what cannot be read, unless an earlier call knew.
 
-        Args:
-            shapes: at the first of these that fits the pictures they are decoded to find out.
+        To find out, the pictures are decoded at the first of these shapes that fits them.
 
         Raises:
             DataError: if more than 5 % or a whole class cannot be read, or no shape fits.
         """
         problem: DataError | None = None
-        for shape in shapes if self._known is None else ():
+        for shape in shapes if self._unreadable is None else ():
             try:
                 self.at(shape)
                 break
@@ -85,56 +70,43 @@ class Samples:
         else:
             if problem is not None:
                 raise problem
-        self.folds(len(self.catalogue))  # refuses what is left too small
+        self.round_of(len(self.catalogue))  # refuses what is left too small
 
     def at(self, shape: InputShape) -> NDArray[Any]:
-        """All pictures at a static shape.
-
-        Args:
-            shape: height, width and channels.
-
-        Returns:
-            ``(pictures, *shape)`` in [0, 255], as bytes where that loses nothing.
-        """
-        if shape not in self._kept:
+        """All pictures at a static shape, in [0, 255], as bytes where that loses nothing."""
+        if shape not in self._decoded:
             begun = time.perf_counter()
             batches = Batches.open(self.catalogue, Preparation.of(shape))
             if len(batches.catalogue) != len(self.catalogue):
                 self._take(batches.catalogue)
-                self._kept.clear()
-            if self._known is None:
-                self._known = frozenset(s.name for s in batches.skipped)
-                self._store.keep_unreadable(sorted(self._known))
-            size = tuple(int(n or 0) for n in shape.as_tuple())
-            made = np.empty((len(batches), *size), batches.kind)
+                self._decoded.clear()
+            if self._unreadable is None:
+                self._unreadable = frozenset(s.name for s in batches.skipped)
+                self._store.save_unreadable(self._unreadable)
+            pictures = np.empty((len(batches), *shape.as_static_tuple()), batches.kind)
             place = np.empty(len(batches), np.intp)
             place[self._order] = np.arange(len(batches))
             done = 0
             for pixels, _ in batches.iterate(None, _CHUNK):
-                made[place[done : done + len(pixels)]] = pixels
+                pictures[place[done : done + len(pixels)]] = pixels
                 done += len(pixels)
-            self._kept[shape] = made
+            self._decoded[shape] = pictures
             self.seconds += time.perf_counter() - begun
-        return self._kept[shape]
+        return self._decoded[shape]
 
     def _take(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._order, self.first = rounds(catalogue.labels, self._seed)
+        self._order, self.first = order_of(catalogue.labels, self._seed)
 
 
-def rounds(labels: NDArray[np.integer[Any]], seed: int) -> tuple[NDArray[np.intp], int]:
+def order_of(labels: NDArray[np.integer[Any]], seed: int) -> tuple[NDArray[np.intp], int]:
     """The order of pictures in which the first ones are a sample of every class.
 
-    Args:
-        labels: class numbers.
-        seed: of the draws.
-
-    Returns:
-        Row numbers, and how many of them are for the first round: about 800, the same share of
-        every class, but ten pictures of each where it has so many.
+    The first round takes about 800, the same share of every class, but ten pictures of each where
+    it has so many.
 
     Example:
-        >>> order, first = rounds(np.arange(2000) % 2, 0)
+        >>> order, first = order_of(np.arange(2000) % 2, 0)
         >>> first, np.bincount(order[:first] % 2).tolist()
         (800, [400, 400])
     """
@@ -143,7 +115,7 @@ def rounds(labels: NDArray[np.integer[Any]], seed: int) -> tuple[NDArray[np.intp
     share = min(1.0, _FIRST_ROUND / max(1, len(labels)))
     first: list[int] = []
     for label in np.unique(labels):
-        own = order[labels[order] == label]
-        first += own[: max(_LEAST, math.ceil(share * len(own)))].tolist()
+        of_class = order[labels[order] == label]
+        first += of_class[: max(_LEAST, math.ceil(share * len(of_class)))].tolist()
     rest = order[~np.isin(order, first)]
     return np.concatenate([np.array(first, np.intp), rest]), len(first)

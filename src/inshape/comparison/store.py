@@ -1,4 +1,4 @@
-"""Finished candidates, each in a file named after everything that determined it."""
+"""Finished candidates, kept under everything that determined them."""
 
 from __future__ import annotations
 
@@ -8,103 +8,80 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from ..caching import Cache, checksum_of, key_of
 from ..data.catalogue import Catalogue
 from ..runs import versions
-from ..writing import make_folder, write_json
+from ..writing import make_folder
+from .request import CompareRequest
 from .result import Candidate
 
-_FORMAT = 4
+_FORMAT = 5
 _PROBED_BY = ("inshape", "keras")
 _TIMED_BY = (*_PROBED_BY, "tensorflow", "tensorflow-cpu", "ai-edge-litert")
 
 
 class CandidateStore:
-    """What earlier calls with the same pictures, weights, versions and seed found out.
+    """What earlier calls with the same pictures, weights, versions and seed measured."""
 
-    Attributes:
-        machine: what a latency depends on: the processor, its cores, and the versions that time.
-    """
+    machine: str
+    """What a latency depends on: the processor, its cores, and the versions that time."""
 
-    def __init__(
-        self,
-        out: Path | None,
-        catalogue: Catalogue,
-        weights: str | Path | None,
-        pictures: int,
-        seed: int,
-    ) -> None:
-        """Open a store; its folder is made.
-
-        Args:
-            out: the comparison's folder; ``None`` keeps nothing.
-            catalogue: the pictures.
-            weights: of every backbone.
-            pictures: the most that were to be used.
-            seed: of pictures and folds.
-        """
-        self._folder = None if out is None else out / "candidates"
+    def __init__(self, request: CompareRequest, catalogue: Catalogue) -> None:
+        """Open the store in the comparison's folder, which is made; without one nothing is kept."""
         self.machine = _machine()
-        self._facts = [
-            _FORMAT, _versions(_PROBED_BY), _ordered(catalogue), str(weights),
-            _content("" if weights is None else weights), pictures, seed,
-        ]  # fmt: skip
-        if self._folder is not None:
-            make_folder(self._folder)
+        self._facts: dict[str, Any] = {
+            "format": _FORMAT,
+            "versions": _versions(_PROBED_BY),
+            "catalogue": _ordered(catalogue),
+            "weights": str(request.weights),
+            "content": _content(str(request.weights or "")),
+            "pictures": request.pictures,
+            "seed": request.seed,
+        }
+        self._cache = None if request.out is None else Cache(request.out / "candidates")
+        if self._cache is not None:
+            make_folder(self._cache.folder)
 
-    def key(self, c: Candidate) -> str:
-        """A hash of what a candidate is and what it is measured on."""
-        own = [c.backbone, c.input_shape, c.strategy, c.channels, _content(c.backbone)]
-        return _hash([*self._facts, own])
+    def facts_of(self, candidate: Candidate) -> dict[str, Any]:
+        """All that determines a candidate's measurements."""
+        names = ("backbone", "input_shape", "strategy", "channels")
+        chosen = {name: getattr(candidate, name) for name in names}
+        return self._facts | {"candidate": chosen, "backbone": _content(candidate.backbone)}
 
-    def known(self, c: Candidate) -> Candidate | None:
-        """What an earlier call found out about a candidate; not how long another machine took."""
-        if self._folder is None:
-            return None
-        try:
-            text = (self._folder / f"{self.key(c)}.json").read_text(encoding="utf-8")
-            found = Candidate.from_dict(json.loads(text))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        if found.timed_on == self.machine:
-            return found
-        return found.but(latency_ms=None, latencies=(), timed_on="")
+    def key_of(self, candidate: Candidate) -> str:
+        """A hash of that."""
+        return key_of(self.facts_of(candidate))
 
-    def keep(self, c: Candidate) -> None:
+    def load(self, candidate: Candidate) -> Candidate:
+        """A candidate with what earlier calls measured; not how long another machine took."""
+        entry = None if self._cache is None else self._cache.load(self.facts_of(candidate))
+        if entry is None:
+            return candidate
+        known = Candidate.from_dict(entry.notes)
+        if known.timed_on == self.machine:
+            return known
+        return known.but(latency_ms=None, latencies=(), timed_on="")
+
+    def save(self, candidate: Candidate) -> None:
         """Write down what is known; a failure is tried again the next time."""
-        if self._folder is not None and c.error is None:
-            write_json(self._folder / f"{self.key(c)}.json", c.but(dropped=None).as_dict())
+        if self._cache is not None and candidate.error is None:
+            self._cache.note(self.facts_of(candidate), candidate.but(dropped=None).as_dict())
 
-    def unreadable(self) -> frozenset[str] | None:
+    def load_unreadable(self) -> frozenset[str] | None:
         """Names of pictures that an earlier call could not read; ``None`` if none has tried."""
-        if self._folder is None:
-            return None
-        try:
-            return frozenset(json.loads(self._tried.read_text(encoding="utf-8"))["names"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        entry = None if self._cache is None else self._cache.load(self._unreadable_facts)
+        return None if entry is None else frozenset(entry.notes["names"])
 
-    def keep_unreadable(self, names: Sequence[str]) -> None:
+    def save_unreadable(self, names: frozenset[str]) -> None:
         """Write down which pictures cannot be read."""
-        if self._folder is not None:
-            write_json(self._tried, {"names": sorted(names)})
+        if self._cache is not None:
+            self._cache.note(self._unreadable_facts, {"names": sorted(names)})
 
     @property
-    def _tried(self) -> Path:
-        assert self._folder is not None
-        return self._folder / f"unreadable-{_hash(self._facts)}.json"
-
-
-def without(catalogue: Catalogue, names: frozenset[str]) -> Catalogue:
-    """The catalogue without some of its pictures.
-
-    Args:
-        catalogue: any.
-        names: of the pictures to leave out.
-    """
-    if not names:
-        return catalogue
-    return catalogue.take([i for i in range(len(catalogue)) if catalogue.names[i] not in names])
+    def _unreadable_facts(self) -> dict[str, Any]:
+        return self._facts | {"of": "unreadable pictures"}
 
 
 def _ordered(catalogue: Catalogue) -> str:
@@ -115,16 +92,13 @@ def _ordered(catalogue: Catalogue) -> str:
             catalogue.names, catalogue.contents, catalogue.labels, strict=True
         )
     ]
-    return _hash(rows)
+    return hashlib.blake2b(json.dumps(rows).encode(), digest_size=16).hexdigest()
 
 
-def _content(path: str | Path) -> str | None:
+def _content(path: str) -> str | None:
     """A hash of a file; ``None`` for words that are no path of one."""
     file = Path(path).expanduser()
-    if not file.is_file():
-        return None
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "blake2b").hexdigest()
+    return checksum_of(file) if file.is_file() else None
 
 
 def _machine() -> str:
@@ -141,7 +115,3 @@ def _machine() -> str:
 def _versions(packages: Sequence[str]) -> str:
     known = versions()
     return ", ".join(f"{name} {known[name]}" for name in packages if name in known)
-
-
-def _hash(values: object) -> str:
-    return hashlib.blake2b(json.dumps(values).encode(), digest_size=16).hexdigest()

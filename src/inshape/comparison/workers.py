@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from ..errors import RequestError
+from ..text import first_line
 from .result import Candidate, reason_of
-from .shipping import packed
 
 Work: TypeAlias = Callable[..., tuple[Candidate, Any]]
 """Takes a candidate first and hands back the candidate, measured, and what to go on with."""
+Results: TypeAlias = Iterable[tuple[int, Candidate, Any]]
+"""The number of the call, and what its work handed back, in the order in which they finish."""
+Files: TypeAlias = Mapping[str, bytes]
+"""Contents by path; empty where the paths themselves can be read."""
 
 LOCAL = "local"
 _RETRIES = 3
 
 
 class Workers(Protocol):
-    """Carries out measurements.
-
-    Attributes:
-        threads: that each may use; ``None`` for one per core.
-    """
+    """Carries out measurements."""
 
     threads: int | None
+    """That each measurement may use; ``None`` for one per core."""
 
     def share(self, value: Any) -> Any:
         """Keep a value where every measurement can have it; pass what is returned instead."""
@@ -36,15 +39,13 @@ class Workers(Protocol):
         """What a measurement handed back to go on with."""
         ...
 
-    def run(
-        self, work: Work, calls: Iterable[tuple[Any, ...]]
-    ) -> Iterable[tuple[int, Candidate, Any]]:
-        """Do the work for each call's arguments; in the order in which they are finished."""
+    def run(self, work: Work, calls: Iterable[tuple[Any, ...]]) -> Results:
+        """Do the work for each call's arguments."""
         ...
 
 
-class Here:
-    """This process, one candidate after the other, each on all cores."""
+class ThisProcess:
+    """One candidate after the other, each on all cores."""
 
     threads: int | None = None
 
@@ -56,9 +57,7 @@ class Here:
         """The state itself."""
         return state
 
-    def run(
-        self, work: Work, calls: Iterable[tuple[Any, ...]]
-    ) -> Iterable[tuple[int, Candidate, Any]]:
+    def run(self, work: Work, calls: Iterable[tuple[Any, ...]]) -> Results:
         """One after the other."""
         for number, arguments in enumerate(calls):
             yield (number, *work(*arguments))
@@ -70,11 +69,7 @@ class Cluster:
     threads: int | None = 1
 
     def __init__(self, ray: Any) -> None:
-        """Use a cluster.
-
-        Args:
-            ray: the module, connected.
-        """
+        """Take the module, connected."""
         self._ray = ray
 
     def share(self, value: Any) -> Any:
@@ -85,23 +80,21 @@ class Cluster:
         """The state out of the object store."""
         return self._ray.get(state)
 
-    def run(
-        self, work: Work, calls: Iterable[tuple[Any, ...]]
-    ) -> Iterable[tuple[int, Candidate, Any]]:
+    def run(self, work: Work, calls: Iterable[tuple[Any, ...]]) -> Results:
         """All at once, as many as there are cores; a failure ends its candidate only."""
         ray = self._ray
         task = ray.remote(work).options(num_cpus=1, num_returns=2, max_retries=_RETRIES)
         candidates: list[Candidate] = []
-        going: dict[Any, tuple[int, Any]] = {}
+        running: dict[Any, tuple[int, Any]] = {}
         for arguments in calls:
-            done, state = task.remote(*arguments)
-            going[done] = len(candidates), state
+            candidate, state = task.remote(*arguments)
+            running[candidate] = len(candidates), state
             candidates.append(arguments[0])
-        while going:
-            (done,), _ = ray.wait(list(going), num_returns=1)
-            number, state = going.pop(done)
+        while running:
+            (finished,), _ = ray.wait(list(running), num_returns=1)
+            number, state = running.pop(finished)
             try:
-                yield number, ray.get(done), state
+                yield number, ray.get(finished), state
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None)  # what the work raised; that is not repeated
                 reason = reason_of(cause or error)
@@ -111,68 +104,94 @@ class Cluster:
 
 
 @contextmanager
-def workers(address: str | None, paths: Iterable[str | None]) -> Generator[tuple[Workers, Any]]:
-    """Who measures, ready to begin.
+def open_workers(
+    address: str | None, paths: Iterable[str | None]
+) -> Generator[tuple[Workers, Files]]:
+    """Who measures, and the files that candidates need, to be passed on to them.
 
-    Args:
-        address: of a Ray cluster; ``"local"`` for one on this machine that ends with the work,
-            ``"auto"`` for the one that runs here, ``None`` for no Ray at all.
-        paths: files that candidates need; a cluster's machines may not have them.
-
-    Yields:
-        The workers, and the files' contents as they are to be passed on, shared already.
+    The address is that of a Ray cluster: ``"local"`` starts one on this machine that ends with the
+    work, ``"auto"`` joins the one that runs here, ``None`` goes without.
 
     Raises:
         RequestError: if Ray is not installed or does not answer.
     """
     if address is None:
-        yield Here(), {}
+        yield ThisProcess(), {}
         return
-    ray, own = _connected(address)
+    ray, is_ours = _connect(address)
     try:
         cluster = Cluster(ray)
-        yield cluster, cluster.share(packed(paths))
+        # The cluster's machines may not have them.
+        yield cluster, cluster.share(read_files(paths))
     finally:
-        if own:
+        if is_ours:
             ray.shutdown()
 
 
-def _connected(address: str) -> tuple[Any, bool]:
+def read_files(paths: Iterable[str | None]) -> Files:
+    """The contents of those words that are paths of files."""
+    named = {path: Path(path).expanduser() for path in paths if path}
+    return {path: file.read_bytes() for path, file in named.items() if file.is_file()}
+
+
+@contextmanager
+def placed(files: Files) -> Generator[Callable[[str | None], str | None]]:
+    """A function from a path to where it can be read here; other words stay as they are.
+
+    Example:
+        >>> with placed({"a/b.h5": b"12"}) as place:
+        ...     Path(place("a/b.h5")).read_bytes(), place("imagenet"), place(None)
+        (b'12', 'imagenet', None)
+    """
+    if not files:
+        yield lambda path: path
+        return
+    with tempfile.TemporaryDirectory(prefix="inshape-") as folder:
+        copies: dict[str | None, str] = {}
+        for number, (path, content) in enumerate(files.items()):
+            copy = Path(folder) / str(number) / Path(path).name
+            copy.parent.mkdir()
+            copy.write_bytes(content)
+            copies[path] = str(copy)
+        yield lambda path: copies.get(path, path)
+
+
+def _connect(address: str) -> tuple[Any, bool]:
     """Ray, and whether it was started or joined here."""
-    # Ray reports its use over the network unless told not to. A worker is a core: several
-    # TensorFlows that see one GPU would each take all of its memory.
-    # What a candidate failed of is in its result.
-    quiet = {
+    settings = {
+        # Ray reports its use over the network unless it is switched off.
         "RAY_USAGE_STATS_ENABLED": "0",
+        # A worker is a core: several TensorFlows on one GPU would each take all of its memory.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+        # What a candidate failed of is in its result.
         "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     }
-    for name, value in quiet.items():
+    for name, value in settings.items():
         os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
         raise RequestError(
-            "--ray needs Ray; expected it to be installed; pip install 'inshape[ray]'"
+            "ray needs Ray; expected it to be installed; pip install 'inshape[ray]'"
         ) from None
     if ray.is_initialized():
         return ray, False
-    options: Mapping[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
-        options = {**options, "include_dashboard": False}
+        options["include_dashboard"] = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Ray's own making
             ray.init(address=address, **options)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError, by the kind of address
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)
         if address == LOCAL:
             raise RequestError(
-                f"--ray: Ray cannot be started here ({first}); expected it to start within half a "
-                "minute; try again when the machine has time, or leave --ray out"
+                f"ray=local: Ray cannot be started here ({reason}); expected it to start within "
+                "half a minute; try again when the machine has time, or leave ray out"
             ) from error
         raise RequestError(
-            f"--ray {address}: no cluster answers ({first}); expected one at that address; start "
-            "one with ray start --head, or say --ray alone for this machine's cores"
+            f"ray={address}: no cluster answers ({reason}); expected one at that address; start "
+            "one with ray start --head, or use local for this machine's cores"
         ) from error
     return ray, True
