@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from .comparison.api import run_comparison
-from .comparison.request import CompareRequest
-from .comparison.result import Comparison
+from typing import TYPE_CHECKING
+
 from .errors import RequestError
 from .limits import Limits
 from .progress import Progress
@@ -12,6 +11,9 @@ from .requests import make, takes
 from .runs import Run, check_new
 from .training.api import run_training
 from .training.request import AUTO, TrainRequest
+
+if TYPE_CHECKING:
+    from .comparison.result import Comparison
 
 
 @takes(TrainRequest)
@@ -49,6 +51,10 @@ def train(request: TrainRequest, *, show: bool = False) -> Run:
 
 def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainRequest, Comparison]:
     """The request at the shape and by the strategy that a comparison recommends."""
+    # Here, since a training at a named shape loads none of it.
+    from .comparison.api import run_comparison
+    from .comparison.request import CompareRequest
+
     check_new(request.out)
     for name in request.options.given():
         raise RequestError(

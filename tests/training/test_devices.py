@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from inshape.errors import UnknownName
-from inshape.training.devices import chosen, computing_in
+from inshape.training.devices import choose_dtype, computing_in
 from inshape.training.learner import Learner
 from inshape.training.recipe import Recipe
 
@@ -26,7 +26,7 @@ from inshape.training.learner import Learner
 from inshape.training.recipe import Recipe
 
 layers = keras.layers
-found = {}
+results = {}
 for count in (1, 2):
     devices = [f"CPU:{i}" for i in range(count)]
     with tf.distribute.MirroredStrategy(devices).scope():
@@ -44,10 +44,10 @@ for count in (1, 2):
             labels = np.eye(3, dtype="float32")[rng.integers(3, size=7)]
             weights = rng.uniform(0.5, 1.5, 7).astype("float32")
             losses.append(learner.step(rows, labels, weights, 0.05))
-        made = learner.weights(averaged=False), learner.weights()
-        found[count] = [losses, *[[float((w**2).sum()) for w in ws] for ws in made]]
-        found[f"devices {count}"] = tf.distribute.get_strategy().num_replicas_in_sync
-print(json.dumps(found))
+        weights = learner.weights(averaged=False), learner.weights()
+        results[count] = [losses, *[[float((w**2).sum()) for w in ws] for ws in weights]]
+        results[f"devices {count}"] = tf.distribute.get_strategy().num_replicas_in_sync
+print(json.dumps(results))
 """
 
 
@@ -56,11 +56,11 @@ def test_two_devices_learn_what_one_learns():
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["devices 1"], found["devices 2"]) == (1, 2)
-    losses = found["1"][0]
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert (results["devices 1"], results["devices 2"]) == (1, 2)
+    losses = results["1"][0]
     assert len(set(losses)) == 4
-    for one, two in zip(found["1"], found["2"], strict=True):
+    for one, two in zip(results["1"], results["2"], strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
@@ -91,6 +91,6 @@ def test_bfloat16_computes_less_precisely_and_keeps_float32_weights():
 
 
 def test_without_a_gpu_the_precision_is_full():
-    assert chosen("auto") == "float32"
+    assert choose_dtype("auto") == "float32"
     with pytest.raises(UnknownName, match="precision 'float8'"):
         Recipe(precision="float8")

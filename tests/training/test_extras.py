@@ -1,82 +1,42 @@
-"""Teachers, what is tried after a training, TensorBoard, MLflow and figures."""
+"""Teachers, what is tried once a model is trained, TensorBoard and MLflow, mostly on one run."""
 
 from __future__ import annotations
 
-import json
 import re
+import shutil
+from collections import Counter
 
 import keras
 import numpy as np
 import pytest
-from inshape.training.loop import Stopped
-from inshape.training.teaching import Teaching, distilled
-from inshape.training.tracking import Tracking
-from PIL import Image
+from tensorflow.python.summary.summary_iterator import summary_iterator
 
 from inshape.choosing import train
 from inshape.data.augment import augmenter
 from inshape.data.batches import Batches
-from inshape.errors import RequestError, RunError, UnknownName
+from inshape.data.prepare import Preparation
+from inshape.data.sources import open_source
+from inshape.errors import RequestError, RunError
+from inshape.features.linear import scores
+from inshape.features.views import change_for
 from inshape.progress import Progress
 from inshape.runs import Run
+from inshape.shapes import InputShape
+from inshape.training import api, journals, phases
 from inshape.training.api import resume
 from inshape.training.feeds import PictureFeed
-from inshape.training.job import Job
+from inshape.training.job import Features, Job
+from inshape.training.journals import EventFiles, MlflowRun
+from inshape.training.phases import Stopped
+from inshape.training.post_training import try_fixres, try_recalibration
 from inshape.training.recipe import Recipe
-from inshape.training.teacher import Teacher
+from inshape.training.request import request_of
+from inshape.training.teacher import Teacher, Teaching, distillation_losses
 
 layers = keras.layers
-CHOICES = {"epochs": 2, "batch_size": 8, "validation": 0.25, "learning_rate": 0.01}
+STEPS = ("recalibrate", "fixres")
 
-
-def backbone():
-    """A small network whose own shape is 32x24x1."""
-    keras.utils.set_random_seed(3)
-    image = keras.Input((32, 24, 1))
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(image)
-    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="stem")(x)
-    x = layers.ReLU(name="stem_relu")(layers.BatchNormalization(name="stem_bn")(x))
-    x = layers.DepthwiseConv2D(3, strides=2, padding="same", name="last_stride")(x)
-    x = layers.Conv2D(16, 1, use_bias=False, name="last")(x)
-    x = layers.ReLU(name="last_relu")(layers.BatchNormalization(name="last_bn")(x))
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(image, layers.Dense(7, name="classifier")(x), name="small")
-
-
-def results(run):
-    """What a run measured; how fast its frozen layers are laid out may differ from time to time."""
-    return {name: value for name, value in run.record["metrics"].items() if name != "engine"}
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Stripes that lie, stand or lean, 16 of each."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[:64, :48]
-    for name, way in (("lie", rows), ("stand", columns), ("lean", rows + columns)):
-        (folder / name).mkdir()
-        for i in range(16):
-            level = 128 + 60 * np.sin(way * 0.6 + rng.uniform(0, 6))
-            pixels = np.clip(level + rng.normal(0, 60, level.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    path = tmp_path_factory.mktemp("network") / "small.keras"
-    backbone().save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def taught(photos, network, tmp_path_factory):
-    """A run with everything that can be tried."""
-    return train(
-        photos, "16x12x1", out=tmp_path_factory.mktemp("runs") / "a", backbone=network,
-        weights=None, strategy="rebuild", distil=True, recalibrate=True, fixres=True, **CHOICES,
-    )  # fmt: skip
+# Teachers
 
 
 def test_a_teacher_at_the_native_shape_leaves_a_run_of_its_own(taught):
@@ -88,8 +48,8 @@ def test_a_teacher_at_the_native_shape_leaves_a_run_of_its_own(taught):
     assert facts["with"]["epochs"] == 2
     assert taught.record["done"] == ["teacher", "head", "body", "distil", "recalibrate", "fixres"]
     assert taught.record["data"]["train"] == teacher.record["data"]["train"]
-    phases = [row["phase"] for row in taught.history()]
-    assert phases == ["head", "body", "body", "distil", "distil", *["fixres"] * 5]
+    names = [row["phase"] for row in taught.history()]
+    assert names == ["head", "body", "body", "distil", "distil", *["fixres"] * 5]
 
 
 def test_the_better_student_is_kept(taught):
@@ -98,113 +58,50 @@ def test_the_better_student_is_kept(taught):
     assert facts["kept"] == (ranks["with"] > ranks["without"])
 
 
-@pytest.mark.parametrize("name", ["recalibrate", "fixres"])
-def test_what_is_tried_afterwards_reports_both_sides(name, taught):
-    facts = taught.record["metrics"][name]
-    if name == "recalibrate":
-        assert facts["before"] != facts["after"]
-    ranks = {k: (facts[k]["accuracy"], -facts[k]["loss"]) for k in ("before", "after")}
-    assert not facts["kept"] or ranks["after"] > ranks["before"]
-    assert facts["kept"] or ranks["after"][0] <= ranks["before"][0]
+def test_a_stopped_teacher_is_gone_on_with(
+    taught, train_small, network, tmp_path, monkeypatch, assert_same_run
+):
+    """Even of a model that is no file, which nothing in the record could name."""
 
-
-def test_the_model_answers_as_the_record_says(taught, photos):
-    """The last step that was kept is what the file holds."""
-    from inshape.features.linear import scores
-
-    metrics = taught.record["metrics"]
-    assert metrics["validation"]["accuracy"] >= metrics["head"]["accuracy"]
-    # The split of the run, from its own catalogue.
-    from inshape.training.pipeline import catalogue_of
-
-    recipe = Recipe(**taught.record["request"]["recipe"])
-    batches = Batches.open(catalogue_of(photos, recipe, 0, Progress(None)), taught.preparation)
-    model = taught.load_model()
-    found = [
-        (model.predict_on_batch(p.astype("float32")), y) for p, y in batches.iterate("validation")
-    ]
-    logits = np.log(np.maximum(np.concatenate([f for f, _ in found]), 1e-30))
-    accuracy, loss = scores(logits, np.concatenate([y for _, y in found]))
-    assert accuracy == pytest.approx(metrics["validation"]["accuracy"], abs=1e-6)
-    assert loss == pytest.approx(metrics["validation"]["loss"], rel=1e-3)
-
-
-@pytest.mark.parametrize("name", ["recalibrate", "fixres"])
-def test_a_step_changes_the_statistics_of_what_it_keeps(name, photos, network, tmp_path):
-    asked = {**CHOICES, "unfreeze": "none", name: True}
-    run = train(
-        photos, "16x12x1", out=tmp_path / "a", backbone=network, weights=None,
-        strategy="rebuild", **asked,
-    )  # fmt: skip
-    model, original = run.load_model(), keras.models.load_model(network)
-    moved = {
-        bn: not np.allclose(
-            model.get_layer(bn).moving_mean, original.get_layer(bn).moving_mean, atol=1e-5
-        )
-        for bn in ("stem_bn", "last_bn")
-    }
-    # Statistics that are worse are taken back.
-    kept = run.record["metrics"][name]["kept"]
-    assert moved == {"stem_bn": kept and name == "recalibrate", "last_bn": kept}
-    np.testing.assert_array_equal(model.get_layer("stem").kernel, original.get_layer("stem").kernel)
-
-
-def test_a_stopped_teacher_is_gone_on_with(photos, network, tmp_path, monkeypatch):
-    def train_it(out):
-        return train(
-            photos, "16x12x1", out=out, backbone=network, weights=None, strategy="rebuild",
-            distil=True, **CHOICES,
-        )  # fmt: skip
-
-    from inshape.training import phases
-
-    def stop(*args):
+    def stop(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(phases, "run_phase", stop)
+    in_memory = keras.models.load_model(network)
+    choices = {"distil": True, "recalibrate": True, "fixres": True}
+    with monkeypatch.context() as patch:
+        patch.setattr(phases, "run_phase", stop)
         with pytest.raises(Stopped, match=re.escape(f"--resume {tmp_path / 'a'}")):
-            train_it(tmp_path / "a")
-    assert Run.open(tmp_path / "a").status == "interrupted"
-    assert not Run.open(tmp_path / "a").record["done"]
-    resumed, straight = resume(tmp_path / "a"), train_it(tmp_path / "b")
-    assert results(resumed) == results(straight)
-    for one, other in zip(resumed.load_model().weights, straight.load_model().weights, strict=True):
-        np.testing.assert_array_equal(one, other)
+            train_small(tmp_path / "a", backbone=in_memory, **choices)
+    stopped = Run.open(tmp_path / "a")
+    assert stopped.status == "interrupted"
+    assert not stopped.record["done"]
+    # Had it been stopped before the teacher was begun, this would begin the same one.
+    request = request_of(stopped).of_teacher(InputShape.of("32x24x1"), tmp_path / "again")
+    again = api._start(request, Progress()).model
+    begun = keras.models.load_model(stopped.folder / "teacher" / "checkpoints" / "initial.keras")
+    for a, b in zip(again.weights, begun.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert_same_run(resume(stopped), taught)
 
 
-@pytest.mark.parametrize("name", ["recalibrate", "fixres"])
-def test_a_step_that_was_done_and_not_noted_is_done_again(
-    name, photos, network, tmp_path, monkeypatch
-):
-    """Killed between the step's model and the record: taken twice, it would compare with itself."""
-    from inshape.training import pipeline as course
-
-    def train_it(out):
-        return train(
-            photos, "16x12x1", out=out, backbone=network, weights=None, strategy="rebuild",
-            **{**CHOICES, "unfreeze": "none", name: True},
-        )  # fmt: skip
-
-    noted = course._noted
-
-    def stopped(run, step, facts, seconds):
-        if step == name:
-            raise KeyboardInterrupt
-        return noted(run, step, facts, seconds)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(course, "_noted", stopped)
-        with pytest.raises(Stopped):
-            train_it(tmp_path / "a")
-    assert (tmp_path / "a" / "checkpoints" / f"{name}.keras").exists()
-    resumed, straight = resume(tmp_path / "a"), train_it(tmp_path / "b")
-    assert results(resumed) == results(straight)
-    for one, other in zip(resumed.load_model().weights, straight.load_model().weights, strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_other_channels_can_be_taught(tmp_path):
+    """Two bands: the teacher is made of them too, and the run ends complete."""
+    image = keras.Input((32, 24, 1))
+    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(image)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
+    network = keras.Model(image, layers.Dense(7)(layers.GlobalAveragePooling2D()(x)))
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 34, 24, 2), np.uint8)
+    pixels[::2, :, ::8] = 255
+    run = train(
+        (pixels, [0, 1] * 12), "16x12x2", out=tmp_path / "a", backbone=network, weights=None,
+        strategy="rebuild", channels="tile", distil=True, epochs=1, batch_size=8, validation=0.25,
+        views=1,
+    )  # fmt: skip
+    assert run.status == "complete"
+    assert str(Run.open(run.folder / "teacher").preparation.shape) == "32x24x2"
 
 
-def test_a_teacher_sees_the_crops_of_its_student(taught, photos):
+def test_a_teacher_sees_the_crops_of_its_student():
     """Shrunk to the student's size, a teacher's random crop is the student's crop."""
     rng = np.random.default_rng(0)
     coarse = rng.uniform(0, 255, (6, 4, 4, 1)).astype("float32")
@@ -217,152 +114,257 @@ def test_a_teacher_sees_the_crops_of_its_student(taught, photos):
     assert np.abs(shrunk - crops[0]).mean() < 0.35 * changed
 
 
-def test_soft_labels_reach_the_steps_of_an_epoch(taught, photos):
-    from inshape.training.pipeline import catalogue_of
+def test_a_teacher_in_colour_makes_its_grey_students_changes(tmp_path):
+    """Another layer among them would give the erased box another seed."""
+    rng = np.random.default_rng(0)
+    catalogue = open_source((rng.integers(0, 255, (8, 16, 12, 3), np.uint8), [0, 1] * 4))
+    catalogue.splits[:] = "train"
+    image = keras.Input((16, 12, 3))
+    boxes = layers.Flatten(name="head_logits")(layers.AveragePooling2D(4)(image))
+    model = keras.Model(image, layers.Activation("softmax")(boxes))
+    preparation = Preparation.of("16x12x3")
+    run = Run.create(tmp_path / "run", {"preparation": preparation.as_dict()})
+    run.save_model(model)
+    student = Batches.open(catalogue, Preparation.of("16x12x1"))
+    recipe = Recipe(augment="strong", flip=False, batch_size=8)
+    teacher = Teacher(run, student, recipe, seed=5, progress=Progress())
+    colour = Batches.open(catalogue, preparation)
+    small = keras.Model(image, boxes)
+    pictures, _ = next(colour.iterate("train", 8, shuffle=True, seed=5, epoch=1))
+    change = augmenter("strong", channels=1, seed=5, flip=False)
+    expected = small(change(pictures.astype("float32"), step=1)[0])
+    (soft,) = teacher.soft_labels_of_epoch(1, 0)
+    np.testing.assert_allclose(soft, teacher.teaching.soften(np.array(expected)), atol=1e-3)
+    change = change_for(2, "strong", channels=1, seed=5, flip=False)
+    pictures, _ = next(colour.iterate("train", 1000))
+    expected = small(change(pictures, 0))
+    (soft,) = teacher.soft_labels_of_views([2], tmp_path)
+    np.testing.assert_allclose(soft, teacher.teaching.soften(np.array(expected)), atol=1e-3)
 
-    recipe = Recipe(**taught.record["request"]["recipe"]).of({"unfreeze": "all", "mixup": 0.0})
-    batches = Batches.open(catalogue_of(photos, recipe, 0, Progress(None)), taught.preparation)
+
+def test_soft_labels_reach_the_steps_of_an_epoch(taught):
+    request = request_of(taught).but(unfreeze="all", mixup=0.0)
+    catalogue = api._list_pictures(request, Progress())
+    batches = Batches.open(catalogue, taught.preparation)
     teacher = Teacher(
-        Run.open(taught.folder / "teacher"), batches, recipe, seed=0, show=Progress(None)
+        Run.open(taught.folder / "teacher"), batches, request.recipe, seed=0, progress=Progress()
     )
-    job = Job(taught, recipe, batches, taught.load_model(), Progress(None))
-    from inshape.training.job import Features
-
-    feed, _ = Features(job).body_feed(teacher)
+    job = Job(taught, request, batches, taught.load_model(), Progress())
+    feed = Features(job).body_feed(teacher)
     assert isinstance(feed, PictureFeed)
     epoch = list(feed.epoch(1, 0))
-    (_, labels), (_, later) = (
-        epoch[1],
-        next(iter(feed.epoch(1, 1))),
-    )
+    (_, labels), (_, again) = epoch[1], next(iter(feed.epoch(1, 1)))
     assert labels.shape == (8, 6)
     np.testing.assert_allclose(labels[:, 3:].sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_array_equal(labels, later)
-    hard = np.concatenate([y for _, y in epoch])
-    agree = (hard[:, :3].argmax(axis=1) == hard[:, 3:].argmax(axis=1)).mean()
+    np.testing.assert_array_equal(labels, again)
+    both = np.concatenate([y for _, y in epoch])
+    agree = (both[:, :3].argmax(axis=1) == both[:, 3:].argmax(axis=1)).mean()
     assert agree > 0.6  # rows of the teacher belong to rows of the student
 
 
 def test_the_loss_of_a_student_that_agrees_has_no_slope():
     teaching = Teaching(share=1.0, temperature=3.0)
     logits = keras.Variable(np.array([[2.0, -1.0, 0.5]], "float32"))
-    soft = teaching.soft(logits.numpy())
+    soft = teaching.soften(logits.numpy())
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        loss = distilled(np.concatenate([np.eye(3)[:1], soft], axis=1), logits.value, teaching)
+        labels = np.concatenate([np.eye(3)[:1], soft], axis=1)
+        loss = distillation_losses(labels, logits.value, teaching)
     np.testing.assert_allclose(tape.gradient(loss, logits.value), 0, atol=1e-5)
 
 
-def test_what_a_teacher_cannot_do_is_refused(photos, network, tmp_path):
-    asked = {"out": tmp_path / "a", "backbone": network, "weights": None}
-    with pytest.raises(RequestError, match="expected a smaller input than the teacher's"):
-        train(photos, "32x24x1", distil=True, **asked)
-    text = "distil at 16x28x1 with a network whose own shape is 32x24x1; expected a smaller input"
-    with pytest.raises(RequestError, match=text):
-        train(photos, "16x28x1", distil=True, **asked)
-    with pytest.raises(RequestError, match=re.escape("distil at ?x?x1 with a network whose own")):
-        train(photos, "?x?x1", distil=True, **asked)
-    with pytest.raises(RequestError, match="distil with a frozen backbone"):
-        train(photos, "16x12x1", distil=True, unfreeze="none", **asked)
-    with pytest.raises(UnknownName, match="training option 'distill'"):
-        train(photos, "16x12x1", distill=True, **asked)
-    assert not (tmp_path / "a").exists()
+# What is tried afterwards
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_what_is_tried_afterwards_reports_both_sides(name, taught):
+    facts = taught.record["metrics"][name]
+    if name == "recalibrate":
+        assert facts["before"] != facts["after"]
+    ranks = {k: (facts[k]["accuracy"], -facts[k]["loss"]) for k in ("before", "after")}
+    assert not facts["kept"] or ranks["after"] > ranks["before"]
+    assert facts["kept"] or ranks["after"][0] <= ranks["before"][0]
+
+
+def test_the_model_answers_as_the_record_says(taught):
+    """The last step that was kept is what the file holds."""
+    metrics = taught.record["metrics"]
+    assert metrics["validation"]["accuracy"] >= metrics["head"]["accuracy"]
+    catalogue = api._list_pictures(request_of(taught), Progress())  # with the split of the run
+    batches = Batches.open(catalogue, taught.preparation)
+    model = taught.load_model()
+    answers = [
+        (model.predict_on_batch(p.astype("float32")), y) for p, y in batches.iterate("validation")
+    ]
+    logits = np.log(np.maximum(np.concatenate([a for a, _ in answers]), 1e-30))
+    accuracy, loss = scores(logits, np.concatenate([y for _, y in answers]))
+    assert accuracy == pytest.approx(metrics["validation"]["accuracy"], abs=1e-6)
+    assert loss == pytest.approx(metrics["validation"]["loss"], rel=1e-3)
+
+
+def statistics_of(model):
+    return {
+        name: np.concatenate([np.array(w) for w in model.get_layer(name).non_trainable_weights])
+        for name in ("stem_bn", "last_bn")
+    }
+
+
+def test_what_is_worse_is_taken_back(tried, network):
+    """Statistics of pictures at half the size: with them, this network knows less."""
+    for name in STEPS:
+        if tried[name].record["metrics"][name]["kept"]:
+            continue
+        before = statistics_of(keras.models.load_model(network))
+        after = statistics_of(tried[name].load_model())
+        for layer, values in before.items():
+            np.testing.assert_array_equal(after[layer], values)
+    assert not tried["recalibrate"].record["metrics"]["recalibrate"]["kept"]
+
+
+@pytest.mark.parametrize(
+    ("step", "moved"), [(try_recalibration, {"stem_bn", "last_bn"}), (try_fixres, {"last_bn"})]
+)
+def test_spoilt_statistics_are_mended(step, moved, tried, tmp_path):
+    shutil.copytree(tried["recalibrate"].folder, tmp_path / "a")
+    run = Run.open(tmp_path / "a")
+    request = request_of(run)
+    batches = Batches.open(api._list_pictures(request, Progress()), run.preparation)
+    model = run.load_model()
+    mean = model.get_layer("last_bn").moving_mean
+    mean.assign(np.array(mean) + 5)  # nothing passes the activation behind it
+    before = statistics_of(model)
+    stem = np.array(model.get_layer("stem").kernel)
+    facts = step(Job(run, request, batches, model, Progress()))
+    (tried_facts,) = (facts[name] for name in STEPS if name in facts)
+    assert tried_facts["kept"]
+    assert tried_facts["after"]["accuracy"] > tried_facts["before"]["accuracy"]
+    assert facts["validation"]["accuracy"] == tried_facts["after"]["accuracy"]
+    after = statistics_of(model)
+    assert {
+        name for name in after if not np.allclose(after[name], before[name], atol=1e-5)
+    } == moved
+    np.testing.assert_array_equal(model.get_layer("stem").kernel, stem)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_that_was_taken_and_not_noted_is_taken_again(
+    name, tried, train_small, tmp_path, monkeypatch, assert_same_run
+):
+    """Killed between the step's model and the record: taken twice, it would compare with itself."""
+    note = api._note
+
+    def stopped(run, step, facts, seconds):
+        if step == name:
+            raise KeyboardInterrupt
+        return note(run, step, facts, seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "_note", stopped)
+        with pytest.raises(Stopped):
+            train_small(tmp_path / "a", unfreeze="none", **{name: True})
+    assert (tmp_path / "a" / "checkpoints" / f"{name}.keras").exists()
+    assert_same_run(resume(tmp_path / "a"), tried[name])
+
+
+def test_a_network_without_batch_norm_has_nothing_to_recalibrate(photos, train_small, tmp_path):
+    image = keras.Input((16, 12, 1))
+    x = keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="stem")(image)
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    run = train_small(
+        tmp_path / "a", backbone=model, unfreeze="none", views=1, recalibrate=True, fixres=True
+    )
+    facts = run.record["metrics"]
+    assert facts["recalibrate"] == {"kept": False, "reason": "no batch norm"}
+    assert {"before", "after", "kept"} == facts["fixres"].keys()  # of the classifier alone
+
+
+# TensorBoard and MLflow
+
+
+def events_of(run):
+    """How often each tag was written at each step."""
+    return Counter(
+        (value.tag, event.step)
+        for file in sorted((run.folder / "logs").iterdir())
+        for event in summary_iterator(str(file))
+        for value in event.summary.value
+    )
 
 
 def test_every_epoch_is_in_the_event_files_once(taught):
-    from tensorflow.python.summary.summary_iterator import summary_iterator
-
-    found = [
-        (value.tag, event.step)
-        for file in sorted((taught.folder / "logs").iterdir())
-        for event in summary_iterator(str(file))
-        for value in event.summary.value
-    ]
-    assert len(found) == len(set(found))
-    assert {("head/val_accuracy", 1), ("body/loss", 2), ("distil/learning_rate", 1)} <= set(found)
-    assert ("request", 0) in found
+    events = events_of(taught)
+    assert set(events.values()) == {1}
+    assert {("head/val_accuracy", 1), ("body/loss", 2), ("distil/learning_rate", 1)} <= set(events)
+    assert {("request", 0), ("plan", 0), ("data", 0), ("versions", 0)} <= set(events)
 
 
-def test_event_files_are_written_anew_when_a_run_goes_on(taught, tmp_path):
-    import shutil
-
-    from inshape.training.logs import Logs
-    from tensorflow.python.summary.summary_iterator import summary_iterator
-
-    shutil.copytree(taught.folder, tmp_path / "a")
+def test_event_files_are_written_anew_when_a_run_goes_on(plain, tmp_path):
+    shutil.copytree(plain.folder, tmp_path / "a")
     copy = Run.open(tmp_path / "a")
-    logs = Logs(copy)
-    logs.write(copy.history())
-    tags = [
-        value.tag
-        for file in (copy.folder / "logs").iterdir()
-        for event in summary_iterator(str(file))
-        for value in event.summary.value
-    ]
-    assert tags.count("head/val_loss") == 1
+    files = EventFiles(copy)
+    files.write(copy.history())
+    assert events_of(copy) == events_of(plain)
 
 
-def test_logs_that_cannot_be_written_are_one_line(taught, tmp_path):
-    from inshape.training.logs import Logs
-
+def test_event_files_that_cannot_be_written_are_one_line(plain, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "logs").write_text("in the way")
     with pytest.raises(RunError, match=re.escape(f"cannot write {tmp_path / 'run' / 'logs'}: ")):
-        Logs(Run(tmp_path / "run", taught.record))
+        EventFiles(Run(tmp_path / "run", plain.record))
 
 
-def test_learning_curves_are_a_picture(taught):
-    with Image.open(taught.folder / "plots" / "learning.png") as picture:
-        assert picture.size == (840, 480)
-        assert len(picture.convert("RGB").getcolors(100_000)) > 10
-
-
-def test_a_run_is_kept_in_mlflow_too(photos, network, tmp_path, monkeypatch):
-    mlflow = pytest.importorskip("mlflow")
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A store of MLflow's in a folder."""
+    pytest.importorskip("mlflow")
     # The skinny package has no database of its own, and the folder store wants to be allowed.
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    uri = (tmp_path / "mlruns").as_uri()
-    run = train(
-        photos, "16x12x1", out=tmp_path / "a", backbone=network, weights=None,
-        strategy="rebuild", mlflow=uri, **CHOICES,
-    )  # fmt: skip
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    told = client.get_run(run.record["mlflow"]["run_id"])
-    assert told.data.params["epochs"] == "2"
-    assert (
-        told.data.metrics["validation/accuracy"] == run.record["metrics"]["validation"]["accuracy"]
-    )
-    rates = client.get_metric_history(told.info.run_id, "body/val_loss")
-    assert [m.step for m in rates] == [1, 2]
+    return (tmp_path / "mlruns").as_uri()
+
+
+def client_of(uri):
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def test_a_run_is_kept_in_mlflow_too(store, train_small, tmp_path):
+    run = train_small(tmp_path / "a", mlflow=store)
+    client = client_of(store)
+    kept = client.get_run(run.record["mlflow"]["run_id"])
+    assert kept.info.status == "FINISHED"
+    # Options by their own names, whatever group they stand in; the address is left out.
+    expected = {"epochs": "2", "shape": "16x12x1", "strategy": "rebuild", "pool": "avg"}
+    assert expected.items() <= kept.data.params.items()
+    assert "mlflow" not in kept.data.params
+    accuracy = run.record["metrics"]["validation"]["accuracy"]
+    assert kept.data.metrics["validation/accuracy"] == accuracy
+    losses = client.get_metric_history(kept.info.run_id, "body/val_loss")
+    assert [m.step for m in losses] == [1, 2]
 
 
 def test_a_run_that_mlflow_did_not_take_is_handed_over_later(
-    photos, network, tmp_path, monkeypatch
+    store, train_small, tmp_path, monkeypatch
 ):
-    mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    uri = (tmp_path / "mlruns").as_uri()
-
     def unreachable(self, run):
-        raise self._failed(OSError("no route"))
+        raise self._refused(OSError("no route"))
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Tracking, "finish", unreachable)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowRun, "finish", unreachable)
         with pytest.raises(RunError, match=re.escape("does not take the run: no route; expected")):
-            train(
-                photos, "16x12x1", out=tmp_path / "a", backbone=network, weights=None,
-                strategy="rebuild", mlflow=uri, **CHOICES, unfreeze="none",
-            )  # fmt: skip
+            train_small(tmp_path / "a", mlflow=store, unfreeze="none", views=1)
     run = resume(tmp_path / "a")
     assert run.status == "complete"
     assert list(run.checkpoints.iterdir()) == []
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    told = client.get_run(run.record["mlflow"]["run_id"])
-    assert told.info.status == "FINISHED"
-    assert "model.keras" in [a.path for a in client.list_artifacts(told.info.run_id)]
+    client = client_of(store)
+    kept = client.get_run(run.record["mlflow"]["run_id"])
+    assert kept.info.status == "FINISHED"
+    assert "model.keras" in [a.path for a in client.list_artifacts(kept.info.run_id)]
 
 
-def test_recorded_extras_are_plain_json(taught):
-    told = json.loads((taught.folder / "run.json").read_text())
-    assert told == json.loads(json.dumps(dict(taught.record)))
+def test_without_mlflow_nothing_is_begun(train_small, tmp_path, monkeypatch):
+    monkeypatch.setattr(journals.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RequestError, match=re.escape("pip install 'inshape[mlflow]'")):
+        train_small(tmp_path / "a", mlflow="http://a:5000")
+    assert list(tmp_path.iterdir()) == []

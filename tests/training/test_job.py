@@ -17,11 +17,12 @@ from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.features.cut import section
 from inshape.progress import Progress
+from inshape.requests import make
 from inshape.runs import Run
 from inshape.training import phases
-from inshape.training.feeds import FeatureFeed, PictureFeed, soft_labels
+from inshape.training.feeds import FeatureFeed, PictureFeed, smooth_labels
 from inshape.training.job import ROOM, Features, Job
-from inshape.training.recipe import Recipe
+from inshape.training.request import TrainRequest
 
 layers = keras.layers
 SHAPE = (12, 9, 3)
@@ -42,9 +43,10 @@ def job_of(folder, counts=(12, 4), **choices):
     x = layers.Dropout(0.2, name="head_dropout")(layers.GlobalAveragePooling2D()(x))
     x = layers.Dense(len(counts), name="head_logits")(x)
     model = keras.Model(image, layers.Activation("softmax")(x))
-    recipe = Recipe(batch_size=8, views=1, augment="none", mixup=0.0).of(choices)
+    few = {"batch_size": 8, "views": 1, "augment": "none", "mixup": 0.0, "seed": 5}
+    request = make(TrainRequest, source=None, shape=SHAPE, out=folder, **{**few, **choices})
     batches = Batches.open(catalogue, Preparation.of(SHAPE))
-    return Job(Run.create(folder, {"seed": 5}), recipe, batches, model, Progress(None))
+    return Job(Run.create(folder, {}), request, batches, model, Progress())
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_class_weights_by_hand(kind, expected, tmp_path):
 
 
 def test_features_are_learned_from_where_that_changes_nothing(tmp_path):
-    feed, _ = Features(job_of(tmp_path / "run")).body_feed()
+    feed = Features(job_of(tmp_path / "run")).body_feed()
     assert isinstance(feed, FeatureFeed)
 
 
@@ -73,8 +75,8 @@ def test_the_layout_is_measured_once(tmp_path, monkeypatch):
     fastest = forward._fastest
     monkeypatch.setattr(forward, "_fastest", lambda *a: measured.append(a) or fastest(*a))
     features = Features(job_of(tmp_path / "run"))
-    (rows,), held = features.head_rows()
-    assert (rows.shape, held.shape) == ((16, 4), (2, 4))
+    (rows,), validation = features.head_rows()
+    assert (rows.shape, validation.shape) == ((16, 4), (2, 4))
     assert len(features.engines) == 2
     assert len(measured) == 1
 
@@ -85,17 +87,17 @@ def test_whether_features_are_stored_is_decided_once(tmp_path, monkeypatch):
     assert Features(job).has_room
     Features(job).head_rows()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
-    made = Features(job)._extraction(job.body_cut)
+    extraction = Features(job)._extraction(job.body_cut)
     written = sum(file.stat().st_size for file in job.feature_folder.glob("*.npy"))
-    need = made.bytes("train", 1) + made.bytes("validation", 1)
+    need = extraction.bytes("train", 1) + extraction.bytes("validation", 1)
     assert Features(job).has_room == (need <= written / 2)
     for decided, kind in ((True, FeatureFeed), (False, PictureFeed)):
-        told = replace(job, run=job.run.updated(**{ROOM: decided}))
-        assert isinstance(Features(told).body_feed()[0], kind)
+        settled = replace(job, run=job.run.updated(**{ROOM: decided}))
+        assert isinstance(Features(settled).body_feed(), kind)
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_layers_that_came_frozen_are_unfrozen(nested, tmp_path, monkeypatch):
+def test_layers_that_came_frozen_are_unfrozen(nested, tmp_path):
     """As they are in the usual Keras transfer model, whose base is saved with trainable=False."""
     job = job_of(tmp_path / "run", unfreeze="all")
     base = keras.Model(job.model.inputs[0], job.model.get_layer("last").output, name="base")
@@ -106,10 +108,7 @@ def test_layers_that_came_frozen_are_unfrozen(nested, tmp_path, monkeypatch):
         job = replace(job, model=keras.Model(image, layers.Activation("softmax")(x)))
     base.get_layer("stem").trainable = False
     base.trainable = False
-    trained: list[keras.Model] = []
-    monkeypatch.setattr(phases, "trained", lambda job, name, body, *_: trained.append(body))
-    phases.train_body(job)
-    (body,) = trained
+    body = phases._body_phase(job, "body").learner.body
     assert {v.path for v in body.trainable_variables} == {v.path for v in base.weights}
     assert len(body.trainable_variables) == 4
 
@@ -130,14 +129,14 @@ def test_cached_features_of_the_head_are_the_networks_own(tmp_path):
         job = job_of(
             tmp_path / unfreeze, counts=(40, 30), augment="light", views=2, unfreeze=unfreeze
         )
-        found, held = Features(job).head_rows()
+        of_views, validation = Features(job).head_rows()
         whole = section(job.logits_model, None, job.head_cut)
         pictures, others = (
             next(job.batches.iterate(split, 1000))[0].astype("float32")
             for split in ("train", "validation")
         )
         expected = [np.asarray(whole(p)) for p in (pictures, pictures[:, :, ::-1], others)]
-        for got, want in zip((*found, held), expected, strict=True):
+        for got, want in zip((*of_views, validation), expected, strict=True):
             assert got.dtype == np.float32
             assert len(got) == len(want) > 1
             assert np.abs(got - want).max() <= within * np.abs(want).max()
@@ -146,22 +145,22 @@ def test_cached_features_of_the_head_are_the_networks_own(tmp_path):
 @pytest.mark.parametrize("choice", ["cutmix", "rand_augment"])
 def test_what_needs_new_pictures_gets_them_in_every_epoch(choice, tmp_path):
     job = job_of(tmp_path / "run", **{choice: 0.5})
-    feed, _ = Features(job).body_feed()
+    feed = Features(job).body_feed()
     assert isinstance(feed, PictureFeed)
     frozen = section(job.logits_model, None, job.body_cut)
     change = augmenter("none", seed=5, **{choice: 0.5})
-    seen = []
+    is_changed = []
     for epoch in (0, 1):
         rows, labels = next(feed.epoch(epoch, 0))
         pictures, hard = next(job.batches.iterate("train", 8, shuffle=True, seed=5, epoch=epoch))
-        soft = soft_labels(hard, 2, job.recipe.label_smoothing)
+        soft = smooth_labels(hard, 2, job.recipe.label_smoothing)
         changed, mixed = change(pictures.astype("float32"), soft, step=epoch * feed.steps)
         expected = np.asarray(frozen(changed))
         np.testing.assert_allclose(rows, expected, atol=1e-4 * np.abs(expected).max())
         np.testing.assert_allclose(labels, mixed, atol=1e-6)
         plain = np.asarray(frozen(pictures.astype("float32")))
-        seen.append(np.abs(expected - plain).max() > 0.05 * np.abs(plain).max())
-    assert any(seen)
+        is_changed.append(np.abs(expected - plain).max() > 0.05 * np.abs(plain).max())
+    assert any(is_changed)
 
 
 def test_an_average_is_what_a_phase_keeps(tmp_path):

@@ -1,4 +1,4 @@
-"""kill -9 in each part of a training; what goes on ends as if nothing had happened."""
+"""Killed in each part of a training, at a given step or from outside; what goes on ends alike."""
 
 from __future__ import annotations
 
@@ -7,111 +7,217 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
-import keras
-import numpy as np
 import pytest
-from PIL import Image
 
-from inshape.choosing import train
-from inshape.heads import Head
+from inshape.errors import RequestError
+from inshape.progress import Progress
+from inshape.requests import flat, make
 from inshape.runs import Run
-from inshape.training.api import resume
-from inshape.training.recipe import Recipe
+from inshape.shapes import InputShape
+from inshape.training import api, phases
+from inshape.training.api import resume, run_training
+from inshape.training.request import TrainRequest, request_of
 
-LOOP = sys.modules["inshape.training.loop"]
-CHOICES = {"epochs": 2, "head_epochs": 2, "patience": 9, "batch_size": 8, "validation": 0.25}
-
-# Trains in a process that kills itself in the named part.
+# Trains what each line says in a child that kills itself in the named part. The frameworks, which
+# take seconds to import, are imported once for all of them; TensorFlow starts in the child.
 PROGRAM = """
-import json, os, signal, sys
+import json, os, signal, sys, traceback
+from contextlib import contextmanager
 from dataclasses import replace
 from inshape.features.extract import Extraction
-from inshape.heads import Head
-from inshape.train import Recipe, phases, train
-loop = sys.modules["inshape.training.loop"]
-loop._SAVE_EVERY_S = 0.0
-place, photos, network, out, choices = sys.argv[1:]
+from inshape.progress import Progress
+from inshape.requests import restore
+from inshape.training import phases
+from inshape.training.api import run_training
+from inshape.training.request import TrainRequest
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-if place == "features":
-    made = Extraction._made
-    def until_the_mirrored(self, split, view, *rest):
-        for rows in made(self, split, view, *rest):
-            yield rows
-            if view == "mirrored":
-                die()
-    Extraction._made = until_the_mirrored
-else:
-    run_phase = phases.run_phase
-    def until_a_step(phase):
-        def on_step(epoch, step, steps, loss):
-            if phase.name == place and (epoch, step) == (1, 2):
-                die()
-        return run_phase(replace(phase, on_step=on_step))
-    phases.run_phase = until_a_step
-train(photos, "17x12x1", out=out, backbone=network, weights=None, strategy="rebuild",
-      head=Head(hidden=8), recipe=Recipe(**json.loads(choices)))
+class Killing(Progress):
+    @contextmanager
+    def bar(self, title, **_):
+        yield lambda done, total: die() if done == total // 2 + 2 else None
+
+rows, run_phase = Extraction.rows, phases.run_phase
+
+def rows_until_the_mirrored(self, split, view, folder, forward, progress=None):
+    def advance(done, total):
+        if view == "mirrored":
+            die()
+    return rows(self, split, view, folder, forward, advance)
+
+def run_until_a_step(phase):
+    is_teacher = phase.path.parts[-3] == "teacher"
+    if f"{'teacher ' * is_teacher}{phase.name}" == place:
+        phase = replace(phase, progress=Killing())
+    return run_phase(phase)
+
+phases._SAVE_EVERY_S = 0.0
+for line in sys.stdin:
+    place, record, log = json.loads(line)
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    if place == "features":
+        Extraction.rows = rows_until_the_mirrored
+    else:
+        phases.run_phase = run_until_a_step
+    try:
+        run_training(restore(TrainRequest, record), Progress.to_stderr(True))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
 """
 
 
+class Training:
+    """A training in a process of its own."""
+
+    def __init__(self, starter, place, request):
+        self.log = request.out.with_name("log")
+        line = json.dumps([place, request.as_dict(), str(self.log)])
+        starter.stdin.write(f"{line}\n")
+        starter.stdin.flush()
+        self._answers = starter.stdout
+        self.pid = int(self._answers.readline())
+
+    def wait(self):
+        """Its exit code and all that it said."""
+        return int(self._answers.readline()), self.log.read_text()
+
+
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Stripes that lie or stand, 16 of each."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for name, way in zip(("lie", "stand"), np.mgrid[:17, :12], strict=True):
-        (folder / name).mkdir()
-        for i in range(16):
-            level = 128 + 60 * np.sin(way * 1.2 + rng.uniform(0, 6))
-            pixels = np.clip(level + rng.normal(0, 20, level.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
-    return folder
+def start():
+    """Starts a training: ``start(place, request)``."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    ) as starter:  # fmt: skip
+        yield lambda place, request: Training(starter, place, request)
+        starter.stdin.close()
 
 
-def backbone():
-    keras.utils.set_random_seed(3)
-    image = keras.Input((17, 12, 1))
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
-    x = keras.layers.Conv2D(6, 3, strides=2, padding="same", activation="relu", name="stem")(x)
-    x = keras.layers.DepthwiseConv2D(3, strides=2, padding="same", name="last_stride")(x)
-    x = keras.layers.Conv2D(8, 1, activation="relu", name="last")(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(image, keras.layers.Dense(3)(x), name="small")
+@pytest.fixture(scope="module")
+def request_for(photos, network, tmp_path_factory):
+    """A request in a new folder, of two short epochs unless it says otherwise."""
+
+    def build(**choices):
+        usual = {
+            "source": str(photos), "shape": "17x12x1", "backbone": str(network), "weights": None,
+            "strategy": "rebuild", "epochs": 2, "head_epochs": 2, "patience": 99, "batch_size": 8,
+            "validation": 0.25, "hidden": 8,
+        }  # fmt: skip
+        out = tmp_path_factory.mktemp("killed") / "run"
+        return make(TrainRequest, out=out, **{**usual, **choices})
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def whole(request_for):
+    """The same training without a kill, once for the same choices."""
+    runs = {}
+
+    def run(**choices):
+        key = json.dumps(choices)
+        if key not in runs:
+            runs[key] = run_training(request_for(**choices), Progress())
+        return runs[key]
+
+    return run
 
 
 @pytest.mark.parametrize(
-    ("place", "unfreeze", "done"),
-    [("features", "last", []), ("head", "last", []), ("body", "all", ["head"])],
+    ("place", "choices", "done"),
+    [
+        ("features", {"unfreeze": "last"}, []),
+        ("head", {"unfreeze": "last"}, []),
+        ("body", {"unfreeze": "all"}, ["head"]),
+    ],
+    ids=["features", "head", "body"],
 )
 def test_a_run_killed_anywhere_goes_on_to_the_same_result(
-    place, unfreeze, done, photos, tmp_path, monkeypatch
+    place, choices, done, start, request_for, whole, assert_same_run, monkeypatch
 ):
-    network = tmp_path / "network.keras"
-    backbone().save(network)
-    choices = {**CHOICES, "unfreeze": unfreeze}
-    words = [place, photos, network, tmp_path / "cut", json.dumps(choices)]
-    killed = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *words],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    cut = Run.open(tmp_path / "cut")
+    request = request_for(**choices)
+    code, message = start(place, request).wait()
+    assert code == -signal.SIGKILL, message
+    cut = Run.open(request.out)
     assert (cut.status, cut.record["done"]) == ("running", done)
     assert (cut.checkpoints / f"{place}.npz").exists() == (place != "features")
     kept = cut.checkpoints / "features"
     assert len(list(kept.glob("*.part"))) == (place == "features")
-    monkeypatch.setattr(LOOP, "_SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(phases, "_SAVE_EVERY_S", 0.0)
     resumed = resume(cut)
-    whole = train(
-        photos, "17x12x1", out=tmp_path / "whole", backbone=network, weights=None,
-        strategy="rebuild", head=Head(hidden=8), recipe=Recipe(**choices),
-    )  # fmt: skip
-    assert [row["phase"] for row in whole.history()] == ["head", "head", "body", "body"]
-    assert resumed.history() == whole.history()
-    weights = [run.load_model().get_weights() for run in (resumed, whole)]
-    for a, b in zip(*weights, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert [row["phase"] for row in resumed.history()] == ["head", "head", "body", "body"]
+    assert_same_run(resumed, whole(**choices), exactly=False)
+
+
+def test_every_option_survives_a_kill(start, request_for, every_option):
+    """The student's and, since the teacher was being trained, the teacher's."""
+    request = request_for(**every_option)
+    code, message = start("teacher head", request).wait()
+    assert code == -signal.SIGKILL, message
+    cut = Run.open(request.out)
+    assert request_of(cut) == request
+    assert api._reopen(cut, None, Progress()).request == request
+    teacher = Run.open(cut.folder / "teacher")
+    assert (teacher.checkpoints / "head.npz").exists()
+    of_teacher = request.of_teacher(InputShape.of("32x24x1"), teacher.folder)
+    assert api._reopen(teacher, None, Progress()).request == of_teacher
+    # But for what the teacher cannot share, it is trained as the student is.
+    changed = {"shape", "out", "options"}
+    assert {n for n, v in flat(of_teacher).items() if v != flat(request)[n]} == {*changed, "recipe"}
+    same = of_teacher.recipe.but(distil=True, recalibrate=True, fixres=True)
+    assert same == request.recipe
+
+
+def epochs_in(folder):
+    try:
+        return len(Run.open(folder).history())
+    except RequestError:
+        return 0
+
+
+def wait_for_epochs(count, folder, log, seconds=300):
+    end = time.monotonic() + seconds
+    while epochs_in(folder) < count:
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.02)
+
+
+def test_a_run_killed_from_outside_goes_on_to_the_same_result(
+    start, request_for, whole, assert_same_run
+):
+    choices = {"unfreeze": "last", "epochs": 9, "batch_size": 4, "hidden": None}
+    request = request_for(**choices)
+    training = start("nowhere", request)
+    wait_for_epochs(2, request.out, training.log)
+    os.kill(training.pid, signal.SIGKILL)
+    code, message = training.wait()
+    assert code == -signal.SIGKILL, message
+    assert Run.open(request.out).status == "running"
+    assert_same_run(resume(request.out), whole(**choices), exactly=False)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(start, request_for):
+    request = request_for(unfreeze="last", epochs=500, batch_size=4, hidden=None)
+    training = start("nowhere", request)
+    wait_for_epochs(3, request.out, training.log)
+    os.kill(training.pid, signal.SIGINT)
+    code, message = training.wait()
+    assert code != 0
+    assert f"stopped; go on with: inshape train --resume {request.out}\n" in message
+    run = Run.open(request.out)
+    assert run.status == "interrupted"
+    assert (run.checkpoints / "body.npz").exists()
+    assert run.load_model().output_shape == (None, 3)  # with the head trained, it can be used

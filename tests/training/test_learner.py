@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-import sys
+import signal
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
-from inshape.training.loop import Phase, Stopped, run_phase
 
 from inshape.errors import RunError
 from inshape.features.linear import scores
-from inshape.training.checkpoint import Checkpoint, Progress
-from inshape.training.feeds import FeatureFeed, soft_labels
+from inshape.progress import Progress
+from inshape.training import phases
+from inshape.training.checkpoint import Checkpoint, Standing
+from inshape.training.feeds import FeatureFeed, smooth_labels
 from inshape.training.learner import Learner
+from inshape.training.phases import Phase, Stopped, run_phase
 from inshape.training.recipe import Recipe
 
 layers = keras.layers
@@ -48,21 +50,20 @@ def phase_of(tmp_path, shape=(9, 7, 1), recipe=None, **changes):
     recipe = recipe or Recipe(learning_rate=0.02, batch_size=8, patience=20)
     rows, labels = rows_of(shape)
     body, head = networks(shape)
-    feed = FeatureFeed([rows, rows[:, :, ::-1]], [soft_labels(labels, CLASSES, 0.1)] * 2, 8, 5, 0.2)
-    made = Phase(
+    soft = [smooth_labels(labels, CLASSES, 0.1)] * 2
+    feed = FeatureFeed([rows, rows[:, :, ::-1]], soft, rows, 8, seed=5, mixup=0.2)
+    phase = Phase(
         name="body",
         learner=Learner(body, head, recipe, seed=5),
         feed=feed,
-        held=lambda learner: learner.logits(rows),
-        held_labels=labels,
+        labels=labels,
         class_weights=np.ones(CLASSES, "float32"),
-        recipe=recipe,
         epochs=4,
         path=tmp_path / "body.npz",
+        progress=Progress(),
         on_epoch=lambda history: None,
-        on_step=lambda *numbers: None,
     )
-    return replace(made, **changes)
+    return replace(phase, **changes)
 
 
 def test_statistics_stay_and_all_else_learns():
@@ -70,7 +71,7 @@ def test_statistics_stay_and_all_else_learns():
     learner = Learner(body, head, Recipe(), seed=0)
     rows, labels = rows_of((9, 7, 1))
     before = {v.path: np.array(v) for v in body.weights + head.weights}
-    soft = soft_labels(labels, CLASSES, 0.0)
+    soft = smooth_labels(labels, CLASSES, 0.0)
     for _ in range(2):
         learner.step(rows, soft, np.ones(len(rows), "float32"), 0.01)
     after = {v.path: np.array(v) for v in body.weights + head.weights}
@@ -83,7 +84,7 @@ def test_statistics_move_if_asked():
     learner = Learner(body, head, Recipe(batch_norm="train"), seed=0)
     rows, labels = rows_of((9, 7, 1))
     before = np.array(body.get_layer(index=2).moving_mean)
-    learner.step(rows, soft_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32"), 0.01)
+    learner.step(rows, smooth_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32"), 0.01)
     assert np.abs(np.array(body.get_layer(index=2).moving_mean) - before).max() > 0
 
 
@@ -92,7 +93,7 @@ def test_early_layers_learn_more_slowly():
     learner = Learner(body, head, Recipe(layer_decay=0.01, weight_decay=0.0), seed=0)
     rows, labels = rows_of((9, 7, 1))
     before = {v.path: np.array(v) for v in learner.variables}
-    learner.step(rows, soft_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32"), 0.01)
+    learner.step(rows, smooth_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32"), 0.01)
     moved = {v.path: np.abs(np.array(v) - before[v.path]).max() for v in learner.variables}
     # Adam's first step is the rate itself, whatever the gradient.
     assert moved["early/kernel"] == pytest.approx(0.01 * 0.01, rel=0.01)
@@ -104,7 +105,7 @@ def test_the_loss_is_keras_own_and_weights_count():
     body, head = networks((9, 7, 1))
     head = keras.Model(head.inputs, head.get_layer("head_logits")(head.inputs[0]))  # no dropout
     rows, labels = rows_of((9, 7, 1))
-    soft = soft_labels(labels, CLASSES, 0.1)
+    soft = smooth_labels(labels, CLASSES, 0.1)
     weights = np.array([0.5, 1.0, 2.0], "float32")[labels]
     losses = keras.losses.categorical_crossentropy(soft, head(body(rows)), from_logits=True)
     expected = np.average(np.array(losses), weights=weights)
@@ -116,7 +117,7 @@ def test_dropout_acts_in_training_alone():
     body, head = networks((9, 7, 1))
     rows, labels = rows_of((9, 7, 1))
     learner = Learner(body, head, Recipe(), seed=0)
-    soft, weights = soft_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32")
+    soft, weights = smooth_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32")
     losses = [learner.step(rows, soft, weights, 0.0) for _ in range(2)]
     assert losses[0] != losses[1]
     np.testing.assert_array_equal(learner.logits(rows), learner.logits(rows))
@@ -130,7 +131,7 @@ def test_averaged_weights_follow_the_formula():
     rows, labels = rows_of((9, 7, 1))
     expected = learner.weights(averaged=False)
     for _ in range(3):
-        learner.step(rows, soft_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32"), 0.05)
+        learner.step(rows, smooth_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32"), 0.05)
         now = learner.weights(averaged=False)
         expected = [0.9 * e + 0.1 * n for e, n in zip(expected, now, strict=True)]
     for got, wanted in zip(learner.weights(), expected, strict=True):
@@ -138,33 +139,34 @@ def test_averaged_weights_follow_the_formula():
 
 
 @pytest.mark.parametrize(
-    ("shape", "ema", "stop_at"),
+    ("shape", "ema", "cut_at"),
     [((9, 7, 1), 0.0, (0, 1)), ((8, 8, 3), 0.0, (1, 4)), ((9, 7, 1), 0.5, (2, 6))],
 )
-def test_a_phase_that_is_cut_ends_as_if_it_had_not_been(tmp_path, shape, ema, stop_at, monkeypatch):
+def test_a_phase_that_is_cut_ends_as_if_it_had_not_been(
+    tmp_path, shape, ema, cut_at, stop_at, monkeypatch
+):
     recipe = Recipe(learning_rate=0.02, batch_size=8, patience=20, ema=ema)
-    whole = phase_of(tmp_path / "whole", shape, recipe)
-    (tmp_path / "whole").mkdir()
-    expected = run_phase(whole)
+    whole = phase_of(tmp_path, shape, recipe)
+    begun = whole.learner.state()
+    expected, weights = run_phase(whole), whole.learner.weights()
 
     class Killed(Exception):
         pass
 
-    def kill(epoch, step, steps, loss):
-        if (epoch, step) == stop_at:
-            raise Killed
+    def kill():
+        raise Killed
 
-    (tmp_path / "cut").mkdir()
-    monkeypatch.setattr(
-        sys.modules["inshape.training.loop"], "_SAVE_EVERY_S", 0.0
-    )  # a checkpoint after every step
+    path = tmp_path / "cut.npz"
+    monkeypatch.setattr(phases, "_SAVE_EVERY_S", 0.0)  # a checkpoint after every step
+    epoch, step = cut_at
+    killing = stop_at(epoch * whole.feed.steps + step, kill)
+    whole.learner.restore(begun)
     with pytest.raises(Killed):
-        run_phase(phase_of(tmp_path / "cut", shape, recipe, on_step=kill))
-    resumed = phase_of(tmp_path / "cut", shape, recipe)
-    assert resumed.path.exists() == (stop_at != (0, 1))
-    progress = run_phase(resumed)
-    assert progress == expected
-    for a, b in zip(resumed.learner.weights(), whole.learner.weights(), strict=True):
+        run_phase(replace(whole, path=path, progress=killing))
+    assert path.exists() == (cut_at != (0, 1))
+    resumed = phase_of(tmp_path, shape, recipe, path=path)
+    assert run_phase(resumed) == expected
+    for a, b in zip(resumed.learner.weights(), weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -172,13 +174,13 @@ def test_the_best_epoch_is_kept_and_waiting_ends(tmp_path):
     # So high a rate that it only gets worse after a while.
     recipe = Recipe(learning_rate=0.5, batch_size=8, patience=2, warmup_epochs=0)
     phase = phase_of(tmp_path, recipe=recipe, epochs=30)
-    progress = run_phase(phase)
-    accuracies = [row["val_accuracy"] for row in progress.history]
-    assert progress.epoch < 30
-    assert progress.epoch - 1 - max(progress.best_epoch, 0) == 2
+    standing = run_phase(phase)
+    accuracies = [row["val_accuracy"] for row in standing.history]
+    assert standing.epoch < 30
+    assert standing.epoch - 1 - max(standing.best_epoch, 0) == 2
     rows, labels = rows_of((9, 7, 1))
     accuracy, loss = scores(phase.learner.logits(rows), labels)
-    assert (accuracy, loss) == pytest.approx((progress.best_accuracy, progress.best_loss))
+    assert (accuracy, loss) == pytest.approx((standing.best_accuracy, standing.best_loss))
     assert accuracy >= max(accuracies)
 
 
@@ -187,33 +189,28 @@ def test_what_only_gets_worse_ends_as_it_began(tmp_path):
     phase = phase_of(tmp_path, recipe=Recipe(learning_rate=50.0, warmup_epochs=0, patience=2))
     for _ in range(60):  # to near perfection first
         phase.learner.step(
-            rows, soft_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32"), 0.02
+            rows, smooth_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32"), 0.02
         )
     before = phase.learner.weights()
-    progress = run_phase(phase)
-    assert progress.best_epoch == -1
+    assert run_phase(phase).best_epoch == -1
     for a, b in zip(phase.learner.weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_ctrl_c_saves_after_the_step(tmp_path):
-    import signal
-
-    def press(epoch, step, steps, loss):
-        if (epoch, step) == (1, 2):
-            signal.raise_signal(signal.SIGINT)
-
+def test_ctrl_c_saves_after_the_step(tmp_path, stop_at):
     before = signal.getsignal(signal.SIGINT)
+    phase = phase_of(tmp_path)
+    press = stop_at(phase.feed.steps + 2, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(Stopped):
-        run_phase(phase_of(tmp_path, on_step=press))
+        run_phase(replace(phase, progress=press))
     assert signal.getsignal(signal.SIGINT) is before
-    saved = Checkpoint.load(tmp_path / "body.npz").progress
+    saved = Checkpoint.load(tmp_path / "body.npz").standing
     assert (saved.epoch, saved.step) == (1, 2)
 
 
 def test_a_damaged_checkpoint_is_one_line(tmp_path):
     path = tmp_path / "body.npz"
-    Checkpoint(Progress(), {"model/0": np.ones(3)}, [np.zeros(2, "float32")]).save(path)
+    Checkpoint(Standing(), {"model/0": np.ones(3)}, [np.zeros(2, "float32")]).save(path)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(RunError, match=re.escape(f"{path} cannot be read (")):
         Checkpoint.load(path)

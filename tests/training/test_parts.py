@@ -8,7 +8,6 @@ from itertools import pairwise
 import keras
 import numpy as np
 import pytest
-from inshape.training.optimizer import LayerwiseAdamW, layer_scales
 
 from inshape.data.augment import augmenter
 from inshape.data.batches import Batches
@@ -17,7 +16,9 @@ from inshape.data.sources import open_source
 from inshape.data.split import split
 from inshape.errors import RequestError, UnknownName
 from inshape.features.views import views
-from inshape.training.feeds import FeatureFeed, PictureFeed, ahead, mixed, soft_labels
+from inshape.requests import restore
+from inshape.training.feeds import FeatureFeed, PictureFeed, mix, read_ahead, smooth_labels
+from inshape.training.learner import LayerwiseAdamW, layer_scales
 from inshape.training.recipe import Recipe
 
 # Recipe
@@ -33,7 +34,7 @@ from inshape.training.recipe import Recipe
         ({"learning_rate": -1.0}, "learning_rate=-1.0; expected 0 or more"),
         ({"mixup": 1.5}, "mixup=1.5; expected 0 to 1"),
         ({"unfreeze": -1}, "unfreeze=-1; expected 0 or more"),
-        ({"flip": "no"}, "flip='no'; expected true or false"),
+        ({"flip": "never"}, "flip='never'; expected true or false"),
         ({"distil": 1}, "distil=1; expected true or false"),
         ({"epochs": "abc"}, "epochs='abc'; expected a whole number"),
         ({"batch_size": 16.5}, "batch_size=16.5; expected a whole number"),
@@ -41,21 +42,21 @@ from inshape.training.recipe import Recipe
         ({"views": 2.5}, "views=2.5; expected a whole number"),
         ({"mixup": False}, "mixup=False; expected a number"),
         ({"learning_rate": float("nan")}, "learning_rate=nan; expected a number"),
-        ({"unfreeze": 1.5}, "unfreeze=1.5; expected a word or a number"),
+        ({"unfreeze": 1.5}, "unfreeze=1.5; expected a whole number"),
     ],
 )
 def test_what_is_out_of_range_or_of_another_type_is_refused(changes, text):
     with pytest.raises(RequestError, match=re.escape(text)):
-        Recipe().of(changes)
+        Recipe().but(**changes)
 
 
 def test_unknown_words_and_options_list_the_choices():
     text = "unknown class_weights 'balance'; did you mean balanced?"
     with pytest.raises(UnknownName, match=re.escape(text)):
         Recipe(class_weights="balance")
-    text = "unknown training option 'epoch'; did you mean epochs?"
+    text = "unknown option 'epoch'; did you mean epochs?"
     with pytest.raises(UnknownName, match=re.escape(text)):
-        Recipe().of({"epoch": 3})
+        Recipe().but(epoch=3)
 
 
 def test_strong_changes_have_a_view_to_change():
@@ -66,7 +67,7 @@ def test_strong_changes_have_a_view_to_change():
 
 def test_a_recipe_comes_back_from_plain_values():
     recipe = Recipe(epochs=3, unfreeze=2, mixup=0.0)
-    assert Recipe(**recipe.as_dict()) == recipe
+    assert restore(Recipe, recipe.as_dict()) == recipe
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nothing():
@@ -139,16 +140,16 @@ def test_scales_rise_geometrically_with_depth():
 
 def feature_feed(mixup=0.0, count=21):
     rows = np.arange(count * 2, dtype="float32").reshape(count, 2)
-    labels = soft_labels(np.arange(count) % 3, 3, 0.1)
-    return FeatureFeed([rows, rows + 1000], [labels] * 2, 4, seed=7, mixup=mixup)
+    labels = smooth_labels(np.arange(count) % 3, 3, 0.1)
+    return FeatureFeed([rows, rows + 1000], [labels] * 2, rows[:5], 4, seed=7, mixup=mixup)
 
 
-def picture_feed(front=None, shape=(9, 7, 1)):
+def picture_feed(frozen=None, shape=(9, 7, 1)):
     pixels = np.random.default_rng(0).integers(0, 255, (30, *shape), np.uint8)
     catalogue = split(open_source((pixels, [0, 1, 2] * 10)), validation=0.1)
     batches = Batches.open(catalogue, Preparation.of(tuple(shape)))
     change = augmenter("light", channels=shape[-1], seed=3, mixup=0.2)
-    return PictureFeed(batches, change, 3, 0.1, 4, seed=7, front=front)
+    return PictureFeed(batches, change, 3, 0.1, 4, seed=7, frozen=frozen)
 
 
 @pytest.mark.parametrize(
@@ -176,37 +177,37 @@ def test_rows_keep_their_labels_and_come_from_all_views():
     assert {value >= 1000 for value in seen} == {True, False}
 
 
-def test_a_front_sees_the_changed_pictures():
+def test_frozen_layers_see_the_changed_pictures():
     fed = next(iter(picture_feed().epoch(0, 0)))[0]
-    through = next(iter(picture_feed(front=lambda rows: rows[:, :1] + 1).epoch(0, 0)))[0]
+    through = next(iter(picture_feed(frozen=lambda rows: rows[:, :1] + 1).epoch(0, 0)))[0]
     np.testing.assert_array_equal(through, fed[:, :1] + 1)
 
 
 def test_mixing_keeps_sums_and_ranges(rng):
     rows = rng.uniform(0, 1, (6, 3, 2)).astype("float32")
     labels = np.eye(6, dtype="float32")
-    mixed_rows, mixed_labels = mixed(rows, labels, 0.4, rng)
+    mixed_rows, mixed_labels = mix(rows, labels, 0.4, rng)
     np.testing.assert_allclose(mixed_labels.sum(axis=1), 1.0, rtol=1e-6)
     assert (np.diag(mixed_labels) >= 0.5).all()
     # The labels say what share of which row each one is, since they began one-hot.
     expected = np.tensordot(mixed_labels, rows, axes=1)
     np.testing.assert_allclose(mixed_rows, expected, rtol=1e-5)
-    assert mixed(rows, labels, 0.0, rng)[0] is rows
+    assert mix(rows, labels, 0.0, rng)[0] is rows
 
 
 def test_smoothed_labels_by_hand():
-    np.testing.assert_allclose(soft_labels(np.array([2, 0]), 4, 0.2), [
+    np.testing.assert_allclose(smooth_labels(np.array([2, 0]), 4, 0.2), [
         [0.05, 0.05, 0.85, 0.05],
         [0.85, 0.05, 0.05, 0.05],
     ])  # fmt: skip
 
 
 def test_batches_made_ahead_keep_their_order_and_errors():
-    assert list(ahead(iter([(i, i) for i in range(5)]))) == [(i, i) for i in range(5)]
+    assert list(read_ahead(iter([(i, i) for i in range(5)]))) == [(i, i) for i in range(5)]
 
     def broken():
         yield 1, 1
         raise RequestError("lost")
 
     with pytest.raises(RequestError, match="lost"):
-        list(ahead(broken()))
+        list(read_ahead(broken()))

@@ -123,6 +123,9 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     batches = _prepare_pictures(catalogue, preparation, request.recipe, progress)
     seconds = {"pictures": round(time.perf_counter() - begun, 2)}
     plan = plan.with_classes(len(catalogue.class_names))
+    # Once more: a network that was read from a file has drawn other numbers than one that was at
+    # hand, and a teacher that is begun again after a kill shall get the same head.
+    keras.utils.set_random_seed(request.seed)
     with device_scope():
         model = plan.carried_out_on(network).model
     unfrozen_from(model, request.recipe.unfreeze, size_hw)  # refuses what it does not know
