@@ -23,13 +23,12 @@ import numpy as np
 
 from inshape.geometry.lengths import output_length, same_padding
 from inshape.geometry.receptive import AxisField, receptive_fields
-from inshape.geometry.spec import GraphSpec, LayerSpec
+from inshape.geometry.spec import GraphSpec, LayerSpec, Resampling
 from inshape.geometry.stages import geometry
-from inshape.graph.edits import applied
 from inshape.shapes import InputShape
 from inshape.strategies.dilate import dilated
 from inshape.weights.channels import channel_matrix
-from inshape.weights.resample import compose_up
+from inshape.weights.resample import compose
 from tools.svg import FAINT, FIELD, INK, MAP, ZERO, Drawing, number
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "img"
@@ -237,7 +236,7 @@ def dilation() -> str:
     top = 0.0
     for label, network in (
         ("stride 2, then 3 taps", spec),
-        ("stride 1, then 3 taps 2 apart", applied(spec, dilated(spec, shape, 1))),
+        ("stride 1, then 3 taps 2 apart", dilated(spec, shape, 1)),
     ):
         drawing.text(0, top + 12, label, bold=True)
         top = _taps(drawing, top + 34, network, shape.height or 0)
@@ -285,9 +284,7 @@ def stem() -> str:
         for tap in range(3):
             kernel = np.zeros((3, 3, 1, 1))
             kernel[tap, 1] = 1  # the middle column alone, so that one axis shows
-            composed = compose_up(
-                kernel, stride_hw=(2, 2), pads=((0, 1), (0, 1)), factor=2, method=method
-            )
+            composed = compose(kernel, Resampling(2, "up", method, (2, 2), ((0, 1), (0, 1))))
             columns.append(composed.kernel[:, :, 0, 0].sum(axis=1))
         matrix = np.stack(columns, axis=1)
         heads = [f"w{tap}" for tap in range(3)]
