@@ -1,4 +1,4 @@
-"""The public names: there, lazy, and never hidden by the files of the same name."""
+"""The public names: there, lazy, and nothing hidden by another."""
 
 import importlib
 import pickle
@@ -11,7 +11,9 @@ import pytest
 
 import inshape
 
-FUNCTIONS_AND_FILES = ["adapt", "train", "evaluate", "predict", "report"]
+FUNCTIONS = [
+    "plan", "adapt", "train", "resume", "evaluate", "predict", "compare", "report", "export"
+]  # fmt: skip
 
 
 def test_every_listed_name_exists():
@@ -24,49 +26,40 @@ def test_the_static_names_are_the_listed_ones():
     assert set(inshape._HOMES) | {"errors", "__version__"} == set(inshape.__all__)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS_AND_FILES)
-def test_a_function_is_not_hidden_by_its_file(name):
-    module = importlib.import_module(f"inshape.{name}")
-    assert isinstance(module, ModuleType)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_a_function_and_no_room_is_called_like_it(name):
     assert isinstance(getattr(inshape, name), FunctionType)
-    assert getattr(inshape, name) is getattr(module, name)
+    home = importlib.import_module(f"inshape.{inshape._HOMES[name]}")
+    assert getattr(home, name) is getattr(inshape, name)
+    assert getattr(inshape, name).__module__ == home.__name__
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(f"inshape.{name}")
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        "import inshape.adapt",
-        "from inshape import adapt",
-        "from inshape.train import Recipe",
-    ],
-)
-def test_the_function_stays_whatever_was_imported_first(first):
+def test_every_module_can_be_imported_under_another_name():
+    """``import inshape.training.learner as L`` gives the module, whatever was imported before."""
     code = (
-        f"{first}\n"
-        "import inshape, sys, types\n"
-        "from inshape import adapt, train\n"
-        "import inshape.adapt, inshape.train\n"
-        "for name in ('adapt', 'train'):\n"
-        "    function = getattr(inshape, name)\n"
-        "    assert isinstance(function, types.FunctionType), (name, function)\n"
-        "    assert function.__module__.startswith('inshape.' + name)\n"
-        "    assert isinstance(sys.modules['inshape.' + name], types.ModuleType)\n"
+        "import inshape, types\n"
+        "inshape.train, inshape.compare, inshape.report\n"
+        "import inshape.training.learner as learner, inshape.comparison.api as api\n"
+        "import inshape.exporting.api, inshape.evaluation.api, inshape.planning as planning\n"
+        "for module in (learner, api, planning, inshape.exporting.api, inshape.evaluation.api):\n"
+        "    assert type(module) is types.ModuleType, module\n"
+        "assert inshape.compare is api.compare\n"
+        "assert isinstance(inshape.train, types.FunctionType)\n"
+        "assert type(inshape) is types.ModuleType\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_an_import_under_another_name_gives_the_function():
-    import inshape.planning as another
-
-    assert another is inshape.adapt
-
-
-def test_functions_can_be_pickled():
-    assert pickle.loads(pickle.dumps(inshape.adapt)) is inshape.adapt
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_can_be_pickled(name):
+    function = getattr(inshape, name)
+    assert pickle.loads(pickle.dumps(function)) is function
 
 
-def test_other_files_are_still_attributes():
+def test_other_files_are_attributes():
     importlib.import_module("inshape.geometry.spec")
     assert isinstance(inshape.geometry, ModuleType)
     assert inshape.errors is importlib.import_module("inshape.errors")

@@ -519,6 +519,8 @@ def test_readers():
     assert read_word_or_number("all") == "all"
     assert [read_weights(w) for w in ("none", "None", None, "a.h5")] == [None, None, None, "a.h5"]
     assert many(read_whole)({1, 2}) == (1, 2)
+    truths = {"yes": True, "On": True, "true": True, "no": False, "OFF": False, "False": False}
+    assert {word: Recipe(flip=word).flip for word in truths} == truths
     assert many(read_whole)(iter([1, 2])) == (1, 2)
     assert many(str)("a, b,,c ") == ("a", "b", "c")
     with pytest.raises(ShapeError):

@@ -60,3 +60,22 @@ def call() -> Callable[..., Answer]:
         return Answer(code, out.getvalue(), err.getvalue())
 
     return call
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> tuple[str, ...]:
+    """The options that name a network which trains in a second or two: a file of the user's."""
+    import keras
+
+    keras.utils.set_random_seed(3)
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(image)
+    for number, filters in enumerate((8, 16, 16)):
+        name = f"conv_{number}"
+        x = keras.layers.Conv2D(
+            filters, 3, strides=2, padding="same", activation="relu", name=name
+        )(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    path = tmp_path_factory.mktemp("network") / "small.keras"
+    keras.Model(image, keras.layers.Dense(5)(x), name="small").save(path)
+    return "--backbone", str(path), "--weights", "none"

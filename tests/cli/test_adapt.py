@@ -56,7 +56,7 @@ def test_an_output_that_exists_is_left_alone(call, tmp_path):
     answer = call("adapt", SMALL, "--input", "96x96x3", "--out", out)
     assert answer.code == 2
     assert answer.err == (
-        f"inshape: error: --out {out} exists already; expected a new file; name another\n"
+        f"inshape: error: out {out} exists already; expected a new file; name another\n"
     )
     assert out.read_text() == "mine"
 

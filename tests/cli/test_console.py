@@ -7,15 +7,14 @@ import sys
 import warnings
 
 import pytest
-import typer
 
-from inshape.cli.console import console
+from inshape.cli.console import Ended, open_console
 from inshape.comparison.result import Candidate, Comparison
 from inshape.errors import DataError, RunError
 
 
 def test_text_goes_to_standard_output(capsys):
-    with console(as_json=False, debug=False) as out:
+    with open_console(as_json=False, debug=False) as out:
         out.answer("two words", {"words": 2})
     assert capsys.readouterr() == ("two words\n", "")
 
@@ -34,7 +33,7 @@ def test_a_terminal_gets_colours_and_its_own_width(monkeypatch):
     found = Comparison("photos", 9, None, (dropped,))
     for out, dim in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stdout", out)
-        with console(as_json=False, debug=False) as told:
+        with open_console(as_json=False, debug=False) as told:
             told.answer(found, {})
         assert ("\x1b[2m" in out.getvalue()) == dim
         widest = max(len(re.sub(r"\x1b\[\d+m", "", li)) for li in out.getvalue().splitlines())
@@ -42,7 +41,7 @@ def test_a_terminal_gets_colours_and_its_own_width(monkeypatch):
 
 
 def test_json_stands_alone_on_standard_output(capsys):
-    with console(as_json=True, debug=False) as out:
+    with open_console(as_json=True, debug=False) as out:
         print("progress")
         out.answer("two words", {"words": 2, "name": "Jacke für Übergang"})
     printed = capsys.readouterr()
@@ -62,16 +61,16 @@ def test_json_stands_alone_on_standard_output(capsys):
     ],
 )
 def test_an_error_is_a_line_and_an_exit_code(capsys, error, code, line):
-    with pytest.raises(typer.Exit) as ended, console(as_json=False, debug=False):
+    with pytest.raises(Ended) as ended, open_console(as_json=False, debug=False):
         raise error
-    assert ended.value.exit_code == code
+    assert ended.value.code == code
     printed = capsys.readouterr()
     assert printed.out == ""
     assert re.fullmatch(rf"inshape: {re.escape(line)}.*\n", printed.err)
 
 
 def test_debug_shows_the_traceback(capsys):
-    with pytest.raises(typer.Exit), console(as_json=False, debug=True):
+    with pytest.raises(Ended), open_console(as_json=False, debug=True):
         raise DataError("no pictures in x")
     shown = capsys.readouterr().err
     assert "Traceback (most recent call last)" in shown
@@ -81,14 +80,14 @@ def test_debug_shows_the_traceback(capsys):
 def test_a_warning_is_a_line(capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        with console(as_json=False, debug=False):
+        with open_console(as_json=False, debug=False):
             warnings.warn("values in [0, 1]\nlook scaled", stacklevel=1)
     assert capsys.readouterr().err == "inshape: warning: values in [0, 1] look scaled\n"
 
 
 def test_standard_output_is_as_before_afterwards():
     before, shown = sys.stdout, warnings.showwarning
-    with pytest.raises(typer.Exit), console(as_json=True, debug=False):
+    with pytest.raises(Ended), open_console(as_json=True, debug=False):
         raise DataError("no pictures in x")
     assert sys.stdout is before
     assert warnings.showwarning is shown

@@ -59,7 +59,10 @@ def test_the_working_size_reaches_the_plan(call):
         (["MobilNetV3Small", "--input", "96x96x3"], "did you mean MobileNetV3Small?"),
         ([SMALL, "--input", "96x96x3", "--strategy", "restrde"], "did you mean restride?"),
         ([SMALL, "--input", "96x96x3", "--channels", "summ"], "did you mean sum?"),
-        ([SMALL, "--input", "96x96x3", "--working", "big"], "--working 'big' is not a size"),
+        (
+            [SMALL, "--input", "96x96x3", "--working", "big"],
+            "--working 'big'; expected a size as HxW",
+        ),
         (["nothing.keras", "--input", "96x96x3"], "nothing.keras"),
     ],
 )
@@ -78,17 +81,27 @@ def test_the_shape_may_be_an_option(call):
     assert answer.json["input_shape"] == "97x64x1"
 
 
+def test_the_head_reaches_the_plan(call):
+    answer = call("inspect", SMALL, "96x96x1", "--classes", 5, "--head", "gem", "--json")
+    plan = plan_anew(SMALL, "96x96x1", classes=5, head="gem")
+    assert answer.json["geometry"]["params"] == plan.geometry.params
+    assert answer.json["footprint"] == plan.footprint.as_dict()
+    assert "5 classes" in answer.json["head"]
+    maps = call("inspect", SMALL, "96x96x1", "--features", "8,16", "--json").json
+    assert maps["head"] == "none; the last maps at strides 8, 16"
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ([], "no input shape given; expected HxWxC behind the network's name, such as 96x96x1"),
-        (
-            ["96x96x1", "--input", "96x96x3"],
-            "two input shapes given, 96x96x1 and 96x96x3; leave one out",
-        ),
+        (["--head", "2x"], "--head '2x'; expected a size as HxW, height first"),
+        (["--features", "4;8"], "--features '4;8'; expected a whole number"),
+        (["--factor", "two"], "--factor 'two'; expected a whole number"),
+        (["--factor", "0"], "--factor 0; expected 1 or more"),
+        (["--classes", "1"], "--classes 1; expected 2 or more"),
     ],
 )
-def test_one_shape_is_needed(call, words, text):
-    answer = call("inspect", SMALL, *words)
+def test_a_value_is_refused_by_the_name_of_its_option(call, words, text):
+    answer = call("inspect", SMALL, "96x96x1", *words)
     assert answer.code == 2
-    assert text in answer.err
+    assert answer.err.startswith(f"inshape: error: {text}")

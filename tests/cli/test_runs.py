@@ -1,7 +1,7 @@
 """`inshape train`, `evaluate` and `predict` on real JPEG files."""
 
 import json
-import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inshape.cli.commands import command_for
+from inshape.cli.parser import parse
 from inshape.runs import Run
 
-SMALL = ("--backbone", "MobileNetV3Small-minimalistic", "--weights", "none")
 QUICK = ("--epochs", 1, "--views", 1, "--augment", "none", "--unfreeze", "last")
 
 
@@ -39,10 +40,10 @@ def others(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(call, photos, tmp_path_factory):
+def trained(call, photos, tmp_path_factory, small):
     """A run at 49x64x1, and what training printed."""
     out = tmp_path_factory.mktemp("runs") / "a"
-    answer = call("train", photos, "--input", "49x64x1", "--out", out, *SMALL, *QUICK, "--json")
+    answer = call("train", photos, "--input", "49x64x1", "--out", out, *small, *QUICK, "--json")
     assert answer.code == 0, answer.err
     return out, answer
 
@@ -67,12 +68,12 @@ def test_the_model_takes_the_shape(trained):
 def test_evaluate(call, trained, photos):
     """On the folder that the run was trained on, only what was held out counts."""
     held = sum(json.loads((trained[0] / "run.json").read_text())["data"]["validation"].values())
-    told = f"measured on the {held} of 24 that were held out; split 'all' takes every one"
-    text = call("evaluate", trained[0], photos)
-    assert text.code == 0, text.err
-    assert "accuracy" in text.out
-    assert text.err.count("warning:") == 1
-    assert told in text.err
+    text = f"measured on the {held} of 24 that were held out; split 'all' takes every one"
+    answer = call("evaluate", trained[0], photos)
+    assert answer.code == 0, answer.err
+    assert "accuracy" in answer.out
+    assert answer.err.count("warning:") == 1
+    assert text in answer.err
     answer = call("evaluate", trained[0], photos, "--split", "validation", "--json")
     assert "warning" not in answer.err
     values = answer.json
@@ -147,80 +148,64 @@ def test_a_run_that_another_process_trains_is_left_alone(call, trained):
     assert call("train", "--resume", trained[0]).code == 0
 
 
-def test_an_output_folder_that_exists_is_left_alone(call, trained, photos):
+def test_an_output_folder_that_exists_is_left_alone(call, trained, photos, small):
     before = (trained[0] / "run.json").read_text()
-    answer = call("train", photos, "--input", "49x64x1", "--out", trained[0], *SMALL)
+    answer = call("train", photos, "--input", "49x64x1", "--out", trained[0], *small)
     assert answer.code == 2
     assert answer.err.startswith(f"inshape: error: {trained[0]} exists already")
     assert answer.err.count("\n") == 1
     assert (trained[0] / "run.json").read_text() == before
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (
-            ["train"],
-            "train needs pictures, --input and --out; write: "
-            "inshape train PICTURES --input 96x96x3 --out runs/a",
-        ),
-        (
-            ["train", "--resume", "runs/a", "--input", "96x96x3"],
-            "--resume goes on with the run as it was begun; leave out --input",
-        ),
-        (
-            ["train", "p", "--resume", "runs/a", "--epochs", "20", "--no-flip", "--set", "mixup=0"],
-            "--resume goes on with the run as it was begun; leave out --epochs, --flip, --set",
-        ),
-        (
-            ["train", "x", "--input", "96x96", "--out", "y"],
-            "input '96x96' is not a shape; write HxWxC, such as 96x128x1 "
-            "(height x width x channels; ? for an unknown height or width)",
-        ),
-        (
-            ["train", "x", "--input", "96x96x3", "--out", "y", "--set", "mixup"],
-            "--set 'mixup': expected NAME=VALUE, such as mixup=0",
-        ),
-        (
-            ["evaluate", "nowhere", "x"],
-            "nowhere holds no run.json; expected a run folder; train one with inshape train",
-        ),
-    ],
-)
-def test_a_bad_request_is_one_line(call, words, line):
-    answer = call(*words)
+def test_the_record_s_command_makes_the_same_request(trained):
+    """Typed again, it trains the same into a folder beside."""
+    run = Run.open(trained[0])
+    words = shlex.split(run.record["command"])[1:]
+    command, rest = command_for(words)
+    request = parse(command.kind, rest, program="inshape train", description="")
+    assert request.out == run.folder.with_name(f"{run.folder.name}-again")
+    assert {**request.as_dict(), "out": str(run.folder)} == run.record["request"]
+
+
+def test_what_holds_no_run_is_one_line(call):
+    answer = call("evaluate", "nowhere", "x")
     assert answer.code == 2
-    assert answer.err == f"inshape: error: {line}\n"
+    assert answer.err == (
+        "inshape: error: nowhere holds no run.json; expected a run folder; train one with inshape "
+        "train\n"
+    )
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "text"),
     [
-        (["--set", "mixup_=0"], "unknown training option 'mixup_'; did you mean mixup?"),
-        (["--epochs", -1], "epochs=-1; expected 0 or more"),
-        (["--augment", "lots"], "unknown augment 'lots'"),
-        (["--set", "distil=maybe"], "distil='maybe'; expected true or false"),
-        (["--seed", -1], "seed=-1; expected a whole number from 0 to 2147483647"),
+        (["--epochs", -1], "--epochs -1; expected 0 or more"),
+        (["--augment", "lots"], "unknown augment 'lots'; choose from: none, light, strong"),
+        (["--distil=maybe"], "--distil takes no value; expected --distil alone"),
+        (["--mixup"], "--mixup has no value; expected --mixup NUMBER"),
+        (["--seed", -1], "--seed -1; expected 0 to 2147483647"),
         (["--pool", "agv"], "unknown pool 'agv'; did you mean avg?"),
-        (["--picture-fit", "squash"], "unknown fit 'squash'"),
+        (["--picture-fit", "squash"], "unknown picture_fit 'squash'; choose from: stretch, "),
+        (["--crop-margin", 0], "crop_margin 0.0; expected more than 0 and at most 1"),
+        (["--max-macs", "1M"], "limits with the input 49x64x1; expected the input auto, which"),
     ],
 )
-def test_a_bad_choice_is_one_line_and_writes_nothing(call, photos, tmp_path, words, told):
+def test_a_bad_choice_is_one_line_and_writes_nothing(call, photos, tmp_path, words, text, small):
     out = tmp_path / "run"
-    answer = call("train", photos, "--input", "49x64x1", "--out", out, *SMALL, *words)
+    answer = call("train", photos, "--input", "49x64x1", "--out", out, *small, *words)
     assert answer.code == 2
-    assert re.match(rf"inshape: error: .*{re.escape(told)}", answer.err)
+    assert answer.err.startswith(f"inshape: error: {text}")
     assert answer.err.count("\n") == 1
     assert not out.exists()
 
 
 @pytest.mark.parametrize("kind", ["empty", "one class"])
-def test_a_folder_that_cannot_be_used(call, tmp_path, photos, kind):
+def test_a_folder_that_cannot_be_used(call, tmp_path, photos, kind, small):
     folder = tmp_path / "photos"
     folder.mkdir()
     if kind == "one class":
         (folder / "dark").symlink_to(photos / "dark")
-    answer = call("train", folder, "--input", "49x64x1", "--out", tmp_path / "run", *SMALL)
+    answer = call("train", folder, "--input", "49x64x1", "--out", tmp_path / "run", *small)
     assert answer.code == 2
     assert answer.err.splitlines()[-1].startswith("inshape: error: ")
     assert not (tmp_path / "run").exists()
@@ -235,9 +220,9 @@ def exported(call, trained, others):
 
 
 def test_export_answers_with_one_object(exported, trained):
-    told = exported.json
-    assert told["run"] == str(trained[0])
-    first = told["exports"][0]
+    answer = exported.json
+    assert answer["run"] == str(trained[0])
+    first = answer["exports"][0]
     assert {"format", "path", "size_bytes", "agreement", "accuracy", "latency_ms"} <= set(first)
     assert first["agreement"] == 1.0
     assert {"value", "low", "high"} == set(first["accuracy"])
@@ -247,10 +232,10 @@ def test_export_answers_with_one_object(exported, trained):
 def test_a_file_below_the_wanted_agreement_ends_with_1(
     call, trained, others, tmp_path, monkeypatch
 ):
-    from inshape.exporting import api as front
+    from inshape.exporting import api
 
     monkeypatch.setattr(
-        front, "answer", lambda run, pictures, **how: np.eye(2)[np.arange(len(pictures)) % 2]
+        api, "answer", lambda runner, pictures, **how: np.eye(2)[np.arange(len(pictures)) % 2]
     )
     words = ("export", trained[0], "--data", others, "--out", tmp_path / "x", "--no-timing")
     answer = call(*words, "--json")
@@ -272,10 +257,10 @@ def test_export_refuses_in_one_line(call, trained, exported):
 
 def test_bench_measures_a_file(call, exported):
     path = exported.json["exports"][1]["path"]
-    told = call("bench", path, "--threads", 1, "--json").json
-    assert told["input_shape"] == "49x64x1"
-    assert told["runtime"] == "litert"
-    assert 0 < told["timings"][0]["median_ms"] <= told["timings"][0]["p95_ms"]
+    answer = call("bench", path, "--threads", 1, "--json").json
+    assert answer["input_shape"] == "49x64x1"
+    assert answer["runtime"] == "litert"
+    assert 0 < answer["timings"][0]["median_ms"] <= answer["timings"][0]["p95_ms"]
     answer = call("bench", path + ".txt")
     assert answer.code == 2
     assert "no such file; expected an exported model" in answer.err
@@ -283,52 +268,42 @@ def test_bench_measures_a_file(call, exported):
 
 def test_predict_with_an_exported_file(call, exported, photos):
     path = exported.json["exports"][0]["path"]
-    told = call("predict", path, photos / "light" / "03.jpg", "--json").json
-    assert told["predictions"][0]["label"] in ("dark", "light")
+    answer = call("predict", path, photos / "light" / "03.jpg", "--json").json
+    assert answer["predictions"][0]["label"] in ("dark", "light")
 
 
-def test_compare_answers_with_one_object(call, photos, tmp_path):
+def test_compare_answers_with_one_object(call, photos, tmp_path, small):
     words = ("compare", photos, "--shapes", "33x40x1,2x2x1", "--strategies", "rebuild")
     answer = call(
-        *words, "--backbones", "MobileNetV3Small-minimalistic", "--weights", "none",
-        "--no-latency", "--out", tmp_path / "c", "--json",
+        *words, *small, "--no-latency", "--out", tmp_path / "c", "--json",
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    told = answer.json
-    by_shape = {c["input_shape"]: c for c in told["candidates"]}
+    by_shape = {c["input_shape"]: c for c in answer.json["candidates"]}
     assert {"input_shape", "strategy", "backbone", "accuracy", "macs", "latency_ms"} <= set(
         by_shape["33x40x1"]
     )
     assert {"value", "low", "high"} == set(by_shape["33x40x1"]["accuracy"])
-    assert told["recommendation"]["command"].startswith("inshape train ")
+    assert answer.json["recommendation"]["command"].startswith("inshape train ")
     assert len(list((tmp_path / "c" / "candidates").iterdir())) >= 1
 
 
-def test_limits_without_auto_are_refused(call, photos, tmp_path):
-    words = ("train", photos, "--input", "33x40x1", "--out", tmp_path / "a", "--max-macs", "1M")
-    answer = call(*words, *SMALL)
-    assert answer.code == 2
-    assert "limits with --input 33x40x1; expected --input auto" in answer.err
-
-
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "text"),
     [
-        (["--stem", "plain"], "--stem with --input auto, which compares every strategy as it is"),
-        (["--output-stride", 16], "--output-stride with --input auto"),
+        (["--stem", "plain"], "stem with the input auto, which compares every strategy as it is"),
+        (["--output-stride", 16], "output_stride with the input auto"),
     ],
 )
-def test_what_no_candidate_is_measured_with_is_refused(call, photos, tmp_path, words, told):
-    answer = call("train", photos, "--input", "auto", "--out", tmp_path / "a", *SMALL, *words)
+def test_what_no_candidate_is_measured_with_is_refused(call, photos, tmp_path, words, text, small):
+    answer = call("train", photos, "--input", "auto", "--out", tmp_path / "a", *small, *words)
     assert answer.code == 2
-    assert answer.err.startswith(f"inshape: error: {told}")
+    assert answer.err.startswith(f"inshape: error: {text}")
     assert answer.err.count("\n") == 1
 
 
-def test_the_table_comes_before_the_error_where_nothing_meets_the_limits(call, photos):
+def test_the_table_comes_before_the_error_where_nothing_meets_the_limits(call, photos, small):
     words = ("compare", photos, "--shapes", "33x40x1", "--strategies", "rebuild", "--max-macs", 9)
-    small = ("--backbones", "MobileNetV3Small-minimalistic", "--weights", "none", "--no-latency")
-    answer = call(*words, *small, "--json")
+    answer = call(*words, *small, "--no-latency", "--json")
     assert answer.code == 2
     assert answer.json["recommendation"] is None
     assert "33x40x1" in answer.err
@@ -336,15 +311,15 @@ def test_the_table_comes_before_the_error_where_nothing_meets_the_limits(call, p
     assert last.startswith("inshape: error: no candidate meets the limits; the nearest, ")
 
 
-def test_the_input_is_chosen_by_the_pictures(call, photos, tmp_path, monkeypatch):
-    from inshape.comparison import defaults as usual
+def test_the_input_is_chosen_by_the_pictures(call, photos, tmp_path, monkeypatch, small):
+    from inshape.comparison import defaults
 
-    monkeypatch.setattr(usual, "_SIDES", (32, 64))
+    monkeypatch.setattr(defaults, "_SIDES", (32, 64))
     answer = call(
         "train", photos, "--input", "auto", "--max-macs", "100M", "--out", tmp_path / "a",
-        *SMALL, *QUICK, "--json",
+        *small, *QUICK, "--json",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     request = answer.json["request"]
     assert request["shape"] in ("32x32x3", "64x64x3", "32x64x3")
-    assert request["strategy"] in ("rebuild", "restride")
+    assert request["options"]["strategy"] in ("rebuild", "restride")
