@@ -109,26 +109,24 @@ class Diagnosis:
         return values
 
     def __str__(self) -> str:
-        complete = ", ".join(extra.name for extra in self.extras if not extra.missing)
         lines = [
             *_section("versions", [(n, v or "missing") for n, v in self.versions.items()]),
             *_section("Keras backends", [(n, self._state(n)) for n in self.backends]),
             *_section("computes on", [(device, "") for device in self._named_devices()]),
             *_section("downloads and caches", [_place_row(place) for place in self.places]),
-            *_section("extras", [("complete", complete or "none")]),
-            *self._missing_extras(),
+            *self._shown_extras(),
             "",
             *(f"problem: {problem}" for problem in self.problems),
         ]
         return "\n".join(lines if self.problems else [*lines, "no problems found"]).lstrip("\n")
 
-    def _missing_extras(self) -> list[str]:
-        missing = [extra for extra in self.extras if extra.missing]
-        return [
-            line
-            for extra in missing
-            for line in (f"  {extra.name}: {extra.purpose}", f"    {extra.command}")
-        ]
+    def _shown_extras(self) -> list[str]:
+        complete = ", ".join(extra.name for extra in self.extras if not extra.missing)
+        lines = _section("extras", [("complete", complete or "none")])
+        for extra in self.extras:
+            if extra.missing:
+                lines += [f"  {extra.name}: {extra.purpose}", f"    {extra.command}"]
+        return lines
 
     def _state(self, backend: str) -> str:
         version = self.backends[backend] or "not installed"
