@@ -14,17 +14,12 @@ from .completion import complete, install, script
 from .console import INTERRUPTED, Ended, open_console
 
 _SUMMARY = "Give a pretrained CNN a new input shape, keep what its weights know, and measure it."
-_HELP = ("-h", "--help")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command.
+    """Run the command of the words after the program's name.
 
-    Args:
-        arguments: the words after the program's name.
-
-    Returns:
-        The exit code: 0, 1 for a failed run, 2 for a bad request, 130 if interrupted.
+    The exit code is 0, 1 for a failed run, 2 for a bad request, 130 if interrupted.
     """
     words = list(arguments)
     # TensorFlow's own notes on the machine would bury the answer.
@@ -47,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(words: list[str]) -> int:
     match words:
-        case [] | ["-h"] | ["--help"]:
+        case [] | ["-h" | "--help", *_]:
             print(overview())
         case ["--version"]:
             print(__version__)

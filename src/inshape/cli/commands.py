@@ -16,19 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command.
-
-    Attributes:
-        request: where its request class stands, ``module:name``.
-        run: takes the request and the console.
-        summary: what it does, in one line.
-        example: how it is called.
-    """
+    """One command."""
 
     request: str
+    """Where its request class stands, ``module:name``; a room is loaded when it is needed."""
     run: Callable[[Any, Console], int | None]
+    """Takes the request and the console; the exit code, 0 by default."""
     summary: str
+    """What it does, in one line."""
     example: str
+    """How it is called."""
 
     @property
     def kind(self) -> type[Request]:
@@ -40,21 +37,21 @@ class Command:
 def _inspect(request: Any, console: Console) -> None:
     from ..planning import plan
 
-    made = plan.as_asked(request)
-    console.answer(made, made.as_dict())
+    planned = plan.as_asked(request)
+    console.answer(planned, planned.as_dict())
 
 
 def _adapt(request: Any, console: Console) -> None:
-    from ..planning import adapted as adapt
+    from ..planning import adapted
 
     if request.out is None:
         raise RequestError("adapt has nowhere to write; expected --out FILE.keras; give one")
-    adapted = adapt(request)
+    result = adapted(request)
     console.answer(
-        f"{adapted.plan}\n\n{adapted.report}\nwrote {request.out}",
+        f"{result.plan}\n\n{result.report}\nwrote {request.out}",
         {
-            "plan": adapted.plan.as_dict(),
-            "weights": adapted.report.as_dict(),
+            "plan": result.plan.as_dict(),
+            "weights": result.report.as_dict(),
             "model": str(request.out),
         },
     )

@@ -27,15 +27,10 @@ class Ended(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """Where a command's answer goes.
-
-    Attributes:
-        as_json: whether the answer is one JSON object on standard output; text then goes to
-            standard error.
-        stdout: standard output.
-    """
+    """Where a command's answer goes."""
 
     as_json: bool
+    """Whether the answer is one JSON object; text then goes to standard error."""
     stdout: TextIO
 
     def show(self, text: object) -> None:

@@ -40,6 +40,7 @@ class CandidateStore:
             "pictures": request.pictures,
             "seed": request.seed,
         }
+        self._contents: dict[str, str | None] = {}
         self._cache = None if request.out is None else Cache(request.out / "candidates")
         if self._cache is not None:
             make_folder(self._cache.folder)
@@ -48,7 +49,9 @@ class CandidateStore:
         """All that determines a candidate's measurements."""
         names = ("backbone", "input_shape", "strategy", "channels")
         chosen = {name: getattr(candidate, name) for name in names}
-        return self._facts | {"candidate": chosen, "backbone": _content(candidate.backbone)}
+        if candidate.backbone not in self._contents:
+            self._contents[candidate.backbone] = _content(candidate.backbone)  # read once
+        return self._facts | {"candidate": chosen, "backbone": self._contents[candidate.backbone]}
 
     def key_of(self, candidate: Candidate) -> str:
         """A hash of that."""
