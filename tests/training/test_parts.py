@@ -105,13 +105,13 @@ def gradients(step):
 
 def test_at_scale_one_it_is_keras_adamw():
     ours, theirs = two_variables(), two_variables()
-    made = LayerwiseAdamW(ours, [1.0, 1.0], decay=0.1)
-    made.learning_rate = 0.05
+    optimizer = LayerwiseAdamW(ours, [1.0, 1.0], decay=0.1)
+    optimizer.learning_rate = 0.05
     judge = keras.optimizers.AdamW(0.05, weight_decay=0.1)
     judge.exclude_from_weight_decay(var_list=theirs[1:])
     judge.build(theirs)
     for step in range(5):
-        made.apply(gradients(step), ours)
+        optimizer.apply(gradients(step), ours)
         judge.apply(gradients(step), theirs)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
@@ -119,11 +119,11 @@ def test_at_scale_one_it_is_keras_adamw():
 
 def test_a_scale_is_a_rate():
     ours, slow = two_variables(), two_variables()
-    made = LayerwiseAdamW(ours, [0.1, 1.0], decay=0.2)
-    made.learning_rate = 0.05
+    optimizer = LayerwiseAdamW(ours, [0.1, 1.0], decay=0.2)
+    optimizer.learning_rate = 0.05
     judge = LayerwiseAdamW(slow, [1.0, 1.0], decay=0.2)
     judge.learning_rate = 0.005
-    made.apply(gradients(0), ours)
+    optimizer.apply(gradients(0), ours)
     judge.apply(gradients(0), slow)
     np.testing.assert_allclose(ours[0], slow[0], rtol=1e-6)
     assert np.abs(np.asarray(ours[1]) - np.asarray(slow[1])).max() > 0.01
@@ -168,13 +168,13 @@ def test_an_epoch_goes_on_where_it_was_left(make):
 
 
 def test_rows_keep_their_labels_and_come_from_all_views():
-    seen = []
+    drawn = []
     for rows, labels in feature_feed().epoch(0, 0):
         numbers = rows[:, 0].astype(int) % 1000 // 2
         np.testing.assert_array_equal(labels.argmax(axis=1), numbers % 3)
-        seen += rows[:, 0].tolist()
-    assert len(set(seen)) == len(seen) == 20  # the last of 21 does not fill a batch
-    assert {value >= 1000 for value in seen} == {True, False}
+        drawn += rows[:, 0].tolist()
+    assert len(set(drawn)) == len(drawn) == 20  # the last of 21 does not fill a batch
+    assert {value >= 1000 for value in drawn} == {True, False}
 
 
 def test_frozen_layers_see_the_changed_pictures():

@@ -198,18 +198,18 @@ def test_what_contradicts_a_shape_or_auto_is_refused(photos, tmp_path):
 
 def test_bad_requests_leave_nothing_behind(photos, network, tmp_path):
     out = tmp_path / "run"
-    asked = {"out": out, "backbone": network, "weights": None}
+    choices = {"out": out, "backbone": network, "weights": None}
     with pytest.raises(DataError, match=re.escape("no such file or folder")):
-        train(tmp_path / "nowhere", "17x12x1", **asked)
+        train(tmp_path / "nowhere", "17x12x1", **choices)
     with pytest.raises(RequestError, match=re.escape("0x12x1")):
-        train(photos, "0x12x1", **asked)
+        train(photos, "0x12x1", **choices)
     text = "unknown part to unfreeze 'lost'; did you mean last? choose from: none, last, all, stem,"
     with pytest.raises(UnknownName, match=re.escape(text)):
-        train(photos, "17x12x1", **asked, unfreeze="lost")
+        train(photos, "17x12x1", **choices, unfreeze="lost")
     with pytest.raises(
         UnknownName, match=re.escape("unknown option 'distill'; did you mean distil")
     ):
-        train(photos, "17x12x1", **asked, distill=True)
+        train(photos, "17x12x1", **choices, distill=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -242,13 +242,13 @@ def test_pictures_that_do_not_fit_leave_nothing_behind(photos, network, build_ne
     shutil.copytree(photos, folder)
     np.save(folder / "lie" / "four.npy", np.zeros((9, 7, 4), np.uint8))
     text = f"{folder / 'lie' / 'four.npy'}: 4 bands of unstated meaning; expected 3 (rgb)"
-    asked = {"out": tmp_path / "a", "weights": None}
+    choices = {"out": tmp_path / "a", "weights": None}
     with pytest.raises(DataError, match=re.escape(text)):
-        train(folder, "20x20x3", backbone=build_network((20, 20, 3)), **asked)
+        train(folder, "20x20x3", backbone=build_network((20, 20, 3)), **choices)
     for broken in ("four.npy", "00.png", "01.png"):
         (folder / "lie" / broken).write_bytes(b"no picture")
     with pytest.raises(DataError, match=re.escape("3 of 49 pictures cannot be read; expected at")):
-        train(folder, "17x12x1", backbone=network, **asked)
+        train(folder, "17x12x1", backbone=network, **choices)
     assert [p.name for p in tmp_path.iterdir()] == ["photos"]
 
 
@@ -300,14 +300,14 @@ def test_what_cannot_be_resumed_is_named(photos, tmp_path):
 
 
 def test_what_a_teacher_cannot_do_is_refused(photos, network, tmp_path):
-    asked = {"out": tmp_path / "a", "backbone": network, "weights": None, "distil": True}
+    choices = {"out": tmp_path / "a", "backbone": network, "weights": None, "distil": True}
     with pytest.raises(RequestError, match="expected a smaller input than the teacher's"):
-        train(photos, "32x24x1", **asked)
+        train(photos, "32x24x1", **choices)
     text = "distil at 16x28x1 with a network whose own shape is 32x24x1; expected a smaller input"
     with pytest.raises(RequestError, match=text):
-        train(photos, "16x28x1", **asked)
+        train(photos, "16x28x1", **choices)
     with pytest.raises(RequestError, match=re.escape("distil at ?x?x1 with a network whose own")):
-        train(photos, "?x?x1", **asked)
+        train(photos, "?x?x1", **choices)
     with pytest.raises(RequestError, match="distil with a frozen backbone"):
-        train(photos, "16x12x1", **asked, unfreeze="none")
+        train(photos, "16x12x1", **choices, unfreeze="none")
     assert not (tmp_path / "a").exists()

@@ -154,7 +154,8 @@ def check_mlflow() -> None:
     """Refuse to begin without MLflow."""
     if importlib.util.find_spec("mlflow") is None:
         raise RequestError(
-            "mlflow is asked for and not installed; expected it; pip install 'inshape[mlflow]'"
+            "mlflow=... needs the package mlflow, which is not installed; pip install "
+            "'inshape[mlflow]'"
         )
 
 
