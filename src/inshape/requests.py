@@ -150,7 +150,7 @@ class Option:
             return None
         label = f"{self.name}=" if label is None else label
         try:
-            taken = self.written.read(value)
+            result = self.written.read(value)
         except Unread as unread:
             raise RequestError(f"{label}{unread}") from None
         except UnknownName as unknown:
@@ -158,9 +158,9 @@ class Option:
                 raise
             raise UnknownName(self.name, value, unknown.choices) from None
         limits = self.mark(Range)
-        if limits is not None and not limits.holds(taken):
-            raise RequestError(f"{label}{taken}; expected {limits}")
-        return taken
+        if limits is not None and not limits.holds(result):
+            raise RequestError(f"{label}{result}; expected {limits}")
+        return result
 
 
 _Mark = TypeVar("_Mark")
@@ -242,9 +242,9 @@ def make(kind: type[_Request], /, **values: Any) -> _Request:
         RequestError: if a value cannot be what it is for, or one is missing.
         UnknownName: if there is no such option.
     """
-    own, by_group = _sorted_by_group(kind, values)
+    direct, by_group = _sorted_by_group(kind, values)
     for name, (group, _) in groups(kind).items():
-        whole = own.pop(name, None)
+        whole = direct.pop(name, None)
         if whole is not None and not isinstance(whole, group):
             raise RequestError(
                 f"{name}={whole!r}; expected a {group.__name__}, or its options by their own names"
@@ -252,11 +252,11 @@ def make(kind: type[_Request], /, **values: Any) -> _Request:
         if by_group[name]:
             whole = replace(group() if whole is None else whole, **by_group[name])
         if whole is not None:
-            own[name] = whole
+            direct[name] = whole
     for option in own_options(kind):
-        if option.default is REQUIRED and option.name not in own:
+        if option.default is REQUIRED and option.name not in direct:
             raise RequestError(f"{option.name} is missing; expected: {option.text}")
-    return kind(**own)
+    return kind(**direct)
 
 
 def _sorted_by_group(
@@ -265,29 +265,29 @@ def _sorted_by_group(
     """A request's own values and whole groups, and the values of each group's options."""
     by_group: dict[str, dict[str, Any]] = {name: {} for name in groups(kind)}
     known = {option.name: option.group for option in options_of(kind)}
-    own: dict[str, Any] = {}
+    direct: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known and name not in by_group:
             raise UnknownName("option", name, (*known, *by_group))
         group = known.get(name)
-        (own if group is None else by_group[group])[name] = value
-    return own, by_group
+        (direct if group is None else by_group[group])[name] = value
+    return direct, by_group
 
 
 def flat(request: Request) -> dict[str, Any]:
     """Every value by its option's name, and the groups as wholes."""
-    own = {option.name: getattr(request, option.name) for option in own_options(type(request))}
-    return own | {name: getattr(request, name) for name in groups(type(request))}
+    values = {option.name: getattr(request, option.name) for option in own_options(type(request))}
+    return values | {name: getattr(request, name) for name in groups(type(request))}
 
 
 def restore(kind: type[_Request], record: Mapping[str, Any], /, **values: Any) -> _Request:
     """Read back what `Request.as_dict` wrote down; ``values`` take the place of some of it."""
     known = {option.name for option in own_options(kind)}
-    own = {name: record[name] for name in known if name in record}
+    direct = {name: record[name] for name in known if name in record}
     wholes = {
         name: restore(group, record.get(name, {})) for name, (group, _) in groups(kind).items()
     }
-    return make(kind, **{**own, **wholes, **values})
+    return make(kind, **{**direct, **wholes, **values})
 
 
 def command_of(name: str, request: Request) -> str | None:
@@ -374,12 +374,12 @@ def takes(kind: type[Request]) -> Callable[[Callable[..., _Result]], Taking[_Res
                     f"{function.__name__} was given {len(args)} values without a name; expected at "
                     f"most {len(leading)} ({', '.join(leading)}); name the others"
                 )
-            own = dict(zip(leading, args, strict=False))
-            twice = next((name for name in own if name in keywords), None)
+            by_place = dict(zip(leading, args, strict=False))
+            twice = next((name for name in by_place if name in keywords), None)
             if twice is not None:
                 raise RequestError(f"{function.__name__} was given {twice} twice; leave one out")
             rest = {o.name: keywords.pop(o.name) for o in others if o.name in keywords}
-            return function(make(kind, **own, **keywords), **rest)
+            return function(make(kind, **by_place, **keywords), **rest)
 
         leading = [o.name for o in own_options(kind)][:2]
         call.__signature__ = inspect.Signature(  # pyright: ignore[reportAttributeAccessIssue]

@@ -62,16 +62,16 @@ def test_an_output_that_exists_is_left_alone(call, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "text"),
     [
         ("small.h5", "is not a .keras file; name one, such as small.keras"),
         ("no/small.keras", "there is no folder"),
     ],
 )
-def test_an_output_that_cannot_be(call, tmp_path, name, told):
+def test_an_output_that_cannot_be(call, tmp_path, name, text):
     answer = call("adapt", SMALL, "--input", "96x96x3", "--out", tmp_path / name)
     assert answer.code == 2
-    assert told in answer.err
+    assert text in answer.err
 
 
 def test_weights_of_another_network_name_what_differs(call, tmp_path, imagenet_weights):

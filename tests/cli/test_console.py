@@ -30,11 +30,11 @@ def test_a_terminal_gets_colours_and_its_own_width(monkeypatch):
     for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "90"), ("NO_COLOR", "")):
         monkeypatch.setenv(name, value)
     dropped = Candidate("net", "8x8x1", "rebuild", macs=1, dropped="1 MACs is over 0 MACs")
-    found = Comparison("photos", 9, None, (dropped,))
+    comparison = Comparison("photos", 9, None, (dropped,))
     for out, dim in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stdout", out)
-        with open_console(as_json=False, debug=False) as told:
-            told.answer(found, {})
+        with open_console(as_json=False, debug=False) as console:
+            console.answer(comparison, {})
         assert ("\x1b[2m" in out.getvalue()) == dim
         widest = max(len(re.sub(r"\x1b\[\d+m", "", li)) for li in out.getvalue().splitlines())
         assert (widest <= 90) == dim

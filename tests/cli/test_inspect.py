@@ -54,7 +54,7 @@ def test_the_working_size_reaches_the_plan(call):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "text"),
     [
         (["MobilNetV3Small", "--input", "96x96x3"], "did you mean MobileNetV3Small?"),
         ([SMALL, "--input", "96x96x3", "--strategy", "restrde"], "did you mean restride?"),
@@ -66,13 +66,13 @@ def test_the_working_size_reaches_the_plan(call):
         (["nothing.keras", "--input", "96x96x3"], "nothing.keras"),
     ],
 )
-def test_a_bad_request_is_one_line(call, words, told):
+def test_a_bad_request_is_one_line(call, words, text):
     answer = call("inspect", *words)
     assert answer.code == 2
     assert answer.out == ""
     assert answer.err.startswith("inshape: error: ")
     assert answer.err.count("\n") == 1
-    assert told in answer.err
+    assert text in answer.err
 
 
 def test_the_shape_may_be_an_option(call):

@@ -28,11 +28,11 @@ def candidate(name, accuracy, latency, right="", **more):
 
 
 def test_the_front_holds_what_none_beats_in_both():
-    found = [
+    measured = [
         candidate("slow", 0.9, 5.0), candidate("fast", 0.7, 1.0), candidate("beaten", 0.65, 2.0),
         candidate("over", 0.99, 0.1, dropped="over"), candidate("same", 0.7, 1.5),
     ]  # fmt: skip
-    assert [c.backbone for c in pareto_front(found, "latency_ms")] == ["fast", "slow"]
+    assert [c.backbone for c in pareto_front(measured, "latency_ms")] == ["fast", "slow"]
 
 
 def test_the_fastest_of_equals_is_recommended():
@@ -160,11 +160,11 @@ def test_usual_shapes_are_those_of_upright_pictures_and_all_their_bands(tmp_path
             planarconfig="contig",
         )
         np.save(tmp_path / "arrays" / label / "a.npy", tile[..., :4])
-    found = {k: usual_shapes(open_source(tmp_path / k)) for k in ("phone", "tiles", "arrays")}
-    assert all((s.height or 0) > (s.width or 0) for s in found["phone"])
-    assert str(found["phone"][0]) == "96x64x3"
-    assert [str(s) for s in found["tiles"]] == ["64x64x5"]
-    assert [str(s) for s in found["arrays"]] == ["64x64x4"]
+    shapes = {k: usual_shapes(open_source(tmp_path / k)) for k in ("phone", "tiles", "arrays")}
+    assert all((s.height or 0) > (s.width or 0) for s in shapes["phone"])
+    assert str(shapes["phone"][0]) == "96x64x3"
+    assert [str(s) for s in shapes["tiles"]] == ["64x64x5"]
+    assert [str(s) for s in shapes["arrays"]] == ["64x64x4"]
 
 
 def test_a_command_names_what_is_not_the_default(tmp_path, monkeypatch):
@@ -218,9 +218,9 @@ def test_strategies_suit_the_shape():
 
 def test_a_terminal_shows_brackets_and_a_command_in_one_line():
     source = "photos [old]/" + "long/" * 60
-    made = Comparison(
+    comparison = Comparison(
         source, 9, None, (), recommended="a", reason="[a] it is", command=f"x '{source}'"
     )
-    text = str(made)
+    text = str(comparison)
     assert f"x '{source}'" in text.splitlines()
     assert "[a] it is" in text

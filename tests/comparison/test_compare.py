@@ -135,10 +135,10 @@ def test_answers_belong_to_pictures_in_their_order(network, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (12, 9, 9, 1), np.uint8)
     labels = np.arange(12) % 2
     opened = open_source((pixels, labels))
-    asked = Candidate(network, "9x8x1", "rebuild")
+    candidate = Candidate(network, "9x8x1", "rebuild")
     request = make(CompareRequest, source="photos", weights=None)
     keys = {
-        CandidateStore(request, opened.take(order)).key_of(asked)
+        CandidateStore(request, opened.take(order)).key_of(candidate)
         for order in (range(12), range(12), range(11, -1, -1))
     }
     assert len(keys) == 2
@@ -264,10 +264,10 @@ def test_finetuned_finalists_are_runs_and_decide_only_when_asked(
     photos, network, tmp_path, monkeypatch
 ):
     original = tuning.run_training
-    asked: list[object] = []
+    requested: list[object] = []
 
     def run(request, progress):
-        asked.append(request.options.channels)
+        requested.append(request.options.channels)
         if str(request.shape) == "9x8x1":
             raise MemoryError("no more")
         return original(request, progress)
@@ -279,7 +279,7 @@ def test_finetuned_finalists_are_runs_and_decide_only_when_asked(
     }  # fmt: skip
     comparison = compare(photos, **options, finetune=2)
     by_shape = {c.input_shape: c for c in comparison.candidates}
-    assert asked == [(0,), (0,)]
+    assert requested == [(0,), (0,)]
     assert 0.0 <= by_shape["32x32x1"].finetuned <= 1.0
     assert by_shape["9x8x1"].error == "fine-tuning: MemoryError: no more"
     (folder,) = (tmp_path / "a" / "runs").iterdir()
@@ -400,14 +400,14 @@ def test_what_the_first_round_dropped_stays_dropped(photos, network, tmp_path, m
     worse_now = [""]
     run = measuring._runner
 
-    def seen(candidate, *rest):
+    def runner(candidate, *rest):
         worse_now[0] = candidate.input_shape
-        asked.append((candidate.input_shape, candidate.pictures))
+        requested.append((candidate.input_shape, candidate.pictures))
         return run(candidate, *rest)
 
-    asked: list[tuple[str, int]] = []
+    requested: list[tuple[str, int]] = []
     monkeypatch.setattr(measuring, "cross_validated", doctored)
-    monkeypatch.setattr(measuring, "_runner", seen)
+    monkeypatch.setattr(measuring, "_runner", runner)
     options = {
         "candidates": [Candidate(network, s, "rebuild") for s in ("16x16x1", "8x8x1", "12x12x1")],
         "weights": None, "out": tmp_path / "a", "latency": False,
@@ -415,7 +415,7 @@ def test_what_the_first_round_dropped_stays_dropped(photos, network, tmp_path, m
     worse |= {"16x16x1"}
     comparison = compare(photos, **options)
     by_shape = {c.input_shape: c for c in comparison.candidates}
-    assert set(asked) == {
+    assert set(requested) == {
         ("16x16x1", 0), ("8x8x1", 0), ("12x12x1", 0), ("12x12x1", 40), ("8x8x1", 40),
     }  # fmt: skip
     assert by_shape["16x16x1"].dropped == (
@@ -423,9 +423,9 @@ def test_what_the_first_round_dropped_stays_dropped(photos, network, tmp_path, m
     )
     assert (len(by_shape["16x16x1"].first), by_shape["16x16x1"].pictures) == (40, 40)
     assert (len(by_shape["12x12x1"].first), by_shape["12x12x1"].pictures) == (40, 60)
-    asked.clear()
+    requested.clear()
     again = compare(photos, **options)
-    assert not asked
+    assert not requested
     kept = {c.input_shape: (c.dropped, c.accuracy, c.right) for c in again.candidates}
     assert kept == {c.input_shape: (c.dropped, c.accuracy, c.right) for c in comparison.candidates}
 

@@ -21,9 +21,9 @@ complete -o default -F _inshape inshape
 _ZSH = """\
 #compdef inshape
 _inshape() {
-  local -a found
-  found=("${(@f)$(inshape --complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
-  [[ -n "$found" ]] && compadd -a found || _files
+  local -a words_offered
+  words_offered=("${(@f)$(inshape --complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  [[ -n "$words_offered" ]] && compadd -a words_offered || _files
 }
 compdef _inshape inshape
 """

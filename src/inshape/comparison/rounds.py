@@ -79,9 +79,9 @@ class Halving:
         if calls:
             with self.progress.bar("costs") as advance:
                 results = self.workers.run(build_candidate, calls)
-                for done, (number, candidate, state) in enumerate(results, 1):
+                for finished, (number, candidate, state) in enumerate(results, 1):
                     self._note(trials[number], candidate, state)
-                    advance(done, len(trials))
+                    advance(finished, len(trials))
 
     def _note(self, trial: _Trial, candidate: Candidate, state: Any) -> None:
         trial.candidate, trial.state = candidate, state
@@ -155,11 +155,11 @@ class Halving:
 
         with self.progress.bar(f"probe on {count} pictures") as advance:
             results = self.workers.run(probe_candidate, calls())
-            for done, (number, candidate, state) in enumerate(results, 1):
+            for finished, (number, candidate, state) in enumerate(results, 1):
                 if not is_last and candidate.error is None:
                     candidate = candidate.but(first=candidate.right)
                 self._note(begun[number], candidate, state)
-                advance(done, len(unprobed))
+                advance(finished, len(unprobed))
 
     def _pictures_at(self, shape: InputShape) -> Any:
         if shape not in self._shared:

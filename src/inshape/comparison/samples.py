@@ -86,10 +86,10 @@ class Samples:
             pictures = np.empty((len(batches), *shape.as_static_tuple()), batches.kind)
             place = np.empty(len(batches), np.intp)
             place[self._order] = np.arange(len(batches))
-            done = 0
+            count = 0
             for pixels, _ in batches.iterate(None, _CHUNK):
-                pictures[place[done : done + len(pixels)]] = pixels
-                done += len(pixels)
+                pictures[place[count : count + len(pixels)]] = pixels
+                count += len(pixels)
             self._decoded[shape] = pictures
             self.seconds += time.perf_counter() - begun
         return self._decoded[shape]
