@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Optional, TypeVar
 
 import tyro
 from tyro import conf, constructors
@@ -177,8 +177,9 @@ def _field(option: Option, named: set[str]) -> constructors.StructFieldSpec:
         metavar = _metavar(option) if is_required else f"[{_metavar(option)}]"
         marks = [conf.Positional, conf.arg(help_behavior_hint=hint, metavar=metavar)]
     if option.is_switch:
-        # One of three, with nothing decided, has both ways too.
-        type_: Any = bool if isinstance(option.default, bool) else bool | None
+        # One of three, with nothing decided, has both ways too. For "bool | None" tyro would load
+        # typeguard, a tenth of a second.
+        type_: Any = bool if isinstance(option.default, bool) else Optional[bool]  # noqa: UP045
         marks.append(conf.FlagCreatePairsOff if option.default is False else conf.DisallowNone)
     else:
         type_ = object
