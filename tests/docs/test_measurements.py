@@ -1,0 +1,26 @@
+"""Pages of measurements show what is printed from the results that are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from benchmarks import RESULTS, demo_weights, probe_fidelity, transfer
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+TABLES = {
+    "transfer": transfer.table,
+    "demo_weights": demo_weights.tables,
+    "probe_fidelity": probe_fidelity.report,
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_page_shows_the_table_of_its_results(name):
+    table = TABLES[name](RESULTS / name)
+    assert table.count("\n|") > 5
+    assert table in (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_every_kept_result_has_a_page():
+    assert {folder.name for folder in RESULTS.iterdir()} == set(TABLES)
