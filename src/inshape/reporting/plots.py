@@ -161,7 +161,7 @@ def _front_line(candidates: Candidates, names: Sequence[str], cost: str) -> Figu
         "x": [_scaled(c[cost], cost) for c in members],
         "y": [c["accuracy"]["value"] for c in members],
         "line": {"color": "--good", "width": 2, "dash": "dot", "shape": "hv"},
-        "hoverinfo": "skip",
+        "hoverinfo": "skip",  # its points are drawn again, with their intervals
         "showlegend": len(members) > 1,
     }
 
