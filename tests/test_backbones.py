@@ -1,4 +1,7 @@
-"""The table of backbones, against the constructors of the installed Keras."""
+"""The table of backbones, against the constructors of the installed Keras.
+
+What is published of them is counted as Keras counts.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,19 @@ import sys
 import keras
 import numpy as np
 import pytest
+from tools.count_backbones import count
 
-from inshape.backbones import Backbone, backbones, find
+from inshape.backbones import (
+    SOURCES,
+    WEIGHTS,
+    Backbone,
+    backbones,
+    find,
+    list_backbones,
+    published,
+)
 from inshape.errors import RequestError, ShapeError, UnknownName
+from inshape.weights.sources import load_source
 
 ALL = [pytest.param(backbone, id=backbone.name) for backbone in backbones()]
 
@@ -41,12 +54,12 @@ def first_shape(monkeypatch):
 
 
 def test_every_constructor_of_keras_is_there():
-    published = {
+    constructors = {
         name
         for name, value in vars(keras.applications).items()
         if inspect.isfunction(value) and name[0].isupper()
     }
-    assert {backbone.constructor for backbone in backbones()} == published
+    assert {backbone.constructor for backbone in backbones()} == constructors
 
 
 def test_importing_the_table_imports_no_keras():
@@ -105,8 +118,8 @@ def test_imagenet_weights_of_mobilenet_v3_are_those_with_a_hash(backbone: Backbo
 def test_the_widths_are_those_with_imagenet_weights(constructor: str):
     with pytest.raises(ValueError, match="alpha") as error:
         getattr(keras.applications, constructor)(alpha=0.6, weights="imagenet")
-    published, _ = str(error.value).split("only")
-    alphas = {float(alpha) for alpha in re.findall(r"`([\d.]+)`", published)}
+    known, _ = str(error.value).split("only")
+    alphas = {float(alpha) for alpha in re.findall(r"`([\d.]+)`", known)}
     assert alphas == {
         dict(backbone.options)["alpha"]
         for backbone in backbones()
@@ -169,7 +182,7 @@ def test_a_strange_name_shows_the_families():
     ],
 )
 def test_build_at_other_shapes(name, shape, top):
-    model = find(name).build(include_top=top, weights=None, classes=5, input_shape=shape)
+    model = find(name).build(include_top=top, classes=5, input_shape=shape)
     assert model.input_shape == (None, *shape)
     assert model.count_params() > 0
     if top:
@@ -177,7 +190,7 @@ def test_build_at_other_shapes(name, shape, top):
 
 
 def test_build_is_the_constructors_own_model():
-    built = find("MobileNetV3Large-0.75").build(include_top=True, weights=None, classes=7)
+    built = find("MobileNetV3Large-0.75").build(include_top=True, classes=7)
     direct = keras.applications.MobileNetV3Large(
         alpha=0.75, weights=None, classes=7, input_shape=(224, 224, 3), classifier_activation=None
     )
@@ -188,28 +201,19 @@ def test_build_is_the_constructors_own_model():
 
 def test_build_passes_the_activation_on():
     model = find("MobileNet-0.25").build(
-        include_top=True, weights=None, activation="softmax", input_shape=(32, 32, 3)
+        include_top=True, activation="softmax", input_shape=(32, 32, 3)
     )
     assert model.layers[-1].get_config()["activation"] == "softmax"
 
 
-def test_build_refuses_a_path():
-    message = (
-        "MobileNet cannot be built with weights='a.h5'; expected 'imagenet' or None; load a file "
-        "with weights.sources.load_source"
-    )
-    with pytest.raises(RequestError, match=re.escape(message)):
-        find("MobileNet").build(include_top=True, weights="a.h5")
-
-
-def test_build_refuses_weights_that_do_not_exist():
+def test_weights_that_do_not_exist_are_refused():
     message = (
         "Keras publishes no ImageNet weights for MobileNetV3Small-0.75-minimalistic; expected one "
         "of MobileNetV3Small, MobileNetV3Small-minimalistic, MobileNetV3Small-0.75; or give "
         "weights=None or the path of a weights file"
     )
     with pytest.raises(RequestError, match=re.escape(message)):
-        find("MobileNetV3Small-0.75-minimalistic").build(include_top=True, weights="imagenet")
+        load_source(find("MobileNetV3Small-0.75-minimalistic"), "imagenet", include_top=True)
 
 
 def test_build_refuses_a_shape_that_is_too_small():
@@ -218,4 +222,80 @@ def test_build_refuses_a_shape_that_is_too_small():
         "change that with inshape.adapt"
     )
     with pytest.raises(ShapeError, match=re.escape(message)):
-        find("Xception").build(include_top=False, weights=None, input_shape=(80, 70, 1))
+        find("Xception").build(include_top=False, input_shape=(80, 70, 1))
+
+
+SMALL = [
+    "MobileNetV3Small",
+    "MobileNetV3Large-minimalistic",
+    "MobileNetV2-0.35",
+    "MobileNet-0.25",
+    "EfficientNetB0",
+]
+
+
+def test_every_backbone_is_in_the_published_table_and_nothing_else_is():
+    assert list(published()) == [backbone.name for backbone in backbones()]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_file_holds_what_the_networks_count(name):
+    known = published()[name]
+    assert (known.params, known.macs) == count(find(name))
+
+
+def test_macs_of_a_convolution_by_hand():
+    # VGG16's published 15.47 G: every 3x3 convolution and the three dense layers.
+    stages = [(224, 3, (64, 64)), (112, 64, (128, 128)), (56, 128, (256,) * 3)]
+    stages += [(28, 256, (512,) * 3), (14, 512, (512,) * 3)]
+    macs = 7 * 7 * 512 * 4096 + 4096 * 4096 + 4096 * 1000
+    for px, read, widths in stages:
+        for width in widths:
+            macs += px * px * 9 * read * width
+            read = width
+    assert published()["VGG16"].macs == macs
+
+
+def test_accuracies_of_mobilenet_v3_are_those_of_keras_docstring():
+    rows = re.findall(
+        r"mobilenet_v3_(large|small)(_minimalistic)?_?([\d.]+)?_224\s*\|[^|]*\|[^|]*\|\s*([\d.]+)",
+        keras.applications.MobileNetV3Large.__doc__.replace("minimalistic_1.0", "minimalistic"),
+    )
+    documented = {
+        f"MobileNetV3{size.capitalize()}"
+        + ("" if width in ("", "1.0") else f"-{width}")
+        + ("-minimalistic" if minimal else ""): float(top1)
+        for size, minimal, width, top1 in rows
+    }
+    assert len(documented) == 6
+    assert documented == {
+        name: known.top1 for name, known in published().items() if known.source == "mobilenet_v3"
+    }
+
+
+def test_an_accuracy_has_a_source_and_belongs_to_weights():
+    for backbone in backbones():
+        known = published()[backbone.name]
+        assert (known.top1 is None) == (known.source is None) == (not backbone.has_imagenet)
+        assert known.source is None or known.source in SOURCES
+        assert backbone.imagenet_top1 == known.top1
+
+
+def test_the_listing_says_everything_of_a_backbone():
+    row = list_backbones("v3large-mini").as_dict()["models"]
+    assert row == [
+        {
+            "name": "MobileNetV3Large-minimalistic",
+            "family": "mobilenet_v3",
+            "native_hw": [224, 224],
+            "params": 3948688,
+            "macs": 209136704,
+            "imagenet_top1": 72.3,
+            "top1_source": SOURCES["mobilenet_v3"],
+            "weights": ["imagenet"],
+        }
+    ]
+    text = str(list_backbones("v3large-mini"))
+    assert re.search(r"imagenet +224x224 +3\.9M +209\.1M +72\.3 +mobilenet_v3", text)
+    assert SOURCES["table"] not in text
+    assert all(place in text for place in WEIGHTS.values())

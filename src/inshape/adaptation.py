@@ -37,16 +37,16 @@ def carry_out(
     """
     model, layer_map = rebuild(
         source,
+        decision.source,
         decision.input_shape,
-        edits=decision.edits,
+        changed=decision.spec,
         outputs=outputs,
         open_nested=open_nested,
         name=name,
     )
     report = transplant(
         layer_map,
-        decision.source,
-        edits=decision.edits,
+        decision.spec,
         stem=decision.channels.stem,
         channels=decision.channels.as_matrix(),
     )
@@ -61,7 +61,7 @@ def attach(base: keras.Model, head: Head) -> keras.Model:
         >>> attach(keras.Model(image, image), Head(classes=4)).output_shape
         (None, 4)
     """
-    x = base.output
+    x: Any = base.output
     if not head.pretrained_dense:
         x = _pooled(x, head)
     elif len(x.shape) > 2:

@@ -168,13 +168,7 @@ def feature_maps(spec: GraphSpec, shape: InputShape, strides: Sequence[int]) -> 
     """
     if not strides:
         raise RequestError("features=[]; expected output strides, such as [8, 16, 32]")
-    by_stride: dict[float, int] = {}
-    on_the_way = spec.but(outputs=(feature_map(spec),)).needed()
-    for layer, field in zip(spec, receptive_fields(spec, shape), strict=True):
-        is_map = len(layer.native_shape) == 3 and layer.op not in ("input", "pad", "global_pool")
-        strides_agree = field.height.jump_px == field.width.jump_px
-        if layer.index in on_the_way and is_map and strides_agree and not field.whole:
-            by_stride[field.height.jump_px or 0] = layer.index
+    by_stride = _last_maps(spec, shape)
     missing = [s for s in strides if s not in by_stride]
     if missing:
         there = ", ".join(f"{s:g}" for s in sorted(by_stride))
@@ -183,6 +177,18 @@ def feature_maps(spec: GraphSpec, shape: InputShape, strides: Sequence[int]) -> 
             f"from: {there}"
         )
     return tuple(by_stride[s] for s in strides)
+
+
+def _last_maps(spec: GraphSpec, shape: InputShape) -> dict[float, int]:
+    """The last map at each stride that height and width share."""
+    on_the_way = spec.but(outputs=(feature_map(spec),)).needed()
+    by_stride: dict[float, int] = {}
+    for layer, field in zip(spec, receptive_fields(spec, shape), strict=True):
+        is_map = len(layer.native_shape) == 3 and layer.op not in ("input", "pad", "global_pool")
+        stride = field.height.jump_px
+        if layer.index in on_the_way and is_map and stride and stride == field.width.jump_px:
+            by_stride[stride] = layer.index
+    return by_stride
 
 
 def truncated(spec: GraphSpec, outputs: tuple[int, ...]) -> GraphSpec:
@@ -203,9 +209,13 @@ def with_head(spec: GraphSpec, head: Head) -> GraphSpec:
 
     def add(name: str, op: Any, **facts: Any) -> None:
         index, source = len(layers), layers[-1]
-        made = LayerSpec(index, f"{PREFIX}{name}", op, (source.index,), index, **facts)
-        native = output_shape(made, [source.native_shape], [source]) if source.native_shape else ()
-        layers.append(made.but(native_shape=native))
+        layer = LayerSpec(
+            index=index, name=PREFIX + name, op=op, inputs=(source.index,), layer=index, **facts
+        )
+        if source.native_shape:
+            native = output_shape(layer, [source.native_shape], [source])
+            layer = layer.but(native_shape=native)
+        layers.append(layer)
 
     (end,) = spec.outputs
     layers = layers[: end + 1]

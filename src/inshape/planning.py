@@ -13,7 +13,6 @@ from .geometry.footprint import Footprint, footprint
 from .geometry.spec import GraphSpec
 from .geometry.stages import Geometry, geometry
 from .geometry.warnings import ShapeWarning, shape_warnings
-from .graph.edits import Edit, applied
 from .heads import (
     Head,
     Pool,
@@ -107,8 +106,8 @@ class PlanRequest(Request):
         if self.features is not None and (self.head is not None or self.classes is not None):
             raise RequestError(
                 f"features={list(self.features)} returns maps, so head={self.head!r} and "
-                f"classes={self.classes} have nothing to stand on; leave them out, or leave out "
-                "features"
+                f"classes={self.classes} have nothing to stand on; leave them out, or "
+                "leave out features"
             )
         if self.head == _TOP and self.classes is not None:
             raise RequestError(
@@ -185,7 +184,7 @@ class Network:
     has_top: bool = True
 
     def is_alike(self, other: Network) -> bool:
-        """Whether a decision for the other network holds for this one, whatever layers are called."""
+        """Whether a decision for the other network holds for this one, by whatever names."""
         return _nameless(self.spec) == _nameless(other.spec)
 
 
@@ -244,11 +243,6 @@ class Plan:
         return self.network.spec.input_shape
 
     @property
-    def edits(self) -> tuple[Edit, ...]:
-        """What is changed in the network."""
-        return self.decision.edits
-
-    @property
     def channels(self) -> ChannelPlan:
         """What happens to the picture's channels."""
         return self.decision.channels
@@ -271,7 +265,7 @@ class Plan:
     @cached_property
     def native_geometry(self) -> Geometry:
         """The same network with the same head at its own shape."""
-        native = replace(self.decision, edits=())
+        native = replace(self.decision, spec=self.decision.source)
         spec, _ = _ended(self.request, native, self.native_shape)
         return geometry(spec, self.native_shape)
 
@@ -347,7 +341,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        spec = self.network.spec
+        spec = self.decision.spec
         return {
             "backbone": self.network.name,
             "strategy": self.strategy,
@@ -356,7 +350,8 @@ class Plan:
             "channels": self.channels.rule,
             "head": self.head_text,
             "reasons": list(self.reasons),
-            "edits": [{"edit": type(e).__name__, **_named(asdict(e), spec)} for e in self.edits],
+            "input_layers": asdict(spec.input_layers),
+            "changes": self.decision.changes(),
             "geometry": self.geometry.as_dict(),
             "native_geometry": self.native_geometry.as_dict(),
             "footprint": self.footprint.as_dict(),
@@ -518,16 +513,16 @@ def decide_plan(request: PlanRequest, network: Network) -> Plan:
         spec = truncated(spec, (feature_map(spec),))
     decision = decide(spec, request.input_shape, request.options)
     ended, outputs = _ended(request, decision, decision.static_shape)
-    made = Plan(request, network, decision, ended, outputs)
-    made.geometry  # noqa: B018 - what cannot be built is refused here
-    return made
+    decided = Plan(request=request, network=network, decision=decision, spec=ended, outputs=outputs)
+    decided.geometry  # noqa: B018 - what cannot be built is refused here
+    return decided
 
 
 def _ended(
     request: PlanRequest, decision: Decision, shape: InputShape
 ) -> tuple[GraphSpec, tuple[int, ...] | None]:
     """The graph after a decision with what the model ends in, and what the network returns."""
-    spec, ending = applied(decision.source, decision.edits), request.ending
+    spec, ending = decision.spec, request.ending
     if ending == _TOP:
         return spec, None
     if ending == "maps":
@@ -619,9 +614,3 @@ def _from_file(path: Path) -> keras.Model:
 def _nameless(spec: GraphSpec) -> GraphSpec:
     """The graph without names, which Keras numbers anew for every model."""
     return spec.but(name="", layers=tuple(layer.but(name="") for layer in spec))
-
-
-def _named(fields: dict[str, Any], spec: GraphSpec) -> dict[str, Any]:
-    if "layer" in fields:
-        return {"name": spec[fields["layer"]].name, **fields}
-    return fields

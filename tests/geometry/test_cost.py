@@ -8,7 +8,7 @@ from tests.geometry.nets import Net, mobilenet_v1, resnet50, vgg16, with_squeeze
 
 from inshape.geometry.cost import Cost, activation_memory, costs, total_of
 from inshape.geometry.sizes import map_shapes
-from inshape.geometry.spec import Front, GraphSpec
+from inshape.geometry.spec import GraphSpec, InputLayers
 from inshape.shapes import InputShape
 
 
@@ -103,7 +103,7 @@ def test_unknown_sizes_leave_multiplications_unknown_and_parameters_known():
     assert found[-1] == Cost(160, 170)
     memory = activation_memory(with_squeeze_and_excite(), shape("?x64x1"))
     assert (memory.peak_values, memory.peak_at) == (None, None)
-    assert (memory.float32_bytes, memory.int8_bytes) == (None, None)
+    assert memory.peak_values is None
     net = Net()
     net.conv(4, 1)
     net.layers[1] = net.layers[1].but(native_shape=(8, 8, 4))
@@ -114,10 +114,10 @@ def test_unknown_sizes_leave_multiplications_unknown_and_parameters_known():
 
 
 def test_a_projection_in_front_is_counted_at_the_working_size():
-    front = Front(resize_hw=(96, 96), channels="project", network_channels=3)
-    spec = with_squeeze_and_excite().but(front=front)
+    added = InputLayers(resize_hw=(96, 96), channels="project", network_channels=3)
+    spec = with_squeeze_and_excite().but(input_layers=added)
     assert costs(spec, shape("97x64x4"))[0] == Cost(96 * 96 * 12, 12)
-    repeated = spec.but(front=Front(channels="repeat"))
+    repeated = spec.but(input_layers=InputLayers(channels="repeat"))
     assert costs(repeated, shape("97x64x1"))[0] == Cost(0, 0)
 
 
@@ -202,7 +202,7 @@ def test_memory_of_a_residual_by_hand():
         6272 + 1600 + 1600,
         1600 * 3,
     )
-    assert (memory.peak_at, memory.float32_bytes, memory.int8_bytes) == (3, 4 * 37760, 37760)
+    assert (memory.peak_at, memory.peak_values) == (3, 37760)
 
 
 def test_a_padded_copy_lives_while_its_layer_runs():
@@ -224,8 +224,8 @@ def test_a_grid_in_front_of_a_flatten_is_a_map_of_its_own():
 
 
 def test_the_picture_lives_until_it_is_resized():
-    front = Front(resize_hw=(20, 6), channels="repeat", network_channels=3)
-    spec = with_squeeze_and_excite().but(front=front)
+    added = InputLayers(resize_hw=(20, 6), channels="repeat", network_channels=3)
+    spec = with_squeeze_and_excite().but(input_layers=added)
     # 10x6 and 20x6x1, then 20x6x1 and 20x6x3.
     assert activation_memory(spec, shape("10x6x1")).live_values[0] == 120 + 360
     assert activation_memory(spec, shape("100x60x1")).live_values[0] == 6000 + 120

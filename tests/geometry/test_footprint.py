@@ -5,11 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from inshape.training.neck import build_for
 
 from inshape.geometry.footprint import int8_file_bytes, int8_ram_bytes
 from inshape.graph.read import read
-from inshape.heads import Head
 from inshape.planning import plan
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
@@ -23,7 +21,7 @@ layers = keras.layers
 def test_a_file_is_as_large_as_was_said(name, tmp_path):
     shape = InputShape.of("64x64x1")
     keras.utils.set_random_seed(0)
-    model = build_for(plan(name, str(shape), strategy="rebuild"), Head(classes=10), None)
+    model = plan(name, str(shape), strategy="rebuild", classes=10).build(weights=None)
     rng = np.random.default_rng(1)
     for weight in model.weights:  # as after training, no two vectors are the same
         if len(weight.shape) == 1:

@@ -20,7 +20,7 @@ from inshape.geometry.sizes import (
     same_padding,
     window_padding,
 )
-from inshape.geometry.spec import Front, GraphSpec, LayerSpec
+from inshape.geometry.spec import GraphSpec, InputLayers, LayerSpec
 from inshape.graph.read import read
 from inshape.shapes import InputShape, Size
 
@@ -212,10 +212,14 @@ def test_pads_in_front_of_a_window_are_added_before_it():
 
 
 def test_front_sets_the_working_size_and_the_channels():
-    spec = with_squeeze_and_excite().but(front=Front(resize_hw=(192, 97), channels="repeat"))
+    spec = with_squeeze_and_excite().but(
+        input_layers=InputLayers(resize_hw=(192, 97), channels="repeat")
+    )
     assert network_shape(spec, shape("33x64x1")) == shape("192x97x3")
     assert map_shapes(spec, shape("?x?x1"))[:2] == ((192, 97, 3), (96, 49, 8))
-    handed_on = spec.but(front=Front(resize_hw=None, channels=None, network_channels=3))
+    handed_on = spec.but(
+        input_layers=InputLayers(resize_hw=None, channels=None, network_channels=3)
+    )
     assert network_shape(handed_on, shape("33x64x1")) == shape("33x64x1")
 
 
@@ -271,7 +275,7 @@ def test_vanishing_map_names_the_layer_and_the_least_size(text, left):
 
 
 def test_vanishing_map_at_a_working_size_asks_for_another_working_size():
-    spec = vgg16().but(front=Front(resize_hw=(16, 48)))
+    spec = vgg16().but(input_layers=InputLayers(resize_hw=(16, 48)))
     expected = (
         'input 97x64x3 at working size 16x48: map at "block5_pool" would be 0x1 pixels; '
         "use a working size of at least 32x32"

@@ -7,7 +7,7 @@ import sys
 import pytest
 from tests.geometry.nets import Net, mobilenet_v1, resnet50, vgg16, with_squeeze_and_excite
 
-from inshape.geometry.spec import Front
+from inshape.geometry.spec import InputLayers
 from inshape.geometry.stages import geometry, stages
 from inshape.shapes import InputShape, Size
 from inshape.text import format_bytes, format_count, format_pair
@@ -31,7 +31,7 @@ def test_stages_of_vgg16_by_hand():
     assert found[0].macs == 224 * 160 * 9 * (3 * 64 + 64 * 64)
     assert found[0].params == 9 * (3 * 64 + 64 * 64) + 128
     # Both maps of 64 channels are alive in the second convolution.
-    assert found[0].peak_float32_bytes == 4 * found[0].peak_int8_bytes == 4 * 224 * 160 * 128
+    assert found[0].activation_bytes == 224 * 160 * 128
     assert (found[6].stride_hw, found[6].channels) == ((None, None), 1000)
     assert found[6].macs == 7 * 5 * 512 * 4096 + 4096 * 4096 + 4096 * 1000
 
@@ -41,10 +41,7 @@ def test_totals_are_the_sums_and_the_peak_is_the_largest(make):
     found = geometry(make(), shape("97x64x1"))
     assert found.macs == sum(s.macs for s in found.stages)
     assert found.params == sum(s.params for s in found.stages)
-    assert found.peak_int8_bytes == max(s.peak_int8_bytes for s in found.stages)
-    assert found.peak_float32_bytes == 4 * found.peak_int8_bytes
-    assert found.weights_float32_bytes == 4 * found.params
-    assert found.weights_int8_bytes == found.params
+    assert found.activation_bytes == max(s.activation_bytes for s in found.stages)
 
 
 def test_a_gate_counts_in_the_stage_that_it_gates():
@@ -106,7 +103,7 @@ def test_final_map_is_the_one_before_the_head():
 
 def test_unknown_sizes_leave_known_what_does_not_depend_on_them():
     found = geometry(mobilenet_v1(), shape("?x64x3"))
-    assert (found.macs, found.peak_float32_bytes, found.peak_at) == (None, None, None)
+    assert (found.macs, found.activation_bytes, found.peak_at) == (None, None, None)
     # Keras's 4,253,864 without the four values per channel of 10,944 channels of batch-norm, which
     # the hand-made graph leaves out.
     assert found.params == 4_253_864 - 4 * 10_944
@@ -118,19 +115,21 @@ def test_unknown_sizes_leave_known_what_does_not_depend_on_them():
 def test_the_table_as_people_read_it():
     assert str(geometry(with_squeeze_and_excite(), shape("97x64x1"))).splitlines() == [
         "gated at 97x64x1",
-        "layers          map       stride   field    MACs  params    float32      int8",
-        "image           97x64x1        1       1       0       0   24.2 KiB   6.1 KiB",
-        "stem .. add     49x32x8        2   11x7*  301.1K     268  147.0 KiB  36.8 KiB",
-        "down            25x16x16       4  15x11*  460.8K    1.2K   74.0 KiB  18.5 KiB",
-        "pool .. logits  10             -   whole     160     170   25.1 KiB   6.3 KiB",
-        "total                                     762.1K    1.6K  147.0 KiB  36.8 KiB",
-        'weights 6.2 KiB as float32, 1.6 KiB as int8; activations peak at "gate"',
+        "layers          map       stride   field    MACs  params  activations",
+        "image           97x64x1        1       1       0       0      6.1 KiB",
+        "stem .. add     49x32x8        2   11x7*  301.1K     268     36.8 KiB",
+        "down            25x16x16       4  15x11*  460.8K    1.2K     18.5 KiB",
+        "pool .. logits  10             -   whole     160     170      6.3 KiB",
+        "total                                     762.1K    1.6K     36.8 KiB",
+        'activations: int8, the most alive at once; the peak is at "gate"',
         "* and the whole picture besides, through global pooling inside",
     ]
 
 
-def test_a_front_is_named_in_the_title():
-    spec = with_squeeze_and_excite().but(front=Front(resize_hw=(192, 97), channels="repeat"))
+def test_a_resizing_layer_is_named_in_the_title():
+    spec = with_squeeze_and_excite().but(
+        input_layers=InputLayers(resize_hw=(192, 97), channels="repeat")
+    )
     found = geometry(spec, shape("33x64x1"))
     assert str(found).splitlines()[0] == "gated at 33x64x1, made 192x97x3 in front"
     assert found.stages[0].map_size == Size(192, 97)

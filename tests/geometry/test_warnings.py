@@ -4,7 +4,7 @@ import pytest
 from tests.geometry.nets import Net, mobilenet_v1, resnet50, vgg16
 
 from inshape.geometry.sizes import map_shapes
-from inshape.geometry.spec import Front, GraphSpec
+from inshape.geometry.spec import GraphSpec, InputLayers
 from inshape.geometry.warnings import shape_warnings
 from inshape.shapes import InputShape
 
@@ -151,7 +151,7 @@ def test_a_far_aspect_ratio():
     ],
 )
 def test_a_picture_far_from_the_working_size(fit, effect):
-    spec = mobilenet_v1().but(front=Front(resize_hw=(224, 224), fit=fit))
+    spec = mobilenet_v1().but(input_layers=InputLayers(resize_hw=(224, 224), fit=fit))
     assert messages(spec, "97x200x3") == {
         "far-aspect-ratio": [
             "input 97x200x3: width / height 2.06 is far from the working size 224x224 (1.00); "
@@ -161,7 +161,7 @@ def test_a_picture_far_from_the_working_size(fit, effect):
 
 
 def test_the_working_size_is_what_the_network_sees():
-    spec = mobilenet_v1().but(front=Front(resize_hw=(97, 224)))
+    spec = mobilenet_v1().but(input_layers=InputLayers(resize_hw=(97, 224)))
     found = messages(spec, "97x224x3")
     assert found["not-a-multiple"][0].startswith("input 97x224x3: height 97 is not")
     found = messages(spec, "64x150x3")

@@ -12,7 +12,6 @@ from keras import ops
 
 import inshape
 from inshape.errors import GraphError
-from inshape.graph.edits import SetPadding, SetStride
 from inshape.graph.read import read
 from inshape.graph.rewrite import rebuild
 from inshape.weights.transplant import transplant
@@ -26,8 +25,9 @@ def run(model, pictures, **kwargs):
 
 def carried(source, shape, **kwargs):
     """Rebuilt at a shape, with the source's weights."""
-    model, layer_map = rebuild(source, shape, **kwargs)
-    transplant(layer_map, read(source), edits=kwargs.get("edits", ()))
+    spec = read(source)
+    model, layer_map = rebuild(source, spec, shape, **kwargs)
+    transplant(layer_map, spec)
     return model
 
 
@@ -171,7 +171,7 @@ def test_frozen_layers_stay_frozen():
     source = user_model((64, 64, 3))
     source.get_layer("body").trainable = False
     source.get_layer("classes").trainable = True
-    model, _ = rebuild(source, "48x80x3")
+    model, _ = rebuild(source, read(source), "48x80x3")
     assert [w.path.split("/")[-2] for w in model.trainable_weights] == ["classes", "classes"]
 
 
@@ -179,17 +179,17 @@ def test_a_sequential_model_inside_stays_sequential():
     source = keras.applications.ConvNeXtTiny(
         weights=None, include_top=False, input_shape=(64, 64, 3)
     )
-    model, _ = rebuild(source, "97x64x3")
+    model, _ = rebuild(source, read(source), "97x64x3")
     kinds = {layer.name: type(layer) for layer in source.layers}
     assert {layer.name: type(layer) for layer in model.layers} == kinds
 
 
-def test_edits_are_carried_out(rng, randomise):
+def test_changes_are_carried_out(rng, randomise):
     image = keras.Input((16, 16, 2))
     conv = layers.Conv2D(3, 3, strides=2, padding="same", name="conv")
     source = randomise(keras.Model(image, conv(image)))
-    edits = (SetStride(1, (1, 1)), SetPadding(1, ((0, 2), (1, 1))))
-    model = carried(source, "9x7x2", edits=edits)
+    facts = {"stride_hw": (1, 1), "padding": "valid", "pads": ((0, 2), (1, 1))}
+    model = carried(source, "9x7x2", changed=read(source).with_layer(1, **facts))
     x = pictures(rng, 9, 7, 2)
     padded = np.pad(x, ((0, 0), (0, 2), (1, 1), (0, 0)))
     expected = ops.conv(padded, conv.kernel, strides=1, padding="valid") + conv.bias
@@ -212,7 +212,7 @@ def test_a_layer_that_cannot_be_made_again_is_named():
     source = keras.Model(image, Own(2.0, name="own")(image))
     message = "layer 'own' (Own) cannot be made again from its configuration"
     with pytest.raises(GraphError, match=re.escape(message)):
-        rebuild(source, "5x5x3")
+        rebuild(source, read(source), "5x5x3")
 
 
 def test_a_layer_that_refuses_its_new_input_is_named():
@@ -223,14 +223,14 @@ def test_a_layer_that_refuses_its_new_input_is_named():
     with pytest.raises(
         GraphError, match=re.escape("layer 'rows' (Reshape) refuses an input of (None, 9, 7, 3)")
     ):
-        rebuild(source, "9x7x3")
+        rebuild(source, read(source), "9x7x3")
 
 
 def test_structured_outputs_keep_their_structure():
     image = keras.Input((16, 16, 3))
     x = layers.Conv2D(4, 3)(image)
     source = keras.Model(image, {"map": x, "pooled": layers.GlobalMaxPooling2D()(x)})
-    model, _ = rebuild(source, inshape.InputShape(9, 7, 3))
+    model, _ = rebuild(source, read(source), inshape.InputShape(9, 7, 3))
     assert {k: v.shape for k, v in model.output.items()} == {
         "map": (None, 7, 5, 4),
         "pooled": (None, 4),

@@ -143,7 +143,7 @@ def plan_record():
         "footprint": {"flash_bytes": 2048, "ram_bytes": 5120, "float32_bytes": 8192},
         "reasons": ["small <pictures>"],
         "warnings": [{"code": "a", "message": "an odd size"}], "notes": ["the stem is resampled"],
-        "edits": [],
+        "input_layers": {"resize_hw": None},
         "geometry": {**common, "input_shape": "24x18x1", "working_shape": "24x18x1",
                      "macs": 2910, "stages": [*new, head]},
         "native_geometry": {**common, "input_shape": "48x36x3", "working_shape": "48x36x3",

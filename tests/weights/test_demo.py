@@ -136,7 +136,7 @@ def test_a_damaged_installation_says_so(tmp_path, monkeypatch):
 
 
 def test_what_is_saved_is_what_is_read(tmp_path, monkeypatch, randomise):
-    source = find(BACKBONE).build(include_top=False, weights=None)
+    source = find(BACKBONE).build(include_top=False)
     randomise(source, 3)
     path = tmp_path / "own.safetensors"
     save_demo(source, path, {"steps": "1"})

@@ -7,9 +7,11 @@ import re
 
 import numpy as np
 import pytest
+from tools.imagenet_downloads import downloads
 
+from inshape.backbones import backbones, find
 from inshape.errors import WeightsError
-from inshape.weights.download import fetch
+from inshape.weights.download import fetch, published
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -102,3 +104,17 @@ def test_a_file_that_is_not_there(server, target):
     message = "cannot download a.h5 for Net (Not Found); expected a connection, or the file of "
     with pytest.raises(WeightsError, match=re.escape(message)):
         fetch(f"{server.url}b.h5", target, digest=None, whom="Net")
+
+
+@pytest.mark.parametrize(
+    "name", ["MobileNetV3Small-minimalistic", "MobileNetV3Large-0.75", "MobileNetV2-0.35", "VGG16"]
+)
+def test_the_published_files_are_those_that_keras_asks_for(name):
+    for _, top, *asked in downloads(find(name)):
+        known = published()[name, top == "1"]
+        assert [known.file, known.url, known.hash or ""] == asked
+
+
+def test_every_network_with_imagenet_weights_has_its_files_in_the_table():
+    names = {b.name for b in backbones() if b.has_imagenet}
+    assert set(published()) == {(name, top) for name in names for top in (True, False)}

@@ -127,8 +127,8 @@ def test_a_file_that_is_not_what_the_hub_published(published, server, tmp_path):
     assert re.search(rf"; delete \S+{digest} and try again$", text)
 
 
-@pytest.mark.slow  # huggingface_hub tries for twenty seconds
 def test_no_connection(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)  # huggingface_hub tries for twenty seconds
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsError) as error:

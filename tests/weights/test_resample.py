@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inshape.errors import StrategyError, UnknownName, WeightsError
-from inshape.graph.edits import ResampleKernel
-from inshape.weights.resample import (
-    UP_METHODS,
-    compose_down,
-    compose_up,
-    composed_down_geometry,
-    composed_up_geometry,
-    resampled_geometry,
-    resampled_kernel,
-)
+from inshape.geometry.spec import Resampling
+from inshape.weights.resample import compose, composed_geometry
+
+UP_METHODS = ("nearest", "bilinear", "bicubic")
 
 tf = pytest.importorskip("tensorflow")
 
@@ -44,6 +35,13 @@ def inner(outputs, pads, stride_hw):
         for (before, after), step, size in zip(pads, stride_hw, outputs.shape[1:3], strict=True)
     )
     return outputs[:, rows, columns]
+
+
+def along_height(kernel_px, stride_px, pads_px, factor, method):
+    direction = "down" if method == "area" else "up"
+    how = Resampling(factor, direction, method, (stride_px, factor), (pads_px, (0, 0)))
+    (kernel, _), (stride, _), (pads, _) = composed_geometry((kernel_px, 1), how)
+    return kernel, stride, pads
 
 
 def spec(kernel_hw, stride_hw, pads):
@@ -78,7 +76,7 @@ def test_up_equals_resizing_first(
     kernel = rng.normal(size=(*kernel_hw, channels, 4)).astype("float32")
     expected = convolve(enlarge(picture, factor, method), kernel, stride_hw, pads)
 
-    composed = compose_up(kernel, stride_hw=stride_hw, pads=pads, factor=factor, method=method)
+    composed = compose(kernel, Resampling(factor, "up", method, stride_hw, pads))
     got = convolve(picture, composed.kernel, composed.stride_hw, composed.pads)
 
     assert got.shape == expected.shape
@@ -101,7 +99,7 @@ def test_up_equals_resizing_first(
 )
 def test_the_count_of_outputs_is_kept(size_px, kernel_px, factor, step, before, after, method):
     stride_px = factor * step
-    new_kernel, new_stride, (new_before, new_after) = composed_up_geometry(
+    new_kernel, new_stride, (new_before, new_after) = along_height(
         kernel_px, stride_px, (before, after), factor, method
     )
     expected = (factor * size_px + before + after - kernel_px) // stride_px
@@ -128,13 +126,8 @@ def test_nearest_is_exact_everywhere(size_px, kernel_px, factor, step, before, a
     expected = [large[o * stride_px : o * stride_px + kernel_px] @ taps for o in range(count)]
 
     kernel = taps.reshape(1, -1, 1, 1)
-    composed = compose_up(
-        kernel,
-        stride_hw=(factor, stride_px),
-        pads=((0, 0), (before, after)),
-        factor=factor,
-        method="nearest",
-    )
+    pads = ((0, 0), (before, after))
+    composed = compose(kernel, Resampling(factor, "up", "nearest", (factor, stride_px), pads))
     small = np.pad(row, composed.pads[1])
     new = composed.kernel[composed.kernel.shape[0] // 2].ravel()
     got = [small[o * step : o * step + new.size] @ new for o in range(max(0, count))]
@@ -146,9 +139,7 @@ def test_the_known_kernels_of_three_taps():
 
     def composed(method):
         kernel = taps.reshape(1, 3, 1, 1)
-        result = compose_up(
-            kernel, stride_hw=(2, 2), pads=((0, 0), (0, 1)), factor=2, method=method
-        )
+        result = compose(kernel, Resampling(2, "up", method, (2, 2), ((0, 0), (0, 1))))
         assert result.stride_hw == (1, 1)
         along_width = result.kernel.sum(axis=0).ravel()  # the weights of an interpolation add to 1
         assert result.pads[1] == (len(along_width) // 2,) * 2
@@ -174,7 +165,7 @@ def test_the_known_kernels_of_three_taps():
     ],
 )
 def test_geometry_by_hand(arguments, expected):
-    assert composed_up_geometry(*arguments) == expected
+    assert along_height(*arguments) == expected
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -194,7 +185,8 @@ def test_down_equals_averaging_first(rng, factor, kernel_hw, stride_hw, pads, ch
     small = tf.nn.avg_pool2d(picture, factor, factor, "VALID")
     expected = convolve(small, kernel, stride_hw, pads)
 
-    composed = compose_down(kernel, stride_hw=stride_hw, pads=pads, factor=factor)
+    composed = compose(kernel, Resampling(factor, "down", "area", stride_hw, pads))
+    assert composed.kernel.dtype == np.float32
     got = convolve(picture, composed.kernel, composed.stride_hw, composed.pads)
     np.testing.assert_allclose(got, expected, atol=2e-5)
 
@@ -209,92 +201,8 @@ def test_down_equals_averaging_first(rng, factor, kernel_hw, stride_hw, pads, ch
     after=st.integers(0, 3),
 )
 def test_down_keeps_the_count_of_outputs(size_px, kernel_px, stride_px, factor, before, after):
-    kernel, stride, (top, bottom) = composed_down_geometry(
-        kernel_px, stride_px, (before, after), factor
+    kernel, stride, (top, bottom) = along_height(
+        kernel_px, stride_px, (before, after), factor, "area"
     )
     expected = (size_px // factor + before + after - kernel_px) // stride_px
     assert (size_px + top + bottom - kernel) // stride == expected
-
-
-def edit_for(kernel_hw, stride_hw, pads, factor, direction, method):
-    new_hw, new_stride, new_pads = resampled_geometry(
-        kernel_hw, stride_hw, pads, factor=factor, direction=direction, method=method
-    )
-    return ResampleKernel(1, factor, direction, method, new_stride, new_hw, new_pads)
-
-
-@pytest.mark.parametrize("method", UP_METHODS)
-def test_an_edit_gives_the_composed_kernel(rng, method):
-    kernel = rng.normal(size=(3, 7, 1, 2)).astype("float32")
-    old = {"stride_hw": (2, 4), "pads": ((0, 1), (3, 2))}
-    edit = edit_for((3, 7), *old.values(), 2, "up", method)
-    expected = compose_up(kernel, **old, factor=2, method=method)
-    got = resampled_kernel(kernel, edit, **old)
-    np.testing.assert_array_equal(got, expected.kernel)
-    assert got.dtype == np.float32
-
-
-def test_an_edit_downwards(rng):
-    kernel = rng.normal(size=(3, 5, 3, 2))
-    old = {"stride_hw": (2, 1), "pads": ((0, 1), (2, 2))}
-    edit = edit_for((3, 5), *old.values(), 3, "down", "area")
-    expected = compose_down(kernel, **old, factor=3).kernel
-    np.testing.assert_array_equal(resampled_kernel(kernel, edit, **old), expected)
-
-
-def test_an_edit_of_another_convolution(rng):
-    pads = ((0, 1), (0, 1))
-    edit = edit_for((3, 3), (2, 2), pads, 2, "up", "nearest")
-    kernel = rng.normal(size=(7, 7, 3, 2))
-    message = (
-        "kernel (7, 7) resampled up by 2 gives (kernel, stride, zeros) "
-        "((7, 7), (1, 1), ((3, 1), (3, 1))), the plan expects ((3, 3), (1, 1), ((1, 1), (1, 1))); "
-        "make the plan again for this model"
-    )
-    with pytest.raises(WeightsError, match=re.escape(message)):
-        resampled_kernel(kernel, edit, stride_hw=(2, 2), pads=pads)
-
-
-def test_a_factor_that_does_not_divide_the_stride():
-    message = (
-        "enlarging 3 times does not divide a stride of 2; expected a divisor of the stem's stride; "
-        "use strategy='resize'"
-    )
-    with pytest.raises(StrategyError, match=re.escape(message)):
-        composed_up_geometry(3, 2, (0, 1), 3, "nearest")
-
-
-@pytest.mark.parametrize("factor", [0, -2, 1.5])
-def test_a_factor_that_is_no_factor(factor):
-    message = (
-        f"resampling factor {factor}; expected an integer of at least 1; use strategy='resize' "
-        "for other factors"
-    )
-    with pytest.raises(StrategyError, match=re.escape(message)):
-        composed_up_geometry(3, 2, (0, 1), factor, "nearest")
-    with pytest.raises(StrategyError, match=re.escape(message)):
-        composed_down_geometry(3, 2, (0, 1), factor)
-
-
-@pytest.mark.parametrize(
-    ("direction", "method", "message"),
-    [
-        (
-            "up",
-            "bilnear",
-            "unknown interpolation 'bilnear'; did you mean bilinear? choose from: nearest, "
-            "bilinear, bicubic",
-        ),
-        ("down", "nearest", "unknown way to reduce 'nearest'; choose from: area"),
-        (
-            "sideways",
-            "nearest",
-            "unknown resampling direction 'sideways'; choose from: up, down",
-        ),
-    ],
-)
-def test_unknown_names(direction, method, message):
-    with pytest.raises(UnknownName, match=re.escape(message)):
-        resampled_geometry(
-            (3, 3), (2, 2), ((0, 1), (0, 1)), factor=2, direction=direction, method=method
-        )

@@ -7,6 +7,7 @@ import importlib
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ import pytest
 
 from inshape.backbones import find
 from inshape.errors import RequestError, WeightsError
+from inshape.weights import download
 from inshape.weights.files import open_weights
 from inshape.weights.sources import _divides_twice, load_source
 from inshape.weights.stored import FORMS as ANY_FORM
@@ -35,12 +37,12 @@ def assert_same_weights(model: keras.Model, expected: keras.Model) -> None:
 
 @pytest.fixture(scope="module")
 def whole(randomise) -> keras.Model:
-    return randomise(SMALL.build(include_top=True, weights=None, classes=7))
+    return randomise(SMALL.build(include_top=True, classes=7))
 
 
 @pytest.fixture(scope="module")
 def bare(randomise) -> keras.Model:
-    return randomise(SMALL.build(include_top=False, weights=None), seed=1)
+    return randomise(SMALL.build(include_top=False), seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -258,10 +260,10 @@ def test_a_file_whose_arrays_are_groups(saved, tmp_path):
 def test_the_second_rescaling_of_efficientnet_is_kept(tmp_path, monkeypatch, randomise):
     module = importlib.import_module("keras.src.applications.efficientnet")
     backbone = find("EfficientNetB0")
-    plain = randomise(backbone.build(include_top=True, weights=None))
-    download = keras_two(plain, tmp_path / "efficientnetb0.h5")
-    monkeypatch.setattr(module.file_utils, "get_file", lambda *_, **__: str(download))
-    expected = backbone.build(include_top=True, weights="imagenet")  # with another rescaling
+    plain = randomise(backbone.build(include_top=True))
+    file = keras_two(plain, tmp_path / "efficientnetb0.h5")
+    monkeypatch.setattr(module.file_utils, "get_file", lambda *_, **__: str(file))
+    expected = keras.applications.EfficientNetB0(classifier_activation=None)  # rescales twice
     want = expected(picture())
     assert np.abs(plain(picture()) - want).max() > 1e-2
 
@@ -272,11 +274,12 @@ def test_the_second_rescaling_of_efficientnet_is_kept(tmp_path, monkeypatch, ran
 
 
 def test_the_official_efficientnet_is_known_by_its_hash(saved, monkeypatch):
-    hashes = importlib.import_module("keras.src.applications.efficientnet").WEIGHTS_HASHES
     path = saved["whole.h5"]
     with open_weights(path) as stored:
         assert not _divides_twice(stored)
-        monkeypatch.setitem(hashes, "b0", (hashlib.md5(path.read_bytes()).hexdigest(), ""))
+        known = download.published()["EfficientNetB0", True]
+        row = replace(known, hash=hashlib.md5(path.read_bytes()).hexdigest())
+        monkeypatch.setitem(download.published(), ("EfficientNetB0", True), row)
         assert _divides_twice(stored)
 
 
@@ -284,20 +287,28 @@ def test_the_official_efficientnet_is_known_by_its_hash(saved, monkeypatch):
 def empty_cache(tmp_path, monkeypatch) -> Path:
     cache = tmp_path / "cache"
     cache.mkdir()
-    monkeypatch.setattr(
-        importlib.import_module("keras.src.backend.config"), "_KERAS_DIR", str(cache)
-    )
+    monkeypatch.setenv("KERAS_HOME", str(cache))
     return cache
 
 
 FILE = "mobilenet_2_5_224_tf.h5"
 
 
-def test_imagenet_is_kerass_download(server, empty_cache, monkeypatch, randomise, capsys):
-    expected = randomise(SMALL.build(include_top=True, weights=None))
+@pytest.fixture
+def serve_from(monkeypatch):
+    """Lets every published file be asked for at an address."""
+
+    def serve(url):
+        files = {key: replace(f, url=url + f.file) for key, f in download.published().items()}
+        monkeypatch.setattr(download, "published", lambda: files)
+
+    return serve
+
+
+def test_imagenet_is_kerass_download(server, empty_cache, serve_from, randomise, capsys):
+    expected = randomise(SMALL.build(include_top=True))
     keras_two(expected, server.folder / FILE)
-    module = importlib.import_module("keras.src.applications.mobilenet")
-    monkeypatch.setattr(module, "BASE_WEIGHT_PATH", server.url)
+    serve_from(server.url)
     model = load_source(SMALL, "imagenet", include_top=True)
     assert model.input_shape == (None, 224, 224, 3)
     assert_same_weights(model, expected)
@@ -305,25 +316,21 @@ def test_imagenet_is_kerass_download(server, empty_cache, monkeypatch, randomise
     assert capsys.readouterr().out == ""
 
 
-def test_a_broken_download_goes_on(server, empty_cache, monkeypatch, randomise):
-    expected = randomise(SMALL.build(include_top=True, weights=None))
+def test_a_broken_download_goes_on(server, empty_cache, serve_from, randomise):
+    expected = randomise(SMALL.build(include_top=True))
     keras_two(expected, server.folder / FILE)
     server.breaks_off_after = [100_000]
-    module = importlib.import_module("keras.src.applications.mobilenet")
-    monkeypatch.setattr(module, "BASE_WEIGHT_PATH", server.url)
-    keras_own = module.file_utils.get_file
+    serve_from(server.url)
     assert_same_weights(load_source(SMALL, "imagenet", include_top=True), expected)
     assert server.asked[-1] == (f"/{FILE}", "bytes=100000-")
     assert [p.name for p in (empty_cache / "models").iterdir()] == [FILE]
-    assert module.file_utils.get_file is keras_own
 
 
 @pytest.mark.usefixtures("empty_cache")
-def test_a_damaged_download(server, monkeypatch):
+def test_a_damaged_download(server, serve_from):
     name = "weights_mobilenet_v3_small_minimalistic_224_1.0_float.h5"
     (server.folder / name).write_bytes(b"damaged")
-    module = importlib.import_module("keras.src.applications.mobilenet_v3")
-    monkeypatch.setattr(module, "BASE_WEIGHT_PATH", server.url)
+    serve_from(server.url)
     backbone = find("MobileNetV3Small-minimalistic")
     message = (
         f"cannot download {name} for {backbone.name} (what arrived from {server.url}{name} has "
@@ -332,9 +339,8 @@ def test_a_damaged_download(server, monkeypatch):
         load_source(backbone, "imagenet", include_top=True)
 
 
-def test_no_connection(empty_cache, monkeypatch):
-    module = importlib.import_module("keras.src.applications.mobilenet")
-    monkeypatch.setattr(module, "BASE_WEIGHT_PATH", "http://127.0.0.1:9/")
+def test_no_connection(empty_cache, serve_from):
+    serve_from("http://127.0.0.1:9/")
     target = empty_cache / "models" / FILE
     start = f"cannot download {FILE} for MobileNet-0.25 ("
     end = (

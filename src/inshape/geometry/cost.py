@@ -12,8 +12,6 @@ from .rules import Map, read_map, spatial
 from .sizes import map_shapes
 from .spec import NO_PADS, GraphSpec, LayerSpec
 
-FLOAT32_BYTES = 4
-INT8_BYTES = 1
 _ALIASES = ("identity", "reshape", "flatten")
 
 
@@ -45,33 +43,13 @@ class Memory:
     peak_values: int | None
     peak_at: int | None
 
-    @property
-    def float32_bytes(self) -> int | None:
-        """The peak in bytes when every value is a float32."""
-        return None if self.peak_values is None else self.peak_values * FLOAT32_BYTES
-
-    @property
-    def int8_bytes(self) -> int | None:
-        """The peak in bytes when every value is an int8."""
-        return None if self.peak_values is None else self.peak_values * INT8_BYTES
-
 
 def costs(spec: GraphSpec, shape: InputShape) -> tuple[Cost, ...]:
     """Multiplications and parameters of every call at an input shape.
 
     Parameters of convolutions and dense layers follow from the shape, since their input channels
     may have changed; those of other layers are as read. The input's own cost is that of a 1x1
-    convolution in ``spec.front``. Calls that no output needs cost nothing.
-
-    Args:
-        spec: the graph.
-        shape: the picture's shape.
-
-    Returns:
-        One value for each call.
-
-    Raises:
-        ShapeError: as `map_shapes`.
+    convolution in ``spec.input_layers``. Calls that no output needs cost nothing.
 
     Example:
         >>> picture = LayerSpec(index=0, name="image", op="input", inputs=(), layer=0)
@@ -84,26 +62,36 @@ def costs(spec: GraphSpec, shape: InputShape) -> tuple[Cost, ...]:
     shapes = map_shapes(spec, shape)
     needed = spec.needed()
     counted: set[int] = set()
-    found: list[Cost] = []
+    by_call: list[Cost] = []
     for layer in spec:
         if layer.index not in needed:
-            found.append(Cost(0, 0))
+            by_call.append(Cost(0, 0))
             continue
         cost = _cost(spec, layer, shapes)
         if layer.op == "input":
-            cost = _front_cost(spec, shape, shapes[layer.index])
-        found.append(Cost(cost.macs, 0) if layer.layer in counted else cost)
+            cost = _input_cost(spec, shape, shapes[layer.index])
+        by_call.append(Cost(cost.macs, 0) if layer.layer in counted else cost)
         counted.add(layer.layer)
-    return tuple(found)
+    return tuple(by_call)
 
 
 def _cost(spec: GraphSpec, layer: LayerSpec, shapes: Sequence[Map]) -> Cost:
     if not (layer.is_conv or layer.op == "dense"):
-        return Cost(0, spec[layer.layer].params)
+        return Cost(0, _kept_params(spec[layer.layer], shapes))
     out = shapes[layer.index]
     weights = _kernel_sizes(layer, read_map(layer, shapes[layer.inputs[0]]))
     bias = out[-1] if layer.use_bias else 0
     return Cost(_times(_product(out[:-1]), total_of(weights)), total_of([*weights, bias]))
+
+
+def _kept_params(layer: LayerSpec, shapes: Sequence[Map]) -> int | None:
+    """Parameters of a layer whose channels alone may have changed."""
+    if not layer.params_per_channel:
+        return layer.params
+    now, native = shapes[layer.index][-1], layer.native_shape[-1]
+    if now is None or native is None:
+        return None
+    return layer.params + layer.params_per_channel * (now - native)
 
 
 def total_of(amounts: Iterable[int | None]) -> int | None:
@@ -123,25 +111,15 @@ def activation_memory(spec: GraphSpec, shape: InputShape) -> Memory:
     A map lives from the call that puts it out until its last reader; the model's outputs live to
     the end. Identities, reshapes and flattens share their input's memory; nothing else works in
     place. A padded or pooled copy in front of a layer (``pads``, ``grid_first``) lives while that
-    layer runs, and the picture until ``spec.front`` has resized it.
-
-    Args:
-        spec: the graph.
-        shape: the picture's shape.
-
-    Returns:
-        Values alive at each call, and the peak; unknown unless all sizes are known.
-
-    Raises:
-        ShapeError: as `map_shapes`.
+    layer runs, and the picture until ``spec.input_layers`` has resized it.
 
     Example:
         >>> picture = LayerSpec(index=0, name="image", op="input", inputs=(), layer=0)
         >>> stem = LayerSpec(index=1, name="stem", op="conv", inputs=(0,), layer=1,
         ...                  kernel_hw=(3, 3), stride_hw=(2, 2), padding="same", out_channels=16)
         >>> spec = GraphSpec("tiny", (picture, stem), (1,), InputShape.of("224x224x3"))
-        >>> activation_memory(spec, InputShape.of("97x64x1")).float32_bytes
-        125184
+        >>> activation_memory(spec, InputShape.of("97x64x1")).peak_values
+        31296
     """
     shapes = map_shapes(spec, shape)
     needed = spec.needed()
@@ -153,30 +131,29 @@ def activation_memory(spec: GraphSpec, shape: InputShape) -> Memory:
     alive: dict[int, int] = {}
     live: list[int] = []
     for layer, owner, size in zip(spec, buffers, values, strict=True):
-        held = dict(alive)
+        before = sum(alive.values())
         if owner == layer.index:
             alive[owner] = size or 0
         now = sum(alive.values())
         if layer.op == "input":
-            now = _front_values(spec, shape, shapes[layer.index])
+            now = _input_values(spec, shape, shapes[layer.index])
         copy = _copied_values(layer, shapes) if layer.index in needed else 0
         if copy:
             # First the copy is made of the input, then the layer reads the copy alone.
-            dying = [
-                held[b] for b in {buffers[i] for i in layer.inputs} if last_read[b] <= layer.index
-            ]
-            now = max(sum(held.values()) + copy, now - sum(dying) + copy)
+            read = {buffers[i] for i in layer.inputs}
+            dying = sum(alive[b] for b in read if last_read[b] <= layer.index)
+            now = max(before + copy, now - dying + copy)
         live.append(now)
         alive = {b: n for b, n in alive.items() if last_read[b] > layer.index}
     peak = max(range(len(live)), key=live.__getitem__)
     return Memory(tuple(live), live[peak], peak)
 
 
-def _front_cost(spec: GraphSpec, shape: InputShape, working: Map) -> Cost:
+def _input_cost(spec: GraphSpec, shape: InputShape, working: Map) -> Cost:
     """A 1x1 convolution without a bias behind the resizing layer, where channels are projected."""
-    if spec.front is None or spec.front.channels != "project":
+    if spec.input_layers.channels != "project":
         return Cost(0, 0)
-    kernel = shape.channels * spec.front.network_channels
+    kernel = shape.channels * spec.input_layers.network_channels
     places = _product(working[:2])
     return Cost(_times(places, kernel), kernel)
 
@@ -199,12 +176,12 @@ def _kernel_sizes(layer: LayerSpec, read: Map) -> list[int | None]:
             return [_times(per_group, taps * out if out is not None else None)]
 
 
-def _front_values(spec: GraphSpec, shape: InputShape, working: Map) -> int:
+def _input_values(spec: GraphSpec, shape: InputShape, working: Map) -> int:
     """The most values alive while the picture is resized and its channels are changed."""
     steps: list[Map] = [shape.as_tuple()]
-    if spec.front is not None and spec.front.resize_hw is not None:
-        steps.append((*spec.front.resize_hw, shape.channels))
-    if spec.front is not None and spec.front.channels is not None:
+    if spec.input_layers.resize_hw is not None:
+        steps.append((*spec.input_layers.resize_hw, shape.channels))
+    if spec.input_layers.channels is not None:
         steps.append(working)
     sizes = [_product(step) or 0 for step in steps]
     return max(map(sum, pairwise(sizes)), default=sizes[0])

@@ -20,16 +20,7 @@ _FLOAT32_AND_INT8 = 5
 
 
 def int8_file_bytes(spec: GraphSpec, shape: InputShape) -> int | None:
-    """The size of a LiteRT file whose weights and activations are int8.
-
-    Args:
-        spec: the graph with its head.
-        shape: the picture's, with known height and width.
-
-    Returns:
-        A byte per parameter, and per convolution and dense layer what its output channels and its
-        records take; ``None`` if that is not known.
-    """
+    """The size of a LiteRT file whose weights and activations are int8."""
     cost = costs(spec, shape)
     # A layer that is called again has no parameters of its own.
     weighty = [
@@ -51,15 +42,8 @@ def int8_ram_bytes(spec: GraphSpec, shape: InputShape) -> int | None:
     An exported file takes float32 pictures unless told otherwise, so that the picture is there
     twice at first. An interpreter's own records are not in it; on the other side it computes
     activation functions in place, which here count as maps of their own.
-
-    Args:
-        spec: the graph with its head.
-        shape: the picture's, with known height and width.
-
-    Returns:
-        Bytes; ``None`` if that is not known.
     """
-    peak = activation_memory(spec, shape).int8_bytes
+    peak = activation_memory(spec, shape).peak_values
     height, width = shape.hw
     if peak is None or height is None or width is None:
         return None

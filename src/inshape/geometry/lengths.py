@@ -10,15 +10,6 @@ def same_padding(
 ) -> tuple[int, int]:
     """What TensorFlow's ``"same"`` pads along one axis; it depends on the length's remainder.
 
-    Args:
-        length_px: pixels before padding, at least 1.
-        kernel_px: taps of the window, at least 1.
-        stride_px: step, at least 1.
-        dilation_px: distance between taps, at least 1.
-
-    Returns:
-        Zeros before and after; the odd one goes after.
-
     Example:
         >>> same_padding(224, kernel_px=3, stride_px=2), same_padding(225, kernel_px=3, stride_px=2)
         ((0, 1), (1, 1))
@@ -41,17 +32,6 @@ def window_padding(
     pads_px: tuple[int, int] = (0, 0),
 ) -> tuple[int, int] | None:
     """All zeros around one axis of a window layer's input: its explicit ones and ``"same"``.
-
-    Args:
-        length_px: pixels, or ``None``.
-        kernel_px: taps of the window.
-        stride_px: step.
-        dilation_px: distance between taps.
-        padding: TensorFlow's ``"same"``, or ``"valid"``.
-        pads_px: explicit zeros before and after.
-
-    Returns:
-        Zeros before and after; ``None`` where they depend on a length that is unknown.
 
     Example:
         >>> window_padding(None, 3, 1, padding="same"), window_padding(None, 3, 2, padding="same")
@@ -79,17 +59,6 @@ def output_length(
     pads_px: tuple[int, int] = (0, 0),
 ) -> int | None:
     """Pixels that a sliding window leaves along one axis.
-
-    Args:
-        length_px: pixels, or ``None``.
-        kernel_px: taps of the window.
-        stride_px: step.
-        dilation_px: distance between taps.
-        padding: TensorFlow's ``"same"``, or ``"valid"``.
-        pads_px: explicit zeros before and after.
-
-    Returns:
-        The length; 0 where no window fits; ``None`` where the input's length is unknown.
 
     Example:
         >>> output_length(97, 3, 2, padding="same"), output_length(97, 3, 2, pads_px=(0, 1))

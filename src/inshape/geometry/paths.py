@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from .receptive import AxisPair, ReceptiveField
@@ -13,13 +13,6 @@ def main_path(spec: GraphSpec, fields: Sequence[ReceptiveField]) -> tuple[int, .
     """The longest chain of calls from the picture to an output.
 
     Where a map meets a value without a place (squeeze-and-excite), the chain follows the map.
-
-    Args:
-        spec: the graph.
-        fields: the receptive field of every call.
-
-    Returns:
-        Positions, the picture's first.
     """
     depth: list[int] = []
     for layer in spec:
@@ -35,15 +28,7 @@ def main_path(spec: GraphSpec, fields: Sequence[ReceptiveField]) -> tuple[int, .
 
 
 def final_call(spec: GraphSpec, fields: Sequence[ReceptiveField]) -> int:
-    """The call that puts out the last map of the main path before the head.
-
-    Args:
-        spec: the graph.
-        fields: the receptive field of every call.
-
-    Returns:
-        Its position; adaptive pools, paddings and identities behind the map are passed over.
-    """
+    """The call that puts out the last map of the main path before the head."""
     placed = [i for i in main_path(spec, fields) if not fields[i].whole]
     passed = ("adaptive_pool", "pad", "crop", "identity")
     return next((i for i in reversed(placed) if spec[i].op not in passed), placed[0])
@@ -59,16 +44,7 @@ def _path_inputs(spec: GraphSpec, index: int, fields: Sequence[ReceptiveField]) 
 def stage_groups(
     spec: GraphSpec, path: Sequence[int], fields: Sequence[ReceptiveField]
 ) -> tuple[tuple[int, ...], ...]:
-    """The main path cut where its cumulative stride changes.
-
-    Args:
-        spec: the graph.
-        path: the main path.
-        fields: the receptive field of every call.
-
-    Returns:
-        Runs of positions; a zero-padding goes with the layer that it pads.
-    """
+    """The main path cut where its cumulative stride changes."""
     keys: list[tuple[bool, AxisPair]] = []
     for index in reversed(path):
         goes_on = keys and spec[index].op == "pad"
@@ -88,31 +64,31 @@ def stage_members(
 
     A branch's call goes to the stage of its own stride between where the branch leaves the main
     path and where it comes back, else to the one where it comes back.
-
-    Args:
-        spec: the graph.
-        groups: the main path's runs, one for each stage.
-        fields: the receptive field of every call.
-
-    Returns:
-        Positions for each stage; every call that an output needs is in exactly one.
     """
-    needed = spec.needed()
     stage_of = {i: number for number, group in enumerate(groups) for i in group}
+    joins = _joins(spec, stage_of)
+    keys = [_stride_key(fields[group[-1]]) for group in groups]
+    needed = spec.needed()
+    for layer in spec:
+        if layer.index not in stage_of and layer.index in needed:
+            first = max((stage_of[i] for i in layer.inputs), default=0)
+            last = joins.get(layer.index, len(groups) - 1)
+            own = _stride_key(fields[layer.index])
+            alike = (n for n in range(first, last + 1) if keys[n] == own)
+            stage_of[layer.index] = next(alike, max(first, joins.get(layer.index, first)))
+    return tuple(
+        tuple(sorted(i for i, stage in stage_of.items() if stage == number))
+        for number in range(len(groups))
+    )
+
+
+def _joins(spec: GraphSpec, stage_of: Mapping[int, int]) -> dict[int, int]:
+    """The stage in which a call, or the branch that it begins, first meets the main path."""
     joins = dict(stage_of)
     for layer in reversed(spec.layers):
-        for source in layer.inputs if layer.index in joins else ():
-            if source not in stage_of:
-                joins[source] = min(joins.get(source, len(groups)), joins[layer.index])
-    keys = [_stride_key(fields[group[-1]]) for group in groups]
-    for layer in spec:
-        if layer.index in stage_of or layer.index not in needed:
+        if layer.index not in joins:
             continue
-        left = max((stage_of[i] for i in layer.inputs), default=0)
-        joined = joins.get(layer.index, len(groups) - 1)
-        same = [n for n in range(left, joined + 1) if keys[n] == _stride_key(fields[layer.index])]
-        stage_of[layer.index] = same[0] if same else max(left, joins.get(layer.index, left))
-    calls: list[list[int]] = [[] for _ in groups]
-    for index, number in sorted(stage_of.items()):
-        calls[number].append(index)
-    return tuple(tuple(c) for c in calls)
+        for source in layer.inputs:
+            if source not in stage_of:
+                joins[source] = min(joins.get(source, len(spec)), joins[layer.index])
+    return joins

@@ -2,7 +2,7 @@
 
 The recurrences are those of Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional
 Neural Networks" (Distill, 2019), section "Arbitrary computation graphs", along each axis by itself.
-Pixels are counted on what the network's first layer reads, that is after ``spec.front``.
+Pixels are counted on what the network's first layer reads, that is after ``spec.input_layers``.
 """
 
 from __future__ import annotations
@@ -38,12 +38,6 @@ class AxisField:
 
     def span(self, index: int) -> tuple[float, float] | None:
         """The first and the last pixel that an output pixel depends on, beyond the border too.
-
-        Args:
-            index: the output pixel, from 0.
-
-        Returns:
-            Pixel indices, or ``None`` where they are unknown.
 
         Example:
             >>> AxisField(field_px=3, jump_px=2, centre_px=1).span(5)
@@ -98,16 +92,6 @@ def receptive_fields(spec: GraphSpec, shape: InputShape) -> tuple[ReceptiveField
     its map's size is taken to work pixel by pixel. Where paths of equal stride meet, the field is
     the span of them all.
 
-    Args:
-        spec: the graph.
-        shape: the picture's shape; padding, and so ``centre_px``, follows its size.
-
-    Returns:
-        One value for each call.
-
-    Raises:
-        ShapeError: as `map_shapes`.
-
     Example:
         >>> from inshape.geometry.spec import LayerSpec
         >>> picture = LayerSpec(index=0, name="image", op="input", inputs=(), layer=0)
@@ -133,6 +117,9 @@ def receptive_fields(spec: GraphSpec, shape: InputShape) -> tuple[ReceptiveField
     return tuple(fields)
 
 
+_MOVING = ("pad", "crop", "upsample", "adaptive_pool", "resize")
+
+
 def _next(
     layer: LayerSpec,
     read: Sequence[ReceptiveField],
@@ -143,9 +130,7 @@ def _next(
     merged = _merged(read)
     if merged.whole:
         return merged
-    if layer.op == "global_pool" or (layer.op == "adaptive_pool" and layer.target_hw == (1, 1)):
-        return _whole(picture, merged.aligned)
-    if layer.op in ("flatten", "reshape") and (len(out) < 3 or out[:2] != maps[0][:2]):
+    if _loses_place(layer, out, maps):
         return _whole(picture, merged.aligned)
     if layer.op == "opaque" and not _keeps_place(out, maps):
         return ReceptiveField(UNKNOWN, UNKNOWN, global_context=merged.global_context, aligned=False)
@@ -154,10 +139,17 @@ def _next(
     for axis, field in enumerate((merged.height, merged.width)):
         if layer.grid_first is not None:
             field = _pooled_to_grid(field, maps[0][axis], before[axis])
-        if layer.is_window or layer.op in ("pad", "crop", "upsample", "adaptive_pool", "resize"):
+        if layer.is_window or layer.op in _MOVING:
             field = _along(layer, axis, field, before[axis], out[axis])
         axes.append(field)
     return replace(merged, height=axes[0], width=axes[1])
+
+
+def _loses_place(layer: LayerSpec, out: Map, maps: Sequence[Map]) -> bool:
+    """Whether each of its values depends on the whole map that it reads."""
+    if layer.op in ("flatten", "reshape"):
+        return len(out) < 3 or out[:2] != maps[0][:2]
+    return layer.op == "global_pool" or (layer.op == "adaptive_pool" and layer.target_hw == (1, 1))
 
 
 def _keeps_place(out: Map, maps: Sequence[Map]) -> bool:
@@ -183,18 +175,20 @@ def _merged(read: Sequence[ReceptiveField]) -> ReceptiveField:
 
 
 def _spanned(fields: Sequence[AxisField]) -> AxisField:
-    if len(fields) == 1 or all(f == fields[0] for f in fields):
+    """What several fields of one place cover together."""
+    if len(set(fields)) == 1:
         return fields[0]
-    if any(f.field_px is None or f.jump_px is None for f in fields):
+    sizes = [f.field_px for f in fields if f.field_px is not None]
+    jumps = {f.jump_px for f in fields if f.jump_px is not None}
+    if len(sizes) < len(fields) or None in {f.jump_px for f in fields}:
         return UNKNOWN
-    largest = max(fields, key=lambda f: f.field_px or 0)
-    jump = max(f.jump_px or 0 for f in fields)
-    spans = [f.span(0) for f in fields]
-    known = [s for s in spans if s is not None]
-    if len(known) < len(spans) or len({f.jump_px for f in fields}) > 1:
-        return AxisField(largest.field_px, jump, None if None in spans else largest.centre_px)
-    first, last = min(s[0] for s in known), max(s[1] for s in known)
-    return AxisField(_tidy(last - first + 1), jump, (first + last) / 2)
+    spans = [span for f in fields if (span := f.span(0)) is not None]
+    if len(spans) < len(fields):
+        return AxisField(max(sizes), max(jumps), None)
+    if len(jumps) > 1:
+        return AxisField(max(sizes), max(jumps), fields[sizes.index(max(sizes))].centre_px)
+    first, last = min(s[0] for s in spans), max(s[1] for s in spans)
+    return AxisField(_tidy(last - first + 1), jumps.pop(), (first + last) / 2)
 
 
 def _along(

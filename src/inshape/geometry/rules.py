@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import TypeAlias
 
 from ..errors import FixedShape, GraphError, MapMismatch, VanishingMap
 from ..text import format_shape
 from .lengths import output_length
-from .spec import LayerSpec
+from .spec import LayerSpec, OpKind
 
 Map: TypeAlias = tuple[int | None, ...]
 """A shape without the batch axis, such as ``(7, 7, 576)``; ``None`` is unknown until run time."""
@@ -18,18 +18,6 @@ Map: TypeAlias = tuple[int | None, ...]
 def output_shape(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[LayerSpec]) -> Map:
     """The output shape of one call.
 
-    Args:
-        layer: the call; anything but the picture's input.
-        shapes: the shapes of the maps that it reads.
-        sources: the calls that put them out.
-
-    Returns:
-        Its shape without the batch axis.
-
-    Raises:
-        VanishingMap, MapMismatch, FixedShape: if no such map exists.
-        GraphError: if the record is incomplete.
-
     Example:
         >>> pool = LayerSpec(1, "pool", "max_pool", (0,), 1, kernel_hw=(3, 2), stride_hw=(2, 2))
         >>> output_shape(pool, [(97, 64, 1)], [pool])
@@ -37,68 +25,25 @@ def output_shape(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[Laye
     """
     if not shapes:
         return _as_read(layer)
-    shape = read_map(layer, shapes[0])
+    read = [read_map(layer, shapes[0]), *shapes[1:]]
+    if layer.op == "opaque":
+        return _opaque(layer, shapes, sources)
+    if layer.op in _JOINS:
+        return _JOINS[layer.op](layer, read, sources)
     if layer.is_window:
-        return _window(layer, shape)
-    match layer.op:
-        case "pad" | "crop":
-            return _padded(layer, shape)
-        case "upsample":
-            height, width, channels = spatial(layer, shape)
-            return _times(height, layer.stride_hw[0]), _times(width, layer.stride_hw[1]), channels
-        case "resize" | "adaptive_pool":
-            if layer.target_hw is None:
-                raise GraphError(_incomplete(layer, "target_hw"))
-            return *layer.target_hw, spatial(layer, shape)[2]
-        case "global_pool":
-            return (*(1,) * (len(shape) - 1), shape[-1]) if layer.keepdims else shape[-1:]
-        case "dense":
-            return _dense(layer, shape)
-        case "elementwise":
-            return _broadcast(layer, [shape, *shapes[1:]], sources)
-        case "concat":
-            return _concatenated(layer, [shape, *shapes[1:]], sources)
-        case "flatten":
-            return (_product(shape),)
-        case "reshape":
-            return _reshaped(layer, shape)
-        case "opaque":
-            return _opaque(layer, shapes, sources)
-        case _:
-            return shape
+        return _window(layer, read[0])
+    return _RULES[layer.op](layer, read[0]) if layer.op in _RULES else read[0]
 
 
 def read_map(layer: LayerSpec, shape: Map) -> Map:
-    """What a layer's own arithmetic reads: its input, pooled to ``grid_first`` where that is set.
-
-    Args:
-        layer: the call.
-        shape: the shape of its first input.
-
-    Returns:
-        The shape after the grid.
-
-    Raises:
-        GraphError: if a grid is asked for and the input is not a map.
-    """
+    """What a layer's own arithmetic reads: its input, pooled to ``grid_first`` if that is set."""
     if layer.grid_first is None:
         return shape
     return *layer.grid_first, spatial(layer, shape)[2]
 
 
 def spatial(layer: LayerSpec, shape: Map) -> tuple[int | None, int | None, int | None]:
-    """A map's height, width and channels.
-
-    Args:
-        layer: the call that reads it, for the message.
-        shape: its shape.
-
-    Returns:
-        The three axes.
-
-    Raises:
-        GraphError: if it is not a map.
-    """
+    """A map's height, width and channels."""
     if len(shape) != 3:
         raise GraphError(
             f"layer {layer.name!r} ({layer.op}) reads {format_shape(shape)}, expected a map of "
@@ -121,6 +66,25 @@ def _window(layer: LayerSpec, shape: Map) -> Map:
     if layer.op == "depthwise":
         return *lengths, _times(channels, layer.multiplier)
     return *lengths, _out_channels(layer)
+
+
+def _upsampled(layer: LayerSpec, shape: Map) -> Map:
+    height, width, channels = spatial(layer, shape)
+    return _times(height, layer.stride_hw[0]), _times(width, layer.stride_hw[1]), channels
+
+
+def _to_grid(layer: LayerSpec, shape: Map) -> Map:
+    if layer.target_hw is None:
+        raise GraphError(_incomplete(layer, "target_hw"))
+    return *layer.target_hw, spatial(layer, shape)[2]
+
+
+def _pooled(layer: LayerSpec, shape: Map) -> Map:
+    return (*(1,) * (len(shape) - 1), shape[-1]) if layer.keepdims else shape[-1:]
+
+
+def _flattened(_: LayerSpec, shape: Map) -> Map:
+    return (_product(shape),)
 
 
 def _padded(layer: LayerSpec, shape: Map) -> Map:
@@ -170,8 +134,7 @@ def _concatenated(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[Lay
         if len(known) > 1:
             raise MapMismatch(_mismatch(layer, shapes, sources, lengths))
         axes.append(known.pop() if known else None)
-    channels = [s[-1] for s in shapes]
-    return *axes, None if None in channels else sum(c for c in channels if c is not None)
+    return *axes, _sum([s[-1] for s in shapes])
 
 
 def _mismatch(
@@ -194,22 +157,19 @@ def _reshaped(layer: LayerSpec, shape: Map) -> Map:
     target = layer.target_shape
     if target is None:
         raise GraphError(_incomplete(layer, "target_shape"))
-    fixed = prod(n for n in target if n != -1)
     values = _product(shape)
     known = prod(n for n in shape if n is not None)
-    if values is None and -1 in target and known % fixed == 0:
-        return tuple(None if n == -1 else n for n in target)
-    if values is None:
-        raise FixedShape(
-            f'reshape "{layer.name}" is fixed to {_target_word(target)} but reads '
-            f"{format_shape(shape)}, whose size is unknown"
-        )
-    if values % fixed or (-1 not in target and values != fixed):
-        raise FixedShape(
-            f'reshape "{layer.name}" is fixed to {_target_word(target)} but reads '
-            f"{format_shape(shape)} ({values} values)"
-        )
-    return tuple(values // fixed if n == -1 else n for n in target)
+    fixed = prod(n for n in target if n != -1)
+    if -1 in target and known % fixed == 0:
+        rest = None if values is None else values // fixed
+        return tuple(rest if n == -1 else n for n in target)
+    if -1 not in target and values == fixed:
+        return target
+    size = ", whose size is unknown" if values is None else f" ({values} values)"
+    raise FixedShape(
+        f'reshape "{layer.name}" is fixed to {_target_word(target)} but reads '
+        f"{format_shape(shape)}{size}"
+    )
 
 
 def _target_word(target: Sequence[int]) -> str:
@@ -251,3 +211,27 @@ def _times(length: int | None, factor: int) -> int | None:
 def _product(shape: Map) -> int | None:
     known = [n for n in shape if n is not None]
     return prod(known) if len(known) == len(shape) else None
+
+
+def _sum(lengths: Sequence[int | None]) -> int | None:
+    known = [n for n in lengths if n is not None]
+    return sum(known) if len(known) == len(lengths) else None
+
+
+_RULES: dict[OpKind, Callable[[LayerSpec, Map], Map]] = {
+    "pad": _padded,
+    "crop": _padded,
+    "upsample": _upsampled,
+    "resize": _to_grid,
+    "adaptive_pool": _to_grid,
+    "global_pool": _pooled,
+    "dense": _dense,
+    "flatten": _flattened,
+    "reshape": _reshaped,
+}
+"""Layers that read one map; those that are not listed keep its shape."""
+
+_JOINS: dict[OpKind, Callable[[LayerSpec, Sequence[Map], Sequence[LayerSpec]], Map]] = {
+    "elementwise": _broadcast,
+    "concat": _concatenated,
+}

@@ -15,47 +15,23 @@ _MISMATCH_SEARCHED_PX = 64
 
 
 def network_shape(spec: GraphSpec, shape: InputShape) -> InputShape:
-    """The shape that the network's own first layer reads: after ``spec.front``, if there is one.
-
-    Args:
-        spec: the graph.
-        shape: the picture's shape.
-
-    Returns:
-        The working size, and the channels after a repetition or projection.
+    """The shape that the network's own first layer reads, after ``spec.input_layers``.
 
     Example:
-        >>> from inshape.geometry.spec import Front
+        >>> from inshape.geometry.spec import InputLayers
         >>> spec = GraphSpec("none", (), (), InputShape.of("224x224x3"),
-        ...                  Front(resize_hw=(192, 256), channels="repeat", network_channels=3))
+        ...                  InputLayers(resize_hw=(192, 256), channels="repeat"))
         >>> print(network_shape(spec, InputShape.of("97x64x1")))
         192x256x3
     """
-    front = spec.front
-    if front is None:
-        return shape
-    height, width = shape.hw if front.resize_hw is None else front.resize_hw
-    channels = shape.channels if front.channels is None else front.network_channels
+    added = spec.input_layers
+    height, width = shape.hw if added.resize_hw is None else added.resize_hw
+    channels = shape.channels if added.channels is None else added.network_channels
     return InputShape(height, width, channels)
 
 
 def map_shapes(spec: GraphSpec, shape: InputShape) -> tuple[Map, ...]:
     """The output shape of every call at an input shape.
-
-    Args:
-        spec: the graph.
-        shape: the picture's shape; unknown axes stay unknown through the network.
-
-    Returns:
-        For each call its shape without the batch axis, such as ``(49, 32, 16)`` or ``(1000,)``;
-        ``None`` is an axis that is unknown until run time, or one that cannot exist in a call that
-        no output needs. The input's own is what the network reads, after ``spec.front``.
-
-    Raises:
-        VanishingMap: if a map would have no pixels left.
-        MapMismatch: if two maps that meet have different sizes.
-        FixedShape: if a reshape's target does not fit, or cannot be known to fit.
-        GraphError: if not exactly one call is the picture's input, or a record is incomplete.
 
     Example:
         >>> from inshape.geometry.spec import LayerSpec
@@ -88,12 +64,6 @@ def map_shapes(spec: GraphSpec, shape: InputShape) -> tuple[Map, ...]:
 
 def least_size(spec: GraphSpec) -> Size:
     """The smallest height and the smallest width at which no map vanishes.
-
-    Args:
-        spec: the graph; ``spec.front`` is left out, so this is a working size.
-
-    Returns:
-        Each axis by itself; ``None`` where no size up to 4096 pixels serves.
 
     Example:
         >>> from inshape.geometry.spec import LayerSpec
@@ -156,16 +126,16 @@ def _axis_test(spec: GraphSpec, axis: int, *sought: type[ShapeError]) -> Callabl
 
 
 def _who(spec: GraphSpec, shape: InputShape) -> str:
-    if spec.front is None or spec.front.resize_hw is None:
+    if spec.input_layers.resize_hw is None:
         return f"input {shape}"
-    return f"input {shape} at working size {Size(*spec.front.resize_hw)}"
+    return f"input {shape} at working size {Size(*spec.input_layers.resize_hw)}"
 
 
 def _least(spec: GraphSpec) -> str:
     least = least_size(spec)
     if not least.is_static:
         return "no input size avoids it; check the model"
-    if spec.front is not None and spec.front.resize_hw is not None:
+    if spec.input_layers.resize_hw is not None:
         return f"use a working size of at least {least}"
     return f"use at least {least}, or strategy='resize'"
 
@@ -173,7 +143,7 @@ def _least(spec: GraphSpec) -> str:
 def _fitting(spec: GraphSpec, working: InputShape) -> str:
     """Name the nearest lengths at which the maps that meet have one size."""
     as_read = f"use {spec.input_shape.size} (as the network was read), or strategy='resize'"
-    kind = "working " if spec.front is not None and spec.front.resize_hw is not None else ""
+    kind = "working " if spec.input_layers.resize_hw is not None else ""
     words: list[str] = []
     for axis, name in enumerate(("height", "width")):
         length = working.hw[axis]

@@ -40,11 +40,35 @@ NO_PADS: Pads = ((0, 0), (0, 0))
 
 
 @dataclass(frozen=True, slots=True)
+class Resampling:
+    """How a convolution's kernel is made of a pretrained one: composed with a resampling.
+
+    The convolution answers as the pretrained one does on a resampled input.
+
+    Attributes:
+        factor: how many times the input is enlarged (``up``) or reduced (``down``), per axis.
+        direction: ``"up"`` or ``"down"``.
+        method: ``"nearest"``, ``"bilinear"`` or ``"bicubic"`` for ``up``; ``"area"`` for ``down``.
+        stride_hw: the pretrained convolution's stride.
+        pads: the zeros around the resampled input.
+    """
+
+    factor: int
+    direction: Literal["up", "down"]
+    method: str
+    stride_hw: tuple[int, int]
+    pads: Pads
+
+    def __str__(self) -> str:
+        return f"kernel composed with {self.method} resampling {self.direction} x{self.factor}"
+
+
+@dataclass(frozen=True, slots=True)
 class LayerSpec:
     """One call of one layer.
 
     Attributes:
-        index: its position in ``GraphSpec.layers``, which is the key that edits use.
+        index: its position in ``GraphSpec.layers``, by which it is named.
         name: the path for display, such as ``"backbone/conv_1"``.
         op: what it computes.
         inputs: indices of the calls whose outputs it reads.
@@ -61,13 +85,16 @@ class LayerSpec:
         out_channels: channels that it puts out, where the layer itself fixes them.
         use_bias: whether a convolution or dense layer adds a bias.
         params: parameters of the layer as read; 0 for the later calls of a shared layer.
+        params_per_channel: how many of them there are for each channel that it reads.
         target_hw: the grid of ``adaptive_pool`` and ``resize``.
         target_shape: the shape of ``reshape``, without the batch axis.
         keepdims: whether ``global_pool`` keeps a 1x1 map.
         grid_first: a grid to which the map is pooled adaptively before the layer reads it.
         parity_pads: whether the pads were computed from the parity of the input size
             (``keras.applications``' ``correct_pad``), and so hold at that parity only.
-        constants: per-channel constants of the layer, name and values.
+        constants: per-channel constants in the layer's configuration, name and values.
+        epsilon: what a norm adds to the variance.
+        resampling: how its kernel is made of the pretrained one, where that is not a copy.
         native_shape: its output's shape as read, without the batch axis.
     """
 
@@ -86,12 +113,15 @@ class LayerSpec:
     out_channels: int | None = None
     use_bias: bool = False
     params: int = 0
+    params_per_channel: int = 0
     target_hw: tuple[int, int] | None = None
     target_shape: tuple[int, ...] | None = None
     keepdims: bool = False
     grid_first: tuple[int, int] | None = None
     parity_pads: bool = False
     constants: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    epsilon: float | None = None
+    resampling: Resampling | None = None
     native_shape: tuple[int | None, ...] = ()
 
     def but(self, **changes: Any) -> LayerSpec:
@@ -110,8 +140,8 @@ class LayerSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
-    """What stands between the input and the network's own first layer.
+class InputLayers:
+    """What stands between the input and the network's own first layer; by default nothing.
 
     Attributes:
         resize_hw: the working size that pictures are resized to, or ``None``.
@@ -138,14 +168,14 @@ class GraphSpec:
         layers: every call, so that ``layers[i].index == i``. Exactly one is the picture's input.
         outputs: indices of the calls that the model returns.
         input_shape: the shape the network was read at (its native shape).
-        front: what was put before the network's first layer, if anything.
+        input_layers: what was put before the network's first layer.
     """
 
     name: str
     layers: tuple[LayerSpec, ...]
     outputs: tuple[int, ...]
     input_shape: InputShape
-    front: Front | None = None
+    input_layers: InputLayers = InputLayers()
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -160,6 +190,18 @@ class GraphSpec:
         """The same graph with some fields changed."""
         return replace(self, **changes)
 
+    def with_call(self, index: int, **facts: Any) -> GraphSpec:
+        """The same graph with other facts about one call."""
+        changed = self.layers[index].but(**facts)
+        return self.but(layers=(*self.layers[:index], changed, *self.layers[index + 1 :]))
+
+    def with_layer(self, index: int, **facts: Any) -> GraphSpec:
+        """The same graph with other facts about every call of one layer."""
+        owner = self.layers[index].layer
+        return self.but(
+            layers=tuple(x.but(**facts) if x.layer == owner else x for x in self.layers)
+        )
+
     def consumers(self) -> tuple[tuple[int, ...], ...]:
         """For each call, the indices of the calls that read its output."""
         readers: list[list[int]] = [[] for _ in self.layers]
@@ -170,8 +212,8 @@ class GraphSpec:
 
     def needed(self) -> frozenset[int]:
         """The calls that the outputs depend on, themselves among them."""
-        found = set(self.outputs)
+        positions = set(self.outputs)
         for layer in reversed(self.layers):
-            if layer.index in found:
-                found.update(layer.inputs)
-        return frozenset(found)
+            if layer.index in positions:
+                positions.update(layer.inputs)
+        return frozenset(positions)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..shapes import InputShape, Size
 from ..text import align, clip_name, format_bytes, format_count, format_pair, format_shape
-from .cost import FLOAT32_BYTES, INT8_BYTES, activation_memory, costs, total_of
+from .cost import activation_memory, costs, total_of
 from .paths import final_call, main_path, stage_groups, stage_members
 from .receptive import AxisPair, receptive_fields
 from .rules import Map
@@ -32,8 +32,7 @@ class Stage:
         global_context: whether it depends on the whole picture besides, as by squeeze-and-excite.
         macs: multiply-accumulate operations.
         params: parameters.
-        peak_float32_bytes: the most activation memory while it runs, with float32 values.
-        peak_int8_bytes: the same with int8 values.
+        activation_bytes: the most int8 activations alive at once while it runs.
     """
 
     first: str
@@ -45,8 +44,7 @@ class Stage:
     global_context: bool
     macs: int | None
     params: int | None
-    peak_float32_bytes: int | None
-    peak_int8_bytes: int | None
+    activation_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class Geometry:
     Attributes:
         name: the model's name.
         input_shape: the picture's shape.
-        working_shape: what the network's first layer reads, after ``spec.front``.
+        working_shape: what the network's first layer reads, after ``spec.input_layers``.
         stages: from the picture to the output.
         final_map: the last map before the head.
         final_channels: its channels.
@@ -64,10 +62,7 @@ class Geometry:
         final_field_hw: its receptive field in pixels.
         macs: multiply-accumulate operations for one picture.
         params: parameters.
-        weights_float32_bytes: their size as float32.
-        weights_int8_bytes: their size as int8, scales left out.
-        peak_float32_bytes: the most activation memory of a sequential schedule, float32 values.
-        peak_int8_bytes: the same with int8 values.
+        activation_bytes: the most int8 activations alive at once, calls running one by one.
         peak_at: the layer that runs at the peak.
     """
 
@@ -81,10 +76,7 @@ class Geometry:
     final_field_hw: AxisPair
     macs: int | None
     params: int | None
-    weights_float32_bytes: int | None
-    weights_int8_bytes: int | None
-    peak_float32_bytes: int | None
-    peak_int8_bytes: int | None
+    activation_bytes: int | None
     peak_at: str | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,32 +89,15 @@ class Geometry:
             row["map_size"] = None if stage.map_size is None else str(stage.map_size)
         return fields
 
-    def render(self) -> str:
-        """The geometry as a plain-text table, a stage per line, the totals below.
-
-        ``float32`` and ``int8`` are the peak activation memory.
-        """
-        heads = ("layers", "map", "stride", "field", "MACs", "params", "float32", "int8")
+    def __str__(self) -> str:
+        heads = ("layers", "map", "stride", "field", "MACs", "params", "activations")
         total = ("total", "", "", "", *_cost_words(self))
         rows = [heads, *map(_row, self.stages), total]
         return "\n".join([_title(self), *align(rows, left=2), *_footer(self)])
 
-    def __str__(self) -> str:
-        return self.render()
-
 
 def geometry(spec: GraphSpec, shape: InputShape) -> Geometry:
     """The geometry of a network at an input shape.
-
-    Args:
-        spec: the graph.
-        shape: the picture's shape; unknown axes leave their sizes and costs unknown.
-
-    Returns:
-        Stages and totals.
-
-    Raises:
-        ShapeError: as `sizes.map_shapes`.
 
     Example:
         >>> from inshape.geometry.spec import LayerSpec
@@ -132,64 +107,48 @@ def geometry(spec: GraphSpec, shape: InputShape) -> Geometry:
         >>> spec = GraphSpec("tiny", (picture, stem), (1,), InputShape.of("224x224x3"))
         >>> print(geometry(spec, InputShape.of("97x64x1")))
         tiny at 97x64x1
-        layers  map       stride  field    MACs  params    float32      int8
-        image   97x64x1        1      1       0       0   24.2 KiB   6.1 KiB
-        stem    49x32x16       2      3  225.8K     144  122.2 KiB  30.6 KiB
-        total                            225.8K     144  122.2 KiB  30.6 KiB
-        weights 576 B as float32, 144 B as int8; activations peak at "stem"
+        layers  map       stride  field    MACs  params  activations
+        image   97x64x1        1      1       0       0      6.1 KiB
+        stem    49x32x16       2      3  225.8K     144     30.6 KiB
+        total                            225.8K     144     30.6 KiB
+        activations: int8, the most alive at once; the peak is at "stem"
     """
     shapes = map_shapes(spec, shape)
     fields = receptive_fields(spec, shape)
-    found = stages(spec, shape)
+    rows = stages(spec, shape)
     memory = activation_memory(spec, shape)
     last = final_call(spec, fields)
-    params = total_of(stage.params for stage in found)
     return Geometry(
         name=spec.name,
         input_shape=shape,
         working_shape=network_shape(spec, shape),
-        stages=found,
+        stages=rows,
         final_map=_size(shapes[last]),
         final_channels=shapes[last][-1],
         final_stride_hw=fields[last].stride_hw,
         final_field_hw=fields[last].field_hw,
-        macs=total_of(stage.macs for stage in found),
-        params=params,
-        weights_float32_bytes=_bytes(params, FLOAT32_BYTES),
-        weights_int8_bytes=_bytes(params, INT8_BYTES),
-        peak_float32_bytes=memory.float32_bytes,
-        peak_int8_bytes=memory.int8_bytes,
+        macs=total_of(stage.macs for stage in rows),
+        params=total_of(stage.params for stage in rows),
+        activation_bytes=memory.peak_values,
         peak_at=None if memory.peak_at is None else spec[memory.peak_at].name,
     )
 
 
 def stages(spec: GraphSpec, shape: InputShape) -> tuple[Stage, ...]:
-    """The calls of the main path grouped by cumulative stride.
-
-    Args:
-        spec: the graph.
-        shape: the picture's shape.
-
-    Returns:
-        From the picture to the output; what stands behind a global pool or flatten is one stage,
-        the head. Every call that an output needs is counted in exactly one stage.
-
-    Raises:
-        ShapeError: as `sizes.map_shapes`.
-    """
+    """The calls of the main path grouped by cumulative stride."""
     shapes = map_shapes(spec, shape)
     fields = receptive_fields(spec, shape)
     cost = costs(spec, shape)
     live = activation_memory(spec, shape).live_values
     groups = stage_groups(spec, main_path(spec, fields), fields)
     members = stage_members(spec, groups, fields)
-    found: list[Stage] = []
+    rows: list[Stage] = []
     for path, calls in zip(groups, members, strict=True):
         at = path[-1]
         values = [live[i] for i in calls]
         peak = None if None in values else max(n for n in values if n is not None)
         field = fields[at]
-        found.append(
+        rows.append(
             Stage(
                 first=spec[path[0]].name,
                 last=spec[path[-1]].name,
@@ -200,19 +159,14 @@ def stages(spec: GraphSpec, shape: InputShape) -> tuple[Stage, ...]:
                 global_context=field.global_context,
                 macs=total_of(cost[i].macs for i in calls),
                 params=total_of(cost[i].params for i in calls),
-                peak_float32_bytes=_bytes(peak, FLOAT32_BYTES),
-                peak_int8_bytes=_bytes(peak, INT8_BYTES),
+                activation_bytes=peak,
             )
         )
-    return tuple(found)
+    return tuple(rows)
 
 
 def _size(shape: Map) -> Size:
     return Size(shape[0], shape[1]) if len(shape) == 3 else Size(None, None)
-
-
-def _bytes(amount: int | None, each: int) -> int | None:
-    return None if amount is None else amount * each
 
 
 def _row(stage: Stage) -> tuple[str, ...]:
@@ -232,8 +186,7 @@ def _cost_words(cost: Stage | Geometry) -> tuple[str, ...]:
     return (
         format_count(cost.macs),
         format_count(cost.params),
-        format_bytes(cost.peak_float32_bytes),
-        format_bytes(cost.peak_int8_bytes),
+        format_bytes(cost.activation_bytes),
     )
 
 
@@ -245,11 +198,8 @@ def _title(geometry: Geometry) -> str:
 
 
 def _footer(geometry: Geometry) -> list[str]:
-    weights = (
-        f"weights {format_bytes(geometry.weights_float32_bytes)} as float32, "
-        f"{format_bytes(geometry.weights_int8_bytes)} as int8"
-    )
-    peak = "" if geometry.peak_at is None else f'; activations peak at "{geometry.peak_at}"'
-    starred = any(s.global_context and s.map_size is not None for s in geometry.stages)
-    note = ["* and the whole picture besides, through global pooling inside"] if starred else []
-    return [weights + peak, *note]
+    at = "" if geometry.peak_at is None else f'; the peak is at "{geometry.peak_at}"'
+    lines = [f"activations: int8, the most alive at once{at}"]
+    if any(s.global_context and s.map_size is not None for s in geometry.stages):
+        lines.append("* and the whole picture besides, through global pooling inside")
+    return lines

@@ -14,7 +14,7 @@ from .paths import final_call, main_path
 from .receptive import ReceptiveField, receptive_fields
 from .rules import Map
 from .sizes import least_size, map_shapes, network_shape
-from .spec import GraphSpec, LayerSpec
+from .spec import GraphSpec, InputLayers, LayerSpec
 
 Code: TypeAlias = Literal[
     "small-final-map",
@@ -50,25 +50,6 @@ def shape_warnings(
 ) -> tuple[ShapeWarning, ...]:
     """What to know about a network at a target shape, compared with its native one.
 
-    Args:
-        spec: the graph as it will be, edits and ``spec.front`` included.
-        native: the shape at which the weights were trained.
-        target: the picture's shape; axes that are unknown are passed over.
-
-    Returns:
-        The warnings, the gravest kind first; none at the native shape. Kinds:
-
-        - ``small-final-map``: the last map before the head is smaller than the native one;
-        - ``not-a-multiple``: a size that the strides do not divide as they divide the native one;
-        - ``field-exceeds-input``: the last map's receptive field is larger than an input that is
-          smaller than a known native one, so zeros take the place of pixels seen in training;
-        - ``far-aspect-ratio``: more than 1.5 times narrower or wider than the native shape, or than
-          the working size a picture is stretched to;
-        - ``large-final-map``: over 4 times as many places as the native last map.
-
-    Raises:
-        ShapeError: as `sizes.map_shapes` at the target shape.
-
     Example:
         >>> from inshape.geometry.spec import LayerSpec
         >>> picture = LayerSpec(index=0, name="image", op="input", inputs=(), layer=0)
@@ -87,13 +68,13 @@ def shape_warnings(
     final = final_call(spec, fields)
     new = map_shapes(spec, target)
     old = _recorded(spec, native) or _maps_at(spec, native)
-    found = [
+    warnings = [
         *_final_map_warnings(subject, spec[final].name, old[final] if old else (), new[final]),
         *_multiple_warnings(subject, spec, (native, working), new, fields),
         *_field_warnings(subject, native, working, fields[final]),
         *_aspect_warnings(spec, native, target, working),
     ]
-    return tuple(sorted(found, key=lambda w: _ORDER.index(w.code)))
+    return tuple(sorted(warnings, key=lambda w: _ORDER.index(w.code)))
 
 
 _ORDER: tuple[Code, ...] = (
@@ -114,7 +95,7 @@ def _recorded(spec: GraphSpec, native: InputShape) -> tuple[Map, ...]:
 def _maps_at(spec: GraphSpec, working: InputShape) -> tuple[Map, ...]:
     """The maps of the graph as it is at a working shape; none if it cannot take that."""
     try:
-        return map_shapes(spec.but(front=None), working)
+        return map_shapes(spec.but(input_layers=InputLayers()), working)
     except ShapeError:
         return ()
 
@@ -124,13 +105,13 @@ def _final_map_warnings(subject: str, name: str, old: Map, new: Map) -> list[Sha
         return []
     was, now = Size(*old[:2]), Size(*new[:2])
     pairs = [(a, b) for a, b in zip(was.hw, now.hw, strict=True) if a is not None and b is not None]
-    found: list[ShapeWarning] = []
+    warnings: list[ShapeWarning] = []
     if any(b < a for a, b in pairs):
         text = (
             f'{subject}: the final map at "{name}" is {now}, smaller than the native {was}; '
             "strategy='resize' or 'restride' keeps its size"
         )
-        found.append(ShapeWarning("small-final-map", text))
+        warnings.append(ShapeWarning("small-final-map", text))
     if len(pairs) == 2:
         (h, new_h), (w, new_w) = pairs
         ratio = new_h * new_w / (h * w)
@@ -140,8 +121,8 @@ def _final_map_warnings(subject: str, name: str, old: Map, new: Map) -> list[Sha
                 f"as the native {was}; objects look larger to it than in training, so consider "
                 "strategy='resize', or a larger stride by 'restride'"
             )
-            found.append(ShapeWarning("large-final-map", text))
-    return found
+            warnings.append(ShapeWarning("large-final-map", text))
+    return warnings
 
 
 def _multiple_warnings(
@@ -154,7 +135,7 @@ def _multiple_warnings(
     native, working = shapes
     path = [i for i in main_path(spec, fields) if not fields[i].whole]
     least = least_size(spec)
-    found: list[ShapeWarning] = []
+    warnings: list[ShapeWarning] = []
     for axis, (name, _) in enumerate(_AXES):
         length, trained = working.hw[axis], native.hw[axis]
         stride = _total_stride(spec, path, axis)
@@ -172,8 +153,8 @@ def _multiple_warnings(
         changes = _changes(spec, path, axis, (even, maps))
         near = [str(n) for n in (below, fit) if n >= smallest]
         text = f"{subject}: {name} {length} {expected}; {changes}nearest: {', '.join(near)}"
-        found.append(ShapeWarning("not-a-multiple", text))
-    return found
+        warnings.append(ShapeWarning("not-a-multiple", text))
+    return warnings
 
 
 def _total_stride(spec: GraphSpec, path: Sequence[int], axis: int) -> int:
@@ -271,22 +252,22 @@ def _aspect_warnings(
         "crop": "much of the picture is cut off; use fit='letterbox', or a working size of the "
         "picture's shape",
     }
-    found: list[ShapeWarning] = []
-    resized = spec.front is not None and spec.front.resize_hw is not None
-    if resized and spec.front is not None and _is_far(target, working):
+    warnings: list[ShapeWarning] = []
+    resized = spec.input_layers.resize_hw is not None
+    if resized and _is_far(target, working):
         text = (
             f"input {target}: width / height {_ratio_word(target)} is far from the working size "
-            f"{working.size} ({_ratio_word(working)}); {effects[spec.front.fit]}"
+            f"{working.size} ({_ratio_word(working)}); {effects[spec.input_layers.fit]}"
         )
-        found.append(ShapeWarning("far-aspect-ratio", text))
+        warnings.append(ShapeWarning("far-aspect-ratio", text))
     if _is_far(working, native):
         text = (
             f"input {target}: {'the working ' if resized else ''}width / height "
             f"{_ratio_word(working)} is far from the native {_ratio_word(native)}, at which the "
             "weights were trained; expect to fine-tune the backbone, not the head alone"
         )
-        found.append(ShapeWarning("far-aspect-ratio", text))
-    return found
+        warnings.append(ShapeWarning("far-aspect-ratio", text))
+    return warnings
 
 
 def _is_far(one: InputShape, other: InputShape) -> bool:

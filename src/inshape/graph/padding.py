@@ -29,13 +29,6 @@ _FIXED = re.compile(
 def computed_pads(length_px: int | None, kernel_px: int) -> tuple[int, int]:
     """The pads of ``correct_pad`` along one axis.
 
-    Args:
-        length_px: pixels along the axis; ``None`` counts as even, as in Keras.
-        kernel_px: the window, in pixels.
-
-    Returns:
-        Pixels before and after.
-
     Example:
         >>> computed_pads(112, 5), computed_pads(25, 5), computed_pads(None, 3)
         ((1, 2), (2, 2), (0, 1))
@@ -50,33 +43,16 @@ def mark_parity_pads(spec: GraphSpec) -> GraphSpec:
     Known names of ``keras.applications`` decide. For other names the model itself does: pads that
     differ between its odd and its even maps, each as ``correct_pad`` has it, were computed; where
     only even maps occur the two kinds cannot be told apart, and pads stay as they are.
-
-    Args:
-        spec: a graph as read.
-
-    Returns:
-        The graph with the layers marked.
     """
     readers = spec.consumers()
-    candidates = {
-        layer.index: forms
-        for layer in spec
-        if layer.op == "pad" and (forms := _forms(spec, layer, readers[layer.index]))
-    }
-    unnamed = [i for i in candidates if not _COMPUTED.search(spec[i].name)]
-    odd_and_symmetric = any("odd" in candidates[i] for i in unnamed)
-    even_and_lopsided = any("even" in candidates[i] for i in unnamed)
-    both_seen = odd_and_symmetric and even_and_lopsided
-    marked = {
-        i
-        for i in candidates
-        if _COMPUTED.search(spec[i].name) or (both_seen and not _FIXED.search(spec[i].name))
-    }
-    return spec.but(
-        layers=tuple(
-            layer.but(parity_pads=True) if layer.index in marked else layer for layer in spec
-        )
-    )
+    forms = {pad.index: _forms(spec, pad, readers[pad.index]) for pad in spec if pad.op == "pad"}
+    unnamed = [seen for i, seen in forms.items() if not _COMPUTED.search(spec[i].name)]
+    both_seen = all(any(parity in seen for seen in unnamed) for parity in ("odd", "even"))
+    for index, seen in forms.items():
+        name = spec[index].name
+        if seen and (_COMPUTED.search(name) or (both_seen and not _FIXED.search(name))):
+            spec = spec.with_call(index, parity_pads=True)
+    return spec
 
 
 def unclear_pads(spec: GraphSpec) -> tuple[str, ...]:
@@ -95,15 +71,16 @@ def unclear_pads(spec: GraphSpec) -> tuple[str, ...]:
 def _forms(spec: GraphSpec, pad: LayerSpec, readers: tuple[int, ...]) -> frozenset[str]:
     """At which parities of its axes a pad looks computed; empty where it does not."""
     windows = [spec[i] for i in readers]
-    if not windows or any(
-        not w.is_window or w.padding != "valid" or w.stride_hw == (1, 1) for w in windows
-    ):
+    kernels = {w.kernel_hw for w in windows if w.is_window}
+    if len(kernels) != 1 or not all(_is_unpadded_and_strided(w) for w in windows):
         return frozenset()
-    kernel_hw = windows[0].kernel_hw
-    if any(w.kernel_hw != kernel_hw for w in windows):
-        return frozenset()
+    (kernel_hw,) = kernels
     size_hw = spec[pad.inputs[0]].native_shape[:2]
     pads: Pads = pad.pads
     if tuple(computed_pads(n, k) for n, k in zip(size_hw, kernel_hw, strict=True)) != pads:
         return frozenset()
     return frozenset("odd" if n is not None and n % 2 else "even" for n in size_hw)
+
+
+def _is_unpadded_and_strided(layer: LayerSpec) -> bool:
+    return layer.is_window and layer.padding == "valid" and layer.stride_hw != (1, 1)

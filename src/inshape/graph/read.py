@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -32,21 +33,10 @@ _KINDS: dict[str, OpKind] = {
     ),
     **dict.fromkeys(("StochasticDepth", "Identity", "ActivityRegularization"), "identity"),
 }
-_FIXED_SIZE = ("Resizing", "CenterCrop", "RandomCrop")
 
 
 def read(model: keras.Model) -> GraphSpec:
     """Read a functional model as plain data.
-
-    Args:
-        model: a functional (or built Sequential) Keras model that takes one picture, channels last;
-            nested models are opened.
-
-    Returns:
-        Its graph; position 0 is the input, and each other position is one call of one layer.
-
-    Raises:
-        GraphError: if it is not functional, takes several inputs, or is channels first.
 
     Example:
         >>> import keras
@@ -69,14 +59,6 @@ def read(model: keras.Model) -> GraphSpec:
 
 def at_native_size(spec: GraphSpec, native_hw: tuple[int, int]) -> GraphSpec:
     """The graph of a model built for any size, as if it had been built at one.
-
-    Args:
-        spec: a graph whose height or width is unknown.
-        native_hw: pixels that the weights were trained at, even ones: Keras pads a model for any
-            size as one of even size.
-
-    Returns:
-        The graph with that input shape and every map's size.
 
     Example:
         >>> import keras
@@ -128,6 +110,7 @@ class _Reader(Walk):
                 inputs=call.values,
                 layer=first,
                 params=operation.count_params() if is_new_layer else 0,
+                params_per_channel=_params_per_channel(operation) if is_new_layer else 0,
                 native_shape=tuple(call.outputs[0].shape[1:]),
                 **_with_operands(_facts(operation, call), call),
             )
@@ -141,8 +124,15 @@ def _with_operands(facts: dict[str, Any], call: Call) -> dict[str, Any]:
         return facts
     arguments = keras.tree.flatten((call.args, call.kwargs))
     arrays = [np.ravel(a) for a in arguments if hasattr(a, "shape") and np.size(a) > 1]
-    found = tuple(("operand", tuple(float(v) for v in a)) for a in arrays)
-    return {**facts, "constants": (*facts.get("constants", ()), *found)}
+    operands = tuple(("operand", tuple(float(v) for v in a)) for a in arrays)
+    return {**facts, "constants": (*facts.get("constants", ()), *operands)}
+
+
+def _params_per_channel(layer: Any) -> int:
+    """The statistics that a ``Normalization`` has adapted to each channel."""
+    if type(layer) is not keras.layers.Normalization:
+        return 0
+    return sum(len(weight.shape) == 1 for weight in layer.weights)
 
 
 def _check_data_format(operation: Any, name: str) -> None:
@@ -172,41 +162,59 @@ def _facts(operation: Any, call: Call) -> dict[str, Any]:
     if isinstance(operation, keras.layers.Dense):
         return {"op": "dense", "out_channels": operation.units, "use_bias": operation.use_bias}
     if kind in _KINDS:
-        return {"op": _KINDS[kind], "constants": _constants(operation)}
+        epsilon = getattr(operation, "epsilon", None) if _KINDS[kind] == "norm" else None
+        return {"op": _KINDS[kind], "constants": _constants(operation), "epsilon": epsilon}
     return _shape_facts(operation, kind, call)
 
 
 def _shape_facts(operation: Any, kind: str, call: Call) -> dict[str, Any]:
     """Layers that change the shape without a window, and the ones that nobody knows."""
-    if kind == "ZeroPadding2D":
-        return {"op": "pad", "pads": _pairs(operation.padding)}
-    if kind == "Cropping2D":
-        return {"op": "crop", "pads": _pairs(operation.cropping)}
-    if kind == "UpSampling2D":
-        return {"op": "upsample", "stride_hw": tuple(operation.size)}
-    if kind in ("GlobalAveragePooling2D", "GlobalMaxPooling2D"):
-        return {"op": "global_pool", "keepdims": operation.keepdims}
-    if kind == "GeneralizedMeanPooling2D":
-        return {"op": "global_pool"}
-    if kind == "AdaptivePooling2D":
-        return {"op": "adaptive_pool", "target_hw": operation.grid_hw}
-    if kind in ("AdaptiveAveragePooling2D", "AdaptiveMaxPooling2D"):
-        return {"op": "adaptive_pool", "target_hw": tuple(operation.output_size)}
-    if kind == "Flatten":
-        return {"op": "flatten"}
-    if kind == "Reshape" and isinstance(operation, keras.layers.Layer):
-        return {"op": "reshape", "target_shape": tuple(operation.target_shape)}
-    if kind == "Reshape":
-        return {"op": "reshape", "target_shape": tuple(operation.newshape[1:])}
-    if kind in _FIXED_SIZE:
-        return {"op": "resize", "target_hw": (operation.height, operation.width)}
-    if kind == "Concatenate" and operation.axis in (-1, 3, len(call.outputs[0].shape) - 1):
+    rank = len(call.outputs[0].shape)
+    if kind in _SHAPE_FACTS:
+        return _SHAPE_FACTS[kind](operation)
+    if kind == "Concatenate" and operation.axis in (-1, 3, rank - 1):
         return {"op": "concat"}
-    if kind == "Mean" and len(call.outputs[0].shape) in (2, 4) and _spatial(operation.axis):
+    if kind == "Mean" and rank in (2, 4) and _spatial(operation.axis):
         return {"op": "global_pool", "keepdims": operation.keepdims}
     if kind.startswith("Random"):
         return {"op": "identity"}
     return {"op": "opaque", "out_channels": call.outputs[0].shape[-1]}
+
+
+def _global_pool(layer: Any) -> dict[str, Any]:
+    return {"op": "global_pool", "keepdims": layer.keepdims}
+
+
+def _adaptive_pool(layer: Any) -> dict[str, Any]:
+    return {"op": "adaptive_pool", "target_hw": tuple(layer.output_size)}
+
+
+def _fixed_size(layer: Any) -> dict[str, Any]:
+    return {"op": "resize", "target_hw": (layer.height, layer.width)}
+
+
+def _reshape(operation: Any) -> dict[str, Any]:
+    is_layer = isinstance(operation, keras.layers.Layer)
+    target = operation.target_shape if is_layer else operation.newshape[1:]
+    return {"op": "reshape", "target_shape": tuple(target)}
+
+
+_SHAPE_FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "ZeroPadding2D": lambda layer: {"op": "pad", "pads": _pairs(layer.padding)},
+    "Cropping2D": lambda layer: {"op": "crop", "pads": _pairs(layer.cropping)},
+    "UpSampling2D": lambda layer: {"op": "upsample", "stride_hw": tuple(layer.size)},
+    "GlobalAveragePooling2D": _global_pool,
+    "GlobalMaxPooling2D": _global_pool,
+    "GeneralizedMeanPooling2D": lambda _: {"op": "global_pool"},
+    "AdaptivePooling2D": lambda layer: {"op": "adaptive_pool", "target_hw": layer.grid_hw},
+    "AdaptiveAveragePooling2D": _adaptive_pool,
+    "AdaptiveMaxPooling2D": _adaptive_pool,
+    "Flatten": lambda _: {"op": "flatten"},
+    "Reshape": _reshape,
+    "Resizing": _fixed_size,
+    "CenterCrop": _fixed_size,
+    "RandomCrop": _fixed_size,
+}
 
 
 def _window(op: OpKind, layer: Any) -> dict[str, Any]:
@@ -232,10 +240,10 @@ def _spatial(axis: Any) -> bool:
 def _constants(layer: Any) -> tuple[tuple[str, tuple[float, ...]], ...]:
     """Per-channel constants in a layer's configuration (its weights are not among them)."""
     names = {"Rescaling": ("scale", "offset"), "Normalization": ("input_mean", "input_variance")}
-    found: list[tuple[str, tuple[float, ...]]] = []
+    constants: list[tuple[str, tuple[float, ...]]] = []
     for name in names.get(type(layer).__name__, ()):
         value = getattr(layer, name)
         flat = np.ravel(value if value is not None else ()).tolist()
         if len(flat) > 1:
-            found.append((name.removeprefix("input_"), tuple(flat)))
-    return tuple(found)
+            constants.append((name.removeprefix("input_"), tuple(flat)))
+    return tuple(constants)

@@ -1,8 +1,7 @@
-"""Rebuilds a functional Keras model at another input shape, with edits carried out."""
+"""Rebuilds a functional Keras model as another graph: at another shape, with layers changed."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +10,14 @@ import keras
 from keras import tree
 
 from ..errors import GraphError
-from ..geometry.spec import NO_PADS, GraphSpec
+from ..geometry.spec import NO_PADS, GraphSpec, InputLayers
 from ..shapes import InputShape, ShapeLike
-from .changes import FRONT_NAMES, Changes, front_layers
-from .edits import Edit, SetFront
 from .layers import AdaptivePooling2D
 from .padding import FIXED_PAD
-from .read import read
-from .remake import applied_to, remade
+from .remake import applied_to, changed_entries, remade
 from .walk import Call, Walk, count_calls, functional_graph, picture_model, unwrap
+
+_FIT, _REPEAT, _PROJECT = "fit_picture", "repeat_channel", "project_channels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,74 +43,79 @@ class LayerMap:
 
     Attributes:
         pairs: one for each layer that was rebuilt, in the order of the graph.
-        front: the new layer that projects channels, if there is one.
+        projection: the new layer that projects channels, if there is one.
     """
 
     pairs: tuple[LayerPair, ...]
-    front: keras.layers.Layer | None = None
+    projection: keras.layers.Layer | None = None
 
 
 def rebuild(
     model: keras.Model,
+    spec: GraphSpec,
     input_shape: ShapeLike,
     *,
-    edits: Sequence[Edit] = (),
+    changed: GraphSpec | None = None,
     outputs: Sequence[int] | None = None,
     open_nested: bool = False,
     name: str | None = None,
 ) -> tuple[keras.Model, LayerMap]:
-    """Build a model again at another input shape, sharing nothing with the source.
+    """Build a model again at another input shape and as another graph, sharing nothing with it.
 
     Every layer is made anew from its configuration, so the new model's weights are fresh;
     `weights.transplant` carries them over. Nested models stay nested, unless an output inside one
     is asked for.
 
-    Args:
-        model: a functional Keras model that takes one picture; it is not changed.
-        input_shape: height, width (``None`` or ``?``: any) and channels of the new input.
-        edits: changes to carry out, positions as in ``read(model)``.
-        outputs: positions whose outputs the new model returns; by default the source's own, in the
-            source's structure.
-        open_nested: whether the layers of nested models become layers of the new model itself.
-        name: the new model's name; by default the source's.
-
-    Returns:
-        The model, and the map from the source's layers to its own.
-
-    Raises:
-        GraphError: if a layer cannot be made again, or refuses its new input; names the layer.
-
     Example:
         >>> import keras
+        >>> from inshape.graph.read import read
         >>> image = keras.Input((224, 224, 3))
         >>> source = keras.Model(image, keras.layers.Conv2D(8, 3, strides=2)(image))
-        >>> small, layer_map = rebuild(source, "97x64x1")
+        >>> small, layer_map = rebuild(source, read(source), "97x64x1")
         >>> small.output_shape, len(layer_map.pairs)
         ((None, 48, 31, 8), 1)
     """
     graph = picture_model(model)
-    spec = read(model)
+    changed = changed or spec
     shape = InputShape.of(input_shape)
-    wanted = None if outputs is None else tuple(outputs)
-    needed = None if wanted is None else ancestors(spec, wanted)
+    needed = None if outputs is None else ancestors(spec, outputs)
     for inline in (open_nested, True):
-        rewriter = _Rewriter(spec, edits, needed, inline=inline)
+        rewriter = _Rewriter(spec, changed, needed, inline=inline)
         dtype = graph.inputs[0].dtype
         picture = keras.Input(shape.as_tuple(), dtype=dtype, name=_input_name(graph.inputs[0]))
-        first, projection = front_layers(picture, edits)
-        if any(isinstance(edit, SetFront) for edit in edits):
-            rewriter.names |= FRONT_NAMES
+        first, projection = _add_input_layers(picture, changed.input_layers)
         results = rewriter.run(graph, [first])
         if not rewriter.must_open:
             break
-    if wanted is None:
+    if outputs is None:
         returned = tree.pack_sequence_as(graph._outputs_struct, results)
     else:
-        found = [rewriter.tensors[i] for i in wanted]
-        returned = found[0] if len(found) == 1 else found
+        maps = [rewriter.tensors[i] for i in outputs]
+        returned = maps[0] if len(maps) == 1 else maps
     rebuilt = keras.Model(picture, returned, name=name or model.name)
     _check_batch_axis(rebuilt, spec, shape)
     return _frozen_like(model, rebuilt), LayerMap(tuple(rewriter.pairs), projection)
+
+
+def _add_input_layers(picture: Any, added: InputLayers) -> tuple[Any, keras.layers.Layer | None]:
+    """Put the resizing and channel layers behind the picture; the second result learns."""
+    x, projection = picture, None
+    if added.resize_hw is not None:
+        height, width = added.resize_hw
+        x = keras.layers.Resizing(
+            height,
+            width,
+            interpolation=added.interpolation,
+            pad_to_aspect_ratio=added.fit == "letterbox",
+            crop_to_aspect_ratio=added.fit == "crop",
+            name=_FIT,
+        )(x)
+    if added.channels == "repeat":
+        x = keras.layers.Concatenate(name=_REPEAT)([x] * added.network_channels)
+    elif added.channels == "project":
+        projection = keras.layers.Conv2D(added.network_channels, 1, use_bias=False, name=_PROJECT)
+        x = projection(x)
+    return x, projection
 
 
 def _check_batch_axis(model: keras.Model, spec: GraphSpec, shape: InputShape) -> None:
@@ -140,38 +143,33 @@ def _check_batch_axis(model: keras.Model, spec: GraphSpec, shape: InputShape) ->
 
 def ancestors(spec: GraphSpec, outputs: Iterable[int]) -> frozenset[int]:
     """The positions that some outputs depend on, themselves among them."""
-    found: set[int] = set()
+    positions: set[int] = set()
     todo = list(outputs)
     while todo:
         index = todo.pop()
-        if index not in found:
-            found.add(index)
+        if index not in positions:
+            positions.add(index)
             todo.extend(spec[index].inputs)
-    return frozenset(found)
+    return frozenset(positions)
 
 
 class _Rewriter(Walk):
     def __init__(
-        self, spec: GraphSpec, edits: Sequence[Edit], needed: frozenset[int] | None, *, inline: bool
+        self, spec: GraphSpec, changed: GraphSpec, needed: frozenset[int] | None, *, inline: bool
     ) -> None:
         super().__init__()
         self.spec = spec
+        self.changed = changed
         self.needed = needed
         self.inline = inline
         self.tensors: dict[int, Any] = {}
         self.pairs: list[LayerPair] = []
         self.made: dict[int, Any] = {}
         self.models: dict[int, keras.Model] = {}
-        self.names: set[str] = set()
+        adds_layers = changed.input_layers != InputLayers()
+        self.names: set[str] = {_FIT, _REPEAT, _PROJECT} if adds_layers else set()
         self.must_open = False
         self.context: dict[str, Any] = {}
-        self.per_call: defaultdict[int, Changes] = defaultdict(Changes)
-        self.per_layer: defaultdict[int, Changes] = defaultdict(Changes)
-        for edit in edits:
-            if isinstance(edit, SetFront):
-                continue
-            self.per_call[edit.layer].add(edit)
-            self.per_layer[spec[edit.layer].layer].add(edit)
 
     def run(self, graph: Any, contents: list[Any], path: tuple[str, ...] = ()) -> list[Any]:
         if not path:
@@ -245,16 +243,16 @@ class _Rewriter(Walk):
     def leaf(self, call: Call) -> Any:
         if self.must_open or self._skips(call.index, 1):
             return None
-        at_call = self.per_call.get(call.index, Changes())
+        before, after = self.spec[call.index], self.changed[call.index]
         args, kwargs = unwrap((call.args, call.kwargs))
-        if at_call.bypass:
+        if after.op == "identity" != before.op:
             return self._keep(call.index, call.path[:-1], call.values[0])
-        if at_call.grid_hw is not None:
-            pool = AdaptivePooling2D(at_call.grid_hw, name=self._name(call, "_grid"))
+        if after.grid_first is not None:
+            pool = AdaptivePooling2D(after.grid_first, name=self._name(call, "_grid"))
             args = (pool(args[0]), *args[1:])
-        if at_call.pads is not None and at_call.pads != NO_PADS:
-            # Named so that `parity` does not take it for one that was computed from a size.
-            pad = keras.layers.ZeroPadding2D(at_call.pads, name=self._name(call, FIXED_PAD))
+        if after.is_window and after.pads != NO_PADS:
+            # Named so that `padding` does not take it for one that was computed from a size.
+            pad = keras.layers.ZeroPadding2D(after.pads, name=self._name(call, FIXED_PAD))
             args = (pad(args[0]), *args[1:])
         operation = self._made(call)
         accepted = getattr(operation, "_call_context_args", ())
@@ -273,8 +271,8 @@ class _Rewriter(Walk):
         """The new layer for a call, the same one for every call of the same layer."""
         source = call.operation
         if id(source) not in self.made:
-            changes = self.per_layer.get(self.spec[call.index].layer, Changes()).config
-            new = remade(source, changes, self._name(call), call.name)
+            entries = changed_entries(self.spec[call.index], self.changed[call.index])
+            new = remade(source, entries, self._name(call), call.name)
             self.made[id(source)] = new
             if isinstance(source, keras.layers.Layer):
                 self.pairs.append(LayerPair(call.index, call.name, source, new))

@@ -13,27 +13,17 @@ if TYPE_CHECKING:
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a ``.keras`` file that may hold inshape's own layers.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The model.
-
-    Raises:
-        RequestError: if it cannot be read.
-    """
+    """Load a ``.keras`` file that may hold inshape's custom_layers layers."""
     import keras  # here, so that run folders can be listed without a framework
 
     from . import layers
 
-    own = {
+    custom_layers = {
         f"inshape>{kind.__name__}": kind
         for kind in (layers.AdaptivePooling2D, layers.GeneralizedMeanPooling2D)
     }
     try:
-        return cast("keras.Model", keras.saving.load_model(path, own, compile=False))
+        return cast("keras.Model", keras.saving.load_model(path, custom_layers, compile=False))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RequestError(
@@ -42,13 +32,5 @@ def load_model(path: Path) -> keras.Model:
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Save a model atomically.
-
-    Args:
-        model: what to save.
-        path: a path that ends in ``.keras``.
-
-    Raises:
-        RunError: if it cannot be written.
-    """
+    """Save a model atomically."""
     write_atomically(path, model.save)

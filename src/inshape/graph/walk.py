@@ -67,21 +67,11 @@ def functional_graph(operation: Any) -> Any | None:
 
 
 def picture_model(model: Any) -> Any:
-    """Check that a model can be walked: functional, with one picture as its input.
-
-    Args:
-        model: a Keras model.
-
-    Returns:
-        Its functional graph.
-
-    Raises:
-        GraphError: if it is not functional, or takes something else than one picture.
-    """
+    """Check that a model can be walked: functional, with one picture as its input."""
     if not isinstance(model, keras.Model):
         raise GraphError(
-            f"got {type(model).__name__}, expected a keras.Model, a backbone's name or a .keras "
-            "file"
+            f"got {type(model).__name__}, expected a keras.Model, a backbone's name or "
+            "a .keras file"
         )
     graph = functional_graph(model)
     if graph is None:
@@ -93,8 +83,8 @@ def picture_model(model: Any) -> Any:
     if len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 4:
         shapes = ", ".join(str(tuple(t.shape)) for t in graph.inputs)
         raise GraphError(
-            f"model {model.name!r} takes {len(graph.inputs)} inputs ({shapes}), expected one "
-            "picture "
+            f"model {model.name!r} takes {len(graph.inputs)} inputs ({shapes}), "
+            "expected one picture "
             "(batch, height, width, channels)"
         )
     return graph
@@ -139,16 +129,7 @@ class Walk(ABC):
         """Handle a call of a model with a graph of its own; return contents likewise."""
 
     def run(self, graph: Any, contents: list[Any], path: tuple[str, ...] = ()) -> list[Any]:
-        """Walk a graph.
-
-        Args:
-            graph: the functional graph.
-            contents: one content for each of its inputs.
-            path: names of the models around it.
-
-        Returns:
-            One content for each of its outputs.
-        """
+        """Walk a graph."""
         values = {id(t): Value(c) for t, c in zip(graph.inputs, contents, strict=True)}
         for node in nodes_in_order(graph):
             args, kwargs = node.arguments.fill_in(values)
@@ -169,12 +150,17 @@ class Walk(ABC):
                 result = self.leaf(call)
             else:
                 result = self.nested(call, inner)
-            flat = list(result) if isinstance(result, list | tuple) else [result]
-            if len(flat) == 1 and len(node.outputs) > 1:
-                flat *= len(node.outputs)
-            for tensor, content in zip(node.outputs, flat, strict=True):
+            for tensor, content in zip(
+                node.outputs, _per_output(result, len(node.outputs)), strict=True
+            ):
                 values[id(tensor)] = Value(content)
         return [values[id(t)].content for t in graph.outputs]
+
+
+def _per_output(result: Any, count: int) -> list[Any]:
+    """One content for each output of a call; a single one stands for all of them."""
+    contents = list(result) if isinstance(result, list | tuple) else [result]
+    return contents * count if len(contents) == 1 else contents
 
 
 def unwrap(arguments: Any) -> Any:

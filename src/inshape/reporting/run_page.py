@@ -135,11 +135,12 @@ def _pictures(
 
 
 def _resizing_layer(plan: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the plan's edits say of a resizing layer inside the model."""
-    for edit in plan.get("edits", []):
-        for value in edit.values():
-            if isinstance(value, Mapping) and value.get("resize_hw") is not None:
-                height, width = value["resize_hw"]
-                options = {name: value[name] for name in ("fit", "interpolation")}
-                return {"size_hw": (height, width), **options}
-    return None
+    """The resizing layer inside the model, if there is one."""
+    added = plan.get("input_layers", {"resize_hw": None})
+    if added["resize_hw"] is None:
+        return None
+    return {
+        "size_hw": tuple(added["resize_hw"]),
+        "fit": added["fit"],
+        "interpolation": added["interpolation"],
+    }

@@ -28,13 +28,6 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[str, str]:
     The bound of 0.65 comes from the table that ``python -m benchmarks.zero_shot`` prints; the one
     of 0.2 is a judgement, below the sizes measured there.
 
-    Args:
-        spec: a graph as read.
-        target: the new input shape.
-
-    Returns:
-        The strategy's name, and the reason in one sentence.
-
     Example:
         >>> from inshape.geometry.spec import LayerSpec
         >>> picture = LayerSpec(0, "image", "input", (), 0)

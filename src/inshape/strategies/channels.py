@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from ..errors import StrategyError
 from ..geometry.spec import GraphSpec, LayerSpec
-from ..graph.edits import Edit, SetConstants
 from ..shapes import InputShape
 from ..weights.channels import (
     ChannelRule,
@@ -32,8 +32,8 @@ class ChannelPlan:
         stem: position of the stem whose kernel is converted, or ``None`` where none is.
         matrix: rows for new channels, columns for pretrained ones; ``None`` where nothing is
             converted.
-        front: ``"repeat"`` or ``"project"`` where a layer in front restores the pretrained count.
-        edits: new per-channel constants.
+        restored_by: ``"repeat"`` or ``"project"`` where a layer in front of the network restores
+            the pretrained count.
         reason: why it is done in this way.
     """
 
@@ -42,8 +42,7 @@ class ChannelPlan:
     new: int
     stem: int | None = None
     matrix: tuple[tuple[float, ...], ...] | None = None
-    front: Literal["repeat", "project"] | None = None
-    edits: tuple[Edit, ...] = ()
+    restored_by: Literal["repeat", "project"] | None = None
     reason: str = ""
 
     def __str__(self) -> str:
@@ -66,22 +65,6 @@ def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> Cha
     channels, a single channel cannot carry them, so that ``"sum"`` repeats the channel in front
     instead: equal to a grey picture repeated three times, to the last bit.
 
-    Args:
-        spec: a graph as read.
-        target: the new input shape.
-        rule: a rule's name, or a list that says which pretrained channel each band starts from
-            (``None``: zero).
-
-    Returns:
-        The decision.
-
-    Raises:
-        UnknownName: if the rule does not exist.
-        RequestError: if the rule does not apply to these counts.
-        StrategyError: if the network does something per channel before its stem that cannot be
-            converted.
-        AmbiguousStem: if the kernel to convert is not exactly one.
-
     Example:
         >>> from inshape.geometry.spec import LayerSpec
         >>> picture = LayerSpec(0, "image", "input", (), 0)
@@ -92,44 +75,53 @@ def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> Cha
     """
     old, new = spec.input_shape.channels, target.channels
     resolved = resolve_rule(rule, new, old)
-    name = write_rule(resolved)
+    plan = ChannelPlan(write_rule(resolved), old, new)
     if resolved == "project":
         why = "a learned 1x1 convolution in front"
-        return ChannelPlan(name, old, new, front="project", reason=why)
+        return replace(plan, restored_by="project", reason=why)
     matrix = channel_matrix(resolved, new, old)
     if new == old and np.array_equal(matrix, np.eye(old)):
-        return ChannelPlan(name, old, new)
+        return plan
     stem, before = find_stem(spec)
-    per_channel = [layer for layer in before if _is_per_channel(layer)]
-    differing = [layer for layer in per_channel if _differs(layer)]
-    if resolved == "sum" and differing:
-        why = f"repeated in front, because {differing[0].name} differs between channels"
-        return ChannelPlan(name, old, new, front="repeat", reason=why)
-    stuck = [layer for layer in per_channel if not _is_convertible(layer)]
-    if stuck:
-        raise StrategyError(
-            f"channels={name!r}: layer {stuck[0].name!r} works on {old} channels before the stem "
-            f"{stem.name!r} and cannot be converted to {new}; use channels='project'"
+    differing = next((x for x in before if _is_per_channel(x) and _differs(x)), None)
+    if resolved == "sum" and differing is not None:
+        why = f"repeated in front, because {differing.name} differs between channels"
+        return replace(plan, restored_by="repeat", reason=why)
+    _check_convertible(plan, stem, before)
+    rows = tuple(tuple(float(v) for v in row) for row in matrix)
+    return replace(plan, stem=stem.layer, matrix=rows)
+
+
+def with_channels(spec: GraphSpec, plan: ChannelPlan) -> GraphSpec:
+    """The graph that reads the new channels."""
+    if plan.restored_by is not None:
+        added = replace(spec.input_layers, channels=plan.restored_by, network_channels=plan.old)
+        return spec.but(input_layers=added)
+    matrix = plan.as_matrix()
+    if matrix is None:
+        return spec
+    for layer in find_stem(spec)[1]:
+        constants = tuple(
+            (name, tuple(convert_constants(values, matrix, cast("Any", name)).tolist()))
+            for name, values in layer.constants
         )
+        spec = spec.with_layer(layer.index, constants=constants)
+    return spec
+
+
+def _check_convertible(plan: ChannelPlan, stem: LayerSpec, before: Sequence[LayerSpec]) -> None:
+    for layer in before:
+        if _is_per_channel(layer) and not _is_convertible(layer):
+            raise StrategyError(
+                f"channels={plan.rule!r}: layer {layer.name!r} works on {plan.old} channels before "
+                f"the stem {stem.name!r} and cannot be converted to {plan.new}; use "
+                "channels='project'"
+            )
     if stem.op != "conv" or stem.groups != 1:
         raise StrategyError(
-            f"channels={name!r}: the stem {stem.name!r} is a {stem.op} convolution of "
-            f"{stem.groups} "
-            "groups, expected a plain one; use channels='project'"
+            f"channels={plan.rule!r}: the stem {stem.name!r} is a {stem.op} convolution of "
+            f"{stem.groups} groups, expected a plain one; use channels='project'"
         )
-    edits = tuple(
-        SetConstants(
-            layer.index,
-            tuple(
-                (key, tuple(convert_constants(values, matrix, key).tolist()))  # pyright: ignore[reportArgumentType]
-                for key, values in layer.constants
-            ),
-        )
-        for layer in per_channel
-        if layer.constants
-    )
-    rows = tuple(tuple(float(v) for v in row) for row in matrix)
-    return ChannelPlan(name, old, new, stem=stem.layer, matrix=rows, edits=edits)
 
 
 def _is_per_channel(layer: LayerSpec) -> bool:

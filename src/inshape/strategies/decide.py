@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from ..errors import RequestError, UnknownName
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec
-from ..graph.edits import applied
 from ..requests import Flag, Range, Request, SizeHW, Written
 from ..shapes import InputShape
 from ..weights.channels import ChannelRule, read_rule, write_rule
@@ -38,8 +37,8 @@ class StrategyOptions(Request):
     """How the input shape is changed."""
 
     strategy: AnyStrategy = "auto"
-    """auto chooses by the size; resize puts a resizing layer in front; rebuild keeps the layers at
-    the new size; restride changes strides, so that maps keep their size; flexible takes any size."""
+    """auto chooses by the size; resize puts a resizing layer in front; rebuild keeps the layers;
+    restride changes strides, so that maps keep their size; flexible takes any size."""
     channels: Channels = "auto"
     """auto, sum, mean, luma, tile, zero, first, project, or a pretrained channel per band such as
     0,1,2,- (-: start at zero)."""
@@ -54,7 +53,7 @@ class StrategyOptions(Request):
     factor: Annotated[int, Range(1)] | None = None
     """restride: divides the stem's stride for small inputs, multiplies it for large ones."""
     output_stride: Annotated[int, Range(1)] | None = None
-    """restride: input pixels per pixel of the last map, such as 16; late strides become dilation."""
+    """restride: input pixels per pixel of the last map, such as 16, by dilation."""
 
     def given(self) -> dict[str, Any]:
         """The strategies' own options that were given."""
@@ -64,9 +63,6 @@ class StrategyOptions(Request):
 
 def decide(spec: GraphSpec, target: InputShape, options: StrategyOptions) -> Decision:
     """Decide by a strategy's name how a graph is brought to another input shape.
-
-    Raises:
-        RequestError: if the strategy cannot do it, or has no such option.
 
     Example:
         >>> from inshape.geometry.spec import LayerSpec
@@ -109,5 +105,5 @@ def _chosen(spec: GraphSpec, target: InputShape, given: dict[str, Any]) -> tuple
     if name == "resize":
         # An enlargement that stands in for a network which cannot read the size at all is for the
         # user to ask for.
-        map_shapes(applied(spec, fitted(spec, target)), target)
+        map_shapes(fitted(spec, target), target)
     return name, reason

@@ -1,14 +1,13 @@
-"""What a strategy decided: which edits make a network right at another input shape."""
+"""What a strategy decided: the graph that is right at another input shape."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from ..geometry.spec import GraphSpec
 from ..geometry.stages import Geometry, geometry
-from ..graph.edits import Edit, applied
 from ..shapes import InputShape
 from .channels import ChannelPlan
 
@@ -20,8 +19,8 @@ class Decision:
     Attributes:
         strategy: the strategy that made it.
         source: the graph as read.
+        spec: the graph as it will be, positions as in ``source``.
         input_shape: the new shape.
-        edits: what `graph.rewrite.rebuild` will carry out.
         channels: what happens to the picture's channels.
         reasons: why the strategy and its options were chosen, one sentence each.
         notes: what the strategy wants the user to know, one sentence each.
@@ -31,8 +30,8 @@ class Decision:
 
     strategy: str
     source: GraphSpec
+    spec: GraphSpec
     input_shape: InputShape
-    edits: tuple[Edit, ...]
     channels: ChannelPlan
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -42,10 +41,15 @@ class Decision:
         """The same decision with some fields changed."""
         return replace(self, **changes)
 
-    @cached_property
-    def spec(self) -> GraphSpec:
-        """The graph as it will be."""
-        return applied(self.source, self.edits)
+    def changes(self) -> list[dict[str, Any]]:
+        """Each call that is not as it was read: its name, and every fact as it was and as it is."""
+        calls = zip(self.source, self.spec, strict=True)
+        pairs = [(asdict(old), asdict(new)) for old, new in calls]
+        return [
+            {"layer": old["name"]} | {k: [old[k], new[k]] for k in old if old[k] != new[k]}
+            for old, new in pairs
+            if old != new
+        ]
 
     @property
     def static_shape(self) -> InputShape:

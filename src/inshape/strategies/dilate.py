@@ -8,7 +8,6 @@ from ..errors import StrategyError
 from ..geometry.rules import output_shape
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, Pads
-from ..graph.edits import Bypass, Edit, SetDilation, SetPadding, SetStride
 from ..shapes import InputShape
 from .layers import pads_at
 
@@ -27,8 +26,8 @@ class _Grid:
         return self.denser_hw != (1, 1)
 
 
-def dilated(spec: GraphSpec, target: InputShape, output_stride: int) -> tuple[Edit, ...]:
-    """Edits that keep the map's stride at ``output_stride`` at most.
+def dilated(spec: GraphSpec, target: InputShape, output_stride: int) -> GraphSpec:
+    """The graph with the map's stride kept at ``output_stride`` at most.
 
     A layer whose stride would pass it loses that stride and keeps its own dilation; every later
     convolution is dilated by the strides lost so far. The old left padding is kept, multiplied by
@@ -36,28 +35,16 @@ def dilated(spec: GraphSpec, target: InputShape, output_stride: int) -> tuple[Ed
     the new one, ``[:, ::f, ::f]``. Chen et al.: DeepLab, arXiv 1606.00915; the à trous algorithm of
     Holschneider et al. 1989.
 
-    Args:
-        spec: the graph, right at the target shape.
-        target: the input shape, height and width known.
-        output_stride: pixels of the input per pixel of the last map, such as 16 or 8.
-
-    Returns:
-        The edits; none if no layer's stride passes ``output_stride``.
-
-    Raises:
-        StrategyError: if strides cannot end at ``output_stride``, or a pooling layer would have to
-        be
-            dilated.
-
     Example:
         >>> picture = LayerSpec(0, "image", "input", (), 0)
         >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, kernel_hw=(3, 3), stride_hw=(2, 2),
         ...                  padding="same", out_channels=8)
         >>> spec = GraphSpec("tiny", (picture, conv), (1,), InputShape(64, 64, 3))
-        >>> dilated(spec, InputShape(64, 64, 3), 1)
-        (SetStride(layer=1, stride_hw=(1, 1)), SetPadding(layer=1, padding=((0, 2), (0, 2))))
+        >>> dense = dilated(spec, InputShape(64, 64, 3), 1)[1]
+        >>> dense.stride_hw, dense.padding, dense.pads
+        ((1, 1), 'valid', ((0, 2), (0, 2)))
     """
-    return _Dilation(spec, target, output_stride).edits()
+    return _Dilation(spec, target, output_stride).run()
 
 
 class _Dilation:
@@ -70,11 +57,9 @@ class _Dilation:
         self.new_layers: list[LayerSpec] = []
         self.grids: list[_Grid] = []
 
-    def edits(self) -> tuple[Edit, ...]:
-        found: list[Edit] = []
+    def run(self) -> GraphSpec:
         for layer in self.spec:
-            edits, changed, grid = self._one(layer)
-            found += edits
+            changed, grid = self._changed(layer)
             self.grids.append(grid)
             self.new_layers.append(changed)
             sources = [self.new_layers[i] for i in layer.inputs]
@@ -83,27 +68,30 @@ class _Dilation:
             self.new_shapes.append(
                 self.old_shapes[layer.index] if is_input else output_shape(changed, maps, sources)
             )
-        return tuple(dict.fromkeys(found))
+        return self.spec.but(layers=tuple(self.new_layers))
 
-    def _one(self, layer: LayerSpec) -> tuple[list[Edit], LayerSpec, _Grid]:
+    def _changed(self, layer: LayerSpec) -> tuple[LayerSpec, _Grid]:
+        """The layer as it will be, and how its output is sampled."""
         before = self._grid_before(layer)
-        if layer.op in ("input", "global_pool", "adaptive_pool", "flatten", "dense"):
-            return [], layer, _Grid() if layer.op != "dense" else before
+        if layer.is_window:
+            return self._changed_window(layer, before)
+        if layer.op in ("input", "global_pool", "adaptive_pool", "flatten"):
+            return layer, _Grid()
         if layer.op == "pad" and self._is_absorbed(layer):
-            return self._absorb(layer, before)
-        if not layer.is_window:
-            if before.is_denser and layer.op in ("pad", "crop", "resize", "upsample", "reshape"):
-                raise self._refusal(layer, "stands where the map has become denser")
-            return [], layer, before
+            return self._without_absorbed(layer, before), before
+        if before.is_denser and layer.op in ("pad", "crop", "resize", "upsample", "reshape"):
+            raise self._refusal(layer, "stands where the map has become denser")
+        return layer, before
+
+    def _changed_window(self, layer: LayerSpec, before: _Grid) -> tuple[LayerSpec, _Grid]:
         stride_hw, lost_hw = self._split(layer, before)
         after = _Grid(_times(before.stride_hw, stride_hw), _times(before.denser_hw, lost_hw))
         if stride_hw == layer.stride_hw and not before.is_denser and not self._lost_pads(layer):
-            return [], layer, after
+            return layer, after
         if sum(other.layer == layer.layer for other in self.spec) > 1:
             raise self._refusal(layer, "is called more than once, and the calls would differ")
-        if layer.op in ("max_pool", "avg_pool"):
-            return *self._pool(layer, before, stride_hw), after
-        return *self._conv(layer, before, stride_hw), after
+        change = self._pool if layer.op in ("max_pool", "avg_pool") else self._conv
+        return change(layer, before, stride_hw), after
 
     def _grid_before(self, layer: LayerSpec) -> _Grid:
         grids = {self.grids[i] for i in layer.inputs if len(self.old_shapes[i]) == 3}
@@ -127,9 +115,8 @@ class _Dilation:
             if keep < 1 or stride % keep or not reached:
                 raise StrategyError(
                     f"output_stride={self.output_stride}: layer {layer.name!r} has stride "
-                    f"{stride} at "
-                    f"stride {so_far}, which cannot end there; expected a power of two from "
-                    "the stem's stride on, such as 8 or 16"
+                    f"{stride} at stride {so_far}, which cannot end there; expected a power of two "
+                    "from the stem's stride on, such as 8 or 16"
                 )
             kept.append(keep)
             lost.append(stride // keep)
@@ -138,48 +125,37 @@ class _Dilation:
     def _is_absorbed(self, pad: LayerSpec) -> bool:
         return all(self.spec[i].is_conv for i in self.readers[pad.index])
 
-    def _absorb(self, pad: LayerSpec, before: _Grid) -> tuple[list[Edit], LayerSpec, _Grid]:
-        """Take a padding layer out if the convolutions behind it must be padded otherwise."""
+    def _without_absorbed(self, pad: LayerSpec, before: _Grid) -> LayerSpec:
+        """No padding layer, if the convolutions behind it must be padded otherwise."""
         windows = [self.spec[i] for i in self.readers[pad.index]]
         changes = before.is_denser or any(self._split(w, before)[0] != w.stride_hw for w in windows)
-        if not changes:
-            return [], pad, before
-        return [Bypass(pad.index)], pad.but(op="identity"), before
+        return pad.but(op="identity", pads=NO_PADS) if changes else pad
 
-    def _conv(
-        self, layer: LayerSpec, before: _Grid, stride_hw: Pair
-    ) -> tuple[list[Edit], LayerSpec]:
-        if (
-            layer.kernel_hw == (1, 1)
-            and stride_hw == layer.stride_hw
-            and not self._lost_pads(layer)
-        ):
-            return [], layer
-        dilation_hw = _times(layer.dilation_hw, before.denser_hw)
-        edits: list[Edit] = []
-        if stride_hw != layer.stride_hw:
-            edits.append(SetStride(layer.index, stride_hw))
-        if dilation_hw != layer.dilation_hw and layer.kernel_hw != (1, 1):
-            edits.append(SetDilation(layer.index, dilation_hw))
+    def _conv(self, layer: LayerSpec, before: _Grid, stride_hw: Pair) -> LayerSpec:
+        is_point = layer.kernel_hw == (1, 1)
+        if is_point and stride_hw == layer.stride_hw and not self._lost_pads(layer):
+            return layer
+        dilation_hw = layer.dilation_hw
+        if not is_point:
+            dilation_hw = _times(dilation_hw, before.denser_hw)
         changed = layer.but(stride_hw=stride_hw, dilation_hw=dilation_hw)
         old_pads = self._old_pads(layer)
         if old_pads == NO_PADS and layer.padding == "valid":
-            return edits, changed
-        new_map = self.new_shapes[layer.inputs[0]]
-        pads: list[Pair] = []
-        for axis in (0, 1):
-            length = new_map[axis]
-            if length is None:
-                raise self._refusal(layer, "reads a map whose size is not known")
-            left = old_pads[axis][0] * before.denser_hw[axis]
-            outputs = -(-length // stride_hw[axis])
-            reach = (outputs - 1) * stride_hw[axis] + (layer.kernel_hw[axis] - 1) * dilation_hw[
-                axis
-            ]
-            pads.append((left, max(0, reach + 1 - length - left)))
-        new_pads: Pads = (pads[0], pads[1])
-        edits.append(SetPadding(layer.index, new_pads))
-        return edits, changed.but(padding="valid", pads=new_pads)
+            return changed
+        top_bottom, left_right = (
+            self._new_pads(changed, axis, old_pads[axis][0] * before.denser_hw[axis])
+            for axis in (0, 1)
+        )
+        return changed.but(padding="valid", pads=(top_bottom, left_right))
+
+    def _new_pads(self, layer: LayerSpec, axis: int, before_px: int) -> Pair:
+        """So many zeros in front, and as many behind as the last window needs."""
+        length = self.new_shapes[layer.inputs[0]][axis]
+        if length is None:
+            raise self._refusal(layer, "reads a map whose size is not known")
+        stride, reach = layer.stride_hw[axis], (layer.kernel_hw[axis] - 1) * layer.dilation_hw[axis]
+        last = (-(-length // stride) - 1) * stride + reach
+        return before_px, max(0, last + 1 - length - before_px)
 
     def _old_pads(self, layer: LayerSpec) -> Pads:
         """The zeros around a convolution's input before any change."""
@@ -194,9 +170,7 @@ class _Dilation:
         source = self.spec[layer.inputs[0]]
         return source.op == "pad" and self.new_layers[source.index].op == "identity"
 
-    def _pool(
-        self, layer: LayerSpec, before: _Grid, stride_hw: Pair
-    ) -> tuple[list[Edit], LayerSpec]:
+    def _pool(self, layer: LayerSpec, before: _Grid, stride_hw: Pair) -> LayerSpec:
         if before.is_denser and layer.kernel_hw != (1, 1):
             raise self._refusal(layer, "would have to be dilated, which pooling cannot be")
         changed = layer.but(stride_hw=stride_hw)
@@ -204,7 +178,7 @@ class _Dilation:
             old, new = (pads_at(w, self.old_shapes[layer.inputs[0]]) for w in (layer, changed))
             if [p[0] for p in old] != [p[0] for p in new]:
                 raise self._refusal(layer, "would move its window when it loses its stride")
-        return [SetStride(layer.index, stride_hw)], changed
+        return changed
 
     def _refusal(self, layer: LayerSpec, why: str) -> StrategyError:
         return StrategyError(

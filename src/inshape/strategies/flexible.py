@@ -6,23 +6,11 @@ from ..geometry.spec import GraphSpec
 from ..shapes import InputShape
 from ..weights.channels import ChannelRule
 from .decision import Decision
-from .rebuild import layers_plan
+from .rebuild import keep_layers
 
 
 def flexible(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "auto") -> Decision:
     """Plan a model for any height and width, padded rightly at every one.
-
-    Args:
-        spec: a graph as read.
-        target: the shape; where a height or width is given, the model takes others as well, and the
-            given one is the size that the plan's geometry is shown at.
-        channels: how pretrained channels become the new ones.
-
-    Returns:
-        The plan; its input shape has an unknown height and width.
-
-    Raises:
-        FixedShape: if a layer's padding or reshaping needs a fixed size (NASNet's, say).
 
     Example:
         >>> from inshape.geometry.spec import LayerSpec
@@ -33,7 +21,7 @@ def flexible(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "au
         ?x?x3
     """
     anywhere = InputShape(None, None, target.channels)
-    plan = layers_plan("flexible", spec, anywhere, channels)
+    plan = keep_layers("flexible", spec, anywhere, channels)
     native = spec.input_shape
     shown = InputShape(
         target.height or native.height, target.width or native.width, target.channels

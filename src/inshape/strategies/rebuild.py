@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from ..errors import StrategyError
 from ..geometry.sizes import map_shapes
-from ..geometry.spec import Front, GraphSpec
-from ..graph.edits import Edit, SetFront, applied
+from ..geometry.spec import GraphSpec
 from ..graph.padding import unclear_pads
 from ..shapes import InputShape
 from ..weights.channels import ChannelRule
-from .channels import ChannelPlan, plan_channels
+from .channels import plan_channels, with_channels
 from .decision import Decision
 from .layers import fitted
 
@@ -19,18 +18,6 @@ def rebuild(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "aut
 
     Every padding that depends on the parity of the size is computed anew. For larger inputs, and
     non-square ones.
-
-    Args:
-        spec: a graph as read.
-        target: a fixed height and width, and any channels.
-        channels: how pretrained channels become the new ones.
-
-    Returns:
-        The plan.
-
-    Raises:
-        StrategyError: if the height or width is unknown.
-        ShapeError: if a map vanishes, or a layer is tied to another shape.
 
     Example:
         >>> from inshape.geometry.spec import LayerSpec
@@ -42,43 +29,37 @@ def rebuild(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "aut
         49x32
     """
     require_static(target, "rebuild")
-    return layers_plan("rebuild", spec, target, channels)
+    return keep_layers("rebuild", spec, target, channels)
 
 
-def layers_plan(
+def keep_layers(
     strategy: str,
     spec: GraphSpec,
     target: InputShape,
     channels: ChannelRule,
-    first: tuple[Edit, ...] = (),
+    changed: GraphSpec | None = None,
 ) -> Decision:
-    """A plan that keeps the layers, with some edits made first."""
+    """Decide to keep the layers, those of a graph that was changed before if one is given."""
     channel_plan = plan_channels(spec, target, channels)
-    edits = (*first, *channel_plan.edits, *front_edits(channel_plan))
-    edits = (*edits, *fitted(applied(spec, edits), target))
-    map_shapes(applied(spec, edits), target)
+    changed = fitted(with_channels(changed or spec, channel_plan), target)
+    map_shapes(changed, target)
     notes = tuple(
         f"padding layer {name} stays as it is; if its amounts were computed from the size of the "
-        "map "
-        "(keras.applications' correct_pad), name it so, or use strategy='resize'"
+        "map (keras.applications' correct_pad), name it so, or use strategy='resize'"
         for name in unclear_pads(spec)
     )
-    return Decision(strategy, spec, target, edits, channel_plan, notes=notes)  # pyright: ignore[reportArgumentType]
-
-
-def front_edits(channels: ChannelPlan) -> tuple[Edit, ...]:
-    """The edit that puts a channel layer in front, where the channel plan asks for one."""
-    if channels.front is None:
-        return ()
-    return (SetFront(Front(channels=channels.front, network_channels=channels.old)),)
+    return Decision(
+        strategy=strategy,
+        source=spec,
+        spec=changed,
+        input_shape=target,
+        channels=channel_plan,
+        notes=notes,
+    )
 
 
 def require_static(target: InputShape, strategy: str) -> None:
-    """Refuse an unknown height or width.
-
-    Raises:
-        StrategyError: if one is unknown.
-    """
+    """Refuse an unknown height or width."""
     if not target.is_static:
         raise StrategyError(
             f"input {target}: strategy {strategy!r} needs a fixed height and width; "

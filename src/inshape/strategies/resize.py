@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, get_args
 
 from ..errors import StrategyError, UnknownName
-from ..geometry.spec import Front, GraphSpec
-from ..graph.edits import SetFront, applied
+from ..geometry.spec import GraphSpec, InputLayers
 from ..shapes import InputShape
 from ..weights.channels import ChannelRule
-from .channels import plan_channels
+from .channels import plan_channels, with_channels
 from .decision import Decision
 from .layers import fitted
 
@@ -30,25 +29,6 @@ def resize(
 ) -> Decision:
     """Plan a resizing layer inside the model, in front of the network at its working size.
 
-    Args:
-        spec: a graph as read.
-        target: any shape; height and width may be unknown.
-        working_hw: the network's own height and width in pixels; by default its native ones.
-        fit: ``"stretch"`` ignores the aspect ratio, ``"letterbox"`` keeps it and fills with 0,
-            ``"crop"`` keeps it and cuts the longer side.
-        interpolation: ``"bilinear"`` or ``"nearest"``: those that LiteRT's builtin operators
-            compute.
-        channels: how pretrained channels become the new ones.
-
-    Returns:
-        The plan.
-
-    Raises:
-        UnknownName: for another ``fit`` or ``interpolation``.
-        StrategyError: for an interpolation that a device cannot run inside the model, or if the
-        native
-            size is unknown and none is given.
-
     Example:
         >>> from inshape.geometry.spec import LayerSpec
         >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(224, 224, 3))
@@ -62,9 +42,8 @@ def resize(
     if str(interpolation) in _OUTSIDE:
         raise StrategyError(
             f"interpolation {interpolation!r} does not run on LiteRT's builtin operators inside a "
-            "model, "
-            "expected 'bilinear' or 'nearest'; bicubic and antialiased resampling belong to the "
-            "preparation of the data, outside the model"
+            "model, expected 'bilinear' or 'nearest'; bicubic and antialiased resampling belong to "
+            "the preparation of the data, outside the model"
         )
     if interpolation not in get_args(Interpolation):
         raise UnknownName("interpolation", interpolation, get_args(Interpolation))
@@ -76,17 +55,14 @@ def resize(
     if height is None or width is None:
         raise StrategyError(
             f"{spec.name} has no native height and width ({spec.input_shape}), so a working size "
-            "is "
-            "expected; give working_hw=(height, width)"
+            "is expected; give working_hw=(height, width)"
         )
     channel_plan = plan_channels(spec, target, channels)
-    front = Front((height, width), fit, interpolation, channel_plan.front, channel_plan.old)
-    edits = (SetFront(front), *channel_plan.edits)
-    network_channels = channel_plan.old if channel_plan.front else target.channels
-    working = InputShape(height, width, network_channels)
-    bare = applied(spec, channel_plan.edits)
-    edits = (*edits, *fitted(bare, working))
-    return Decision("resize", spec, target, edits, channel_plan)
+    resized = spec.but(input_layers=InputLayers((height, width), fit, interpolation))
+    changed = fitted(with_channels(resized, channel_plan), target)
+    return Decision(
+        strategy="resize", source=spec, spec=changed, input_shape=target, channels=channel_plan
+    )
 
 
 def _is_size(value: object) -> bool:

@@ -6,15 +6,16 @@ import math
 from typing import Literal, TypeAlias, get_args
 
 from ..errors import StrategyError, UnknownName
-from ..geometry.spec import GraphSpec, LayerSpec, Pads
-from ..graph.edits import Bypass, Edit, ResampleKernel, SetPadding, SetStride
+from ..geometry.lengths import same_padding
+from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, Pads, Resampling
 from ..shapes import InputShape
+from ..text import format_shape
 from ..weights.channels import ChannelRule
-from ..weights.resample import resampled_geometry
+from ..weights.resample import composed_geometry
 from .decision import Decision
 from .dilate import dilated
-from .layers import pads_at
-from .rebuild import layers_plan, require_static
+from .layers import pads_at, without_pad
+from .rebuild import keep_layers, require_static
 from .stem import find_stem, resizable_stem
 
 StemKernel: TypeAlias = Literal["nearest", "bilinear", "bicubic", "plain"]
@@ -37,25 +38,6 @@ def restride(
     averaging. FlexiViT (arXiv 2212.08013) does the like for patch embeddings. Late stages: see
     `dilate`.
 
-    Args:
-        spec: a graph as read.
-        target: a fixed height and width, and any channels.
-        stem: the upsampling that the kernel is composed with, or ``"plain"``: the kernel as it is.
-            By default ``"nearest"``, or the stem untouched where ``output_stride`` is given.
-        factor: how many times the stem's stride is divided (small inputs) or multiplied (large
-            ones); by default the one that brings the input nearest to its native size.
-        output_stride: pixels of the input per pixel of the last map, such as 16; later strides are
-            replaced by dilation.
-        channels: how pretrained channels become the new ones.
-
-    Returns:
-        The plan.
-
-    Raises:
-        UnknownName: for another ``stem``.
-        StrategyError: if the stem's stride cannot be divided, the height or width is unknown, or a
-            pooling layer would have to be dilated.
-
     Example:
         >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(224, 224, 3))
         >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, kernel_hw=(3, 3), stride_hw=(2, 2),
@@ -67,40 +49,30 @@ def restride(
     require_static(target, "restride")
     if stem is not None and stem not in get_args(StemKernel):
         raise UnknownName("stem", stem, get_args(StemKernel))
-    first: tuple[Edit, ...] = ()
+    changed = spec
     notes: tuple[str, ...] = ()
     if stem is not None or factor is not None or output_stride is None:
-        first, note = _stem_edits(spec, target, stem or "nearest", factor)
+        changed, note = _restrided_stem(spec, target, stem or "nearest", factor)
         notes = (note,)
-    plan = layers_plan("restride", spec, target, channels, first)
+    decision = keep_layers("restride", spec, target, channels, changed)
     if output_stride is not None:
-        late = dilated(plan.spec, target, output_stride)
-        if not late:
+        dense = dilated(decision.spec, target, output_stride)
+        if dense == decision.spec:
             raise StrategyError(
                 f"output_stride={output_stride}: no layer of {spec.name} passes that stride, so "
-                "there "
-                "is nothing to change; use a smaller one, or strategy='rebuild'"
+                "there is nothing to change; use a smaller one, or strategy='rebuild'"
             )
-        plan = plan.but(edits=(*plan.edits, *late))
+        decision = decision.but(spec=dense)
         if _has_squeeze_excite(spec):
             notes += (
                 "squeeze-and-excite averages over the denser map, so old sampling points are near "
                 "their old values, not equal",
             )
-    return plan.but(notes=(*plan.notes, *notes))
+    return decision.but(notes=(*decision.notes, *notes))
 
 
 def stem_factor(spec: GraphSpec, target: InputShape) -> tuple[Literal["up", "down"], int]:
-    """The change of the stem's stride that brings an input nearest to the native size.
-
-    Args:
-        spec: a graph as read.
-        target: a fixed height and width.
-
-    Returns:
-        ``"up"`` and the divisor of the stride, or ``"down"`` and its multiplier; the factor is 1
-        where the stride is best as it is.
-    """
+    """The change of the stem's stride that brings an input nearest to the native size."""
     stem, _ = find_stem(spec)
     ratio = size_ratio(spec, target)
     stride = math.gcd(*stem.stride_hw)
@@ -116,8 +88,7 @@ def size_ratio(spec: GraphSpec, target: InputShape) -> float:
     if not height or not width or not target.height or not target.width:
         raise StrategyError(
             f"{spec.name} has no native height and width ({spec.input_shape}), so how far "
-            f"{target} is "
-            "from it is not known; give factor="
+            f"{target} is from it is not known; give factor="
         )
     return math.sqrt(target.height * target.width / (height * width))
 
@@ -134,82 +105,89 @@ def _has_squeeze_excite(spec: GraphSpec) -> bool:
     return False
 
 
-def _stem_edits(
+def _restrided_stem(
     spec: GraphSpec, target: InputShape, kernel: StemKernel, factor: int | None
-) -> tuple[tuple[Edit, ...], str]:
-    stem = resizable_stem(spec)
-    if factor is None or spec.input_shape.is_static:
-        direction, chosen = stem_factor(spec, target)
+) -> tuple[GraphSpec, str]:
+    """The graph with the stem's stride changed, and a note of what that does."""
+    old = resizable_stem(spec)
+    direction, factor = _chosen_factor(spec, target, old, factor)
+    effective = tuple(n * factor if direction == "up" else n // factor for n in target.hw if n)
+    if kernel == "plain":
+        changed, effect = _with_plain_stem(spec, old, direction, factor), "kernel as it is"
     else:
-        direction, chosen = "up", factor
-    chosen = chosen if factor is None else factor
-    if chosen < 1:
-        raise StrategyError(f"factor={chosen}; expected at least 1")
+        method = kernel if direction == "up" else "area"
+        how = Resampling(
+            factor=factor,
+            direction=direction,
+            method=method,
+            stride_hw=old.stride_hw,
+            pads=_old_pads(spec, old, effective),
+        )
+        changed = _with_resampled_stem(spec, old, how)
+        effect = (
+            f"kernel {format_shape(old.kernel_hw)} -> {format_shape(changed[old.index].kernel_hw)};"
+            f" answers as if the picture had been resized {direction} x{factor} to "
+            f"{format_shape(effective)} ({method})"
+        )
+    strides = f"{format_shape(old.stride_hw)} -> {format_shape(changed[old.index].stride_hw)}"
+    return changed, f"stem {old.name}: stride {strides}, {effect}"
+
+
+def _with_plain_stem(
+    spec: GraphSpec, stem: LayerSpec, direction: Literal["up", "down"], factor: int
+) -> GraphSpec:
+    height, width = (s // factor if direction == "up" else s * factor for s in stem.stride_hw)
+    pad = spec[stem.inputs[0]]
+    if pad.op == "pad" and pad.parity_pads:
+        spec = without_pad(spec, pad).with_call(stem.index, padding="same", pads=NO_PADS)
+    return spec.with_layer(stem.index, stride_hw=(height, width))
+
+
+def _with_resampled_stem(spec: GraphSpec, stem: LayerSpec, how: Resampling) -> GraphSpec:
+    pad = spec[stem.inputs[0]]
+    if pad.op == "pad":
+        spec = without_pad(spec, pad)
+    kernel_hw, stride_hw, pads = composed_geometry(stem.kernel_hw, how)
+    # Pads that "same" makes as well, at every size, need no layer of their own.
+    is_same = stride_hw == (1, 1) and pads == tuple(same_padding(k, k, 1) for k in kernel_hw)
+    return spec.with_layer(
+        stem.index,
+        kernel_hw=kernel_hw,
+        stride_hw=stride_hw,
+        padding="same" if is_same else "valid",
+        pads=NO_PADS if is_same else pads,
+        resampling=how,
+    )
+
+
+def _old_pads(spec: GraphSpec, stem: LayerSpec, effective_hw: tuple[int, ...]) -> Pads:
+    """The zeros around a picture of the size that the pretrained stem would read."""
+    pad = spec[stem.inputs[0]]
+    if pad.op != "pad":
+        return pads_at(stem, effective_hw)
+    return pads_at(stem.but(padding="same"), effective_hw) if pad.parity_pads else pad.pads
+
+
+def _chosen_factor(
+    spec: GraphSpec, target: InputShape, stem: LayerSpec, factor: int | None
+) -> tuple[Literal["up", "down"], int]:
+    """The asked factor, or the one that suits the size, and whether it enlarges or reduces."""
+    direction: Literal["up", "down"] = "up"
+    chosen = factor
+    if factor is None or spec.input_shape.is_static:
+        direction, suitable = stem_factor(spec, target)
+        chosen = suitable if factor is None else factor
+    assert chosen is not None
+    stride = format_shape(stem.stride_hw)
     if chosen == 1:
         raise StrategyError(
-            f"input {target}: the stem {stem.name!r} (stride {_x(stem.stride_hw)}) is best left as "
-            f"it is beside the native {spec.input_shape.size}; use strategy='rebuild', or factor=2 "
-            "to change it all the same"
+            f"input {target}: the stem {stem.name!r} (stride {stride}) is best left as it is "
+            f"beside the native {spec.input_shape.size}; use strategy='rebuild', or factor=2 to "
+            "change it all the same"
         )
     if direction == "up" and any(s % chosen for s in stem.stride_hw):
         raise StrategyError(
-            f"the stem {stem.name!r} has stride {_x(stem.stride_hw)}, which cannot be divided by "
-            f"{chosen}; use strategy='resize' or 'rebuild'"
+            f"the stem {stem.name!r} has stride {stride}, which cannot be divided by {chosen}; "
+            "use strategy='resize' or 'rebuild'"
         )
-    effective = tuple(n * chosen if direction == "up" else n // chosen for n in target.hw if n)
-    first, source_pads = _source_pads(spec, stem, effective)
-    if kernel == "plain":
-        stride_hw = tuple(s // chosen if direction == "up" else s * chosen for s in stem.stride_hw)
-        edits = (SetStride(stem.index, (stride_hw[0], stride_hw[1])),)
-        note = f"stem {stem.name}: stride {_x(stem.stride_hw)} -> {_x(stride_hw)}, kernel as it is"
-        return (*edits, *_plain_padding(spec, stem)), note
-    method = kernel if direction == "up" else "area"
-    kernel_hw, new_stride_hw, pads = resampled_geometry(
-        stem.kernel_hw,
-        stem.stride_hw,
-        source_pads,
-        factor=chosen,
-        direction=direction,
-        method=method,
-    )
-    edit = ResampleKernel(
-        stem.index,
-        chosen,
-        direction,
-        method,
-        new_stride_hw,
-        kernel_hw,
-        pads,
-        source_stride_hw=stem.stride_hw,
-        source_pads=source_pads,
-    )
-    note = (
-        f"stem {stem.name}: stride {_x(stem.stride_hw)} -> {_x(new_stride_hw)}, kernel "
-        f"{_x(stem.kernel_hw)} -> {_x(kernel_hw)}; answers as if the picture had been resized "
-        f"{direction} x{chosen} to {_x(effective)} ({method})"
-    )
-    return (*first, edit), note
-
-
-def _source_pads(
-    spec: GraphSpec, stem: LayerSpec, effective_hw: tuple[int, ...]
-) -> tuple[tuple[Edit, ...], Pads]:
-    """The zeros around the resampled picture, and the removal of the layer that made them."""
-    pad = spec[stem.inputs[0]]
-    if pad.op != "pad":
-        return (), pads_at(stem, effective_hw)
-    if pad.parity_pads:
-        return (Bypass(pad.index),), pads_at(stem.but(padding="same"), effective_hw)
-    return (Bypass(pad.index),), pad.pads
-
-
-def _plain_padding(spec: GraphSpec, stem: LayerSpec) -> tuple[Edit, ...]:
-    """``"same"`` where a padding by parity stood in front; otherwise the padding as it is."""
-    pad = spec[stem.inputs[0]]
-    if pad.op == "pad" and pad.parity_pads:
-        return Bypass(pad.index), SetPadding(stem.index, "same")
-    return ()
-
-
-def _x(hw: tuple[int, ...]) -> str:
-    return "x".join(str(n) for n in hw)
+    return direction, chosen

@@ -5,39 +5,15 @@ from __future__ import annotations
 from ..errors import AmbiguousStem, StrategyError
 from ..geometry.spec import GraphSpec, LayerSpec
 
-_PASSES = frozenset(
-    (
-        "pad",
-        "crop",
-        "rescale",
-        "identity",
-        "activation",
-        "elementwise",
-        "resize",
-        "upsample",
-        "norm",
-        "opaque",
-    )
+_PASSES = (
+    *("pad", "crop", "rescale", "identity", "activation"),
+    *("elementwise", "resize", "upsample", "norm", "opaque"),
 )
-
-
 _MOVES = ("pad", "crop", "resize", "upsample", "opaque")
 
 
 def resizable_stem(spec: GraphSpec) -> LayerSpec:
-    """The stem, if its stride can be changed together with its kernel.
-
-    Args:
-        spec: a graph as read.
-
-    Returns:
-        The convolution's only call.
-
-    Raises:
-        AmbiguousStem: if several convolutions read the picture, or none does.
-        StrategyError: if it is no plain convolution, is called more than once, or if a layer before
-            it changes the map's size otherwise than by zeros right before it.
-    """
+    """The stem, if its stride can be changed together with its kernel."""
     stem, before = find_stem(spec)
     if stem.op != "conv":
         raise StrategyError(
@@ -55,23 +31,14 @@ def resizable_stem(spec: GraphSpec) -> LayerSpec:
         if layer.op in _MOVES and not is_its_zeros:
             raise StrategyError(
                 f"layer {layer.name!r} ({layer.op}) changes the map before the stem "
-                f"{stem.name!r}, so "
-                "its stride cannot be changed; use strategy='rebuild' or 'resize'"
+                f"{stem.name!r}, so its stride cannot be changed; use "
+                "strategy='rebuild' or 'resize'"
             )
     return stem
 
 
 def find_stem(spec: GraphSpec) -> tuple[LayerSpec, tuple[LayerSpec, ...]]:
     """The stem, and the layers between it and the picture.
-
-    Args:
-        spec: a graph as read.
-
-    Returns:
-        The convolution's first call, and the calls on the way to it in the order of the graph.
-
-    Raises:
-        AmbiguousStem: if several convolutions read the picture, or none does.
 
     Example:
         >>> from inshape.shapes import InputShape
@@ -83,22 +50,20 @@ def find_stem(spec: GraphSpec) -> tuple[LayerSpec, tuple[LayerSpec, ...]]:
         >>> stem.name, [layer.name for layer in before]
         ('conv', ['rescaling'])
     """
-    readers = spec.consumers()
     before: set[int] = set()
     stems: dict[int, LayerSpec] = {}
     others: list[str] = []
-    todo = [layer.index for layer in spec if layer.op == "input"]
-    while todo:
-        for index in readers[todo.pop()]:
-            layer = spec[index]
-            if layer.is_conv:
-                stems.setdefault(layer.layer, layer)
-            elif layer.op in _PASSES:
-                if index not in before:
-                    before.add(index)
-                    todo.append(index)
-            else:
-                others.append(layer.name)
+    reached = {layer.index for layer in spec if layer.op == "input"}
+    for layer in spec:  # what a layer reads comes before it
+        if reached.isdisjoint(layer.inputs):
+            continue
+        if layer.is_conv:
+            stems.setdefault(layer.layer, layer)
+        elif layer.op in _PASSES:
+            before.add(layer.index)
+            reached.add(layer.index)
+        else:
+            others.append(layer.name)
     if len(stems) != 1 or others:
         raise AmbiguousStem([*(s.name for s in stems.values()), *others])
     (stem,) = stems.values()

@@ -46,9 +46,6 @@ _LIST_HINT = 'write one pretrained channel per band and "-" for none, such as 0,
 def read_rule(value: Any) -> str | tuple[int | None, ...]:
     """Read a channel rule: a name, or a pretrained channel per band (``-`` or ``None``: zero).
 
-    Raises:
-        UnknownName: if it is neither.
-
     Example:
         >>> read_rule("0,1,2,-"), read_rule([0, None]), read_rule("sum")
         ((0, 1, 2, None), (0, None), 'sum')
@@ -81,18 +78,6 @@ def resolve_rule(
 ) -> str | tuple[int | None, ...]:
     """The rule that ``"auto"`` stands for; any other rule as it is, once it is known to fit.
 
-    Args:
-        rule: a name of `CHANNEL_RULES` or one pretrained channel (or ``None``) per new channel.
-        new_channels: at least 1.
-        old_channels: at least 1.
-
-    Returns:
-        A rule other than ``"auto"``.
-
-    Raises:
-        UnknownName: if there is no such rule.
-        StrategyError: if the rule does not fit these counts.
-
     Example:
         >>> [resolve_rule("auto", n) for n in (1, 2, 3, 4)]
         ['sum', 'tile', 'keep', 'zero']
@@ -111,18 +96,6 @@ def resolve_rule(
 
 def channel_matrix(rule: ChannelRule, new_channels: int, old_channels: int = 3) -> Array:
     """The matrix of a channel rule.
-
-    Args:
-        rule: a name of `CHANNEL_RULES` or one pretrained channel (or ``None``) per new channel.
-        new_channels: at least 1.
-        old_channels: at least 1.
-
-    Returns:
-        Array of float64, (new_channels, old_channels).
-
-    Raises:
-        UnknownName: if there is no such rule.
-        StrategyError: if the rule does not fit these counts, or is ``"project"``.
 
     Example:
         >>> channel_matrix("tile", 2)
@@ -162,13 +135,6 @@ def projection_kernel(new_channels: int, old_channels: int = 3) -> Array:
     they are: two channels (a, b) become (a, (a + b) / 2, b). Every channel that the network reads
     is then a weighted mean, so the range of the values is kept.
 
-    Args:
-        new_channels: channels of the picture, at least 1.
-        old_channels: channels that the network reads, at least 1.
-
-    Returns:
-        Array of float64, (1, 1, new_channels, old_channels).
-
     Example:
         >>> projection_kernel(2)[0, 0]
         array([[1. , 0.5, 0. ],
@@ -186,18 +152,6 @@ def projection_kernel(new_channels: int, old_channels: int = 3) -> Array:
 
 def convert_kernel(kernel: Array, matrix: Array, *, op: OpKind = "conv") -> Array:
     """A convolution's kernel for other input channels.
-
-    Args:
-        kernel: (height, width, old channels, filters).
-        matrix: (new channels, old channels), from `channel_matrix`.
-        op: what the layer computes; only ``"conv"`` sums over its input channels.
-
-    Returns:
-        (height, width, new channels, filters), of the kernel's dtype.
-
-    Raises:
-        StrategyError: if the layer keeps its input channels apart.
-        WeightsError: if the kernel's channels are not the matrix's.
 
     Example:
         >>> kernel = np.arange(6.0).reshape(1, 1, 3, 2)
@@ -225,18 +179,6 @@ def convert_constants(values: Sequence[float] | Array, matrix: Array, kind: Cons
     A new channel takes the average over the old ones, weighted by their share in it; a band that
     starts at zero takes the mean of all. This keeps the range of the values, and is exact where
     each new channel comes from one old channel or where the constants are all equal.
-
-    Args:
-        values: one per old channel, or a single one, which holds for all channels.
-        matrix: (new channels, old channels), from `channel_matrix`.
-        kind: what the constants are.
-
-    Returns:
-        Array of float64, (new channels,); a single value comes back as it is.
-
-    Raises:
-        WeightsError: if their number is neither 1 nor the number of old channels, or if a variance
-            is negative.
 
     Example:
         >>> convert_constants([0.1, 0.2, 0.6], channel_matrix("zero", 4), "mean").round(3)

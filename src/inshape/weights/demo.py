@@ -29,16 +29,6 @@ PATH = Path(__file__).with_name("demo.safetensors")
 def load_demo(backbone: Backbone, *, include_top: bool) -> keras.Model:
     """The network with the demonstration checkpoint, at its native shape.
 
-    Args:
-        backbone: must be `BACKBONE`.
-        include_top: must be false: the checkpoint has no classifier.
-
-    Returns:
-        A functional Keras model that ends in its last map.
-
-    Raises:
-        WeightsError: if it is another network, or a classifier is wanted, or the file is not whole.
-
     Example:
         >>> from inshape.backbones import find
         >>> load_demo(find(BACKBONE), include_top=False).count_params()
@@ -71,13 +61,7 @@ def load_demo(backbone: Backbone, *, include_top: bool) -> keras.Model:
 
 
 def save_demo(model: keras.Model, path: Path, about: dict[str, str]) -> None:
-    """Write a network's weights as float16, each under its layer's and its own name.
-
-    Args:
-        model: the network, without a classifier.
-        path: the file; one of that name is replaced.
-        about: how the weights came about, kept in the file's header.
-    """
+    """Write a network's weights as float16, each under its layer's and its own name."""
     from safetensors.numpy import save
 
     arrays = {name: np.asarray(v, np.float16) for name, v in _variables(model).items()}

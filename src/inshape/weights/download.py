@@ -62,34 +62,13 @@ def fetch_imagenet(backbone: str, *, top: bool) -> Path:
 
 
 def fetch(url: str, target: Path, *, digest: str | None, whom: str) -> Path:
-    """Download a file, or find it where an earlier call put it.
-
-    Args:
-        url: where it is.
-        target: where it belongs.
-        digest: its SHA-256 or MD5 in hexadecimal digits, or ``None`` where nobody published one.
-        whom: what it is needed for, for messages.
-
-    Returns:
-        ``target``.
-
-    Raises:
-        WeightsError: if it cannot be had whole; what has arrived is kept for the next call.
-    """
+    """Download a file, or find it where an earlier call put it."""
     if target.is_file() and _is_right(target, digest):
         return target
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                _receive(url, part, is_verified=digest is not None)
-                break
-            except urllib.error.HTTPError:
-                raise
-            except (OSError, HTTPException):
-                if attempt == _ATTEMPTS:
-                    raise
+        _insist(url, part, is_verified=digest is not None)
         if not _is_right(part, digest):
             _forget(part)
             raise OSError(f"what arrived from {url} has another hash than {digest}")
@@ -105,16 +84,29 @@ def fetch(url: str, target: Path, *, digest: str | None, whom: str) -> Path:
     return target
 
 
+def _insist(url: str, part: Path, *, is_verified: bool) -> None:
+    """Receive a file, and again from where the connection broke off."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return _receive(url, part, is_verified=is_verified)
+        except urllib.error.HTTPError:
+            raise
+        except (OSError, HTTPException):
+            if attempt == _ATTEMPTS:
+                raise
+    return None
+
+
 def _receive(url: str, part: Path, *, is_verified: bool) -> None:
     """Bring a partial file to its end, from where it stopped if the server still has the same."""
     stamp = _stamp(part)
     start = part.stat().st_size if part.exists() else 0
     known = stamp.read_text(encoding="utf-8") if stamp.exists() else ""
-    request = urllib.request.Request(url)
-    if start and (known or is_verified):
-        request.add_header("Range", f"bytes={start}-")
-        if known:
-            request.add_header("If-Range", known)
+    can_go_on = start > 0 and (bool(known) or is_verified)
+    headers = {"Range": f"bytes={start}-"} if can_go_on else {}
+    if can_go_on and known:
+        headers["If-Range"] = known
+    request = urllib.request.Request(url, headers=headers)
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
@@ -122,14 +114,17 @@ def _receive(url: str, part: Path, *, is_verified: bool) -> None:
             raise
         return
     with answer:
-        if answer.status != 206:
-            start = 0
         stamp.write_text(_validator(answer), encoding="utf-8")
-        length = answer.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
-        with part.open("r+b" if start else "wb") as file:
-            file.seek(start)
-            _copy(answer, file, start, total, part.name.removesuffix(".part"))
+        _write(answer, part, start if answer.status == 206 else 0)
+
+
+def _write(answer: Any, part: Path, start: int) -> None:
+    """Write down what arrives, from a place on."""
+    length = answer.headers.get("Content-Length")
+    total = None if length is None else start + int(length)
+    with part.open("r+b" if start else "wb") as file:
+        file.seek(start)
+        _copy(answer, file, start, total, part.name.removesuffix(".part"))
     received = part.stat().st_size
     if total is not None and received < total:
         raise ConnectionError(f"the connection broke off after {received} of {total} bytes")

@@ -19,19 +19,7 @@ _ARCHIVED = "model.weights.h5"
 
 @contextlib.contextmanager
 def open_weights(path: Path, repository: str = "") -> Generator[StoredWeights]:
-    """Open a weights file.
-
-    Args:
-        path: the file; its layout is recognised by its content.
-        repository: the name under which it was downloaded.
-
-    Yields:
-        Its arrays, to be read while it is open.
-
-    Raises:
-        WeightsError: if there is no such file, or it is damaged, or holds no weights of a network
-            that is known, or is a pickle that would run code.
-    """
+    """Open a weights file."""
     if not path.exists():
         raise WeightsError(
             f"no weights file at {path}; expected {FORMS}, 'imagenet', an hf:// or kaggle:// name, "
@@ -66,9 +54,9 @@ def _open(path: Path, stack: contextlib.ExitStack, repository: str) -> StoredWei
             "model.save('model.keras')"
         )
     if not h5py.is_hdf5(path):
-        found = f"it begins with {start[:8]!r}" if start else "it is empty"
+        content = f"it begins with {start[:8]!r}" if start else "it is empty"
         raise WeightsError(
-            f"{path} is no weights file ({found}); expected {FORMS}; download or save it again"
+            f"{path} is no weights file ({content}); expected {FORMS}; download or save it again"
         )
     return stack.enter_context(open_hdf5(path))
 

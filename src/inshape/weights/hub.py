@@ -24,19 +24,7 @@ _FORM = re.compile(
 
 
 def from_hub(name: str) -> Path:
-    """Download weights, or find them in the cache.
-
-    Args:
-        name: ``hf://OWNER/NAME``, with ``@REVISION`` or ``/FILE.safetensors`` behind it where it is
-            not ``model.safetensors`` of the main branch.
-
-    Returns:
-        The file in the cache; ``config.json`` lies beside it where the repository has one.
-
-    Raises:
-        WeightsError: if huggingface-hub is missing, the name is none, or the file cannot be had or
-            has another hash than the hub says.
-    """
+    """Download weights, or find them in the cache."""
     match = _FORM.fullmatch(name)
     if match is None:
         raise WeightsError(
@@ -91,10 +79,10 @@ def _fetched(hub: Any, repo: str, file: str, revision: str | None, endpoint: str
         )
     )
     expected = _published_hash(hub, path, url)
-    found = _hash_of(path, len(expected))
-    if found != expected:
+    digest = _hash_of(path, len(expected))
+    if digest != expected:
         raise WeightsError(
-            f"{path} is damaged (hash {found[:12]}, expected {expected[:12]} as published for "
+            f"{path} is damaged (hash {digest[:12]}, expected {expected[:12]} as published for "
             f"{url}); delete {path.resolve()} and try again"
         )
     return path

@@ -24,17 +24,7 @@ PREFIX = "kaggle://"
 
 
 def from_kaggle(name: str) -> StateDict:
-    """Download a preset, or find it in kagglehub's cache.
-
-    Args:
-        name: ``kaggle://OWNER/MODEL/keras/VARIATION``.
-
-    Returns:
-        Its weights.
-
-    Raises:
-        WeightsError: if keras-hub is missing, or the preset cannot be had or is no MobileNetV3.
-    """
+    """Download a preset, or find it in kagglehub's cache."""
     try:
         models = importlib.import_module("keras_hub").models
     except ImportError as error:

@@ -12,16 +12,7 @@ from .sources import load_source
 
 
 def native(backbone: Backbone, weights: str | Path | None, *, with_top: bool) -> keras.Model:
-    """Build a network that takes pictures in [0, 255]; its classifier gives probabilities.
-
-    Args:
-        backbone: which network.
-        weights: as in `load_source`.
-        with_top: whether the classifier is wanted too.
-
-    Returns:
-        A functional Keras model.
-    """
+    """Build a network that takes pictures in [0, 255]; its classifier gives probabilities."""
     source = load_source(
         backbone, weights, include_top=with_top, activation="softmax" if with_top else None
     )

@@ -90,26 +90,14 @@ STAGES = {11: (1, 2, 3, 2, 3), 15: (1, 2, 3, 4, 2, 3)}
 
 
 def origin_of(path: Path | str, tensors: Tensors, repository: str = "") -> Origin:
-    """Find out where a state dict comes from.
-
-    Args:
-        path: the file, beside which a ``config.json`` of timm's is read, or another source's name.
-        tensors: what it holds.
-        repository: the name under which it was downloaded.
-
-    Returns:
-        Its library and network.
-
-    Raises:
-        WeightsError: if it is none that is known, or not the one of the ``config.json``.
-    """
+    """Find out where a state dict comes from."""
     shapes = tensors.shapes
     for known, key in ((_TORCHVISION, _as_torchvision(shapes)), (_TIMM, _as_timm(shapes))):
         if key in known:
-            found = known[key]
-            if found.library == "torchvision":
-                return found
-            return _configured(found, path, tensors, repository)
+            origin = known[key]
+            if origin.library == "torchvision":
+                return origin
+            return _configured(origin, path, tensors, repository)
     names = list(shapes)
     raise WeightsError(
         f"{path} holds the state dict of an unknown network ({len(names)} arrays, the first of "
@@ -138,8 +126,8 @@ def _as_torchvision(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None
     """The key of ``_TORCHVISION`` under which a state dict would stand."""
     if "features.1.block.0.0.weight" not in shapes:
         return None
-    found = [re.match(r"features\.(\d+)\.block\.", name) for name in shapes]
-    last = max(int(match[1]) for match in found if match)
+    matches = [re.match(r"features\.(\d+)\.block\.", name) for name in shapes]
+    last = max(int(match[1]) for match in matches if match)
     return (
         last,
         shapes.get(f"features.{last + 1}.0.weight", (0,))[0],
@@ -150,8 +138,8 @@ def _as_torchvision(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None
 def _as_timm(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None:
     if "conv_stem.weight" not in shapes:
         return None
-    found = (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in shapes)
-    pairs = {(int(match[1]), int(match[2])) for match in found if match}
+    matches = (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in shapes)
+    pairs = {(int(match[1]), int(match[2])) for match in matches if match}
     last_stage = max((stage for stage, _ in pairs), default=0)
     stages = tuple(sum(s == stage for s, _ in pairs) for stage in range(last_stage + 1))
     count = next((n for n, known in STAGES.items() if (*known, 1) == stages), 0)

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ from . import hub, kaggle
 from .demo import load_demo
 from .download import fetch_imagenet, published
 from .files import open_weights
-from .stored import KerasWeights, StoredWeights
+from .stored import KerasWeights, Slot, StoredWeights
 from .tensors import Shape
 
 if TYPE_CHECKING:
@@ -66,23 +66,7 @@ def load_source(
     classes: int | None = None,
     activation: str | None = None,
 ) -> keras.Model:
-    """A backbone at its native shape, with three channels, and its weights.
-
-    Args:
-        backbone: which network.
-        weights: ``"imagenet"``, ``"demo"``, the path of a file, ``"hf://..."``, ``"kaggle://..."``,
-            or ``None`` for random ones; see the module's table.
-        include_top: whether the classifier is wanted too. A file's classifier is cut off if not.
-        classes: outputs of the classifier; what the weights have if not given.
-        activation: the classifier's activation; ``None`` gives logits.
-
-    Returns:
-        A functional Keras model.
-
-    Raises:
-        WeightsError: if the weights cannot be had or do not fit.
-        RequestError: if Keras publishes no ImageNet weights for this network.
-    """
+    """A backbone at its native shape, with three channels, and its weights."""
     if weights is None:
         return backbone.build(
             include_top=include_top,
@@ -147,13 +131,13 @@ def _from_file(
     whole = backbone.build(include_top=True, activation=activation)
     found_classes = _classes_in(stored, whole)
     if found_classes is None:
+        bare = stored.as_trained(backbone.build(include_top=False))
+        _fill(bare, stored, backbone)
         if include_top:
             raise NoClassifier(
                 f"{stored.path} holds {backbone.name} without its classifier, expected one; use a "
                 "file saved with include_top=True, or a new head"
             )
-        bare = stored.as_trained(backbone.build(include_top=False))
-        _fill(bare, stored, backbone)
         return bare
     if found_classes != IMAGENET_CLASSES:
         whole = backbone.build(include_top=True, classes=found_classes, activation=activation)
@@ -167,10 +151,10 @@ def _from_file(
     return whole
 
 
-def _wrong_classes(source: str, found: int, expected: int | None) -> WeightsError:
+def _wrong_classes(source: str, actual: int, expected: int | None) -> WeightsError:
     return WeightsError(
-        f"{source} holds a classifier of {found} classes, expected {expected}; leave the number of "
-        "classes out to keep it, or use a new head"
+        f"{source} holds a classifier of {actual} classes, expected {expected}; leave the number "
+        "of classes out to keep it, or use a new head"
     )
 
 
@@ -191,18 +175,7 @@ def _classes_in(stored: StoredWeights, whole: keras.Model) -> int | None:
 
 def _fill(model: keras.Model, stored: StoredWeights, backbone: Backbone) -> None:
     slots = stored.slots_of(model)
-    differences = [
-        f"{slot.name} {_difference(slot.shapes, found)}"
-        for slot in slots
-        if (found := stored.shapes(slot)) != slot.shapes
-    ]
-    differences += [f"the file's {name} has no place" for name in stored.beyond(slots)]
-    if differences:
-        shown = "; ".join(differences[:3])
-        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise WeightsError(
-            f"{stored.path} does not fit {backbone.name}: {shown}{more}; {stored.hint(backbone)}"
-        )
+    _check_fit(slots, stored, backbone)
     for slot in slots:
         for variable, values in zip(slot.variables, stored.arrays(slot), strict=True):
             variable.assign(values)
@@ -212,12 +185,27 @@ def _fill(model: keras.Model, stored: StoredWeights, backbone: Backbone) -> None
     _finalise(model)
 
 
-def _difference(expected: tuple[Shape, ...], found: tuple[Shape, ...] | None) -> str:
-    if found is None:
+def _check_fit(slots: Sequence[Slot], stored: StoredWeights, backbone: Backbone) -> None:
+    differences = [
+        f"{slot.name} {_difference(slot.shapes, actual)}"
+        for slot in slots
+        if (actual := stored.shapes(slot)) != slot.shapes
+    ]
+    differences += [f"the file's {name} has no place" for name in stored.beyond(slots)]
+    if differences:
+        shown = "; ".join(differences[:3])
+        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise WeightsError(
+            f"{stored.path} does not fit {backbone.name}: {shown}{more}; {stored.hint(backbone)}"
+        )
+
+
+def _difference(expected: tuple[Shape, ...], actual: tuple[Shape, ...] | None) -> str:
+    if actual is None:
         return f"expects {expected[0]}, the file holds no such layer"
-    if len(found) != len(expected):
-        return f"expects {len(expected)} arrays, the file holds {len(found)}"
-    ours, theirs = next(pair for pair in zip(expected, found, strict=True) if pair[0] != pair[1])
+    if len(actual) != len(expected):
+        return f"expects {len(expected)} arrays, the file holds {len(actual)}"
+    ours, theirs = next(pair for pair in zip(expected, actual, strict=True) if pair[0] != pair[1])
     return f"expects {ours}, the file holds {theirs}"
 
 
@@ -230,8 +218,8 @@ def _divides_twice(stored: KerasWeights) -> bool:
     if stored.count_layers("rescaling") > 1:
         return True
     with Path(stored.path).open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    return any(found == row.hash for (name, _), row in published().items() if name in _TWICE)
+        actual = hashlib.file_digest(file, "md5").hexdigest()
+    return any(actual == row.hash for (name, _), row in published().items() if name in _TWICE)
 
 
 def _fold_second_rescaling(model: keras.Model) -> None:

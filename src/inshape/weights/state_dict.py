@@ -1,7 +1,7 @@
 """PyTorch state dicts of MobileNetV3, mapped name by name into Keras's network.
 
 The layers are the same ones in all three libraries. What differs is rewritten in Keras's graph by
-the edits that strategies use, so that what follows sees an ordinary model whose padding is the
+the changes that strategies make, so that what follows sees an ordinary model whose padding is the
 source's: an explicit one that no strategy computes anew.
 """
 
@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
-from ..geometry.spec import GraphSpec, LayerSpec
-from ..graph.edits import Bypass, Edit, SetConstants, SetEpsilon, SetPadding
+from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec
 from .origin import STAGES, Origin, origin_of
 from .stored import Slot, StoredWeights
 from .tensors import Shape, Tensors
@@ -45,17 +44,7 @@ class StateDict(StoredWeights):
         *,
         repository: str = "",
     ) -> None:
-        """Recognise the network.
-
-        Args:
-            path: the file, or another source's name, for messages.
-            tensors: what it holds.
-            origin: where it comes from; recognised if not given.
-            repository: the name under which it was downloaded.
-
-        Raises:
-            WeightsError: if it is no network that is known.
-        """
+        """Recognise the network."""
         super().__init__(path)
         self._tensors = tensors
         self.origin = origin or origin_of(path, tensors, repository)
@@ -72,8 +61,8 @@ class StateDict(StoredWeights):
 
     def shapes(self, slot: Slot) -> tuple[Shape, ...] | None:
         """The shapes that the file holds in a slot's place; ``None`` if it has no such layer."""
-        found = [self._tensors.shapes[name] for name in self._names(slot)]
-        return tuple(_turned_shape(shape, slot) for shape in found) or None
+        shapes = [self._tensors.shapes[name] for name in self._names(slot)]
+        return tuple(_turned_shape(shape, slot) for shape in shapes) or None
 
     def arrays(self, slot: Slot) -> list[NDArray[Any]]:
         """The values of a slot."""
@@ -96,11 +85,11 @@ class StateDict(StoredWeights):
                 f"{backbone.name}; use {origin.backbone}"
             )
         classifier = f"{place_of('logits', (), origin)}.weight"
-        found = self._tensors.shapes.get(classifier, (0,))[0]
-        if origin.classes not in (None, found):
+        classes = self._tensors.shapes.get(classifier, (0,))[0]
+        if origin.classes not in (None, classes):
             return WeightsError(
-                f"{self.path} holds a classifier of {found} classes, expected {origin.classes} as "
-                "in the config.json beside it; download both files again"
+                f"{self.path} holds a classifier of {classes} classes, expected {origin.classes} "
+                "as in the config.json beside it; download both files again"
             )
         return None
 
@@ -109,8 +98,11 @@ class StateDict(StoredWeights):
         from ..graph.read import read
         from ..graph.rewrite import rebuild
 
-        edits = edits_for(read(model), self.origin)
-        return rebuild(model, model.input_shape[1:], edits=edits)[0] if edits else model
+        spec = read(model)
+        changed = computed_as_in(self.origin, spec)
+        if changed == spec:
+            return model
+        return rebuild(model, spec, model.input_shape[1:], changed=changed)[0]
 
     def hint(self, backbone: Backbone) -> str:
         """What to do where the weights do not fit a network."""
@@ -128,14 +120,6 @@ class StateDict(StoredWeights):
 
 def place_of(layer: str, layers: Any, origin: Origin) -> str:
     """Where a library keeps the weights of one of Keras's layers.
-
-    Args:
-        layer: its name in ``keras.applications``' MobileNetV3.
-        layers: the names of all layers that have weights.
-        origin: the library, and the network.
-
-    Returns:
-        What the names of its arrays begin with.
 
     Example:
         >>> from pathlib import Path
@@ -201,42 +185,35 @@ def _in_torchvision(number: int, part: str, has_gate: bool) -> str:
     return f"{steps[part.removesuffix('_bn')]}.{'1' if part.endswith('_bn') else '0'}"
 
 
-def edits_for(spec: GraphSpec, origin: Origin) -> tuple[Edit, ...]:
-    """What turns Keras's network into the one that the weights were trained in.
-
-    Args:
-        spec: Keras's network as read.
-        origin: where the weights come from.
-
-    Returns:
-        The edits; none where a library computes as Keras does.
-    """
-    edits: list[Edit] = []
+def computed_as_in(origin: Origin, spec: GraphSpec) -> GraphSpec:
+    """Keras's network as the one that the weights were trained in."""
     for layer in spec:
-        if layer.op == "norm" and origin.epsilon != 1e-3:
-            edits.append(SetEpsilon(layer.index, origin.epsilon))
+        if layer.op == "norm":
+            spec = spec.with_layer(layer.index, epsilon=origin.epsilon)
         elif layer.op == "rescale":
-            edits += _normalisation(layer, origin)
+            spec = spec.with_layer(layer.index, constants=_normalisation(layer, origin))
         elif layer.is_conv and layer.stride_hw != (1, 1) and origin.symmetric:
-            edits += _both_sides(spec, layer)
-    return tuple(edits)
+            spec = _padded_on_both_sides(spec, layer)
+    return spec
 
 
-def _both_sides(spec: GraphSpec, layer: LayerSpec) -> Iterator[Edit]:
+def _padded_on_both_sides(spec: GraphSpec, layer: LayerSpec) -> GraphSpec:
     """PyTorch's padding of a strided convolution, in place of Keras's by the parity of the size."""
     before = spec[layer.inputs[0]]
     if before.parity_pads:
-        yield Bypass(before.index)
-    (height, width) = (kernel // 2 for kernel in layer.kernel_hw)
-    yield SetPadding(layer.index, ((height, height), (width, width)))
+        spec = spec.with_call(before.index, op="identity", pads=NO_PADS)
+    height, width = (kernel // 2 for kernel in layer.kernel_hw)
+    pads = ((height, height), (width, width))
+    return spec.with_call(layer.index, padding="valid", pads=pads)
 
 
-def _normalisation(layer: LayerSpec, origin: Origin) -> Iterator[Edit]:
+def _normalisation(layer: LayerSpec, origin: Origin) -> tuple[tuple[str, tuple[float, ...]], ...]:
     """(x / 255 - mean) / deviation as Keras's ``x * scale + offset``."""
-    if origin.mean != _KERAS_MEAN or origin.deviation != _KERAS_DEVIATION:
-        scale = tuple(1 / (255 * std) for std in origin.deviation)
-        offset = tuple(-m / std for m, std in zip(origin.mean, origin.deviation, strict=True))
-        yield SetConstants(layer.index, (("scale", scale), ("offset", offset)))
+    if origin.mean == _KERAS_MEAN and origin.deviation == _KERAS_DEVIATION:
+        return layer.constants
+    scale = tuple(1 / (255 * std) for std in origin.deviation)
+    offset = tuple(-m / std for m, std in zip(origin.mean, origin.deviation, strict=True))
+    return ("scale", scale), ("offset", offset)
 
 
 def _is_counter(name: str) -> bool:

@@ -65,11 +65,7 @@ class StoredWeights(ABC):
     """
 
     def __init__(self, path: Path | str) -> None:
-        """Remember the file's name.
-
-        Args:
-            path: the file, or another source's name, for messages.
-        """
+        """Remember the file's name."""
         self.path = path
 
     @abstractmethod
@@ -82,11 +78,7 @@ class StoredWeights(ABC):
 
     @abstractmethod
     def arrays(self, slot: Slot) -> list[NDArray[Any]]:
-        """The values of a slot.
-
-        Raises:
-            WeightsError: if they cannot be read.
-        """
+        """The values of a slot."""
 
     @abstractmethod
     def beyond(self, slots: Sequence[Slot]) -> tuple[str, ...]:
@@ -97,18 +89,14 @@ class StoredWeights(ABC):
         return None
 
     def as_trained(self, model: keras.Model) -> keras.Model:
-        """The network as the file's weights were trained in it; Keras's own unless told otherwise.
-
-        Args:
-            model: a network of ``keras.applications``.
-        """
+        """The network as the file's weights were trained in it; by default Keras's own."""
         return model
 
     def hint(self, backbone: Backbone) -> str:
         """What to do where the weights do not fit a network."""
         return (
-            "name the backbone that the file was saved from (a .keras file can itself be the "
-            "backbone)"
+            "name the backbone that the file was saved from (a .keras file can itself "
+            "be the backbone)"
         )
 
 
@@ -116,22 +104,13 @@ class KerasWeights(StoredWeights):
     """The arrays of a file that Keras wrote."""
 
     def __init__(self, path: Path, groups: dict[str | int, list[h5py.Dataset]]) -> None:
-        """Take the arrays as they were found.
-
-        Args:
-            path: the file, for messages.
-            groups: the arrays of each layer that has any, by its place in the file.
-        """
+        """Take the arrays as they were found."""
         super().__init__(path)
         self._groups = groups
 
     @abstractmethod
     def count_layers(self, kind: str) -> int:
-        """How many layers of the outermost model are of a kind, weightless ones included.
-
-        Args:
-            kind: the layer's class in snake case, such as ``"rescaling"``.
-        """
+        """How many layers of the outermost model are of a kind, weightless ones included."""
 
     @abstractmethod
     def name_of(self, key: str | int) -> str:
@@ -143,11 +122,7 @@ class KerasWeights(StoredWeights):
         return None if group is None else tuple(tuple(dataset.shape) for dataset in group)
 
     def arrays(self, slot: Slot) -> list[NDArray[Any]]:
-        """The values of a slot.
-
-        Raises:
-            WeightsError: if they cannot be read.
-        """
+        """The values of a slot."""
         try:
             return [_values(dataset) for dataset in self._groups[slot.key]]
         except OSError as error:
@@ -161,18 +136,7 @@ class KerasWeights(StoredWeights):
 
 @contextlib.contextmanager
 def open_hdf5(path: Path, content: bytes | None = None) -> Generator[KerasWeights]:
-    """Open weights that Keras wrote.
-
-    Args:
-        path: the file, or the archive that holds one.
-        content: the file inside the archive.
-
-    Yields:
-        Its arrays, to be read while it is open.
-
-    Raises:
-        WeightsError: if it is damaged, or holds no Keras weights.
-    """
+    """Open weights that Keras wrote."""
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(

@@ -53,9 +53,6 @@ class Tensors:
 def is_safetensors(start: bytes) -> bool:
     r"""Whether a file that begins so is a ``.safetensors`` file.
 
-    Args:
-        start: at least its first nine bytes: the length of the header, and the header's brace.
-
     Example:
         >>> is_safetensors(b"\x02\0\0\0\0\0\0\0{}"), is_safetensors(b"PK\3\4\0\0\0\0\0")
         (True, False)
@@ -65,17 +62,7 @@ def is_safetensors(start: bytes) -> bool:
 
 @contextlib.contextmanager
 def open_safetensors(path: Path) -> Generator[Tensors]:
-    """Open a ``.safetensors`` file.
-
-    Args:
-        path: the file.
-
-    Yields:
-        Its arrays, to be read while it is open.
-
-    Raises:
-        WeightsError: if it is truncated or damaged.
-    """
+    """Open a ``.safetensors`` file."""
     import safetensors
 
     try:
@@ -102,35 +89,24 @@ def open_safetensors(path: Path) -> Generator[Tensors]:
 
 @contextlib.contextmanager
 def open_pickle(path: Path) -> Generator[Tensors]:
-    """Open a ``.pth`` or ``.pt`` file: a state dict, or a training's checkpoint that holds one.
-
-    Args:
-        path: the file.
-
-    Yields:
-        Its arrays.
-
-    Raises:
-        WeightsError: if PyTorch is not installed, if the file would run code, or holds something
-            else than tensors.
-    """
+    """Open a ``.pth`` or ``.pt`` file: a state dict, or a training's checkpoint that holds one."""
     torch = _torch(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; see the errors
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
-    facts, state = _unwrapped(found)
+    facts, state = _unwrapped(loaded)
     tensors = {
         str(name).removeprefix("module."): value  # DataParallel puts that in front
         for name, value in (state.items() if isinstance(state, Mapping) else ())
         if isinstance(value, torch.Tensor)
     }
     if not tensors:
-        raise WeightsError(f"{path} holds {_described(found)} and no tensors; {_AGAIN}")
+        raise WeightsError(f"{path} holds {_described(loaded)} and no tensors; {_AGAIN}")
 
     def read(name: str) -> NDArray[Any]:
         tensor = tensors[name].detach()
@@ -151,27 +127,27 @@ def _torch(path: Path) -> Any:
     if version < _LEAST_TORCH:
         raise WeightsError(
             f"{path} is a pickle, and torch {torch.__version__} can be made to run code by one; "
-            "expected torch 2.6 or newer; pip install -U torch, or give the same weights as "
-            ".safetensors"
+            "expected torch 2.6 or newer; pip install -U torch, or give the same "
+            "weights as .safetensors"
         )
     return torch
 
 
-def _unwrapped(found: Any) -> tuple[dict[str, str], Any]:
+def _unwrapped(loaded: Any) -> tuple[dict[str, str], Any]:
     """The state dict inside a training's checkpoint, and the words beside it."""
-    if not isinstance(found, Mapping):
+    if not isinstance(loaded, Mapping):
         return {}, None
     for key in _WRAPPERS:
-        if isinstance(found.get(key), Mapping):
-            words = {str(k): v for k, v in found.items() if isinstance(v, str)}
-            return words, found[key]
-    return {}, found
+        if isinstance(loaded.get(key), Mapping):
+            words = {str(k): v for k, v in loaded.items() if isinstance(v, str)}
+            return words, loaded[key]
+    return {}, loaded
 
 
-def _described(found: Any) -> str:
-    if isinstance(found, Mapping):
-        return f"a dict of {_some(str(key) for key in found)}"
-    return f"a {type(found).__name__}"
+def _described(loaded: Any) -> str:
+    if isinstance(loaded, Mapping):
+        return f"a dict of {_some(str(key) for key in loaded)}"
+    return f"a {type(loaded).__name__}"
 
 
 def _some(names: Iterable[str]) -> str:

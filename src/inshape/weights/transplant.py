@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,9 @@ import numpy as np
 
 from ..errors import WeightsError
 from ..geometry.spec import GraphSpec
-from ..graph.edits import Edit, ResampleKernel
 from ..graph.rewrite import LayerMap, LayerPair
 from .channels import convert_constants, convert_kernel, projection_kernel
-from .resample import resampled_kernel
+from .resample import compose
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +46,12 @@ class TransplantReport:
 
 def transplant(
     layer_map: LayerMap,
-    spec: GraphSpec,
+    changed: GraphSpec,
     *,
-    edits: Sequence[Edit] = (),
     stem: int | None = None,
     channels: np.ndarray | None = None,
 ) -> TransplantReport:
     """Copy every layer's weights from the source to the rebuilt model, converting the stem's.
-
-    Args:
-        layer_map: source layers and their successors, from `graph.rewrite.rebuild`.
-        spec: the source's graph, which says how the stem was padded.
-        edits: the edits that the model was rebuilt with.
-        stem: position of the convolution that reads the picture.
-        channels: matrix (new channels, old channels) from `channels.channel_matrix`; ``None`` where
-            the channels stay as they are.
-
-    Returns:
-        Which layers were copied, converted and made new.
-
-    Raises:
-        WeightsError: if a layer's weights have another shape and nothing says how to convert them.
 
     Example:
         >>> import keras
@@ -76,24 +59,19 @@ def transplant(
         >>> from inshape.graph.rewrite import rebuild
         >>> image = keras.Input((224, 224, 3))
         >>> source = keras.Model(image, keras.layers.Conv2D(8, 3, name="stem")(image))
-        >>> small, layer_map = rebuild(source, "97x64x3")
+        >>> small, layer_map = rebuild(source, read(source), "97x64x3")
         >>> transplant(layer_map, read(source)).copied
         ('stem',)
     """
-    resampled = {spec[e.layer].layer: e for e in edits if isinstance(e, ResampleKernel)}
     copied: list[str] = []
     converted: list[tuple[str, str]] = []
     for pair in layer_map.pairs:
         values = [np.asarray(keras.ops.convert_to_numpy(v)) for v in pair.source.variables]
+        resampling = changed[pair.index].resampling
         how: list[str] = []
-        if pair.index in resampled:
-            edit = resampled[pair.index]
-            values[0] = resampled_kernel(
-                values[0], edit, stride_hw=edit.source_stride_hw, pads=edit.source_pads
-            )
-            how.append(
-                f"kernel composed with {edit.method} resampling {edit.direction} x{edit.factor}"
-            )
+        if resampling is not None:
+            values[0] = compose(values[0], resampling).kernel
+            how.append(str(resampling))
         if channels is not None and _touches_channels(pair, values, stem, channels.shape[1]):
             values = _converted(pair, values, stem, channels)
             old, new = channels.shape[1], channels.shape[0]
@@ -133,10 +111,10 @@ def _converted(
 def _assign(pair: LayerPair, values: list[np.ndarray]) -> None:
     targets = pair.target.variables
     shapes = [tuple(t.shape) for t in targets]
-    found = [tuple(v.shape) for v in values]
-    if shapes != found:
+    actual = [tuple(v.shape) for v in values]
+    if shapes != actual:
         raise WeightsError(
-            f"layer {pair.name!r} expects weights of {shapes}, the source holds {found}; "
+            f"layer {pair.name!r} expects weights of {shapes}, the source holds {actual}; "
             "use strategy='resize', which keeps every layer as it was"
         )
     for target, value in zip(targets, values, strict=True):
@@ -146,7 +124,7 @@ def _assign(pair: LayerPair, values: list[np.ndarray]) -> None:
 
 
 def _projection(layer_map: LayerMap) -> tuple[str, ...]:
-    layer = layer_map.front
+    layer = layer_map.projection
     if layer is None:
         return ()
     _, _, new_channels, old_channels = layer.kernel.shape
