@@ -144,6 +144,7 @@ def compare(
     case: Case,
     shapes: tuple[str, ...] = SHAPES,
     dynamic_sizes: tuple[tuple[int, int], ...] = DYNAMIC_SIZES,
+    statistics_hw: tuple[int, int] | None = None,
 ) -> Iterator[Row]:
     """Adapt one model to each shape and compare it with the constructor's.
 
@@ -151,79 +152,77 @@ def compare(
         case: the model.
         shapes: static shapes.
         dynamic_sizes: heights and widths at which the model for any size follows.
+        statistics_hw: the size at which batch-norm statistics are taken; by default the native one.
 
     Yields:
         One row for each.
     """
     source = case.build((*case.native_hw, 3))
-    randomise(source, (*case.native_hw, 3))
-    weights = source.get_weights()
-    top = case.arguments["include_top"]
+    if statistics_hw is None:
+        randomise(source, (*case.native_hw, 3))
+        judge = _Judge(case, source.get_weights())
+    else:
+        own = case.build((*statistics_hw, 3))
+        randomise(own, (*statistics_hw, 3))
+        source.set_weights(own.get_weights())
+        judge = _Judge(case, own.get_weights())
+        judge.answers[*statistics_hw, 3] = _run(own, (*statistics_hw, 3))
     for shape in shapes:
-        hwc = inshape.InputShape.of(shape).as_tuple()
-        yield _row(case, top, shape, partial(_constructors, case, hwc, weights), source, hwc, hwc)
+        adapt = partial(_adapted, source, shape, "rebuild")
+        yield judge.compare(adapt, inshape.InputShape.of(shape).as_tuple(), shape)
     try:
         anywhere = _adapted(source, "?x?x3", "flexible")
     except InshapeError as error:
+        top = case.arguments["include_top"]
         yield Row(case.name, top, "dynamic", None, None, note=f"refused: {error}")
         return
     for height, width in dynamic_sizes:
-        hwc = (height, width, 3)
-        yield _row(
-            case,
-            top,
-            f"dynamic at {height}x{width}",
-            partial(_constructors, case, hwc, weights),
-            anywhere,
-            None,
-            hwc,
+        label = f"dynamic at {height}x{width}"
+        yield judge.compare(lambda: anywhere, (height, width, 3), label)
+
+
+class _Judge:
+    """The constructor's own models, each of which answers once."""
+
+    def __init__(self, case: Case, weights: list[np.ndarray]) -> None:
+        self._case, self._weights = case, weights
+        self.answers: dict[tuple[int, ...], np.ndarray] = {}
+
+    def _answer(self, hwc: tuple[int, int, int]) -> np.ndarray:
+        if hwc not in self.answers:
+            model = self._case.build(hwc)
+            model.set_weights(self._weights)
+            self.answers[hwc] = _run(model, hwc)
+        return self.answers[hwc]
+
+    def compare(
+        self, adapt: Callable[[], keras.Model], hwc: tuple[int, int, int], label: str
+    ) -> Row:
+        row = partial(Row, self._case.name, self._case.arguments["include_top"], label)
+        try:
+            theirs = self._answer(hwc)
+        except (ValueError, TypeError) as error:
+            return row(None, None, note=f"constructor refuses: {str(error)[:60]}")
+        try:
+            ours = _run(adapt(), hwc)
+        except InshapeError as error:
+            return row(None, None, note=f"refused: {error}")
+        if ours.shape != theirs.shape:
+            return row(None, None, note=f"shapes differ: {ours.shape} {theirs.shape}")
+        return row(
+            largest_difference=float(np.abs(ours - theirs).max()),
+            largest_output=float(np.abs(theirs).max()),
+            between_pictures=float(np.abs(theirs[0] - theirs[1]).max()),
         )
 
 
-def _row(
-    case: Case,
-    top: bool,
-    label: str,
-    make_expected: Callable[[], keras.Model],
-    source: keras.Model,
-    target: tuple[int, int, int] | None,
-    picture_hwc: tuple[int, int, int],
-) -> Row:
-    """Compare at one shape; ``target=None`` takes the source as adapted already."""
-    try:
-        expected = make_expected()
-    except (ValueError, TypeError) as error:
-        return Row(
-            case.name, top, label, None, None, note=f"constructor refuses: {str(error)[:60]}"
-        )
-    try:
-        model = source if target is None else _adapted(source, target, "rebuild")
-    except InshapeError as error:
-        return Row(case.name, top, label, None, None, note=f"refused: {error}")
-    x = pictures(np.random.default_rng(1), 2, picture_hwc)
-    ours = np.asarray(keras.ops.convert_to_numpy(model(x, training=False)))
-    theirs = np.asarray(keras.ops.convert_to_numpy(expected(x, training=False)))
-    if ours.shape != theirs.shape:
-        note = f"shapes differ: {ours.shape} {theirs.shape}"
-        return Row(case.name, top, label, None, None, note=note)
-    return Row(
-        case.name,
-        top,
-        label,
-        largest_difference=float(np.abs(ours - theirs).max()),
-        largest_output=float(np.abs(theirs).max()),
-        between_pictures=float(np.abs(theirs[0] - theirs[1]).max()),
-    )
+def _run(model: keras.Model, hwc: tuple[int, int, int]) -> np.ndarray:
+    x = pictures(np.random.default_rng(1), 2, hwc)
+    return np.asarray(keras.ops.convert_to_numpy(model(x, training=False)))
 
 
 def _adapted(source: keras.Model, shape: str | tuple[int, int, int], strategy: str) -> keras.Model:
     return inshape.adapt(source, shape, strategy=strategy, head="top")
-
-
-def _constructors(case: Case, hwc: tuple[int, int, int], weights: list[np.ndarray]) -> keras.Model:
-    model = case.build(hwc)
-    model.set_weights(weights)
-    return model
 
 
 def main() -> None:
@@ -247,8 +246,8 @@ def main() -> None:
     exact = sum(r.largest_difference == 0 for r in measured)
     print(
         f"{len(rows)} comparisons in {time.perf_counter() - start:.0f} s: {exact} equal to the "
-        "last "
-        f"bit, largest relative difference {worst:.1e}, {len(rows) - len(measured)} not comparable"
+        f"last bit, largest relative difference {worst:.1e}, {len(rows) - len(measured)} not "
+        "comparable"
     )
     if options.json:
         options.json.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")

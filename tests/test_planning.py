@@ -22,6 +22,8 @@ from inshape.errors import (
     WeightsError,
 )
 from inshape.graph.saving import load_model
+from inshape.planning import PlanRequest, decide_plan, open_network
+from inshape.requests import make as make_request
 
 layers = keras.layers
 apps = keras.applications
@@ -85,17 +87,22 @@ def test_preprocessing_is_put_into_the_model(name, module, rng, randomise, tmp_p
     make = getattr(apps, name.split("-")[0])
     theirs = randomise(make(weights=None, input_shape=(224, 224, 3), **alpha))
     theirs.save_weights(tmp_path / "own.weights.h5")
-    weights = tmp_path / "own.weights.h5"
+    network = open_network(name, tmp_path / "own.weights.h5", top=True)  # once for all three
     preprocess = getattr(apps, module).preprocess_input
-    bare = inshape.adapt(theirs, "97x130x3", strategy="rebuild")
-    model = inshape.adapt(name, "97x130x3", strategy="rebuild", weights=weights)
+    bare = inshape.adapt(theirs, "97x130x3", strategy="rebuild", features=[4])
+
+    def adapt(shape, **options):
+        request = make_request(
+            PlanRequest, backbone=name, input_shape=shape, strategy="rebuild", **options
+        )
+        return decide_plan(request, network).carried_out_on(network).model
+
     x = pictures(rng, 97, 130, 3)
-    assert_near(run(model, x), run(bare, preprocess(x.copy())))
-    grey = inshape.adapt(name, "97x130x1", strategy="rebuild", weights=weights)
+    colour, grey = (adapt(f"97x130x{n}", features=[4]) for n in (3, 1))
+    assert_near(run(colour, x), run(bare, preprocess(x.copy())))
     one = x[..., :1]
     assert_near(run(grey, one), run(bare, preprocess(np.repeat(one, 3, -1))))
-    top = inshape.adapt(name, "97x130x3", strategy="rebuild", weights=weights, head="top")
-    np.testing.assert_allclose(run(top, x).sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(run(adapt("97x130x3", head="top"), x).sum(-1), 1, rtol=1e-5)
 
 
 def assert_near(found, expected):

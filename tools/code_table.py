@@ -3,10 +3,9 @@
     python -m tools.code_table            # every room and the total
     python -m tools.code_table data       # the functions of a room that stand out
 
-Lines of code, of docstrings and of comments; functions above complexity 10 (McCabe's with conditions and
-comprehensions, by Radon);
-functions with more than seven parameters, ``self`` and ``cls`` not counted, request values left
-out.
+Lines of code, of docstrings and of comments; functions above complexity 10 (McCabe's with
+conditions and comprehensions, by Radon); functions with more than seven parameters, ``self`` and
+``cls`` not counted, request values left out.
 """
 
 from __future__ import annotations

@@ -92,6 +92,16 @@ def test_held_out_rows_are_classified_as_by_scikit_learn(threads, rng):
     assert 0.4 < correct.mean() < 0.95  # neither all nor chance
 
 
+def test_small_features_are_told_apart_as_well_as_large_ones(rng):
+    # Those of random weights may all be below 1e-6.
+    rows, labels = blobs(rng, 3)
+    rows[:, 0] = 0  # a channel that never fires
+    folds = np.array_split(np.arange(len(labels)), 3)
+    correct = cross_validated(rows, labels, folds)
+    assert correct.mean() > 0.8
+    np.testing.assert_array_equal(cross_validated(rows * 2.0**-40, labels, folds), correct)
+
+
 def test_scores_by_hand():
     accuracy, loss = scores(np.log([[0.5, 0.5], [0.2, 0.8]]), np.array([0, 1]))
     assert accuracy == 1.0

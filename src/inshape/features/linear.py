@@ -22,6 +22,7 @@ _PROBE_STRENGTH = 30.0
 _MOST_ROWS = 20_000
 _ITERATIONS = 200
 _PROBE_ITERATIONS = 150
+_LEAST_SCALE = 0.01
 _PRIOR_POWER = 0.5
 """Standard deviation of the logarithm of a temperature before any picture is known."""
 
@@ -109,7 +110,11 @@ class _Regression:
     def __init__(self, rows: NDArray[Any], labels: NDArray[Any], iterations: int) -> None:
         self._mean = np.asarray(np.mean(rows, axis=0, dtype=np.float64))
         self._scale = np.asarray(np.std(rows, axis=0, dtype=np.float64))
-        self._scale[self._scale < 1e-6] = 1.0  # of a channel that never fires
+        # A channel that hardly ever fires would get a weight beside which an 8-bit file holds no
+        # other. The floor follows the other channels: those of random weights are all small.
+        firing = self._scale[self._scale > 0]
+        floor = _LEAST_SCALE * np.median(firing) if len(firing) else 1.0
+        np.maximum(self._scale, floor, out=self._scale)
         self._rows, self._labels = self._standardise(rows), labels
         # Each strength begins where the one before it ended.
         self._model = LogisticRegression(max_iter=iterations, warm_start=True, tol=1e-3)

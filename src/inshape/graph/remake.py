@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import keras
@@ -45,7 +44,9 @@ def changed_entries(before: LayerSpec, after: LayerSpec) -> dict[str, Any]:
 def remade(source: Any, changes: dict[str, Any], name: str, path: str) -> Any:
     """Make a layer or operation anew from its configuration."""
     if not isinstance(source, keras.layers.Layer):
-        new = copy.copy(source)  # it holds no weights, only a place in the graph
+        # It holds no weights, only a place in the graph. copy.copy would save it to a file first.
+        new = object.__new__(type(source))
+        new.__dict__.update(source.__dict__)
         new._inbound_nodes, new._outbound_nodes, new.name = [], [], name
         return new
     if isinstance(source, keras.layers.Lambda):
