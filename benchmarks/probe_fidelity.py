@@ -418,7 +418,7 @@ def limits_table(
     trained: Trained,
 ) -> str:
     lines = [
-        "| limit in ms | recommended | fine-tuned | on the front | best within the limit "
+        "| limit in ms | recommended | fine-tuned | on the Pareto front | best within the limit "
         "| as fast and surely better |",
         "|---|---|---|---|---|---|",
     ]

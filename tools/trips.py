@@ -3,8 +3,8 @@
     python -m tools.trips
 
 Runs ``inshape train``, ``compare`` and ``export`` on a few drawn pictures with the demonstration's
-weights, and reads the stack at a gradient step, at the fit of a probe and at the call of the
-converter. The way of the command line itself (reading words, printing) is counted apart.
+weights, and reads the stack at a gradient step, where a probe is fitted fold by fold, and at the
+call of the converter. The way of the command line (reading words, printing) is counted apart.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 import inshape
-from inshape.cli import main as command_line
+from inshape.cli.app import run as command_line
 
 SOURCE = Path(inshape.__file__).parent
 
@@ -47,20 +47,19 @@ class Trip:
             if event == "call" and is_there and not stacks:
                 stacks.append(_inshape_frames(frame))
 
-        _profiled(watch, lambda: command_line(self.words))
+        _profiled(watch, lambda: command_line(list(self.words)))
         assert stacks, f"{self.words[0]} did not come by {self.file}:{self.function}"
         return stacks[0]
 
 
-def _profiled(watch: Callable[[FrameType, str, Any], None], work: Callable[[], Any]) -> None:
+def _profiled(watch: Callable[[FrameType, str, Any], None], work: Callable[[], int]) -> None:
     sys.setprofile(watch)
     try:
-        work()
-    except SystemExit as end:
-        if end.code:
-            raise
+        code = work()
     finally:
         sys.setprofile(None)
+    if code:
+        raise SystemExit(code)
 
 
 def _inshape_frames(frame: FrameType | None) -> list[tuple[str, str]]:
@@ -88,15 +87,29 @@ def main() -> None:
         photos, run = Path(temporary, "photos"), Path(temporary, "run")
         _draw_pictures(photos)
         network = ("--backbone", "MobileNetV3Small-minimalistic", "--weights", "demo")
-        common = (str(photos), "--input", "32x32x1", *network)
+        shape = "32x32x1"
         trips = (
-            Trip(("train", *common, "--out", str(run), "--epochs", "1"), "learner.py", "step"),
             Trip(
-                ("compare", *common, "--no-latency", "--out", f"{run}-compared"),
-                "features/linear.py",
-                "fit",
+                (
+                    "train",
+                    str(photos),
+                    "--input",
+                    shape,
+                    *network,
+                    "--out",
+                    str(run),
+                    "--epochs",
+                    "1",
+                ),
+                "learner.py",
+                "step",
             ),
-            Trip(("export", str(run), "litert-float32"), "litert_files.py", "_run_converter"),
+            Trip(
+                ("compare", str(photos), "--shapes", shape, *network, "--no-latency"),
+                "features/linear.py",
+                "cross_validated",
+            ),
+            Trip(("export", str(run), "--to", "litert"), "litert_files.py", "_run_converter"),
         )
         for trip in trips:
             frames = trip.frames()

@@ -64,6 +64,8 @@ class Written:
     read: Reader
     write: Writer = str
     metavar: str = "VALUE"
+    names: tuple[str, ...] = ()
+    """Those that it takes, where they are few; the option's text ends with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +204,19 @@ def own_options(kind: type[Request]) -> tuple[Option, ...]:
     hints = get_type_hints(kind, include_extras=True)
     texts = field_texts(kind)
     return tuple(
-        Option(field.name, None, bare, _default(field), texts.get(field.name, ""), marks)
+        Option(
+            field.name, None, bare, _default(field), _text(texts.get(field.name, ""), marks), marks
+        )
         for field in fields(kind)
         for bare, marks in [_unwrapped(hints[field.name])]
         if not _is_group(bare)
     )
+
+
+def _text(text: str, marks: tuple[Any, ...]) -> str:
+    """An option's text, with the names that it takes."""
+    names = [name for mark in marks if isinstance(mark, Written) for name in mark.names]
+    return f"{text.removesuffix('.')}: {', '.join(names)}." if names else text
 
 
 @cache

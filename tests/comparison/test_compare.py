@@ -64,7 +64,7 @@ def test_every_candidate_is_measured_or_says_why_not(compared, network):
 def test_the_recommendation_is_on_the_front_and_can_be_typed(compared, photos, network):
     comparison, _ = compared
     best = comparison.recommendation
-    assert best.name in comparison.front
+    assert best.name in comparison.pareto_front
     top = max((c for c in comparison.candidates if c.is_contender), key=lambda c: c.accuracy.value)
     assert best.latency_ms <= top.latency_ms
     assert comparison.command.startswith(

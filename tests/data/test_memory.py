@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-COUNT = 10_000
-LIMIT_MB = 64  # 117 MB would be all of the pictures
+COUNT = 20_000
+LIMIT_MB = 96  # 234 MB would be all of the pictures
 
 # In a process of its own, whose peak is measured from outside the reading.
 PROGRAM = """

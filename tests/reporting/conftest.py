@@ -97,7 +97,7 @@ def comparison(photos):
     names = [c.name for c in candidates]
     return Comparison(
         source=str(photos), pictures=36, weights=None, candidates=candidates,
-        front=(names[2], names[1], names[0]), recommended=best.name,
+        pareto_front=(names[2], names[1], names[0]), recommended=best.name,
         reason=f"{best.name}: 1.50 ms instead of 4.00 ms.",
         command=f"inshape train {photos} --input 96x64x1",
         # As `inshape.compare` says it: parts that workers share, and the whole beside them.
@@ -110,7 +110,7 @@ def comparison(photos):
                      "examples": [{"picture": f"{name}/00.png", "label": name}
                                   for name in ("lean", "lie", NASTY)]},
             "versions": {"python": "3.11.0", "keras": "3.15.0"},
-            "fronts": {"latency_ms": [names[2], names[1], names[0]],
+            "pareto_fronts": {"latency_ms": [names[2], names[1], names[0]],
                        "macs": [names[1], names[0]]},
             "plan": plan_record(),
         },

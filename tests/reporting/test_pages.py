@@ -356,8 +356,10 @@ def test_a_folder_that_holds_both_gives_the_page_that_is_asked_for(run, comparis
 
 def test_a_comparison_of_failures_only_has_a_page(comparison, tmp_path):
     values = comparison.as_dict()
-    values.update(candidates=values["candidates"][-1:], recommendation=None, front=[], seconds={})
-    for name in ("plan", "fronts"):
+    values.update(
+        candidates=values["candidates"][-1:], recommendation=None, pareto_front=[], seconds={}
+    )
+    for name in ("plan", "pareto_fronts"):
         del values[name]
     (tmp_path / "comparison.json").write_text(json.dumps(values))
     path = report(tmp_path)

@@ -118,7 +118,7 @@ def _values(option: Option | None, begun: str) -> list[str]:
     if option.choices:
         return [choice for choice in option.choices if choice.startswith(begun)]
     before, comma, last = begun.rpartition(",")
-    names = _NAMES.get(option.name, tuple)()
+    names = option.written.names or _NAMES.get(option.name, tuple)()
     return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
 
@@ -126,12 +126,6 @@ def _backbone_names() -> Iterable[str]:
     from ..backbones import backbones
 
     return (backbone.name for backbone in backbones())
-
-
-def _format_names() -> Iterable[str]:
-    from ..runtime.formats import FORMATS
-
-    return FORMATS
 
 
 def _channel_rules() -> Iterable[str]:
@@ -149,7 +143,6 @@ def _strategy_names() -> Iterable[str]:
 _NAMES: Mapping[str, Callable[[], Iterable[str]]] = {
     "backbone": _backbone_names,
     "backbones": _backbone_names,
-    "to": _format_names,
     "channels": _channel_rules,
     "strategies": _strategy_names,
 }

@@ -96,7 +96,7 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
         pictures=len(samples.catalogue),
         weights=weights,
         candidates=tuple(ranked),
-        front=tuple(c.name for c in pareto_front(ranked, cost)),
+        pareto_front=tuple(c.name for c in pareto_front(ranked, cost)),
         recommended=None if chosen is None else chosen.name,
         reason=reason,
         command="" if chosen is None else _train_command(chosen, request),
@@ -144,7 +144,7 @@ def _record(
         },
         "versions": versions(),
         "plan": None if chosen is None else chosen.plan,
-        "fronts": fronts_of(candidates),
+        "pareto_fronts": fronts_of(candidates),
     }
 
 
@@ -156,7 +156,7 @@ def _refuse_other_file(path: Path) -> None:
         return
     except (OSError, ValueError):
         content = None
-    keys = {"candidates", "front", "recommendation"}
+    keys = {"candidates", "pareto_front", "recommendation"}
     if not (isinstance(content, dict) and keys <= content.keys()):
         raise OutputExists(
             f"{path} exists already and is no comparison; expected a new folder; choose another "

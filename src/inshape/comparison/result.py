@@ -155,7 +155,7 @@ class Comparison:
     """With which the candidates were measured."""
     candidates: tuple[Candidate, ...]
     """In the order of their accuracy."""
-    front: tuple[str, ...] = ()
+    pareto_front: tuple[str, ...] = ()
     """Names of the candidates that none is both faster and better than."""
     recommended: str | None = None
     """The name of the one to take; ``None`` if none was measured."""
@@ -168,7 +168,7 @@ class Comparison:
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What else its file says, as plain values: the ``request`` with the command that repeats it,
     the ``data`` with their fingerprint, the ``versions``, the ``plan`` of the one to take, and the
-    ``fronts`` of every kind of cost."""
+    ``pareto_fronts`` of every kind of cost."""
 
     @property
     def recommendation(self) -> Candidate | None:
@@ -187,7 +187,7 @@ class Comparison:
                 | {name: value for name, value in c.as_dict().items() if name not in _NOT_SHOWN}
                 for c in self.candidates
             ],
-            "front": list(self.front),
+            "pareto_front": list(self.pareto_front),
             "recommendation": None
             if best is None
             else {
@@ -234,7 +234,7 @@ class Comparison:
             return c.dropped
         if c.name == self.recommended:
             return "recommended"
-        return "on the front" if c.name in self.front else ""
+        return "on the Pareto front" if c.name in self.pareto_front else ""
 
     def _repr_html_(self) -> str:
         """The table in a notebook."""

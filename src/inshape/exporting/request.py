@@ -8,7 +8,7 @@ from typing import Annotated
 from ..data.sources import SourceField
 from ..evaluation.request import RunField
 from ..requests import File, Flag, Folder, Positional, Range, Request, Shape, Written, joined, many
-from ..runtime.formats import Io, format_name
+from ..runtime.formats import FORMATS, Io, format_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,10 @@ class ExportRequest(Request):
 
     run: Annotated[RunField, Positional()]
     """A complete run folder."""
-    to: Annotated[tuple[str, ...], Written(many(format_name), joined(str), "FORMATS")] = ("litert",)
-    """Formats with commas between: litert, litert-float16, litert-dynamic (int8 weights),
-    litert-int8 (all in int8), onnx, openvino, savedmodel, keras."""
+    to: Annotated[
+        tuple[str, ...], Written(many(format_name), joined(str), "FORMATS", tuple(FORMATS))
+    ] = ("litert",)
+    """Formats with commas between (litert-dynamic: int8 weights, litert-int8: all in int8)."""
     data: SourceField = None
     """Pictures to compare on, of which the split furthest from training is taken; by default those
     that the training held out."""

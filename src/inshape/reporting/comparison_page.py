@@ -65,7 +65,7 @@ def render_comparison(record: Mapping[str, Any], catalogue: Catalogue | None = N
     """What ``comparison.json`` says as HTML, with the pictures if they are at hand."""
     candidates = _describe(record)
     limits = restore(Limits, record.get("request", {}).get("limits", {}))
-    pareto = plot_pareto(candidates, record.get("fronts", {}), limits)
+    pareto = plot_pareto(candidates, record.get("pareto_fronts", {}), limits)
     plan = record.get("plan")
     seconds = record.get("seconds", {})
     examples = record.get("data", {}).get("examples", [])
@@ -113,7 +113,7 @@ def _verdict(
         return "unprobed", "not probed"
     if candidate["name"] == (record.get("recommendation") or {}).get("name"):
         return "recommended", "recommended"
-    return "contender", "on the Pareto front" if candidate["name"] in record["front"] else ""
+    return "contender", "on the Pareto front" if candidate["name"] in record["pareto_front"] else ""
 
 
 def _limits_text(limits: Limits) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ..errors import RequestError, UnknownName
@@ -24,7 +25,7 @@ class Format:
 
     name: str
     suffix: str
-    """Of the file; none is a folder."""
+    """Of the file or folder."""
     files: str
     """The module here that writes and loads it."""
     runtime: str
@@ -35,8 +36,16 @@ class Format:
     """What to install for them."""
     is_quantised: bool = False
     """Whether it is calibrated on pictures."""
+    marker: str = ""
+    """A file by which a folder of this kind is known, where its name has no suffix."""
     takes_batch: bool = False
     """Whether the number of pictures per call can be fixed; LiteRT files take one."""
+
+    def is_of(self, path: Path) -> bool:
+        """Whether a file or folder is of this kind, by its name or what lies in it."""
+        if self.marker:
+            return (path / self.marker).exists()
+        return path.suffix.lower() == self.suffix
 
     @property
     def module(self) -> str:
@@ -80,7 +89,13 @@ _ALL = (
         extra="onnx,openvino",
         takes_batch=True,
     ),
-    Format(name="savedmodel", suffix="", files="savedmodel_files", runtime="tensorflow"),
+    Format(
+        name="savedmodel",
+        suffix="",
+        files="savedmodel_files",
+        runtime="tensorflow",
+        marker="saved_model.pb",
+    ),
     # inshape's own layers, which a file may hold, are known to Keras once they are imported.
     Format(name="keras", suffix=".keras", files="keras_files", runtime="inshape.graph.layers"),
 )

@@ -27,12 +27,8 @@ def kind_of(path: Path) -> str:
     """
     if not path.exists():
         raise RequestError(f"{path}: no such file; expected an exported model; check the path")
-    if path.is_dir():
-        suffix = "" if (path / "saved_model.pb").exists() else None
-    else:
-        suffix = path.suffix.lower() or None
     # The first of a suffix runs the others too: all LiteRT files are one kind.
-    form = next((form for form in FORMATS.values() if form.suffix == suffix), None)
+    form = next((form for form in FORMATS.values() if form.is_of(path)), None)
     if form is None:
         suffixes = dict.fromkeys(form.suffix for form in FORMATS.values() if form.suffix)
         raise RequestError(

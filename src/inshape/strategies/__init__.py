@@ -1,1 +1,1 @@
-"""The ways to change an input shape: pure functions from a `GraphSpec` to a `Plan`."""
+"""The ways to change an input shape: pure functions from a `GraphSpec` to a `Decision`."""

@@ -21,7 +21,6 @@ from .rebuild import rebuild
 from .resize import Fit, Interpolation, resize
 from .restride import StemKernel, restride
 
-StrategyName: TypeAlias = Literal["resize", "rebuild", "restride", "flexible"]
 AnyStrategy: TypeAlias = Literal["auto", "resize", "rebuild", "restride", "flexible"]
 STRATEGIES: dict[str, Callable[..., Decision]] = {
     "resize": resize,
