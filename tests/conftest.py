@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Read by the frameworks when they are imported, so they stand before any such import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core: threads would only be in its way
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+# Thousands of layers stay alive between tests; looking through them all takes a tenth of the time.
+gc.set_threshold(200_000, 50, 1000)
 
 import hypothesis
 import numpy as np
@@ -69,6 +76,32 @@ def _random_values(kind: str, shape: tuple[int, ...], rng: np.random.Generator) 
 def _randomise() -> Callable[..., keras.Model]:
     """The helper `randomise(model, seed)`."""
     return randomise
+
+
+_OPENED_AT_MOST = 12
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _networks_are_opened_once() -> Iterator[None]:
+    """Tests share the networks that adapting starts from: it never changes them."""
+    import keras
+
+    from inshape.weights import native as module
+
+    original = module.native
+
+    @functools.lru_cache(_OPENED_AT_MOST)
+    def opened(backbone: Any, weights: Any, with_top: bool, *_: Any) -> keras.Model:
+        return original(backbone, weights, with_top=with_top)
+
+    def native(backbone: Any, weights: Any, *, with_top: bool) -> keras.Model:
+        is_file = weights is not None and Path(weights).is_file()
+        version = Path(weights).stat().st_mtime_ns if is_file else None
+        return opened(backbone, weights, with_top, version, keras.config.dtype_policy().name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "native", native)
+        yield
 
 
 @pytest.fixture
