@@ -76,6 +76,9 @@ def costs(spec: GraphSpec, shape: InputShape) -> tuple[Cost, ...]:
 
 
 def _cost(spec: GraphSpec, layer: LayerSpec, shapes: Sequence[Map]) -> Cost:
+    if layer.answering is not None:
+        read = [shapes[i] for i in layer.inputs]
+        return Cost(layer.answering.macs(read, shapes[layer.index]), spec[layer.layer].params)
     if not (layer.is_conv or layer.op == "dense"):
         return Cost(0, _kept_params(spec[layer.layer], shapes))
     out = shapes[layer.index]

@@ -117,7 +117,7 @@ def receptive_fields(spec: GraphSpec, shape: InputShape) -> tuple[ReceptiveField
     return tuple(fields)
 
 
-_MOVING = ("pad", "crop", "upsample", "adaptive_pool", "resize")
+_MOVING = ("pad", "crop", "upsample", "adaptive_pool", "resize", "conv_transpose", "slice")
 
 
 def _next(
@@ -149,6 +149,8 @@ def _loses_place(layer: LayerSpec, out: Map, maps: Sequence[Map]) -> bool:
     """Whether each of its values depends on the whole map that it reads."""
     if layer.op in ("flatten", "reshape"):
         return len(out) < 3 or out[:2] != maps[0][:2]
+    if layer.op == "slice":
+        return len(out) < 3
     return layer.op == "global_pool" or (layer.op == "adaptive_pool" and layer.target_hw == (1, 1))
 
 
@@ -203,6 +205,12 @@ def _along(
             return _stepped(field, shift=pads[0])
         case "upsample":
             return _stepped(field, shift=(1 / stride - 1) / 2, factor=1 / stride)
+        case "conv_transpose":
+            # An output pixel is made of every stride-th tap.
+            reach = -(-layer.kernel_hw[axis] // stride) - 1
+            return _stepped(field, reach=reach, shift=(1 / stride - 1) / 2, factor=1 / stride)
+        case "slice":
+            return _sliced(layer, axis, field)
         case "adaptive_pool":
             return _pooled_to_grid(field, length, out)
         case "resize":
@@ -223,6 +231,13 @@ def _along(
             )
             shift = None if zeros is None else reach / 2 - zeros[0]
             return _stepped(field, reach=reach, shift=shift, factor=stride)
+
+
+def _sliced(layer: LayerSpec, axis: int, field: AxisField) -> AxisField:
+    start, _, step = layer.slices[axis] if axis < len(layer.slices) else (None, None, None)
+    if (start or 0) < 0 or (step or 1) < 0:
+        return UNKNOWN
+    return _stepped(field, shift=start or 0, factor=step or 1)
 
 
 def _pooled_to_grid(field: AxisField, length: int | None, cells: int | None) -> AxisField:

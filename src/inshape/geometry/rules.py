@@ -26,6 +26,8 @@ def output_shape(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[Laye
     if not shapes:
         return _as_read(layer)
     read = [read_map(layer, shapes[0]), *shapes[1:]]
+    if layer.answering is not None:
+        return layer.answering.output_shape(shapes)
     if layer.op == "opaque":
         return _opaque(layer, shapes, sources)
     if layer.op in _JOINS:
@@ -101,6 +103,20 @@ def _check_left(layer: LayerSpec, lengths: Sequence[int | None]) -> None:
     left = tuple(n if n is None else max(0, n) for n in lengths)
     if 0 in left:
         raise VanishingMap(f'map at "{layer.name}" would be {format_shape(left)} pixels')
+
+
+def _sliced(layer: LayerSpec, shape: Map) -> Map:
+    lengths: list[int | None] = []
+    for part, length in zip(layer.slices, shape, strict=False):
+        if len(part) == 1:  # a single place, whose axis goes
+            if length is not None and not -length <= (part[0] or 0) < length:
+                raise FixedShape(
+                    f'slice "{layer.name}" takes place {part[0]} of {format_shape(shape)}'
+                )
+            continue
+        lengths.append(None if length is None else len(range(*slice(*part).indices(length))))
+    _check_left(layer, lengths)
+    return *lengths, *shape[len(layer.slices) :]
 
 
 def _dense(layer: LayerSpec, shape: Map) -> Map:
@@ -221,6 +237,7 @@ def _sum(lengths: Sequence[int | None]) -> int | None:
 _RULES: dict[OpKind, Callable[[LayerSpec, Map], Map]] = {
     "pad": _padded,
     "crop": _padded,
+    "slice": _sliced,
     "upsample": _upsampled,
     "resize": _to_grid,
     "adaptive_pool": _to_grid,

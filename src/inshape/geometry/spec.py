@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeAlias
 
 from ..shapes import InputShape
 
 OpKind: TypeAlias = Literal[
     "input",
     "conv",  # any Conv2D, grouped or not
+    "conv_transpose",
     "depthwise",
     "separable",  # depthwise, then 1x1
     "dense",  # on the last axis, whatever stands before it
@@ -20,6 +21,7 @@ OpKind: TypeAlias = Literal[
     "adaptive_pool",  # to a fixed grid, `target_hw`
     "pad",
     "crop",
+    "slice",  # by `slices`
     "resize",  # to `target_hw`
     "upsample",  # by `stride_hw`
     "norm",
@@ -37,6 +39,20 @@ Pads: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 """Pixels added (or cut off) ``((top, bottom), (left, right))``."""
 
 NO_PADS: Pads = ((0, 0), (0, 0))
+
+
+class Answering(Protocol):
+    """A layer that the arithmetic does not know, and that can be asked."""
+
+    def output_shape(self, read: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+        """The shape that it puts out; a `FixedShape` if it cannot read these."""
+        ...
+
+    def macs(
+        self, read: Sequence[tuple[int | None, ...]], out: tuple[int | None, ...]
+    ) -> int | None:
+        """Its multiply-accumulates; ``None`` is unknown."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +104,8 @@ class LayerSpec:
         params_per_channel: how many of them there are for each channel that it reads.
         target_hw: the grid of ``adaptive_pool`` and ``resize``.
         target_shape: the shape of ``reshape``, without the batch axis.
+        slices: start, stop and step of ``slice`` for each axis but the batch's; an axis of which a
+            single place is taken, and which goes with that, has that place alone.
         keepdims: whether ``global_pool`` keeps a 1x1 map.
         grid_first: a grid to which the map is pooled adaptively before the layer reads it.
         parity_pads: whether the pads were computed from the parity of the input size
@@ -95,6 +113,11 @@ class LayerSpec:
         constants: per-channel constants in the layer's configuration, name and values.
         epsilon: what a norm adds to the variance.
         resampling: how its kernel is made of the pretrained one, where that is not a copy.
+        is_plain: whether a layer of weights computes what its kind says, and nothing else with
+            them; a convolution that standardises its kernel does not.
+        holds_rows: whether its batch axis is longer than the pictures', as where the rows of a map
+            are made pictures of their own. Its shapes then begin with the rows for each picture.
+        answering: for ``opaque`` and ``conv_transpose``, the layer itself.
         native_shape: its output's shape as read, without the batch axis.
     """
 
@@ -116,12 +139,16 @@ class LayerSpec:
     params_per_channel: int = 0
     target_hw: tuple[int, int] | None = None
     target_shape: tuple[int, ...] | None = None
+    slices: tuple[tuple[int | None, ...], ...] = ()
     keepdims: bool = False
     grid_first: tuple[int, int] | None = None
     parity_pads: bool = False
     constants: tuple[tuple[str, tuple[float, ...]], ...] = ()
     epsilon: float | None = None
     resampling: Resampling | None = None
+    is_plain: bool = True
+    holds_rows: bool = False
+    answering: Answering | None = field(default=None, compare=False, repr=False)
     native_shape: tuple[int | None, ...] = ()
 
     def but(self, **changes: Any) -> LayerSpec:

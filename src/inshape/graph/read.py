@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from ..errors import GraphError, ShapeError
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec, LayerSpec, OpKind
 from ..shapes import InputShape
+from .asking import Asked, is_from_keras
 from .padding import mark_parity_pads
 from .walk import Call, Walk, picture_model
 
@@ -103,19 +105,42 @@ class _Reader(Walk):
         _check_data_format(operation, call.name)
         first = self.first_call.setdefault(id(operation), call.index)
         is_new_layer = isinstance(operation, keras.layers.Layer) and first == call.index
-        self.layers.append(
-            LayerSpec(
-                index=call.index,
+        facts = _with_operands(_facts(operation, call), call)
+        if facts["op"] not in _BY_ROW and any(self.layers[i].holds_rows for i in call.values):
+            facts = {"op": "opaque"}
+        positions = range(call.index, call.index + len(call.outputs))
+        for output, index in enumerate(positions):
+            counts = is_new_layer and output == 0
+            layer = LayerSpec(
+                index=index,
                 name=call.name,
                 inputs=call.values,
                 layer=first,
-                params=operation.count_params() if is_new_layer else 0,
-                params_per_channel=_params_per_channel(operation) if is_new_layer else 0,
-                native_shape=tuple(call.outputs[0].shape[1:]),
-                **_with_operands(_facts(operation, call), call),
+                params=operation.count_params() if counts else 0,
+                params_per_channel=_params_per_channel(operation) if counts else 0,
+                native_shape=tuple(call.outputs[output].shape[1:]),
+                **facts,
             )
+            self.layers.append(self._with_rows(layer, call, output))
+        return list(positions)
+
+    def _with_rows(self, layer: LayerSpec, call: Call, output: int) -> LayerSpec:
+        """The record with what its batch axis holds, and whom to ask about it."""
+        read = [self.layers[i] for i in layer.inputs]
+        reads_rows = tuple(source.holds_rows for source in read)
+        rows = _rows(layer, read)
+        if layer.op in _ASKED:
+            asked = Asked(call, output, reads_rows)
+            if rows is None:
+                rows = asked.rows([source.native_shape for source in read])
+            asked = Asked(call, output, reads_rows, puts_out_rows=rows != 1)
+            layer = layer.but(answering=asked)
+        if rows in (None, 1):
+            return layer
+        target = layer.target_shape and (-1, *layer.target_shape)
+        return layer.but(
+            holds_rows=True, native_shape=(rows, *layer.native_shape), target_shape=target
         )
-        return call.index
 
 
 def _with_operands(facts: dict[str, Any], call: Call) -> dict[str, Any]:
@@ -126,6 +151,24 @@ def _with_operands(facts: dict[str, Any], call: Call) -> dict[str, Any]:
     arrays = [np.ravel(a) for a in arguments if hasattr(a, "shape") and np.size(a) > 1]
     operands = tuple(("operand", tuple(float(v) for v in a)) for a in arrays)
     return {**facts, "constants": (*facts.get("constants", ()), *operands)}
+
+
+_ASKED = ("opaque", "conv_transpose")
+_BY_ROW = ("dense", "norm", "activation", "elementwise", "identity", "rescale", "reshape")
+"""What computes the same whatever the batch axis holds."""
+
+
+def _rows(layer: LayerSpec, read: Sequence[LayerSpec]) -> int | None:
+    """How many rows of the batch axis a picture has behind a call; ``None`` must be asked."""
+    shapes = [source.native_shape for source in read]
+    known = all(None not in shape for shape in (*shapes, layer.native_shape))
+    if not known or not read:
+        return 1
+    if layer.op == "reshape":
+        return max(1, prod(shapes[0]) // max(1, prod(layer.native_shape)))
+    if layer.op == "opaque":
+        return None
+    return next((shape[0] for shape, x in zip(shapes, read, strict=True) if x.holds_rows), 1)
 
 
 def _params_per_channel(layer: Any) -> int:
@@ -144,27 +187,47 @@ def _check_data_format(operation: Any, name: str) -> None:
 
 
 def _facts(operation: Any, call: Call) -> dict[str, Any]:
-    """What the arithmetic must know of one layer, by its class."""
+    """What the arithmetic must know of one layer, by what it does.
+
+    A subclass is known only as far as it does what its parent does.
+    """
+    for parent, describe in _WEIGHTED:
+        # A transposed convolution derives from another base, a depthwise one from none of these.
+        if isinstance(operation, parent) and _inherits(operation, parent, "compute_output_shape"):
+            return {**describe(operation), "is_plain": _is_plain(operation, parent)}
     kind = type(operation).__name__
-    if isinstance(operation, keras.layers.SeparableConv2D):
-        return {**_window("separable", operation), "multiplier": operation.depth_multiplier,
-                "out_channels": operation.filters, "use_bias": operation.use_bias}  # fmt: skip
-    if isinstance(operation, keras.layers.DepthwiseConv2D):
-        return {**_window("depthwise", operation), "multiplier": operation.depth_multiplier,
-                "use_bias": operation.use_bias}  # fmt: skip
-    if isinstance(operation, keras.layers.Conv2D) and kind != "Conv2DTranspose":
-        return {**_window("conv", operation), "groups": operation.groups,
-                "out_channels": operation.filters, "use_bias": operation.use_bias}  # fmt: skip
-    if isinstance(operation, keras.layers.MaxPooling2D):
-        return _window("max_pool", operation)
-    if isinstance(operation, keras.layers.AveragePooling2D):
-        return _window("avg_pool", operation)
-    if isinstance(operation, keras.layers.Dense):
-        return {"op": "dense", "out_channels": operation.units, "use_bias": operation.use_bias}
-    if kind in _KINDS:
+    if not is_from_keras(operation) and kind not in _OWN:
+        return {"op": "opaque"}
+    if kind in _KINDS and not _holds_places(operation, call):
         epsilon = getattr(operation, "epsilon", None) if _KINDS[kind] == "norm" else None
         return {"op": _KINDS[kind], "constants": _constants(operation), "epsilon": epsilon}
     return _shape_facts(operation, kind, call)
+
+
+def _inherits(operation: Any, parent: type, *methods: str) -> bool:
+    return all(
+        getattr(type(operation), method, None) is getattr(parent, method, None)
+        for method in methods
+    )
+
+
+def _is_plain(operation: Any, parent: type) -> bool:
+    """Whether a layer uses its weights as its parent does, and as they are stored."""
+    return (
+        _inherits(operation, parent, "call", "convolution_op", "_convolution_op", "kernel")
+        and not getattr(operation, "lora_enabled", False)
+        and getattr(operation, "quantization_mode", None) is None
+    )
+
+
+def _holds_places(operation: Any, call: Call) -> bool:
+    """Whether a layer that keeps its map's shape holds weights for the places of one size."""
+    if not isinstance(operation, keras.layers.Layer):
+        return False
+    channels = call.outputs[0].shape[-1]
+    return any(len(w.shape) > 1 for w in operation.weights) or not all(
+        w.shape in ((), (channels,), (1,)) or w.dtype not in _FLOATS for w in operation.weights
+    )
 
 
 def _shape_facts(operation: Any, kind: str, call: Call) -> dict[str, Any]:
@@ -172,13 +235,30 @@ def _shape_facts(operation: Any, kind: str, call: Call) -> dict[str, Any]:
     rank = len(call.outputs[0].shape)
     if kind in _SHAPE_FACTS:
         return _SHAPE_FACTS[kind](operation)
+    if kind == "GetItem":
+        slices = _slices(call)
+        return {"op": "opaque"} if slices is None else {"op": "slice", "slices": slices}
     if kind == "Concatenate" and operation.axis in (-1, 3, rank - 1):
         return {"op": "concat"}
     if kind == "Mean" and rank in (2, 4) and _spatial(operation.axis):
         return {"op": "global_pool", "keepdims": operation.keepdims}
-    if kind.startswith("Random"):
+    if kind.startswith("Random") and kind != "RandomCrop":
         return {"op": "identity"}
-    return {"op": "opaque", "out_channels": call.outputs[0].shape[-1]}
+    return {"op": "opaque"}
+
+
+def _slices(call: Call) -> tuple[tuple[int | None, ...], ...] | None:
+    """Start, stop and step along each axis but the batch's; ``None`` for an index of another kind.
+
+    Example: ``x[:, 1:, :-1]`` gives ``((1, None, None), (None, -1, None))``, ``x[:, 0]`` ``((0,),)``.
+    """
+    key = call.args[1] if len(call.args) > 1 else call.kwargs.get("key")
+    key = key if isinstance(key, tuple) else (key,)
+    if key[0] != slice(None) or not all(isinstance(k, slice | int) for k in key):
+        return None
+    parts = [(k.start, k.stop, k.step) if isinstance(k, slice) else (k,) for k in key[1:]]
+    is_known = all(n is None or isinstance(n, int) for part in parts for n in part)
+    return tuple(parts) if is_known else None
 
 
 def _global_pool(layer: Any) -> dict[str, Any]:
@@ -211,10 +291,27 @@ _SHAPE_FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "AdaptiveMaxPooling2D": _adaptive_pool,
     "Flatten": lambda _: {"op": "flatten"},
     "Reshape": _reshape,
+    "Conv2DTranspose": lambda layer: {**_window("conv_transpose", layer),
+                                      "out_channels": layer.filters, "use_bias": layer.use_bias},
     "Resizing": _fixed_size,
+    "Resize": lambda operation: {"op": "resize", "target_hw": tuple(operation.size)},
+    "AveragePool": lambda operation: _pool_window("avg_pool", operation),
+    "MaxPool": lambda operation: _pool_window("max_pool", operation),
     "CenterCrop": _fixed_size,
     "RandomCrop": _fixed_size,
 }
+
+
+def _pool_window(op: OpKind, operation: Any) -> dict[str, Any]:
+    """The window of ``keras.ops.average_pool`` and ``max_pool``."""
+    size_hw = _pair(operation.pool_size)
+    strides = size_hw if operation.strides is None else _pair(operation.strides)
+    padding = operation.padding.lower()
+    return {"op": op, "kernel_hw": size_hw, "stride_hw": strides, "padding": padding}
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def _window(op: OpKind, layer: Any) -> dict[str, Any]:
@@ -235,6 +332,37 @@ def _pairs(amounts: Any) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def _spatial(axis: Any) -> bool:
     return isinstance(axis, list | tuple) and sorted(axis) in ([1, 2], [-3, -2])
+
+
+def _with_filters(op: OpKind, layer: Any, **more: Any) -> dict[str, Any]:
+    return {**_window(op, layer), "use_bias": layer.use_bias, **more}
+
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+_OWN = ("AdaptivePooling2D", "GeneralizedMeanPooling2D")
+_WEIGHTED: tuple[tuple[type, Callable[[Any], dict[str, Any]]], ...] = (
+    (
+        keras.layers.SeparableConv2D,
+        lambda x: _with_filters(
+            "separable", x, multiplier=x.depth_multiplier, out_channels=x.filters
+        ),
+    ),
+    (
+        keras.layers.DepthwiseConv2D,
+        lambda x: _with_filters("depthwise", x, multiplier=x.depth_multiplier),
+    ),
+    (
+        keras.layers.Conv2D,
+        lambda x: _with_filters("conv", x, groups=x.groups, out_channels=x.filters),
+    ),
+    (keras.layers.MaxPooling2D, lambda x: _window("max_pool", x)),
+    (keras.layers.AveragePooling2D, lambda x: _window("avg_pool", x)),
+    (
+        keras.layers.Dense,
+        lambda x: {"op": "dense", "out_channels": x.units, "use_bias": x.use_bias},
+    ),
+)
+"""Layers that are known by what they derive from."""
 
 
 def _constants(layer: Any) -> tuple[tuple[str, tuple[float, ...]], ...]:

@@ -93,7 +93,6 @@ def rebuild(
         maps = [rewriter.tensors[i] for i in outputs]
         returned = maps[0] if len(maps) == 1 else maps
     rebuilt = keras.Model(picture, returned, name=name or model.name)
-    _check_batch_axis(rebuilt, spec, shape)
     return _frozen_like(model, rebuilt), LayerMap(tuple(rewriter.pairs), projection)
 
 
@@ -116,29 +115,6 @@ def _add_input_layers(picture: Any, added: InputLayers) -> tuple[Any, keras.laye
         projection = keras.layers.Conv2D(added.network_channels, 1, use_bias=False, name=_PROJECT)
         x = projection(x)
     return x, projection
-
-
-def _check_batch_axis(model: keras.Model, spec: GraphSpec, shape: InputShape) -> None:
-    """Refuse a model in which an unknown layer mixes the pictures of a batch.
-
-    A function that reshapes by the numbers of the old size does not fail at another one: it takes
-    values of the next picture.
-    """
-    unknown = [layer.name for layer in spec if layer.op == "opaque"]
-    if not unknown or not shape.is_static:
-        return
-    pictures = 3
-    probe = keras.KerasTensor((pictures, *shape.as_tuple()))
-    try:
-        rows = {t.shape[0] for t in tree.flatten(model.compute_output_spec(probe))}
-    except Exception:  # a reshape whose numbers do not even divide
-        rows = {0}
-    if not rows <= {pictures, None}:
-        raise GraphError(
-            f"input {shape}: one of {', '.join(unknown)} is tied to the old size and mixes the "
-            "pictures of a batch; expected one row for each picture; use strategy='resize', or a "
-            "layer that reads the size from its input"
-        )
 
 
 def ancestors(spec: GraphSpec, outputs: Iterable[int]) -> frozenset[int]:
@@ -241,7 +217,7 @@ class _Rewriter(Walk):
     # Calls of layers
 
     def leaf(self, call: Call) -> Any:
-        if self.must_open or self._skips(call.index, 1):
+        if self.must_open or self._skips(call.index, len(call.outputs)):
             return None
         before, after = self.spec[call.index], self.changed[call.index]
         args, kwargs = unwrap((call.args, call.kwargs))
@@ -257,9 +233,10 @@ class _Rewriter(Walk):
         operation = self._made(call)
         accepted = getattr(operation, "_call_context_args", ())
         kwargs |= {k: v for k, v in self.context.items() if k in accepted and kwargs.get(k) is None}
-        return self._keep(
-            call.index, call.path[:-1], applied_to(operation, args, kwargs, call.name)
-        )
+        results = tree.flatten(applied_to(operation, args, kwargs, call.name))
+        for index, tensor in enumerate(results, call.index):
+            self._keep(index, call.path[:-1], tensor)
+        return results
 
     def _keep(self, index: int, models: tuple[str, ...], result: Any) -> Any:
         """Remember a tensor that the outermost model can return."""
@@ -302,8 +279,8 @@ class _OutputFinder(Walk):
         graph = functional_graph(call.operation)
         return self.run(graph, [-1] * len(call.values))
 
-    def leaf(self, call: Call) -> int:
-        return call.index
+    def leaf(self, call: Call) -> list[int]:
+        return list(range(call.index, call.index + len(call.outputs)))
 
     def nested(self, call: Call, graph: Any) -> list[int]:
         return self.run(graph, list(call.values))

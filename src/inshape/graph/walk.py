@@ -22,12 +22,13 @@ class Call:
     """One call of one layer or operation.
 
     Attributes:
-        index: its position among all calls.
+        index: its position among all calls; one with several outputs takes a position for each.
         path: names of the models around it and its own.
         operation: the Keras layer or operation.
         args: positional arguments, KerasTensors replaced by the walk's values.
         kwargs: keyword arguments, likewise.
         values: the walk's values among the arguments, in order.
+        inputs: the KerasTensors among the arguments when the model was built, in the same order.
         outputs: the KerasTensors that the call put out when the model was built.
     """
 
@@ -37,6 +38,7 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     values: tuple[Any, ...]
+    inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
 
     @property
@@ -109,7 +111,7 @@ def count_calls(graph: Any) -> int:
     total = 0
     for node in nodes_in_order(graph):
         inner = functional_graph(node.operation)
-        total += 1 if inner is None else count_calls(inner)
+        total += len(node.outputs) if inner is None else count_calls(inner)
     return total
 
 
@@ -142,11 +144,12 @@ class Walk(ABC):
                 values=tuple(
                     v.content for v in tree.flatten((args, kwargs)) if isinstance(v, Value)
                 ),
+                inputs=tuple(node.input_tensors),
                 outputs=tuple(node.outputs),
             )
             inner = functional_graph(node.operation)
             if inner is None:
-                self.position += 1
+                self.position += len(node.outputs)
                 result = self.leaf(call)
             else:
                 result = self.nested(call, inner)
