@@ -79,6 +79,11 @@ def _cost(spec: GraphSpec, layer: LayerSpec, shapes: Sequence[Map]) -> Cost:
     if layer.answering is not None:
         read = [shapes[i] for i in layer.inputs]
         return Cost(layer.answering.macs(read, shapes[layer.index]), spec[layer.layer].params)
+    if layer.op == "conv_transpose":
+        # Every place that is read is multiplied by the whole kernel.
+        read = shapes[layer.inputs[0]]
+        (kernel,) = _kernel_sizes(layer, read)
+        return Cost(_times(_product(read[:-1]), kernel), total_of([kernel, shapes[layer.index][-1] if layer.use_bias else 0]))
     if not (layer.is_conv or layer.op == "dense"):
         return Cost(0, _kept_params(spec[layer.layer], shapes))
     out = shapes[layer.index]

@@ -70,6 +70,17 @@ def _window(layer: LayerSpec, shape: Map) -> Map:
     return *lengths, _out_channels(layer)
 
 
+def _transposed(layer: LayerSpec, shape: Map) -> Map:
+    *hw, _ = spatial(layer, shape)
+    lengths: list[int | None] = []
+    for n, kernel, stride, dilation in zip(
+        hw, layer.kernel_hw, layer.stride_hw, layer.dilation_hw, strict=True
+    ):
+        beyond = max(0, (kernel - 1) * dilation + 1 - stride) if layer.padding == "valid" else 0
+        lengths.append(None if n is None else n * stride + beyond)
+    return *lengths, _out_channels(layer)
+
+
 def _upsampled(layer: LayerSpec, shape: Map) -> Map:
     height, width, channels = spatial(layer, shape)
     return _times(height, layer.stride_hw[0]), _times(width, layer.stride_hw[1]), channels
@@ -239,6 +250,7 @@ _RULES: dict[OpKind, Callable[[LayerSpec, Map], Map]] = {
     "crop": _padded,
     "slice": _sliced,
     "upsample": _upsampled,
+    "conv_transpose": _transposed,
     "resize": _to_grid,
     "adaptive_pool": _to_grid,
     "global_pool": _pooled,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ..errors import FixedShape, GraphError, MapMismatch, ShapeError, VanishingMap
 from ..shapes import InputShape, Size
@@ -49,8 +50,16 @@ def map_shapes(spec: GraphSpec, shape: InputShape) -> tuple[Map, ...]:
             "expected exactly one, the picture"
         )
     working = network_shape(spec, shape)
-    try:
+    with explained(spec, shape):
         return _trace(spec, working)
+
+
+@contextmanager
+def explained(spec: GraphSpec, shape: InputShape) -> Iterator[None]:
+    """Say, where a map goes wrong, at which input, and which sizes do."""
+    working = network_shape(spec, shape)
+    try:
+        yield
     except VanishingMap as problem:
         raise VanishingMap(f"{_who(spec, shape)}: {problem}; {_least(spec)}") from None
     except MapMismatch as problem:
@@ -143,6 +152,8 @@ def _least(spec: GraphSpec) -> str:
 def _fitting(spec: GraphSpec, working: InputShape) -> str:
     """Name the nearest lengths at which the maps that meet have one size."""
     as_read = f"use {spec.input_shape.size} (as the network was read), or strategy='resize'"
+    if any(layer.answering for layer in spec):
+        return as_read  # to ask so many times would take minutes
     kind = "working " if spec.input_layers.resize_hw is not None else ""
     words: list[str] = []
     for axis, name in enumerate(("height", "width")):

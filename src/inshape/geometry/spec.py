@@ -117,7 +117,7 @@ class LayerSpec:
             them; a convolution that standardises its kernel does not.
         holds_rows: whether its batch axis is longer than the pictures', as where the rows of a map
             are made pictures of their own. Its shapes then begin with the rows for each picture.
-        answering: for ``opaque`` and ``conv_transpose``, the layer itself.
+        answering: for ``opaque``, the layer itself.
         native_shape: its output's shape as read, without the batch axis.
     """
 

@@ -129,7 +129,7 @@ class _Reader(Walk):
         read = [self.layers[i] for i in layer.inputs]
         reads_rows = tuple(source.holds_rows for source in read)
         rows = _rows(layer, read)
-        if layer.op in _ASKED:
+        if layer.op == "opaque":
             asked = Asked(call, output, reads_rows)
             if rows is None:
                 rows = asked.rows([source.native_shape for source in read])
@@ -153,7 +153,6 @@ def _with_operands(facts: dict[str, Any], call: Call) -> dict[str, Any]:
     return {**facts, "constants": (*facts.get("constants", ()), *operands)}
 
 
-_ASKED = ("opaque", "conv_transpose")
 _BY_ROW = ("dense", "norm", "activation", "elementwise", "identity", "rescale", "reshape")
 """What computes the same whatever the batch axis holds."""
 
@@ -233,8 +232,12 @@ def _holds_places(operation: Any, call: Call) -> bool:
 def _shape_facts(operation: Any, kind: str, call: Call) -> dict[str, Any]:
     """Layers that change the shape without a window, and the ones that nobody knows."""
     rank = len(call.outputs[0].shape)
+    if kind == "Reshape" and rank == 2 and len(call.inputs[0].shape) == 4:
+        return {"op": "flatten"}
     if kind in _SHAPE_FACTS:
         return _SHAPE_FACTS[kind](operation)
+    if kind == "Conv2DTranspose" and operation.output_padding is None:
+        return _with_filters("conv_transpose", operation, out_channels=operation.filters)
     if kind == "GetItem":
         slices = _slices(call)
         return {"op": "opaque"} if slices is None else {"op": "slice", "slices": slices}
@@ -291,8 +294,6 @@ _SHAPE_FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "AdaptiveMaxPooling2D": _adaptive_pool,
     "Flatten": lambda _: {"op": "flatten"},
     "Reshape": _reshape,
-    "Conv2DTranspose": lambda layer: {**_window("conv_transpose", layer),
-                                      "out_channels": layer.filters, "use_bias": layer.use_bias},
     "Resizing": _fixed_size,
     "Resize": lambda operation: {"op": "resize", "target_hw": tuple(operation.size)},
     "AveragePool": lambda operation: _pool_window("avg_pool", operation),

@@ -17,8 +17,14 @@ _ENTRIES = {
     "dilation_hw": "dilation_rate",
     "padding": "padding",
     "epsilon": "epsilon",
+    "target_shape": "target_shape",
 }
 """Keras's names for the facts of a layer that can be changed."""
+_ENTRIES_BY_OP: dict[str, dict[str, str]] = {
+    "avg_pool": {"kernel_hw": "pool_size"},
+    "max_pool": {"kernel_hw": "pool_size"},
+    "upsample": {"stride_hw": "size"},
+}
 
 
 def changed_entries(before: LayerSpec, after: LayerSpec) -> dict[str, Any]:
@@ -31,14 +37,22 @@ def changed_entries(before: LayerSpec, after: LayerSpec) -> dict[str, Any]:
     """
     entries = {
         entry: getattr(after, fact)
-        for fact, entry in _ENTRIES.items()
+        for fact, entry in (_ENTRIES | _ENTRIES_BY_OP.get(after.op, {})).items()
         if getattr(after, fact) != getattr(before, fact)
     }
+    if after.target_hw != before.target_hw and after.target_hw is not None:
+        entries |= {"height": after.target_hw[0], "width": after.target_hw[1]}
     if before.op == "pad" and after.pads != before.pads:
         entries["padding"] = after.pads
     if after.constants != before.constants:
         entries |= {name: list(values) for name, values in after.constants}
     return entries
+
+
+def changed_key(after: LayerSpec) -> tuple[slice | int, ...]:
+    """What ``x[...]`` is indexed by."""
+    parts = (part[0] or 0 if len(part) == 1 else slice(*part) for part in after.slices)
+    return (slice(None), *parts)
 
 
 def remade(source: Any, changes: dict[str, Any], name: str, path: str) -> Any:
@@ -48,6 +62,7 @@ def remade(source: Any, changes: dict[str, Any], name: str, path: str) -> Any:
         new = object.__new__(type(source))
         new.__dict__.update(source.__dict__)
         new._inbound_nodes, new._outbound_nodes, new.name = [], [], name
+        _set_numbers(new, changes)
         return new
     if isinstance(source, keras.layers.Lambda):
         return keras.layers.Lambda(
@@ -67,6 +82,20 @@ def remade(source: Any, changes: dict[str, Any], name: str, path: str) -> Any:
             f"configuration: {first_line(error)}; give the class a get_config() that "
             "returns its arguments"
         ) from error
+
+
+def _set_numbers(operation: Any, changes: dict[str, Any]) -> None:
+    """Change the numbers of an operation, which calls some of them otherwise than a layer does."""
+    if "height" in changes:
+        operation.size = (changes["height"], changes["width"])
+    if "target_shape" in changes:
+        target = changes["target_shape"]
+        batch = operation.newshape[0]
+        rows = len(target) == len(operation.newshape)  # the batch axis counts rows of pictures
+        operation.newshape = (batch, *(target[1:] if rows else target))
+    for name in ("pool_size", "strides"):
+        if name in changes:
+            setattr(operation, name, changes[name])
 
 
 def applied_to(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:

@@ -14,7 +14,7 @@ from ..geometry.spec import NO_PADS, GraphSpec, InputLayers
 from ..shapes import InputShape, ShapeLike
 from .layers import AdaptivePooling2D
 from .padding import FIXED_PAD
-from .remake import applied_to, changed_entries, remade
+from .remake import applied_to, changed_entries, changed_key, remade
 from .walk import Call, Walk, count_calls, functional_graph, picture_model, unwrap
 
 _FIT, _REPEAT, _PROJECT = "fit_picture", "repeat_channel", "project_channels"
@@ -230,6 +230,8 @@ class _Rewriter(Walk):
             # Named so that `padding` does not take it for one that was computed from a size.
             pad = keras.layers.ZeroPadding2D(after.pads, name=self._name(call, FIXED_PAD))
             args = (pad(args[0]), *args[1:])
+        if after.slices != before.slices:
+            args, kwargs = (args[0], changed_key(after)), {}
         operation = self._made(call)
         accepted = getattr(operation, "_call_context_args", ())
         kwargs |= {k: v for k, v in self.context.items() if k in accepted and kwargs.get(k) is None}

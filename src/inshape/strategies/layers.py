@@ -8,6 +8,7 @@ from ..geometry.sizes import map_shapes, network_shape
 from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, Pads
 from ..graph.padding import computed_pads
 from ..shapes import InputShape
+from .numbers import renumbered
 
 
 def fitted(spec: GraphSpec, target: InputShape) -> GraphSpec:
@@ -30,6 +31,8 @@ def fitted(spec: GraphSpec, target: InputShape) -> GraphSpec:
     for layer in spec:
         if layer.op == "pad" and layer.parity_pads:
             spec = _padded_by_parity(spec, target, layer)
+    if network_shape(spec, target).is_static:
+        spec = renumbered(spec, target)
     return _pooled_to_trained_grids(spec, target)
 
 
