@@ -60,8 +60,8 @@ _TOP = "top"
 def read_backbone(value: Any) -> Any:
     """Read a backbone: a run folder stands for the model in it."""
     if isinstance(value, str | Path):
-        model = Path(value) / "model.keras"
-        return str(model) if model.is_file() else str(value)
+        path = Path(value).expanduser()
+        return str(path / "model.keras" if (path / "model.keras").is_file() else path)
     return value
 
 
