@@ -56,7 +56,7 @@ def map_shapes(spec: GraphSpec, shape: InputShape) -> tuple[Map, ...]:
     except MapMismatch as problem:
         raise MapMismatch(f"{_who(spec, shape)}: {problem}; {_fitting(spec, working)}") from None
     except FixedShape as problem:
-        fix = f"use {spec.input_shape.size} (as the network was read), or strategy='resize'"
+        fix = _as_read(spec)
         if not working.is_static:
             fix = f"use a fixed height and width, {fix.removeprefix('use ')}"
         raise FixedShape(f"{_who(spec, shape)}: {problem}; {fix}") from None
@@ -142,8 +142,8 @@ def _least(spec: GraphSpec) -> str:
 
 def _fitting(spec: GraphSpec, working: InputShape) -> str:
     """Name the nearest lengths at which the maps that meet have one size."""
-    as_read = f"use {spec.input_shape.size} (as the network was read), or strategy='resize'"
-    kind = "working " if spec.input_layers.resize_hw is not None else ""
+    resized = spec.input_layers.resize_hw is not None
+    kind, otherwise = ("working ", "") if resized else ("", ", or strategy='resize'")
     words: list[str] = []
     for axis, name in enumerate(("height", "width")):
         length = working.hw[axis]
@@ -154,9 +154,16 @@ def _fitting(spec: GraphSpec, working: InputShape) -> str:
         above = range(length + 1, length + _MISMATCH_SEARCHED_PX)
         near = [str(n) for side in (below, above) if (n := next(filter(fits, side), None))]
         if not near:
-            return as_read
+            return _as_read(spec)
         words.append(f"a {kind}{name} of {' or '.join(near)}")
-    return f"use {' and '.join(words)}, or strategy='resize'" if words else as_read
+    return f"use {' and '.join(words)}{otherwise}" if words else _as_read(spec)
+
+
+def _as_read(spec: GraphSpec) -> str:
+    size = f"{spec.input_shape.size} (as the network was read)"
+    if spec.input_layers.resize_hw is not None:
+        return f"use a working size of {size}"
+    return f"use {size}, or strategy='resize'"
 
 
 __all__ = [

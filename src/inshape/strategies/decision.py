@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from ..geometry.spec import GraphSpec
-from ..geometry.stages import Geometry, geometry
 from ..shapes import InputShape
 from .channels import ChannelPlan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What a strategy decided, before any model is built.
 
@@ -55,8 +53,3 @@ class Decision:
     def static_shape(self) -> InputShape:
         """The new shape, or the one to compute at where that is unknown until run time."""
         return self.shown_shape or self.input_shape
-
-    @cached_property
-    def geometry(self) -> Geometry:
-        """Stage by stage at the new shape: map sizes, strides, receptive fields, cost."""
-        return geometry(self.spec, self.static_shape)
