@@ -15,7 +15,6 @@ it at three sizes.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ import tensorflow as tf
 
 import inshape
 from inshape.exporting.result import Exports
+from inshape.processor import count_cores
 from inshape.runs import Run
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
@@ -59,10 +59,9 @@ def main() -> int:
         print(f"{request['backbone']} at {request['shape']}, {exports.files[0].pictures} pictures")
         print(f"Keras itself {exports.keras_accuracy}\n")
         print_agreement(exports)
-        cores = os.cpu_count() or 1
         ratios = [
             print_latency(run, {f.format: Path(f.path) for f in exports.files}, n, options.rounds)
-            for n in dict.fromkeys((1, cores))
+            for n in dict.fromkeys((1, count_cores()))
         ]
     slow = min(ratios)
     if slow < LEAST_SPEED_UP:

@@ -155,12 +155,17 @@ def test_an_array_is_written_in_parts_and_mapped(cache, rng):
     np.testing.assert_array_equal(np.load(cache.load(FACTS).path, mmap_mode="r"), values)
 
 
-def test_content_for_its_maker_only_is_not_found(cache):
+def test_content_for_its_maker_only_is_there_as_long_as_its_entry(cache, monkeypatch):
+    monkeypatch.setattr(caching, "_YOUNG_S", 0.0)
     once = cache.save(FACTS, lambda file: file.write(b"now") and None, suffix=".rows")
-    assert once.path.read_bytes() == b"now"
-    assert cache.load(FACTS) is None
     again = cache.save(FACTS, lambda file: file.write(b"then") and None, suffix=".rows")
-    assert again.path == once.path  # they do not pile up
+    assert cache.load(FACTS) is None
+    assert once.path.read_bytes() == b"now"  # another's is not in its place, nor is it cleaned up
+    path = again.path
+    del again
+    assert not path.exists()
+    del once
+    assert names(cache) == []
 
 
 def test_notes_alone_are_kept_and_replaced(cache):
@@ -239,6 +244,20 @@ def write(file):
 
 Cache(Path(sys.argv[1])).save({"of": sys.argv[2]}, write, suffix=".rows")
 """
+
+ONCE = """
+import sys
+from pathlib import Path
+from inshape.caching import Cache
+
+entry = Cache(Path(sys.argv[1])).save({}, lambda file: file.write(b"now") and None, suffix=".rows")
+assert entry.path.exists()
+"""
+
+
+def test_content_for_its_maker_only_goes_with_the_process(cache):
+    subprocess.run([sys.executable, "-W", "error", "-c", ONCE, str(cache.folder)], check=True)
+    assert names(cache) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")

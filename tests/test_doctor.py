@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 
@@ -39,6 +40,16 @@ def test_versions_and_backend_are_those_that_are_loaded(here):
     assert f"{here.backends[here.backend]}, in use" in str(here)
     assert here.problems == ()
     assert str(here).endswith("no problems found")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity there")
+def test_cores_that_this_process_may_not_use_do_not_count():
+    code = (
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "from inshape.processor import count_cores, describe_processor\n"
+        "assert (count_cores(), describe_processor().rsplit(', ')[-1]) == (1, '1 cores')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_sizes_are_those_of_the_files(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ ROOMS = [
     "shapes",
     "text",
     "writing",
+    "processor",
     "caching",
     "progress",
     "requests",
@@ -183,8 +184,19 @@ def test_light_rooms_name_no_framework():
         "    assert run([*words, '--help']) == 0, words\n"
         "slow = {'scipy', 'pandas', 'plotly', 'jinja2', 'rich.table', 'typeguard'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)",
+        "from inshape.cli.app import run\n"
+        "for line in ['train no --input 8x8x1 --out a', 'compare no', 'evaluate no no',\n"
+        "             'train --resume no', 'export no']:\n"
+        "    assert run(line.split()) == 2, line",
     ],
-    ids=["import", "shapes", "geometry", "help", "help of every command"],
+    ids=[
+        "import",
+        "shapes",
+        "geometry",
+        "help",
+        "help of every command",
+        "inputs that are missing",
+    ],
 )
 def test_light_paths_load_no_framework(code):
     code += (

@@ -22,8 +22,9 @@ from inshape.errors import (
     WeightsError,
 )
 from inshape.graph.saving import load_model
-from inshape.planning import PlanRequest, decide_plan, open_network
+from inshape.planning import PlanRequest, decide_plan, open_for_training, open_network
 from inshape.requests import make as make_request
+from inshape.requests import own_options
 
 layers = keras.layers
 apps = keras.applications
@@ -49,6 +50,104 @@ def test_a_model_built_for_any_size_is_measured_against_its_known_native_size(sm
     assert plan.strategy == "restride"
     assert plan.native_shape == inshape.InputShape(224, 224, 3)
     assert str(plan.geometry.final_map) == "6x6"
+
+
+@pytest.fixture(scope="module")
+def tiny(randomise):
+    """Two strides, a dense layer behind the pooling, and a classifier of seven."""
+    image = keras.Input((32, 24, 3))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="stem")(image)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", name="last")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dense(9, activation="relu", name="dense")(x)
+    return randomise(keras.Model(image, layers.Dense(7, name="classifier")(x), name="tiny"))
+
+
+@pytest.fixture(scope="module")
+def pooled():
+    """A plan of a named network, which is opened without its top."""
+    return inshape.plan(SMALL, "64x64x3", strategy="rebuild")
+
+
+def test_a_change_that_needs_the_top_opens_it(pooled):
+    whole = pooled.but(head="top")
+    assert whole.geometry.params == pooled.geometry.params + 577 * 1024 + 1025 * 1000
+    assert pooled.build(None, head="top").output_shape == (None, 1000)
+    assert whole.but(head=None).geometry.params == pooled.geometry.params
+    kept = pooled.but(classes=5, pretrained_dense=True)
+    assert kept.build(None).get_layer("head_logits").kernel.shape == (1024, 5)
+
+
+def test_a_change_of_the_backbone_opens_it(pooled, tiny):
+    other = pooled.but(backbone=tiny)
+    assert other.network.name == "tiny"
+    assert str(other.geometry.final_map) == "16x16"
+    assert pooled.build(None, backbone=tiny, classes=3).get_layer("last").filters == 8
+    assert pooled.but(classes=5).network is pooled.network
+
+
+@pytest.mark.parametrize("strides", [[8], [4, 8]])
+def test_maps_are_set_against_the_same_layers_at_the_native_shape(tiny, strides):
+    plan = inshape.plan(tiny, "64x48x3", strategy="restride", features=strides)
+    native_macs = 16 * 12 * 4 * 27 + 8 * 6 * 8 * 36
+    assert "cost: " in str(plan)
+    assert plan.as_dict()["native_geometry"]["macs"] == native_macs
+    half = inshape.plan(tiny, "16x12x3", strategy="restride", features=[2])
+    bare = keras.Model(tiny.input, tiny.get_layer("last").output)
+    assert half.native_geometry.params == bare.count_params() == half.geometry.params
+    assert str(half.native_geometry.final_map) == str(half.geometry.final_map) == "8x6"
+
+
+def test_the_options_of_a_head_are_the_fields_of_one(tiny):
+    whole = inshape.Head(classes=5, pool="gem", hidden=6, dropout=0.5, activation="logits")
+    by_options = {o.name: getattr(whole, o.name) for o in own_options(inshape.Head)}
+    del by_options["pretrained_dense"]
+    plan = inshape.plan(tiny, "32x24x3", strategy="rebuild", **by_options)
+    assert plan.request.ending == whole == plan.but(head=whole).request.ending
+    rest = whole.but(classes=None, hidden=None)
+    assert plan.but(head=rest, pool="avg").request.ending == whole
+    assert plan.but(head="gem").request.ending == whole
+    assert plan.but(classes=None).with_classes(5).spec == plan.spec
+    assert plan.build().get_layer("head_hidden").units == 6
+
+
+def test_what_training_keeps_besides_is_said_where_it_is_true(tiny):
+    plan = inshape.plan(tiny, "32x24x3", strategy="rebuild", classes=5)
+    (note,) = plan.notes
+    assert note.startswith("training also keeps the pretrained layers between pooling and classif")
+    kept = plan.but(pretrained_dense=True)  # as the note says
+    assert kept.build().get_layer("head_logits").kernel.shape == (9, 5)
+    request, network = open_for_training(plan.request, "imagenet")
+    assert decide_plan(request, network).spec == kept.spec
+    for changes in (
+        {"pretrained_dense": True}, {"pretrained_dense": False}, {"classes": None}, {"pool": "gem"},
+    ):  # fmt: skip
+        assert plan.but(**changes).notes == ()
+    named = inshape.plan(SMALL, "64x64x3", strategy="rebuild", classes=5)
+    assert named.notes == (note,)
+    assert (
+        decide_plan(*open_for_training(named.request, None)).notes == ()
+    )  # random weights, of which training keeps nothing
+
+
+def test_a_plan_advises_another_strategy_than_its_own(tiny):
+    texts = [w.message for w in inshape.plan(tiny, "12x12x3", strategy="restride").warnings]
+    assert any("smaller than the native" in text for text in texts)
+    assert not any("restride" in text for text in texts)
+
+
+def test_a_file_with_layers_of_inshape_is_a_backbone(tiny, tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"  # by which name a folder is taken for a run's
+    inshape.adapt(tiny, "48x40x1", head="gem", classes=3).save(path)
+    for name in ("GeneralizedMeanPooling2D", "AdaptivePooling2D"):  # as in a new process
+        monkeypatch.delitem(keras.saving.get_custom_objects(), f"inshape>{name}")
+    for backbone in (path, tmp_path):
+        model = inshape.adapt(backbone, "40x40x1", strategy="rebuild", classes=4)
+        assert model.output_shape == (None, 4)
+        pools = [layer for layer in model.layers if layer.name.startswith("head_pool")]
+        assert [type(layer) for layer in pools] == [layers.GlobalAveragePooling2D]
+    # Its exponent is nothing that stands behind the pooling.
+    assert inshape.plan(path, "40x40x1", strategy="rebuild", classes=4).notes == ()
 
 
 def test_the_source_is_not_changed(small, rng):
@@ -315,10 +414,21 @@ def test_pooling_cannot_be_dilated():
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"head": "top", "classes": 3}, "head='top' keeps the pretrained classes, so classes=3"),
-        ({"features": [8], "classes": 3}, "features=[8] returns maps, so head=None and classes=3"),
+        (
+            {"head": "top", "classes": 3, "pool": "gem"},
+            "head='top' keeps the network's own head as it is; leave out classes=3, pool='gem', or",
+        ),
+        (
+            {"features": [8], "head": "top", "hidden": 3},
+            "features=[8] returns maps instead of a head; leave out head='top', hidden=3, or featu",
+        ),
         ({"features": [64]}, "has no map at stride 64; choose from: 1, 2, 4, 8, 16, 32"),
-        ({"head": inshape.Head(classes=2), "classes": 3}, "disagree; give the classes once"),
+        ({"head": inshape.Head(classes=2), "classes": 3}, "disagree; give classes once"),
+        ({"head": "avg", "pool": "gem"}, "pool='gem' and head='avg' disagree; give pool once"),
+        (
+            {"head": inshape.Head(pretrained_dense=True), "pool": "gem"},
+            "pretrained_dense=True with pool='gem'; expected 'avg'",
+        ),
         ({"classes": 1}, "classes=1; expected 2 or more"),
         (
             {"head": "average"},
@@ -329,6 +439,29 @@ def test_pooling_cannot_be_dilated():
 def test_an_ending_that_contradicts_itself(small, request_, message):
     with pytest.raises(RequestError, match=re.escape(message)):
         inshape.adapt(small, "96x96x3", strategy="rebuild", **request_)
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        (["r", "g"], "channels=['r', 'g']; expected the number of a pretrained channel, or None, "),
+        ([0.5, 1], "channels=[0.5, 1]; expected the number of a pretrained channel, or None, for "),
+        ([True, 1], "channels=[True, 1]; expected the number of a pretrained channel, or None, "),
+        ([], "channels=[]; expected the number of a pretrained channel, or None, for each band, s"),
+        (np.array(3), "channels=array(3); expected the number of a pretrained channel, or None, "),
+        ([0, 3], "channels=[0, 3]: there is no pretrained channel 3, expected 0 to 2"),
+    ],
+)
+def test_bands_that_cannot_be(small, channels, message):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        inshape.plan(small, "96x96x2", strategy="rebuild", channels=channels)
+
+
+def test_bands_are_numbers_of_any_kind(small):
+    plan = inshape.plan(small, "96x96x2", strategy="rebuild", channels=[0, 1])
+    for channels in ([np.int64(0), 1], np.array([0, 1]), ("0", "1")):
+        assert plan.but(channels=channels).request == plan.request
+    assert plan.but(channels=["-", 2]).request.options.channels == (None, 2)
 
 
 @pytest.mark.parametrize(
@@ -365,9 +498,7 @@ def test_files_that_are_no_models(tmp_path):
         inshape.plan(tmp_path / "none.keras", "8x8x3")
     broken = tmp_path / "broken.keras"
     broken.write_bytes(b"PK")
-    with pytest.raises(
-        WeightsError, match=re.escape(f"{broken} cannot be loaded as a Keras model")
-    ):
+    with pytest.raises(WeightsError, match=re.escape(f"{broken} cannot be loaded (")):
         inshape.plan(broken, "8x8x3")
     weights = tmp_path / "only.weights.h5"
     weights.write_bytes(b"")

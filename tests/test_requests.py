@@ -298,7 +298,7 @@ def test_what_a_group_leaves_out_is_no_option_of_the_whole():
         ({"ema": 1}, "ema=1.0; expected 0 to 0.99999"),
         ({"flip": "maybe"}, "flip='maybe'; expected true or false"),
         ({"flip": 1}, "flip=1; expected true or false"),
-        ({"unfreeze": 1.5}, "unfreeze=1.5; expected a whole number"),
+        ({"unfreeze": 1.5}, "unfreeze=1.5; expected a word or a whole number"),
         ({"working_hw": "96x96x3"}, "working_hw='96x96x3'; expected a size as HxW, height first"),
         ({"working_hw": (0, 96)}, "working_hw=(0, 96); expected a size as HxW"),
         ({"working_hw": 96}, "working_hw=96; expected a size as HxW"),
@@ -347,12 +347,74 @@ def test_where_a_list_is_taken_one_value_is_taken_too():
     for shapes in ((64, 64, 3), InputShape(64, 64, 3), [(64, 64, 3)], np.array([64, 64, 3])):
         assert compared.but(shapes=shapes) == compared
     assert compared.but(channels=(0, 1, None)).channels == ("0,1,-",)
+    assert compared.but(channels=[np.int64(0), None]).channels == ("0,-",)
     assert compared.but(channels="sum,mean").channels == ("sum", "mean")
     assert compared.but(strategies="rebuild").strategies == ("rebuild",)
     assert make(PlanRequest, backbone="a", input_shape="8x8x1", features=8).features == (8,)
     assert make(ExportRequest, run="a", to="ONNX").to == ("onnx",)
     assert make(EvaluateRequest, run="a", source="b", sizes=64).sizes == ((64, 64),)
-    assert make(EvaluateRequest, run="a", source="b", sizes=(64, 96)).sizes == ((64, 96),)
+    for shapes in ("64,64,3", [np.int64(64)] * 2 + [3], (np.int64(64), 64.0, np.uint8(3))):
+        assert compared.but(shapes=shapes) == compared
+    assert compared.but(shapes="64,96,3").shapes == (InputShape(64, 96, 3),)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([64, 96], ((64, 64), (96, 96))),
+        ([64, 96, 128], ((64, 64), (96, 96), (128, 128))),
+        (["64", (64, 96)], ((64, 64), (64, 96))),
+        (np.array([64, 96]), ((64, 64), (96, 96))),
+        ("64,96", ((64, 64), (96, 96))),
+        ("64x96", ((64, 96),)),
+        ((64, 96), ((64, 96),)),
+        (np.int64(64), ((64, 64),)),
+        ([np.int64(64), (np.int64(64), 96)], ((64, 64), (64, 96))),
+    ],
+)
+def test_a_number_is_a_square_and_a_pair_one_size(sizes, expected):
+    request = make(EvaluateRequest, run="a", source="/b", sizes=sizes)
+    assert request.sizes == expected
+    assert parsed(command_of("evaluate", request)).sizes == expected
+
+
+def test_numbers_of_numpy_are_numbers():
+    values = {"epochs": np.int32(3), "mixup": np.float32(0.5), "flip": np.bool_(False)}
+    assert Recipe(**values) == Recipe(epochs=3, mixup=0.5, flip=False)
+    assert make(CompareRequest, source="a", channels=[np.int64(0), 1, None]).channels == ("0,1,-",)
+
+
+def test_a_candidate_is_what_it_names_however_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model.keras").touch()
+    plain = Candidate(str(tmp_path / "model.keras"), "32x32x1", "rebuild")
+    measured = plain.but(input_shape=(32, 32, 1), macs=3, pictures=9)
+    for candidate in ("~ 32X32X1 rebuild", measured):
+        assert make(CompareRequest, source="a", candidates=candidate).candidates == (plain,)
+    for text, candidate in (
+        ("unknown strategy 'rebild'; did you mean rebuild?", plain.but(strategy="rebild")),
+        ("input '32x32' is not a shape", "VGG16 32x32 rebuild"),
+    ):
+        with pytest.raises(RequestError, match=re.escape(text)):
+            make(CompareRequest, source="a", candidates=[candidate])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"shapes": "8x8x1"}, {"strategies": "resize"}, {"backbones": "VGG16"}, {"channels": "sum"}],
+)
+def test_candidates_stand_for_every_combination(part):
+    (name,) = part
+    text = f"{name} beside candidates, each of which names its own; expected one of the two; leave "
+    with pytest.raises(RequestError, match=re.escape(text)):
+        make(CompareRequest, source="a", candidates="VGG16 8x8x1 rebuild", **part)
+
+
+def test_colours_that_a_shape_cannot_have_are_refused():
+    text = "colour 'grey' with 3 channels; expected 1"
+    for named in ({"shapes": ["8x8x1", "8x8x3"]}, {"candidates": "VGG16 8x8x3 rebuild"}):
+        with pytest.raises(RequestError, match=re.escape(text)):
+            make(CompareRequest, source="a", colour="grey", **named)
 
 
 @pytest.mark.parametrize(
@@ -368,8 +430,10 @@ def test_where_a_list_is_taken_one_value_is_taken_too():
             "unknown strategy 'auto'; choose from: resize, re",
         ),
         (CompareRequest, {"channels": "sum,men"}, "unknown channel rule 'men'; did you mean mean?"),
-        (CompareRequest, {"backbones": [3]}, "backbones=[3]; expected names or files; save a "),
+        (CompareRequest, {"backbones": [3]}, "backbones=3; expected names or files; save a "),
         (CompareRequest, {"channels": 1.5}, "unknown channel rule '1.5'"),
+        (CompareRequest, {"channels": []}, "channels=[]; expected channel rules, such as sum, or"),
+        (CompareRequest, {"channels": ["sum", ["r"]]}, "channels=['r']; expected the number of a"),
         (
             CompareRequest,
             {"candidates": [3]},
@@ -379,6 +443,8 @@ def test_where_a_list_is_taken_one_value_is_taken_too():
         (PlanRequest, {"features": [0.5]}, "features=0.5; expected a whole number"),
         (ExportRequest, {"to": ["onx"]}, "unknown format 'onx'; did you mean onnx?"),
         (EvaluateRequest, {"sizes": "64,big"}, "sizes='big'; expected a size as HxW"),
+        (EvaluateRequest, {"sizes": (64, 96, 128)}, "sizes=(64, 96, 128); expected a size as HxW"),
+        (CompareRequest, {"shapes": "64,64"}, "input '64,64' is not a shape; write HxWxC, such as"),
     ],
 )
 def test_a_list_that_cannot_be_is_one_line(kind, changes, text):
@@ -428,6 +494,54 @@ def test_pictures_are_written_in_full(tmp_path, monkeypatch):
     request = make(TrainRequest, source="photos", shape="8x8x1", out="a")
     assert command_of("train", request).startswith(f"inshape train {tmp_path / 'photos'} ")
     assert request.as_dict()["source"] == str(tmp_path / "photos")
+
+
+def test_files_are_written_in_full(tmp_path, monkeypatch):
+    """A record and a command hold from any folder; names stay names, whatever lies beside."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    for name in ("net.keras", "weights", "VGG16", "imagenet", "runs/model.keras"):
+        (tmp_path / name).touch()
+    for backbone, weights, expected in (
+        ("net.keras", Path("weights"), (str(tmp_path / "net.keras"), str(tmp_path / "weights"))),
+        ("~/net.keras", "~/weights", (str(tmp_path / "net.keras"), str(tmp_path / "weights"))),
+        (Path("runs"), None, (str(tmp_path / "runs/model.keras"), None)),
+        ("VGG16", "imagenet", ("VGG16", "imagenet")),
+        ("missing.keras", "hf://a/b", ("missing.keras", "hf://a/b")),
+    ):
+        request = make(
+            TrainRequest, source="/a", shape="8x8x1", out="b", backbone=backbone, weights=weights
+        )
+        record = request.as_dict()
+        assert (record["backbone"], record["weights"]) == expected
+        read = parsed(command_of("train", request))
+        assert (read.backbone, read.weights) == expected
+        compared = make(CompareRequest, source="/a", backbones=[backbone], weights=weights)
+        assert compared.as_dict()["backbones"] == [expected[0]]
+        assert parsed(command_of("compare", compared)).backbones == (expected[0],)
+    compared = make(CompareRequest, source="/a", candidates="net.keras 8x8x1 rebuild")
+    assert compared.as_dict()["candidates"] == [f"{tmp_path / 'net.keras'} 8x8x1 rebuild"]
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (
+            "compare /a --shapes 8x8x1 --json --shapes=9x9x1",
+            "--shapes is given twice; expected it once; put commas between its values; see",
+        ),
+        ("compare /a --channels sum --channels mean", "--channels is given twice; expected it o"),
+        ("train /a --input 8x8x1 --out b --seed 1 --seed 1", "--seed is given twice; expected it"),
+        ("train /a --input 8x8x1 --out b --flip --no-flip", "--flip is given twice; expected it"),
+        ("train /a --input 8x8x1 --out b --batch-size 2 --batch_size 3", "--batch-size is given"),
+        ("train --resume a --resume b", "--resume is given twice; expected it once; leave one out"),
+        ("doctor --json --json", "--json is given twice; expected it once; leave one out; see"),
+    ],
+)
+def test_an_option_stands_once(line, text):
+    with pytest.raises(RequestError, match=re.escape(text)):
+        parsed(f"inshape {line}")
 
 
 def test_lists_stay_lists_in_a_record():

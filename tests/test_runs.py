@@ -144,6 +144,23 @@ def test_folders_that_are_no_runs_are_named(tmp_path):
         Run.open(tmp_path)
 
 
+def test_what_was_exported_is_no_run(run, tmp_path):
+    (run.exports / "savedmodel").mkdir()
+    for name in ("model.tflite", "savedmodel/saved_model.pb"):
+        (run.exports / name).touch()
+    for path in (run.exports / "model.tflite", run.exports / "savedmodel"):
+        text = f"{path} is an exported file; expected a run folder; name {run.folder}"
+        with pytest.raises(RequestError, match=f"^{re.escape(text)}$"):
+            Run.open(path)
+    (tmp_path / "b.onnx").touch()
+    text = f"{tmp_path / 'b.onnx'} is an exported file; expected a run folder; name the one it came"
+    with pytest.raises(RequestError, match=re.escape(text)):
+        Run.open(tmp_path / "b.onnx")
+    (tmp_path / "b.txt").touch()
+    with pytest.raises(RequestError, match=re.escape("b.txt is a file; expected a run folder")):
+        Run.open(tmp_path / "b.txt")
+
+
 @pytest.mark.parametrize("value", [17, None, ["runs/a"]])
 def test_what_is_no_folder_is_one_line(value):
     text = f"{value!r} is no run; expected a run folder; write its path"

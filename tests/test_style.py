@@ -83,6 +83,12 @@ def test_errors_come_from_the_tree():
     assert not raised
 
 
+def test_cores_are_counted_in_one_place():
+    # os.cpu_count() knows nothing of the cores that a process was given.
+    counting = [p for p in SOURCES if re.search(r"cpu_count|sched_getaff", p.read_text("utf-8"))]
+    assert [name(path) for path in counting] == ["src/inshape/processor.py"]
+
+
 def test_every_file_says_what_it_is_for():
     silent = [p for p in SOURCES if p.read_text(encoding="utf-8").strip()]
     assert not [name(p) for p in silent if not ast.get_docstring(tree_of(p))]

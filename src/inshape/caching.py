@@ -13,6 +13,7 @@ import os
 import time
 import uuid
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ def checksum_of(path: Path) -> str:
         return _checksum(file)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Entry:
     """A result that is kept."""
 
@@ -109,7 +110,8 @@ class Cache:
         """Write an entry piece by piece; until it is whole, there is none.
 
         ``write`` fills an empty file, in any order, and returns the notes to keep beside it. If it
-        returns ``None``, the content serves its maker only, and `load` does not find it.
+        returns ``None``, the content serves its maker only: `load` does not find it, and it is
+        there as long as the entry.
 
         Raises:
             OSError: if the folder cannot be written or the disk is full. Nothing is left then, nor
@@ -119,28 +121,32 @@ class Cache:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._remove_abandoned()
         part = self._part_path(key)
+        # Through the file and not through a mapping: a full disk answers a mapping by killing the
+        # process.
+        file = part.open("x+b")
         try:
-            # Through the file and not through a mapping: a full disk answers a mapping by killing
-            # the process.
-            with part.open("x+b") as file:
-                with suppress(OSError):  # some network drives have no locks
-                    _lock(file)
-                notes = write(file)
-                file.flush()
-                os.fsync(file.fileno())
-                file.seek(0)
-                checksum = _checksum(file)
-                size = file.tell()
-                os.utime(part)  # young again while it stands unlocked
+            with suppress(OSError):  # some network drives have no locks
+                _lock(file)
+            notes = write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            if notes is None:
+                # Still locked, so that nobody takes it for what a killed writer left.
+                entry = Entry(part)
+                weakref.finalize(entry, _discard, file, part)
+                return entry
+            file.seek(0)
+            checksum = _checksum(file)
+            size = file.tell()
+            os.utime(part)  # young again while it stands unlocked
+            file.close()
             # Named after its content: of two processes that come to different ones (the last bits
             # of a float may), neither puts its content under the other's record.
-            name = "once" if notes is None else checksum[:8]
-            path = self.folder / f"{key}-{name}{suffix}"
+            path = self.folder / f"{key}-{checksum[:8]}{suffix}"
             part.replace(path)
-        finally:
-            _remove(part)
-        if notes is None:
-            return Entry(path)
+        except BaseException:
+            _discard(file, part)
+            raise
         content = {"file": path.name, "bytes": size, "hash": checksum}
         return Entry(path, self._write_record(facts, notes, content))
 
@@ -215,6 +221,12 @@ def _lock(file: BinaryIO) -> None:
     """Lock a file until it is closed or its process ends; an OSError if another holds it."""
     if fcntl is not None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _discard(file: BinaryIO, path: Path) -> None:
+    with suppress(OSError):  # a full disk, of which the writer knows
+        file.close()
+    _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import RequestError
-from .limits import Limits
 from .progress import Progress
 from .requests import make, takes
-from .runs import Run, check_new
+from .runs import Run, check_new_run
 from .training.api import run_training
 from .training.request import AUTO, TrainRequest
 
@@ -55,7 +54,12 @@ def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainReques
     from .comparison.api import run_comparison
     from .comparison.request import CompareRequest
 
-    check_new(request.out)
+    check_new_run(request.out)
+    if not isinstance(request.backbone, str):
+        raise RequestError(
+            "backbone is a model, with the input auto; expected a name or a file, which can be "
+            "opened anew for every shape; save it with model.save('name.keras')"
+        )
     for name in request.options.given():
         raise RequestError(
             f"{name} with the input auto, which compares every strategy as it is by itself; "
@@ -70,14 +74,13 @@ def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainReques
         channels=[request.options.channels],
         weights=request.weights,
         seed=request.seed,
+        head=request.head,
+        picture_options=request.pictures,
         limits=request.limits,
     )
     comparison = run_comparison(compare_request, progress)
     best = comparison.recommendation
     assert best is not None  # otherwise NoCandidate was raised
-    # Without the limits, which this choice has met: the command in the run's record names a shape,
-    # and a shape beside limits is refused.
-    chosen = request.but(
-        shape=best.input_shape, strategy=best.strategy, channels=best.channels, limits=Limits()
-    )
+    # With the limits, so that the run's record says what it was chosen under.
+    chosen = request.but(shape=best.input_shape, strategy=best.strategy, channels=best.channels)
     return chosen, comparison

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 from ._version import __version__
 from .data.stores import default_cache_dir
+from .processor import count_cores
 from .requests import Request
 from .text import align, format_bytes
 
@@ -166,7 +167,7 @@ def diagnose() -> Diagnosis:
         },
         devices=devices,
         gpus=gpus,
-        cores=_cores(),
+        cores=count_cores(),
         places=_places(),
         extras=_extras(requirements),
         problems=tuple(problems),
@@ -201,12 +202,6 @@ def _nvidia_gpus() -> tuple[str, ...]:
 def _are_gpus_hidden() -> bool:
     """Whether the user hides the GPUs on purpose."""
     return os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _places() -> tuple[Place, ...]:

@@ -10,7 +10,7 @@ from .errors import GraphError, RequestError, UnknownName
 from .geometry.receptive import receptive_fields
 from .geometry.rules import output_shape
 from .geometry.spec import GraphSpec, LayerSpec
-from .requests import Range, Request, Written, read_hw, write_hw
+from .requests import Range, Request, Written, own_options, read_hw, write_hw
 from .shapes import InputShape
 from .text import plural
 
@@ -85,6 +85,17 @@ class Head(Request):
                 "pretrained layers were trained on; leave pretrained_dense out"
             )
 
+    @property
+    def settles_dense(self) -> bool:
+        """Whether it is settled that the pretrained layers behind the pooling are kept, or not."""
+        return self.pretrained_dense is not None or self.pool != "avg"
+
+    def stated(self) -> dict[str, Any]:
+        """The fields that are not as they are by default."""
+        values = {option.name: getattr(self, option.name) for option in own_options(Head)}
+        defaults = {option.name: option.default for option in own_options(Head)}
+        return {name: value for name, value in values.items() if value != defaults[name]}
+
     def __str__(self) -> str:
         words = ["the pretrained pooling and dense layers"]
         if not self.pretrained_dense:
@@ -144,7 +155,9 @@ def has_pretrained_dense(spec: GraphSpec) -> bool:
         end = feature_map(spec)
     except GraphError:
         return False
-    counts = [layer.params for layer in spec if layer.index > end and layer.params]
+    # A pooling that learns an exponent is no layer behind the pooling.
+    behind = [x for x in spec if x.index > end and x.op not in ("global_pool", "adaptive_pool")]
+    counts = [layer.params for layer in behind if layer.params]
     total = sum(layer.params for layer in spec)
     return len(counts) > 1 and sum(counts[:-1]) <= _LARGEST_SHARE * total
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from .requests import Bytes, Milliseconds, Operations, Range, Request
-from .text import format_bytes, format_count, format_ms
+from .text import format_bytes, format_macs, format_ms
 
 COMPUTED = ("macs", "flash_bytes", "ram_bytes")
 """What is known of a candidate as soon as it is planned."""
@@ -86,17 +86,23 @@ def format_cost(name: str, value: float, digits: int = 1) -> str:
     """
     if name == "latency_ms":
         return format_ms(value, digits + 2)
-    if name != "macs":
-        return format_bytes(value, digits)
-    word = format_count(value, digits)
-    prefix = word[-1].replace("K", "k") if word[-1].isalpha() else ""
-    return f"{word.rstrip('KMG')} {prefix}MACs"
+    return format_macs(value, digits) if name == "macs" else format_bytes(value, digits)
+
+
+def name_cost(name: str, value: float, digits: int = 1) -> str:
+    """A cost with what it is of.
+
+    Example:
+        >>> name_cost("ram_bytes", 83_000), name_cost("latency_ms", 2), name_cost("macs", 93e3)
+        ('RAM 81.1 KiB', 'latency 2.00 ms', '93.0 kMACs')
+    """
+    cost = format_cost(name, value, digits)
+    return cost if name == "macs" else f"{_WORDS[name]} {cost}"  # whose unit says it
 
 
 def _over(name: str, value: float, limit: float) -> str:
     """Say so with as many digits as it takes to see the difference."""
     for digits in (1, 2, 3, 6, 9):
-        amount, most = format_cost(name, value, digits), format_cost(name, limit, digits)
-        if amount != most:
-            return f"{amount} is over {most}"
-    return f"{value} is over {limit}"
+        if format_cost(name, value, digits) != format_cost(name, limit, digits):
+            break
+    return f"{name_cost(name, value, digits)} is over {format_cost(name, limit, digits)}"

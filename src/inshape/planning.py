@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,11 +29,13 @@ from .heads import (
 from .requests import (
     File,
     Flag,
+    OptionsOnly,
     Positional,
     Range,
     Request,
     Shape,
     Weights,
+    Without,
     Written,
     joined,
     many,
@@ -44,15 +47,13 @@ from .shapes import InputShape
 from .strategies.channels import ChannelPlan
 from .strategies.decide import StrategyOptions, decide
 from .strategies.decision import Decision
-from .text import first_line
+from .text import format_macs
 
 if TYPE_CHECKING:
     import keras
 
     from .weights.transplant import TransplantReport
 
-BackboneLike: TypeAlias = Any
-"""A name, the path of a model file or a run folder, or a ``keras.Model``."""
 HeadLike: TypeAlias = Literal["top"] | Pool | Head | None
 _TOP = "top"
 
@@ -60,8 +61,8 @@ _TOP = "top"
 def read_backbone(value: Any) -> Any:
     """Read a backbone: a run folder stands for the model in it."""
     if isinstance(value, str | Path):
-        model = Path(value) / "model.keras"
-        return str(model) if model.is_file() else str(value)
+        path = Path(value).expanduser()
+        return str(path / "model.keras" if (path / "model.keras").is_file() else path)
     return value
 
 
@@ -84,40 +85,45 @@ class PlanRequest(Request):
     """Which network is brought to which input shape, and what it ends in."""
 
     backbone: Annotated[BackboneField, Positional()]
-    """A name of keras.applications (inshape models lists them), a .keras or .h5 file, a run folder
-    or, in Python, a keras.Model."""
+    """A name of keras.applications (inshape models lists them), a .keras file, a run folder or, in
+    Python, a keras.Model."""
     input_shape: Annotated[Shape, Positional(), Flag("input")]
     """The new input shape: height, width, channels; ? is any size."""
     classes: Annotated[int, Range(2)] | None = None
     """How many classes the new classifier has; without them the pooled features are returned."""
     head: Annotated[HeadLike, Written(_read_head, _write_head, "HEAD")] = None
-    """What stands behind the last map: avg, max, gem, a grid such as 2x2, or top: the network's own
-    head. In Python also an inshape.Head."""
+    """top keeps the network's own head as it is; a pooling says the same as pool. In Python also an
+    inshape.Head."""
     features: Annotated[
         tuple[int, ...] | None, Written(many(read_whole), joined(str), "STRIDES")
     ] = None
     """Return the last maps at these output strides instead of a head, such as 8,16,32."""
+    new_head: Annotated[Head, Without(("classes",)), OptionsOnly()] = field(default_factory=Head)
+    """What stands behind the last map."""
     options: StrategyOptions = field(default_factory=StrategyOptions)
     """How the input shape is changed."""
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         Request.__post_init__(self)
-        if self.features is not None and (self.head is not None or self.classes is not None):
+        by_head, by_option = self._by_head(), self._by_option()
+        asked = _words(by_option if self.head is None else {"head": self.head, **by_option})
+        if self.features is not None and asked:
             raise RequestError(
-                f"features={list(self.features)} returns maps, so head={self.head!r} and "
-                f"classes={self.classes} have nothing to stand on; leave them out, or "
-                "leave out features"
+                f"features={list(self.features)} returns maps instead of a head; leave out "
+                f"{asked}, or features"
             )
-        if self.head == _TOP and self.classes is not None:
+        if self.head == _TOP and by_option:
             raise RequestError(
-                f"head='top' keeps the pretrained classes, so classes={self.classes} cannot be "
-                "met; leave classes out, or use head='avg'"
+                f"head='top' keeps the network's own head as it is; leave out {_words(by_option)}, "
+                "or head='top'"
             )
-        if isinstance(self.head, Head) and self.classes not in (None, self.head.classes):
-            raise RequestError(
-                f"classes={self.classes} and {self.head!r} disagree; give the classes once"
-            )
+        for name, value in by_option.items():
+            if by_head.get(name, value) != value:
+                raise RequestError(
+                    f"{name}={value!r} and head={self.head!r} disagree; give {name} once"
+                )
+        self.ending  # noqa: B018 - what no head can be is refused here
 
     @property
     def ending(self) -> Literal["top", "maps"] | Head:
@@ -126,9 +132,18 @@ class PlanRequest(Request):
             return "maps"
         if self.head == _TOP:
             return _TOP
+        return Head(**{**self._by_option(), **self._by_head()})
+
+    def _by_head(self) -> dict[str, Any]:
+        """What ``head`` says of a new head; a field at its default says nothing."""
         if isinstance(self.head, Head):
-            return self.head
-        return Head(classes=self.classes, pool=self.head or "avg")
+            return self.head.stated()
+        return {} if self.head in (None, _TOP) else {"pool": self.head}
+
+    def _by_option(self) -> dict[str, Any]:
+        """What the other options say of it."""
+        classes = {} if self.classes is None else {"classes": self.classes}
+        return {**classes, **self.new_head.stated()}
 
     @property
     def needs_top(self) -> bool:
@@ -264,10 +279,12 @@ class Plan:
 
     @cached_property
     def native_geometry(self) -> Geometry:
-        """The same network with the same head at its own shape."""
-        native = replace(self.decision, spec=self.decision.source)
-        spec, _ = _ended(self.request, native, self.native_shape)
-        return geometry(spec, self.native_shape)
+        """The same network up to the same layers, with the same head, at its own shape."""
+        return geometry(self._native_spec, self.native_shape)
+
+    @cached_property
+    def _native_spec(self) -> GraphSpec:
+        return _ended(self.decision.source, self.outputs, self.request.ending)
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -277,19 +294,29 @@ class Plan:
     @cached_property
     def warnings(self) -> tuple[ShapeWarning, ...]:
         """What to know about this shape."""
-        return shape_warnings(self.spec, self.native_shape, self.static_shape)
+        return shape_warnings(
+            self.spec,
+            self.native_shape,
+            self.static_shape,
+            source=self._native_spec,
+            strategy=self.strategy,
+        )
 
     def but(self, **changes: Any) -> Plan:
-        """The plan for the same network with something else asked for, such as ``classes=5``."""
-        return decide_plan(self.request.but(**changes), self.network)
+        """The plan with something else asked for, such as ``classes=5``; nothing is downloaded."""
+        request, network = self.request.but(**changes), self.network
+        lacks_top = request.needs_top and not network.has_top
+        if lacks_top or request.backbone != self.request.backbone:
+            network = open_network(request.backbone, None, top=request.needs_top)
+        return decide_plan(request, network)
 
     def with_classes(self, classes: int) -> Plan:
         """The same decision with so many classes in its head."""
         head = self.request.ending
         assert isinstance(head, Head)
-        request = self.request.but(head=head.but(classes=classes), classes=None)
-        spec, outputs = _ended(request, self.decision, self.static_shape)
-        return replace(self, request=request, spec=spec, outputs=outputs)
+        request = self.request.but(head=head.but(classes=classes), classes=None, new_head=Head())
+        spec = _ended(self.decision.spec, self.outputs, request.ending)
+        return replace(self, request=request, spec=spec)
 
     def build(self, weights: Weights = "imagenet", **changes: Any) -> keras.Model:
         """Carry the plan out.
@@ -375,7 +402,7 @@ class Plan:
         lines += [f"  channels: {self.channels}", f"  head: {self.head_text}"]
         if self.decision.shown_shape is not None:
             lines += [
-                f"  geometry shown at {self.static_shape}; other sizes are padded rightly too"
+                f"  geometry shown at {self.static_shape}; other sizes get the right padding too"
             ]
         lines += ["", str(self.geometry), str(self.footprint), "", self._cost()]
         lines += [f"  warning: {warning.message}" for warning in self.warnings]
@@ -392,24 +419,24 @@ class Plan:
         if new is None:
             return "cost: depends on the size at run time"
         if old is None:
-            return f"cost: {new / 1e6:.1f} MMACs"
+            return f"cost: {format_macs(new)}"
         ratio = new / old if old else 1.0
         return (
-            f"cost: {new / 1e6:.1f} MMACs, {ratio:.2f}x of {old / 1e6:.1f} at {self.native_shape}"
+            f"cost: {format_macs(new)}, {ratio:.2f}x of {format_macs(old)} at {self.native_shape}"
         )
 
     def _head_notes(self) -> tuple[str, ...]:
-        ending = self.request.ending
-        backbone = self.network.backbone
-        if not isinstance(ending, Head) or ending.classes is None or ending.pool != "avg":
+        ending, network = self.request.ending, self.network
+        if not isinstance(ending, Head) or ending.classes is None or ending.settles_dense:
             return ()
-        if ending.pretrained_dense is not None or backbone is None:
-            return ()
-        if not backbone.has_pretrained_dense:
+        source = network.backbone
+        if not (
+            has_pretrained_dense(network.spec) if source is None else source.has_pretrained_dense
+        ):
             return ()
         return (
-            "training keeps the pretrained dense layer between pooling and classifier as well; "
-            "head=inshape.Head(classes=..., pretrained_dense=True) plans it",
+            "training also keeps the pretrained layers between pooling and classifier, with "
+            "weights that hold them; pretrained_dense=True plans that",
         )
 
 
@@ -473,12 +500,11 @@ def open_for_training(request: PlanRequest, weights: Weights) -> tuple[PlanReque
     head, known = request.ending, _resolved(request.backbone)
     assert isinstance(head, Head)
     is_named = isinstance(known, Backbone)
-    is_settled = head.pretrained_dense is not None or head.pool != "avg"
-    may_keep = not is_named or (weights is not None and known.has_pretrained_dense)
-    if is_settled or not may_keep:
+    if head.settles_dense:
         return request, open_network(known, weights, top=request.needs_top)
+    may_keep = not is_named or (weights is not None and known.has_pretrained_dense)
     try:
-        network = open_network(known, weights, top=True)
+        network = open_network(known, weights, top=may_keep)
     except NoClassifier:
         network = open_network(known, weights, top=False)
     keeps = network.has_top and has_pretrained_dense(network.spec)
@@ -502,6 +528,7 @@ def decide_plan(request: PlanRequest, network: Network) -> Plan:
     Raises:
         RequestError: if the request cannot be met.
     """
+    assert network.has_top or not request.needs_top
     spec, ending = network.spec, request.ending
     if isinstance(ending, Head) and ending.pretrained_dense:
         if not has_pretrained_dense(spec):
@@ -512,25 +539,37 @@ def decide_plan(request: PlanRequest, network: Network) -> Plan:
     elif ending != _TOP:
         spec = truncated(spec, (feature_map(spec),))
     decision = decide(spec, request.input_shape, request.options)
-    ended, outputs = _ended(request, decision, decision.static_shape)
+    outputs = _outputs(request, decision)
+    ended = _ended(decision.spec, outputs, ending)
     decided = Plan(request=request, network=network, decision=decision, spec=ended, outputs=outputs)
     decided.geometry  # noqa: B018 - what cannot be built is refused here
     return decided
 
 
-def _ended(
-    request: PlanRequest, decision: Decision, shape: InputShape
-) -> tuple[GraphSpec, tuple[int, ...] | None]:
-    """The graph after a decision with what the model ends in, and what the network returns."""
-    spec, ending = decision.spec, request.ending
+def _outputs(request: PlanRequest, decision: Decision) -> tuple[int, ...] | None:
+    """The positions that the network returns, which are the same before and after the decision."""
+    ending = request.ending
     if ending == _TOP:
-        return spec, None
+        return None
     if ending == "maps":
-        outputs = feature_maps(spec, shape, request.features or ())
-        return truncated(spec, outputs), outputs
+        return feature_maps(decision.spec, decision.static_shape, request.features or ())
     assert isinstance(ending, Head)
-    end = classifier_input(decision.source) if ending.pretrained_dense else spec.outputs[0]
-    return with_head(truncated(spec, (end,)), ending), (end,)
+    return (
+        (classifier_input(decision.source),) if ending.pretrained_dense else decision.spec.outputs
+    )
+
+
+def _ended(
+    spec: GraphSpec, outputs: tuple[int, ...] | None, ending: Literal["top", "maps"] | Head
+) -> GraphSpec:
+    """A graph up to the positions that are returned, with the new head if there is one."""
+    if outputs is not None:
+        spec = truncated(spec, outputs)
+    return with_head(spec, ending) if isinstance(ending, Head) else spec
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
 def open_network(backbone: Any, weights: Weights, *, top: bool) -> Network:
@@ -584,7 +623,12 @@ def _resolved(backbone: Any) -> Any:
     if isinstance(backbone, Backbone) or not isinstance(backbone, str | Path):
         return backbone
     if str(backbone).endswith(".keras"):
-        return _from_file(Path(backbone))
+        from .graph.saving import load_model
+
+        path = Path(backbone)
+        if path.is_file():
+            return load_model(path)
+        raise WeightsError(f"no model file at {path}; expected a .keras file, or a backbone's name")
     try:
         return find(str(backbone))
     except UnknownName:
@@ -594,21 +638,6 @@ def _resolved(backbone: Any) -> Any:
                 "model; give the architecture's name as backbone and the file as weights"
             ) from None
         raise
-
-
-def _from_file(path: Path) -> keras.Model:
-    import keras
-
-    if not path.is_file():
-        raise WeightsError(f"no model file at {path}; expected a .keras file, or a backbone's name")
-    try:
-        model: Any = keras.saving.load_model(path, compile=False)
-        return model
-    except Exception as error:  # zipfile, h5py and Keras each raise their own
-        raise WeightsError(
-            f"{path} cannot be loaded as a Keras model ({first_line(error)}); expected a whole "
-            "model saved with model.save('name.keras')"
-        ) from error
 
 
 def _nameless(spec: GraphSpec) -> GraphSpec:

@@ -17,11 +17,10 @@ from .data.prepare import Preparation
 from .data.sources import open_source
 from .errors import DataError, RequestError
 from .evaluation.metrics import as_probabilities
-from .evaluation.request import RunField
 from .exporting.agreement import answer
 from .exporting.sidecar import batch_in, read_card
-from .requests import Positional, Range, Request, Written, takes, write_source
-from .runs import Run
+from .requests import Positional, Range, Request, Written, read_location, takes, write_source
+from .runs import Run, write_run
 from .runtime.runners import load
 
 
@@ -56,7 +55,7 @@ class Prediction:
 class PredictRequest(Request):
     """Classify pictures with a run or an exported file."""
 
-    run: Annotated[RunField, Positional()]
+    run: Annotated[Any, Written(read_location, write_run, "RUN"), Positional()]
     """A run folder, or an exported file."""
     pictures: Annotated[
         Any, Written(lambda value: value, write_source, "PICTURES..."), Positional(many=True)

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache, wraps
 from itertools import pairwise
+from numbers import Real
 from operator import index
 from pathlib import Path
 from types import NoneType, UnionType
@@ -66,6 +67,8 @@ class Written:
     metavar: str = "VALUE"
     names: tuple[str, ...] = ()
     """Those that it takes, where they are few; the option's text ends with them."""
+    check: Callable[[Any], object] | None = None
+    """Refuses a value that is not there; see `check_inputs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,11 @@ class Without:
     """Fields of a group that are no options of the whole."""
 
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OptionsOnly:
+    """A group that no keyword stands for as a whole, since another option of the whole does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,12 @@ class Option:
     def is_switch(self) -> bool:
         """Whether it is on or off, and takes no value on the command line."""
         return self.mark(Written) is None and _without_none(self.type) is bool
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it takes several values."""
+        kind = _without_none(self.type)
+        return get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis
 
     @property
     def written(self) -> Written:
@@ -233,6 +247,17 @@ def groups(kind: type[Request]) -> dict[str, tuple[type[Request], frozenset[str]
 
 
 @cache
+def wholes(kind: type[Request]) -> dict[str, type[Request]]:
+    """The groups that a keyword stands for as a whole."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        name: group
+        for name, (group, _) in groups(kind).items()
+        if not any(isinstance(mark, OptionsOnly) for mark in _unwrapped(hints[name])[1])
+    }
+
+
+@cache
 def options_of(kind: type[Request]) -> tuple[Option, ...]:
     """All options of a request: its own first, then those of each group."""
     options = list(own_options(kind))
@@ -278,7 +303,7 @@ def _sorted_by_group(
     direct: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known and name not in by_group:
-            raise UnknownName("option", name, (*known, *by_group))
+            raise UnknownName("option", name, (*known, *wholes(kind)))
         group = known.get(name)
         (direct if group is None else by_group[group])[name] = value
     return direct, by_group
@@ -298,6 +323,15 @@ def restore(kind: type[_Request], record: Mapping[str, Any], /, **values: Any) -
         name: restore(group, record.get(name, {})) for name, (group, _) in groups(kind).items()
     }
     return make(kind, **{**direct, **wholes, **values})
+
+
+def check_inputs(request: Request) -> None:
+    """Refuse files and folders that are not there; nothing slow is loaded for it."""
+    for option in options_of(type(request)):
+        holder = request if option.group is None else getattr(request, option.group)
+        value, check = getattr(holder, option.name), option.written.check
+        if check is not None and value is not None:
+            check(value)
 
 
 def command_of(name: str, request: Request) -> str | None:
@@ -413,7 +447,7 @@ def _parameters(kind: type[Request], leading: Sequence[str]) -> list[inspect.Par
         )
         for option in options_of(kind)
     ]
-    return [*options, *(inspect.Parameter(name, by_name, default=None) for name in groups(kind))]
+    return [*options, *(inspect.Parameter(name, by_name, default=None) for name in wholes(kind))]
 
 
 def _documented(text: str, kind: type[Request]) -> str:
@@ -425,7 +459,7 @@ def _documented(text: str, kind: type[Request]) -> str:
         words = f"{option.name}: {option.text}{choices}"
         lines += _wrapped(words)
     texts = field_texts(kind)
-    for name, (group, _) in groups(kind).items():
+    for name, group in wholes(kind).items():
         lines += _wrapped(f"{name}: {texts[name]} A whole {group.__name__} in one value.")
     return text.replace("{options}", "\n        ".join(lines))
 
@@ -461,35 +495,42 @@ def _class_bodies(module: str) -> dict[str, list[ast.stmt]]:
     return {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
-def many(read: Reader) -> Reader:
+def many(read: Reader, *, single: tuple[type, ...] = ()) -> Reader:
     """Read several values: a list, words with commas between, or one value.
 
+    ``single`` are the types of which a row of nothing but numbers is one value: three numbers are
+    one input shape, while strides are a value each.
+
     Example:
-        >>> many(InputShape.of)("96x96x1,?x?x3") == many(InputShape.of)(["96x96x1", "?x?x3"])
+        >>> read_shapes = many(InputShape.of, single=(list, tuple))
+        >>> read_shapes("96x96x1,?x?x3") == read_shapes(["96x96x1", "?x?x3"])
         True
-        >>> len(many(InputShape.of)((96, 96, 1))), many(read_whole)((4, 8, 16))
-        (1, (4, 8, 16))
+        >>> len(read_shapes((96, 96, 1))), len(read_shapes("96,96,1")), many(read_whole)((4, 8, 16))
+        (1, 1, (4, 8, 16))
     """
 
     def read_all(value: Any) -> tuple[Any, ...]:
+        if hasattr(value, "tolist"):  # NumPy's arrays and numbers
+            value = value.tolist()
         if isinstance(value, str):
-            return tuple(read(word.strip()) for word in value.split(",") if word.strip())
-        if not isinstance(value, Iterable) or hasattr(value, "shape"):
+            parts = [word.strip() for word in value.split(",") if word.strip()]
+        elif isinstance(value, Iterable):
+            parts: list[Any] = [*value]
+        else:
             return (read(value),)
-        parts: list[Any] = [*value]
-        if parts and all(part is None or isinstance(part, int) for part in parts):
-            # Numbers are one shape or several strides: the reader knows.
-            try:
-                return (read(value),)
-            except RequestError as error:
-                as_one = error
-            try:
-                return tuple(map(read, parts))
-            except RequestError:
-                raise as_one from None
+        kind = tuple if isinstance(value, tuple) else list
+        if parts and kind in single and all(map(_is_length, parts)):
+            return (read(value if isinstance(value, str) else kind(parts)),)
         return tuple(map(read, parts))
 
     return read_all
+
+
+def _is_length(part: Any) -> bool:
+    """Whether a part of a shape or a size is one of its numbers."""
+    if isinstance(part, str):
+        return part.isdecimal() or part == "?"
+    return part is None or isinstance(part, Real)
 
 
 @dataclass(frozen=True, slots=True)
@@ -539,16 +580,36 @@ def read_path(value: Any) -> Path:
     return Path(value).expanduser()
 
 
+def read_location(value: Any) -> Any:
+    """Read the path of a file or folder; what is no path stays as it is."""
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
 def read_word_or_number(value: Any) -> str | int:
     """Read a word, or a number where it is one."""
     if isinstance(value, str):
         return int(value) if value.isascii() and value.isdecimal() else value
-    return read_whole(value)
+    try:
+        return read_whole(value)
+    except Unread:
+        raise Unread(value, "a word or a whole number") from None
 
 
 def write_file(value: Any) -> str | None:
-    """Write a name or a path; what is neither can only be said in Python."""
-    return str(value) if isinstance(value, str | Path) else None
+    """Write a name, or a file in full, so that it holds from any folder.
+
+    What is neither can only be said in Python.
+    """
+    if not isinstance(value, str | Path):
+        return None
+    # A file beside the command that only has a backbone's name is not meant.
+    return _in_full(value) if Path(value).suffix else str(value)
+
+
+def _in_full(value: str | Path) -> str:
+    """The path of a file that is there; anything else as it is."""
+    path = Path(value).expanduser()
+    return str(path.resolve()) if path.is_file() else str(value)
 
 
 def write_source(value: Any) -> str | None:
@@ -566,6 +627,13 @@ def read_weights(value: Any) -> str | None:
     if value is not None and not isinstance(value, str | Path):
         raise Unread(value, "imagenet, none, demo, a file, hf://OWNER/NAME or kaggle://PRESET")
     return None if value is None or str(value).lower() == "none" else str(value)
+
+
+def write_weights(value: str | Path | None) -> str:
+    """Write where weights come from, a file in full."""
+    if value is None:
+        return "none"
+    return str(value) if value in ("imagenet", "demo") else _in_full(value)
 
 
 def read_whole(value: Any) -> int:
@@ -595,9 +663,7 @@ Folder = Annotated[Path, Written(read_path, str, "FOLDER")]
 """A folder."""
 SizeHW = Annotated[tuple[int, int], Written(read_hw, write_hw, "HxW")]
 """A height and a width."""
-Weights: TypeAlias = Annotated[
-    str | Path | None, Written(read_weights, lambda value: str(value or "none"), "WEIGHTS")
-]
+Weights: TypeAlias = Annotated[str | Path | None, Written(read_weights, write_weights, "WEIGHTS")]
 """Where weights come from; see `inshape.weights.sources`."""
 
 
@@ -615,7 +681,9 @@ _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 
 
 def _read_truth(value: Any) -> bool:
-    truth = _TRUTH.get(value.lower()) if isinstance(value, str) else value
+    truth: Any = _TRUTH.get(value.lower()) if isinstance(value, str) else value
+    if hasattr(truth, "item"):  # NumPy's own
+        truth = truth.item()
     if not isinstance(truth, bool):
         raise Unread(value, "true or false")
     return truth
@@ -699,7 +767,7 @@ def _written(value: Any, write: Writer) -> str | None:
 
 def _plain(value: Any, write: Writer) -> Any:
     """A value as JSON can hold it."""
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(write, Joined):
         parts = [_plain(part, write.write_one) for part in value]

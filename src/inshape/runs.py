@@ -37,6 +37,7 @@ from .data.prepare import Preparation
 from .errors import OutputExists, RequestError, RunError
 from .graph.saving import load_model, save_model
 from .requests import write_file
+from .runtime.formats import FORMATS
 from .writing import sync_folder, write_json, write_text
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Run:
             RunError: if the folder cannot be made or filled.
         """
         path = Path(folder)
-        check_new(path)
+        check_new_run(path)
         # An empty folder may be a mount, which cannot be replaced; the parts then go inside.
         inside = path.is_dir()
         part = (path if inside else path.parent) / f"{_PART}{path.name}-{uuid.uuid4().hex[:8]}"
@@ -164,10 +165,8 @@ class Run:
         path = Path(folder)
         try:
             record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RequestError(
-                f"{path} holds no {_RECORD}; expected a run folder; train one with inshape train"
-            ) from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise _no_run(path) from None
         except (OSError, ValueError) as error:
             raise RequestError(
                 f"{path / _RECORD} cannot be read ({error}); expected the record of a run; "
@@ -276,9 +275,16 @@ class Run:
         )
 
 
-def read_run(value: Any) -> Any:
-    """Read a run as a user names it: a folder, or the value itself."""
-    return Path(value).expanduser() if isinstance(value, str) else value
+def _no_run(path: Path) -> RequestError:
+    """What is wrong with a path at which there is no run."""
+    is_exported = any(form.is_of(path) for form in FORMATS.values())
+    if not path.exists() or not (path.is_file() or is_exported):
+        return RequestError(
+            f"{path} holds no {_RECORD}; expected a run folder; train one with inshape train"
+        )
+    kind = "an exported file" if is_exported else "a file"
+    home = next((str(p) for p in path.parents if (p / _RECORD).exists()), "the one it came from")
+    return RequestError(f"{path} is {kind}; expected a run folder; name {home}")
 
 
 def write_run(value: Any) -> str | None:
@@ -315,7 +321,7 @@ def locked(folder: Path) -> Generator[None]:
         os.close(handle)
 
 
-def check_new(folder: Path) -> None:
+def check_new_run(folder: Path) -> None:
     """Refuse a folder in which something is already.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -94,6 +94,18 @@ def format_count(amount: float | None, digits: int = 1) -> str:
         ('216.6M', '999', '?')
     """
     return _stepped(amount, _COUNT_STEPS, "", digits)
+
+
+def format_macs(amount: float, digits: int = 1) -> str:
+    """A number of multiply-accumulate operations.
+
+    Example:
+        >>> format_macs(209e6), format_macs(93e3), format_macs(12)
+        ('209.0 MMACs', '93.0 kMACs', '12 MACs')
+    """
+    word = format_count(amount, digits)
+    prefix = word[-1].replace("K", "k") if word[-1].isalpha() else ""
+    return f"{word.rstrip('KMG')} {prefix}MACs"
 
 
 def format_bytes(amount: float | None, digits: int = 1) -> str:
@@ -212,6 +224,29 @@ def format_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(format_value, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def label_files(names: Iterable[str]) -> dict[str, str]:
+    """A short label for each name or path: as much of a path's end as tells it from the others.
+
+    The model in a run folder goes by the folder's name.
+
+    Example:
+        >>> label_files(["runs/a/model.keras", "runs/b/model.keras", "nets/c.keras", "VGG16"])
+        {'runs/a/model.keras': 'a', 'runs/b/model.keras': 'b', 'nets/c.keras': 'c.keras', 'VGG16': 'VGG16'}
+        >>> list(label_files(["x/a/model.keras", "y/a/model.keras"]).values())
+        ['x/a', 'y/a']
+    """  # noqa: E501
+    parts = {name: name.replace("\\", "/").split("/") for name in names}
+    parts = {n: p[:-1] if p[-1] == "model.keras" and p[:-1] else p for n, p in parts.items()}
+    labels: dict[str, str] = {}
+    for name, own in parts.items():
+        others = [other for other in parts.values() if other is not own]
+        count = 1
+        while count < len(own) and any(other[-count:] == own[-count:] for other in others):
+            count += 1
+        labels[name] = "/".join(own[-count:])
+    return labels
 
 
 def clip_name(name: str) -> str:

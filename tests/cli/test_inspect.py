@@ -6,6 +6,9 @@ import keras
 import pytest
 
 import inshape
+from inshape.planning import PlanRequest
+from inshape.requests import options_of
+from inshape.training.request import TrainRequest
 
 SMALL = "MobileNetV3Small-minimalistic"
 
@@ -91,9 +94,20 @@ def test_the_head_reaches_the_plan(call):
     assert maps["head"] == "none; the last maps at strides 8, 16"
 
 
+def test_a_head_has_the_options_that_it_has_in_a_training(call):
+    in_training = {o.flag for o in options_of(TrainRequest) if o.group == "head"}
+    assert in_training <= {o.flag for o in options_of(PlanRequest)}
+    words = ("--classes", 5, "--hidden", 8, "--pretrained-dense", "--json")
+    head = inshape.Head(classes=5, hidden=8, pretrained_dense=True)
+    plan = plan_anew(SMALL, "96x96x1", head=head)
+    keras.utils.clear_session()
+    assert call("inspect", SMALL, "96x96x1", *words).json == json.loads(json.dumps(plan.as_dict()))
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
+        (["--head", "top", "--pool", "max"], "head='top' keeps the network's own head as it is; "),
         (["--head", "2x"], "--head '2x'; expected a size as HxW, height first"),
         (["--features", "4;8"], "--features '4;8'; expected a whole number"),
         (["--factor", "two"], "--factor 'two'; expected a whole number"),

@@ -301,12 +301,21 @@ def test_what_no_candidate_is_measured_with_is_refused(call, photos, tmp_path, w
     assert answer.err.count("\n") == 1
 
 
-def test_the_table_comes_before_the_error_where_nothing_meets_the_limits(call, photos, small):
-    words = ("compare", photos, "--shapes", "33x40x1", "--strategies", "rebuild", "--max-macs", 9)
-    answer = call(*words, *small, "--no-latency", "--json")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compare", "--shapes", "33x40x1", "--no-latency", "--strategies", "rebuild"),
+        ("train", "--input", "auto", "--out", "not/there", "--strategy", "rebuild"),
+    ],
+)
+def test_the_table_comes_before_the_error_where_nothing_meets_the_limits(
+    call, photos, words, small
+):
+    answer = call(*words, photos, *small, "--max-macs", 9, "--json")
     assert answer.code == 2
     assert answer.json["recommendation"] is None
-    assert "33x40x1" in answer.err
+    assert {c["name"].split()[-1] for c in answer.json["candidates"]} == {"rebuild"}
+    assert all(c["input_shape"] in answer.err for c in answer.json["candidates"])
     last = answer.err.splitlines()[-1]
     assert last.startswith("inshape: error: no candidate meets the limits; the nearest, ")
 
@@ -322,4 +331,5 @@ def test_the_input_is_chosen_by_the_pictures(call, photos, tmp_path, monkeypatch
     assert answer.code == 0, answer.err
     request = answer.json["request"]
     assert request["shape"] in ("32x32x3", "64x64x3", "32x64x3")
-    assert request["options"]["strategy"] in ("rebuild", "restride")
+    assert request["options"]["strategy"] in ("rebuild", "restride", "resize")
+    assert request["limits"]["max_macs"] == 100_000_000

@@ -15,6 +15,7 @@ from inshape.comparison.result import Candidate, Comparison
 from inshape.data.sources import open_source
 from inshape.evaluation.metrics import Score
 from inshape.features.linear import cross_validated
+from inshape.heads import Head
 from inshape.limits import Limits
 from inshape.requests import command_of, make
 from inshape.shapes import InputShape
@@ -136,6 +137,8 @@ def test_noise_is_probed_at_chance_and_no_noise_is_worse_than_another(rng):
 
 def test_usual_shapes_follow_the_pictures(tmp_path, photos):
     assert [str(s) for s in usual_shapes(open_source(photos))] == ["64x64x1"]
+    assert [str(s) for s in usual_shapes(open_source(photos), "rgb")] == ["64x64x3"]
+    assert [str(s) for s in usual_shapes(open_source(photos), "bands")] == ["64x64x1"]
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         Image.new("RGB", (640, 360)).save(tmp_path / label / f"{label}.png")
@@ -175,6 +178,9 @@ def test_a_command_names_what_is_not_the_default(tmp_path, monkeypatch):
         "inshape train /photos --input 8x8x1 --out runs/a --backbone net --weights none "
         "--strategy rebuild --channels luma"
     )
+    more = {"seed": 3, "hidden": 64, "full_scale": 4095, "head": Head(pool="gem")}
+    text = _train_command(candidate("net", 0.5, 1.0), request.but(**more))
+    assert text.endswith(" --seed 3 --pool gem --hidden 64 --full-scale 4095.0 --strategy rebuild")
     for letter in "ab":
         (tmp_path / "runs" / letter).mkdir(parents=True)
     assert " --out runs/c " in _train_command(candidate("net", 0.5, 1.0), request)
@@ -214,6 +220,23 @@ def test_strategies_suit_the_shape():
     assert usual_strategies(large, "InceptionV3") == ("rebuild", "restride", "resize")
     assert usual_strategies(InputShape.of("?x?x3"), "own.keras") == ("flexible",)
     assert usual_strategies(InputShape.of("64x64x3"), "own.keras")[0] == "rebuild"
+
+
+def test_runs_go_by_their_folders_in_a_table():
+    candidates = tuple(
+        Candidate(name, "8x8x1", "rebuild")
+        for name in (
+            "runs/a/model.keras",
+            "runs/b/model.keras",
+            "old/b/model.keras",
+            "nets/c.keras",
+        )
+    )
+    comparison = Comparison("photos", 9, None, candidates)
+    labels = ["a", "runs/b", "old/b", "c.keras"]
+    lines = [line.split() for line in str(comparison).splitlines()]
+    assert [words[1] for words in lines if "rebuild" in words] == labels
+    assert all(f"<td>{label}</td>" in comparison._repr_html_() for label in labels)
 
 
 def test_a_terminal_shows_brackets_and_a_command_in_one_line():

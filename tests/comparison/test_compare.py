@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 from PIL import Image
 
 import inshape
+from inshape.cli.commands import command_for
+from inshape.cli.parser import parse
 from inshape.comparison import finetune as tuning
 from inshape.comparison import measure as measuring
 from inshape.comparison import rounds, samples, store
@@ -26,6 +29,7 @@ from inshape.comparison.store import CandidateStore
 from inshape.comparison.workers import read_files
 from inshape.data.sources import open_source
 from inshape.errors import DataError, NoCandidate, OutputExists, RequestError
+from inshape.heads import Head
 from inshape.limits import Limits
 from inshape.requests import make
 from inshape.shapes import InputShape
@@ -142,6 +146,9 @@ def test_answers_belong_to_pictures_in_their_order(network, tmp_path):
         for order in (range(12), range(12), range(11, -1, -1))
     }
     assert len(keys) == 2
+    for option in ({"hidden": 9}, {"pool": (2, 2)}, {"fill": 9}, {"full_scale": 9}):
+        keys.add(CandidateStore(request.but(**option), opened).key_of(candidate))
+    assert len(keys) == 6
 
 
 def test_files_below_the_home_folder_are_known_by_their_content(tmp_path, monkeypatch):
@@ -158,6 +165,80 @@ def test_files_below_the_home_folder_are_known_by_their_content(tmp_path, monkey
     (tmp_path / "w.h5").write_bytes(b"other")
     keys.add(CandidateStore(request, opened).key_of(candidate))
     assert len(keys) == 3
+
+
+def test_candidates_have_the_head_and_the_pictures_that_are_asked_for(photos, network):
+    comparison = compare(
+        photos, shapes="16x16x1", strategies="rebuild", backbones=network, weights=None,
+        latency=False, hidden=300, pool=(2, 2), picture_fit="letterbox", seed=3,
+    )  # fmt: skip
+    head = Head(classes=2, hidden=300, pool=(2, 2))
+    plan = inshape.plan(network, "16x16x1", strategy="rebuild", head=head)
+    best = comparison.recommendation
+    assert (best.params, best.flash_bytes) == (plan.geometry.params, plan.footprint.flash_bytes)
+    # By hand: the convolutions, the 2x2 grid of 16 into 300, and 300 into two classes.
+    assert best.params == 80 + 1168 + (64 + 1) * 300 + (300 + 1) * 2
+    command, words = command_for(shlex.split(comparison.command)[1:])
+    request = parse(command.kind, words, program="inshape", description="")
+    assert (request.seed, request.head) == (3, head.but(classes=None))
+    assert request.pictures.picture_fit == "letterbox"
+
+
+def test_limits_hold_for_the_head_and_name_what_is_over_them(photos, network):
+    options = {
+        "shapes": "16x16x1", "strategies": "rebuild", "backbones": network, "weights": None,
+        "latency": False,
+    }  # fmt: skip
+    text = (
+        r"has 3\d\.\d kMACs, flash 1\d\.\d KiB, RAM \d\.\d KiB \(flash 1\d\.\d KiB is over "
+        r"10\.0 KiB\); raise"
+    )
+    limits = {"max_flash": "10KiB", "max_ram": "1MiB", "max_macs": "1M"}
+    assert compare(photos, **options, **limits).recommendation is not None
+    with pytest.raises(NoCandidate, match=text):
+        compare(photos, **options, **limits, hidden=500)
+
+
+def test_what_pictures_advise_can_be_followed():
+    deep = np.random.default_rng(0).integers(0, 4096, (20, 9, 9, 1), np.int32)
+    opened = open_source((deep, [0, 1] * 10))
+    options = {"source": None, "weights": None, "shapes": "9x9x1"}
+    for full_scale, largest in ((4095, 255), (8190, 127.5)):
+        request = make(CompareRequest, **options, full_scale=full_scale)
+        pictures = samples.Samples(opened, request, CandidateStore(request, opened))
+        assert pictures.at(InputShape(9, 9, 1)).max() == pytest.approx(largest, rel=0.01)
+    request = make(CompareRequest, **options)
+    pictures = samples.Samples(opened, request, CandidateStore(request, opened))
+    with pytest.raises(DataError, match="set full_scale to the value that stands for white"):
+        pictures.at(InputShape(9, 9, 1))
+
+
+def test_a_head_of_other_classes_is_refused(photos, network):
+    text = (
+        "a head of 7 classes, and pictures of 2 (lie, stand); expected as many; leave classes out"
+    )
+    with pytest.raises(RequestError, match=re.escape(text)):
+        compare(photos, shapes="16x16x1", backbones=network, head=Head(classes=7))
+
+
+def test_a_file_that_was_replaced_is_read_anew_also_after_an_error(photos, network, tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / "bad" / label).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / "bad" / label / f"{i}.png").write_bytes(f"none {label} {i}".encode())
+    path = tmp_path / "net.keras"
+    options = {
+        "shapes": "16x16x1", "strategies": "rebuild", "backbones": path, "weights": None,
+        "latency": False,
+    }  # fmt: skip
+    shutil.copy(network, path)
+    with pytest.raises(DataError, match="no readable pictures"):
+        compare(tmp_path / "bad", **options)
+    image = keras.Input((32, 32, 1))
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same")(image)
+    keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save(path)
+    (candidate,) = compare(photos, **options).candidates
+    assert candidate.params == 9 * 4 + 4 + 4 * 2 + 2
 
 
 def test_a_limit_on_what_is_not_measured_is_refused(photos):

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.geometry.nets import Net, mobilenet_v1, resnet50, vgg16, with_squeeze_and_excite
 
-from inshape.geometry.cost import Cost, activation_memory, costs, total_of
+from inshape.geometry.amounts import total_of
+from inshape.geometry.cost import Cost, activation_memory, costs
 from inshape.geometry.sizes import map_shapes
 from inshape.geometry.spec import GraphSpec, InputLayers
 from inshape.shapes import InputShape

@@ -35,7 +35,7 @@ def test_nothing_to_say_at_the_native_shape_and_at_larger_multiples(make, target
 def test_a_small_final_map_is_set_against_the_native_one():
     assert messages(mobilenet_v1(), "96x224x1")["small-final-map"] == [
         'input 96x224x1: the final map at "conv_27" is 3x7, smaller than the native 7x7; '
-        "strategy='resize' or 'restride' keeps its size"
+        "strategy='resize' keeps its size, 'restride' may"
     ]
     assert "small-final-map" in messages(mobilenet_v1(), "?x96x1")
 
@@ -188,3 +188,38 @@ def test_the_gravest_come_first():
         "small-final-map", "not-a-multiple", "not-a-multiple", "field-exceeds-input",
         "far-aspect-ratio",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("strategy", "resize_hw", "target", "advice"),
+    [
+        ("rebuild", None, "96x96x3", "strategy='resize' keeps its size, 'restride' may"),
+        ("restride", None, "96x96x3", "strategy='resize' keeps its size"),
+        ("resize", (96, 96), "64x64x3", "a larger working size keeps its size"),
+        ("rebuild", None, "480x480x3", "strategy='resize', or a larger stride by 'restride'"),
+        ("restride", None, "480x480x3", "strategy='resize'"),
+        ("resize", (480, 480), "64x64x3", "a smaller working size"),
+    ],
+)
+def test_the_strategy_that_was_taken_is_not_advised(strategy, resize_hw, target, advice):
+    spec = mobilenet_v1().but(input_layers=InputLayers(resize_hw=resize_hw))
+    found = shape_warnings(spec, shape("224x224x3"), shape(target), strategy=strategy)
+    (on_the_map,) = (str(w) for w in found if w.code.endswith("-final-map"))
+    assert on_the_map.endswith((f"; {advice}", f"so consider {advice}"))
+    on_the_field = [str(w) for w in found if w.code == "field-exceeds-input"]
+    assert not any(f"strategy='{strategy}'" in text for text in on_the_field)
+
+
+def test_a_field_that_shrank_with_the_input_is_as_padded_as_in_training():
+    spec = vgg16()  # a field of 212 px; with a stem that steps over two, of 421
+    stem = next(layer for layer in spec if layer.is_conv)
+    source = spec.with_layer(stem.index, stride_hw=(2, 2))
+
+    def on_the_field(target):
+        found = shape_warnings(spec, shape("224x224x3"), shape(target), source=source)
+        return [str(w) for w in found if w.code == "field-exceeds-input"]
+
+    assert on_the_field("112x112x3") == []
+    (text,) = on_the_field("96x112x3")
+    assert "212 px along the height of 96 (native" in text
+    assert "field-exceeds-input" in messages(spec, "112x112x3")

@@ -9,11 +9,12 @@ import pytest
 from inshape.comparison.choose import fronts_of
 from inshape.comparison.request import CompareRequest
 from inshape.comparison.result import Candidate
-from inshape.data.prepare import Preparation
+from inshape.data.prepare import PictureOptions, Preparation
 from inshape.data.sources import open_source
 from inshape.evaluation.metrics import Score
+from inshape.reporting.comparison_page import _pictures
 from inshape.reporting.drawing import SIDE, draw_stages
-from inshape.reporting.thumbnails import Album, examples_of, resize_inside
+from inshape.reporting.thumbnails import Album, embed_input, examples_of, resize_inside
 from inshape.requests import command_of, make
 
 
@@ -171,4 +172,16 @@ def test_a_command_says_what_was_asked_for(photos):
     timed = command_of("compare", request.but(latency=True, max_latency=2.5))
     assert "--max-latency 2.5ms" in timed
     assert "--strategies" not in command_of("compare", request.but(strategies=None))
-    assert command_of("compare", request.but(candidates=["net 64x48x1 resize"])) is None
+    named = make(CompareRequest, source=photos, candidates=["net 64x48x1 resize"])
+    assert command_of("compare", named) is None
+
+
+def test_candidates_are_shown_pictures_as_they_read_them(photos):
+    catalogue = open_source(photos)
+    example = {"picture": catalogue.names[0], "label": "any"}
+    candidate = {"input_shape": "40x9x1", "strategy": "rebuild", "error": None}
+    options = PictureOptions(picture_fit="letterbox", fill=200)
+    shown = _pictures([candidate], Album(catalogue), [example], options)
+    (view,) = shown["views"]
+    expected = embed_input(catalogue.load_compact(0, options.at("40x9x1")))
+    assert view["pictures"] == [{**example, "picture": expected}]

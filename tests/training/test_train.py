@@ -14,6 +14,8 @@ import pytest
 
 import inshape
 from inshape.choosing import train
+from inshape.comparison import api as comparing
+from inshape.comparison.request import CompareRequest
 from inshape.data.batches import Batches
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
@@ -30,6 +32,7 @@ from inshape.errors import (
 from inshape.graph.read import read
 from inshape.heads import Head, classifier_input
 from inshape.prediction import predict
+from inshape.progress import Progress
 from inshape.requests import make
 from inshape.runs import Run
 from inshape.shapes import InputShape
@@ -172,13 +175,60 @@ def test_auto_chooses_among_what_the_limits_allow(drawings, network, tmp_path, c
     assert record["options"]["strategy"] in ("restride", "resize")  # by rebuild it would cost more
     assert run.record["plan"]["strategy"] == record["options"]["strategy"]
     assert run.record["plan"]["geometry"]["macs"] <= 0.1e6
-    # A shape beside limits would be refused, so that the request could not be made again.
-    assert set(record["limits"].values()) == {None}
+    assert record["limits"]["max_macs"] == 100_000
+    # A shape beside limits would be refused.
+    assert run.record["command"] is None or "--max-macs" not in run.record["command"]
     assert "the data: 48 training pictures" in capsys.readouterr().err  # the comparison is shown
     with pytest.raises(NoCandidate, match=re.escape("kMACs is over 1.0 kMACs")) as nothing:
         inshape.train(drawings, "auto", out=tmp_path / "b", max_macs="1k", **choices)
     assert len(nothing.value.comparison.candidates) == 3
     assert not (tmp_path / "b").exists()
+
+
+def test_auto_compares_what_will_be_trained(drawings, network, tmp_path, monkeypatch):
+    """With the head and the pictures that were asked for."""
+    requests: list[CompareRequest] = []
+
+    def refuse(request, progress):
+        requests.append(request)
+        raise NoCandidate("none", None)
+
+    monkeypatch.setattr(comparing, "run_comparison", refuse)
+    head = Head(hidden=1024, pool="gem", classes=3)
+    with pytest.raises(NoCandidate):
+        train(
+            drawings, "auto", out=tmp_path / "a", backbone=network, weights=None, seed=3,
+            head=head, full_scale=99, picture_fit="crop", colour="grey", max_flash="600KiB",
+        )  # fmt: skip
+    (request,) = requests
+    assert (request.head, request.seed, request.limits.max_flash) == (head, 3, 600 * 1024)
+    options = request.picture_options
+    assert (options.full_scale, options.picture_fit, options.colour) == (99, "crop", "grey")
+
+
+def test_auto_takes_no_model_of_python(drawings, build_network, tmp_path):
+    text = (
+        "backbone is a model, with the input auto; expected a name or a file, which can be opened"
+    )
+    with pytest.raises(RequestError, match=re.escape(text)):
+        train(drawings, "auto", out=tmp_path / "a", backbone=build_network())
+
+
+def test_the_classes_are_those_of_the_pictures(photos, network, tmp_path):
+    request = make(
+        TrainRequest, source=photos, shape="17x12x1", out=tmp_path / "a", backbone=network,
+        weights=None, head=Head(classes=3), max_ram="9MiB",
+    )  # fmt: skip
+    text = "a head of 7 classes, and pictures of 3 (lean, lie, stand); expected as many; leave"
+    with pytest.raises(RequestError, match=re.escape(text)):
+        api._start(request.but(head=Head(classes=7)), Progress())
+    assert list(tmp_path.iterdir()) == []
+    # What can be said without them is said without them, and without limits that were met.
+    command = api._start(request, Progress()).run.record["command"]
+    assert command == (
+        f"inshape train {photos} --input 17x12x1 --out {tmp_path / 'a-again'} --backbone {network} "
+        "--weights none"
+    )
 
 
 def test_what_contradicts_a_shape_or_auto_is_refused(photos, tmp_path):

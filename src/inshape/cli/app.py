@@ -63,6 +63,7 @@ def _run_command(words: list[str]) -> int:
     command, rest = command_for(words)
     as_json, debug = "--json" in rest, "--debug" in rest
     with open_console(as_json=as_json, debug=debug) as console:
+        from ..requests import check_inputs
         from .parser import parse  # slow to import
 
         if command is RESUME:
@@ -73,6 +74,7 @@ def _run_command(words: list[str]) -> int:
             program=f"inshape {words[0]}",
             description=f"{command.summary.capitalize()}.\n\nexample: {command.example}",
         )
+        check_inputs(request)
         return command.run(request, console) or 0
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RequestError
+from ..errors import NoCandidate, RequestError
 from ..requests import Request, options_of
 
 if TYPE_CHECKING:
@@ -59,13 +60,9 @@ def _adapt(request: Any, console: Console) -> None:
 
 def _train(request: Any, console: Console) -> None:
     from ..choosing import train
-    from ..errors import NoCandidate
 
-    try:
+    with _answering_nothing(console):
         run = train.as_asked(request, show=True)
-    except NoCandidate as nothing:
-        console.show(nothing.comparison)
-        raise
     _show_run(run, console)
 
 
@@ -84,14 +81,20 @@ def _show_run(run: Any, console: Console) -> None:
 
 def _compare(request: Any, console: Console) -> None:
     from ..comparison.api import compare
-    from ..errors import NoCandidate
 
-    try:
+    with _answering_nothing(console):
         comparison = compare.as_asked(request, show=True)
+    console.answer(comparison, comparison.as_dict())
+
+
+@contextmanager
+def _answering_nothing(console: Console) -> Generator[None]:
+    """Answer with a comparison of which nothing can be taken, before its error."""
+    try:
+        yield
     except NoCandidate as nothing:
         console.answer(nothing.comparison, nothing.comparison.as_dict())
         raise
-    console.answer(comparison, comparison.as_dict())
 
 
 def _evaluate(request: Any, console: Console) -> None:

@@ -62,21 +62,26 @@ class Misunderstood(RequestError):
 
 
 def _check_words(kind: type[Request], words: Sequence[str]) -> None:
-    """Refuse options that there are not, and those that a value is missing from.
+    """Refuse options that there are not, that a value is missing from, and that stand there twice.
 
-    tyro does so too, in a box that is as wide as the terminal.
+    tyro does so too, in a box that is as wide as the terminal, but takes the last of two.
     """
     options = {f"--{o.flag}": o for o in (*options_of(kind), *options_of(OutputOptions)) if o.flag}
     both = [name for name, o in options.items() if o.is_switch and o.default is not False]
     options |= {f"--no-{name[2:]}": options[name] for name in both}
+    given: set[str] = set()
     for word, following in zip(words, (*words[1:], None), strict=False):
         if word in ("--", "--help"):
             return
         if word.startswith("--"):
-            _check_option(word, following, options)
+            option = _check_option(word, following, options)
+            if option.flag in given:
+                advice = "put commas between its values" if option.is_list else "leave one out"
+                raise Misunderstood(f"--{option.flag} is given twice; expected it once; {advice}")
+            given.add(option.flag)
 
 
-def _check_option(word: str, following: str | None, options: Mapping[str, Option]) -> None:
+def _check_option(word: str, following: str | None, options: Mapping[str, Option]) -> Option:
     name, equals, _ = word.partition("=")
     name = name.replace("_", "-")
     if name not in options:
@@ -88,6 +93,7 @@ def _check_option(word: str, following: str | None, options: Mapping[str, Option
             raise Misunderstood(f"{name} takes no value; expected {name} alone")
     elif not equals and (following is None or re.match("--|-[a-zA-Z]", following)):
         raise Misunderstood(f"{name} has no value; expected {name} {_metavar(options[name])}")
+    return options[name]
 
 
 def _parse(kind: type[_Request], words: Sequence[str], program: str, description: str) -> _Request:

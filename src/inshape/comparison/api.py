@@ -20,6 +20,7 @@ from ..reporting.api import leave_report
 from ..reporting.thumbnails import examples_of
 from ..requests import command_of, takes
 from ..runs import versions
+from ..training.request import count_classes
 from ..writing import write_json
 from .choose import fronts_of, pareto_front, recommend
 from .defaults import usual_shapes, usual_strategies
@@ -80,13 +81,19 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
     catalogue = _draw_pictures(request)
     folds_of(catalogue.labels, request.seed, catalogue.contents)  # refuses what cannot be probed
     candidates = _list_candidates(request, catalogue)
+    classes = count_classes(request.head, catalogue.class_names)
     weights = None if request.weights is None else str(request.weights)
     store = CandidateStore(request, catalogue)
     seconds = _Seconds(store.load(c) for c in candidates)
-    samples = Samples(catalogue, request.seed, store)
+    samples = Samples(catalogue, request, store)
     paths = [weights, *(c.backbone for c in candidates)]
     with open_workers(request.ray, paths) as (workers, files):
-        job = Job(weights, len(catalogue.class_names), workers.threads, request.latency)
+        job = Job(
+            weights=weights,
+            head=request.head.but(classes=classes),
+            threads=workers.threads,
+            latency=request.latency,
+        )
         halving = Halving(samples, store, request.limits, job, workers, files, progress)
         measured, cost = halving.measure(candidates)
     ranked = sorted(finetune(measured, cost, request, store, progress), key=_rank)
@@ -115,7 +122,9 @@ def _list_candidates(request: CompareRequest, catalogue: Catalogue) -> list[Cand
     """What is named, or every combination, with what suits the pictures where nothing is."""
     candidates = request.candidates
     if candidates is None:
-        shapes = usual_shapes(catalogue) if request.shapes is None else request.shapes
+        shapes = request.shapes
+        if shapes is None:
+            shapes = usual_shapes(catalogue, request.picture_options.colour)
         candidates = [
             Candidate(backbone, str(shape), strategy, rule)
             for backbone, shape in itertools.product(request.backbones, shapes)

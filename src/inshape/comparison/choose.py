@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..limits import COSTS, Limits, format_cost
+from ..limits import COSTS, Limits, format_cost, name_cost
 from .probe import correct_of, is_close
 from .result import Candidate
 
@@ -139,7 +139,7 @@ def _explain_nothing(candidates: Sequence[Candidate], limits: Limits) -> str:
 def _needs(candidate: Candidate, limits: Limits) -> list[str]:
     """What a candidate takes of everything that there is a limit on."""
     needs = [
-        format_cost(name, getattr(candidate, name))
+        name_cost(name, getattr(candidate, name))
         for name in COSTS
         if limits.of(name) is not None and getattr(candidate, name) is not None
     ]

@@ -10,6 +10,7 @@ import numpy as np
 from ..backbones import find
 from ..data.catalogue import Catalogue
 from ..data.decode import stored_shape
+from ..data.prepare import CHANNELS, Colour
 from ..errors import DataError, UnknownName
 from ..shapes import InputShape
 from ..strategies.auto import SMALL
@@ -20,8 +21,10 @@ _LOOKED_AT = 200
 _GRAIN = 32
 
 
-def usual_shapes(catalogue: Catalogue) -> list[InputShape]:
+def usual_shapes(catalogue: Catalogue, colour: Colour | None = None) -> list[InputShape]:
     """Shapes that suit the pictures: their channels, their proportions, no larger than they are.
+
+    The channels are those of the colour, where pictures are to be read as one.
 
     Squares of 64 to 224 pixels, or oblongs of the same area and about the pictures' aspect ratio
     where that is beyond 4:5; the smallest at least.
@@ -30,6 +33,7 @@ def usual_shapes(catalogue: Catalogue) -> list[InputShape]:
         DataError: if no picture's size can be read.
     """
     height, width, channels = _typical_size(catalogue)
+    channels = CHANNELS.get(str(colour), channels)
     aspect = height / width
     side = math.sqrt(height * width)
     shapes: list[InputShape] = []

@@ -34,7 +34,8 @@ def finetune(
             candidate = candidate.but(finetuned=None, finetuned_on=0)
         elif candidate.finetuned is None:
             try:
-                folder = request.folder / "runs" / store.key_of(candidate)[:12]
+                assert request.out is not None  # or there would be no finalists
+                folder = request.out / "runs" / store.key_of(candidate)[:12]
                 record = _train(candidate, folder, request, progress)
             except Exception as error:  # ends this finalist only, as it does in the probe
                 candidate = candidate.but(error=f"fine-tuning: {reason_of(error)}")
@@ -54,13 +55,11 @@ def _train(
     if (folder / "run.json").exists():
         resumed = ResumeRequest(run=folder, source=request.source)
         return resume_training(resumed, progress).record
-    return run_training(training_of(candidate, request, folder, seed=request.seed), progress).record
+    return run_training(training_of(candidate, request, folder), progress).record
 
 
-def training_of(
-    candidate: Candidate, request: CompareRequest, out: str | Path, *, seed: int = 0
-) -> TrainRequest:
-    """The training of a candidate on the comparison's pictures."""
+def training_of(candidate: Candidate, request: CompareRequest, out: str | Path) -> TrainRequest:
+    """The training of a candidate as it was compared."""
     return make(
         TrainRequest,
         source=request.source,
@@ -70,5 +69,7 @@ def training_of(
         weights=request.weights,
         strategy=candidate.strategy,
         channels=candidate.channels,
-        seed=seed,
+        seed=request.seed,
+        head=request.head,
+        pictures=request.picture_options,
     )

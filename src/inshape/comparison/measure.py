@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from ..features.cut import head_cut, section, stage_ends
 from ..features.linear import cross_validated
 from ..heads import LOGITS, Head
 from ..planning import Network, Plan, PlanRequest, decide_plan, open_for_training
+from ..processor import count_cores
 from ..requests import make
 from ..runtime.frozen import TOLERANCE, by_keras, relative_difference, why_not_litert
 from ..runtime.litert import LiteRunner, Setting, computes_shapes
@@ -42,8 +42,8 @@ class Job:
     """What is the same for every candidate."""
 
     weights: str | None
-    classes: int
-    """Of the pictures."""
+    head: Head
+    """With the classes of the pictures."""
     threads: int | None
     """That a candidate's measurement may use; ``None`` for one per core."""
     latency: bool
@@ -52,7 +52,7 @@ class Job:
     @property
     def cores(self) -> int:
         """How many threads there are."""
-        return self.threads or os.cpu_count() or 1
+        return self.threads or count_cores()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,23 +141,25 @@ def _adapt(candidate: Candidate, job: Job, files: Files) -> tuple[keras.Model, P
             options=make(StrategyOptions, strategy=candidate.strategy, channels=candidate.channels),
         )
         keras.utils.set_random_seed(0)
-        opened, network = _open(request.backbone, place(job.weights), job.classes)
+        opened, network = _open(request.backbone, place(job.weights), job.head)
     plan = decide_plan(request.but(head=opened.head), network)
     return plan.carried_out_on(network).model, plan
 
 
 @lru_cache(maxsize=1)
-def _open(backbone: str, weights: str | None, classes: int) -> tuple[PlanRequest, Network]:
+def _open(backbone: str, weights: str | None, head: Head) -> tuple[PlanRequest, Network]:
     """The network of one candidate after the other, opened once for all of a backbone."""
-    any_shape = PlanRequest(
-        backbone=backbone, input_shape=InputShape(None, None, 3), head=Head(classes=classes)
-    )
+    any_shape = PlanRequest(backbone=backbone, input_shape=InputShape(None, None, 3), head=head)
     return open_for_training(any_shape, weights)
 
 
-def forget_network() -> None:
-    """Let go of the network that was opened last."""
-    _open.cache_clear()
+@contextmanager
+def network_kept() -> Generator[None]:
+    """Let go in the end of the network that was opened last, whose file may then be another."""
+    try:
+        yield
+    finally:
+        _open.cache_clear()
 
 
 def _convert(model: keras.Model, shape: InputShape, job: Job) -> State:

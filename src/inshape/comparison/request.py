@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any
 
+from ..data.prepare import PictureOptions
 from ..data.sources import SourceField
 from ..errors import RequestError, UnknownName
+from ..heads import Head
 from ..limits import Limits
 from ..planning import read_backbone
 from ..requests import (
@@ -18,9 +21,12 @@ from ..requests import (
     Range,
     Request,
     Weights,
+    Without,
     Written,
     joined,
     many,
+    own_options,
+    write_file,
 )
 from ..shapes import InputShape
 from ..strategies.decide import STRATEGIES
@@ -41,10 +47,11 @@ def read_rules(value: Any) -> tuple[str, ...]:
     rules: list[Any] = [value]
     if isinstance(value, str):
         rules = [rule for part in value.split(";") for rule in _split_rules(part)]
-    elif isinstance(value, list | tuple) and not all(
-        band is None or isinstance(band, int) for band in value
-    ):
-        rules = list(value)
+    elif isinstance(value, list | tuple):
+        if not value:
+            raise Unread(value, "channel rules, such as sum, or a list of bands")
+        if not all(band is None or isinstance(band, Integral) for band in value):
+            rules = list(value)
     return tuple(write_rule(read_rule(rule)) for rule in rules)
 
 
@@ -66,20 +73,27 @@ def _read_strategy(value: Any) -> str:
 
 
 def read_candidate(value: Any) -> Candidate:
-    """Read a candidate, or its name.
+    """Read a candidate, or its name; what was measured of it on other pictures is left out.
 
     Example:
-        >>> read_candidate("my net.keras 8x8x4 rebuild 0,1,2,-").channels
-        '0,1,2,-'
+        >>> read_candidate("my net.keras 8X8x4 rebuild 0,1,2,-").name
+        'my net.keras 8x8x4 rebuild 0,1,2,-'
     """
     if isinstance(value, Candidate):
-        return value
-    words = value.split(" ") if isinstance(value, str) else []
-    channels = words.pop() if words and words[-1] not in STRATEGIES else "auto"
-    if len(words) < 3:
-        raise Unread(value, "a candidate, or BACKBONE HxWxC STRATEGY [CHANNELS]")
-    *backbone, shape, strategy = words
-    return Candidate(" ".join(backbone), shape, _read_strategy(strategy), channels)
+        parts: list[Any] = [value.backbone, value.input_shape, value.strategy, value.channels]
+    else:
+        words = value.split(" ") if isinstance(value, str) else []
+        channels = words.pop() if words and words[-1] not in STRATEGIES else "auto"
+        if len(words) < 3:
+            raise Unread(value, "a candidate, or BACKBONE HxWxC STRATEGY [CHANNELS]")
+        parts = [" ".join(words[:-2]), *words[-2:], channels]
+    backbone, shape, strategy, channels = parts
+    return Candidate(
+        _read_backbone(backbone),
+        str(InputShape.of(shape)),
+        _read_strategy(strategy),
+        write_rule(read_rule(channels)),
+    )
 
 
 def _read_candidates(value: Any) -> tuple[Candidate, ...]:
@@ -88,8 +102,8 @@ def _read_candidates(value: Any) -> tuple[Candidate, ...]:
     return tuple(map(read_candidate, values))
 
 
-def _name_of(candidate: Candidate) -> str:
-    return candidate.name
+def _write_candidate(candidate: Candidate) -> str:
+    return candidate.but(backbone=write_file(candidate.backbone)).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +113,8 @@ class CompareRequest(Request):
     source: Annotated[SourceField, Positional()]
     """The pictures: a folder per class, a table or arrays."""
     shapes: Annotated[
-        tuple[InputShape, ...] | None, Written(many(InputShape.of), joined(str), "SHAPES")
+        tuple[InputShape, ...] | None,
+        Written(many(InputShape.of, single=(list, tuple)), joined(str), "SHAPES"),
     ] = None
     """Input shapes with commas between, such as 96x96x1,128x128x1; by default what suits the
     pictures."""
@@ -108,7 +123,9 @@ class CompareRequest(Request):
     ] = None
     """Strategies with commas between; by default what suits each shape."""
     backbones: Annotated[
-        tuple[str, ...], Written(many(_read_backbone), joined(str), "NAMES"), Flag("backbone")
+        tuple[str, ...],
+        Written(many(_read_backbone), joined(write_file), "NAMES"),
+        Flag("backbone"),
     ] = ("MobileNetV3Small",)
     """Backbones with commas between."""
     channels: Annotated[
@@ -117,7 +134,7 @@ class CompareRequest(Request):
     """Channel rules with commas between, or with semicolons where one is a list of bands:
     sum;0,1,2,-."""
     candidates: Annotated[
-        tuple[Candidate, ...] | None, Written(_read_candidates, joined(_name_of)), Flag("")
+        tuple[Candidate, ...] | None, Written(_read_candidates, joined(_write_candidate)), Flag("")
     ] = None
     """In Python, the candidates themselves instead of every combination."""
     weights: Weights = "imagenet"
@@ -135,6 +152,10 @@ class CompareRequest(Request):
     ray: Annotated[str, Written(str, str, "ADDRESS")] | None = None
     """Measure on the workers of a Ray cluster: local for this machine's cores, auto for the cluster
     that runs here, or host:port."""
+    head: Annotated[Head, Without(("classes", "activation"))] = field(default_factory=Head)
+    """What stands behind the last map."""
+    picture_options: PictureOptions = field(default_factory=PictureOptions)
+    """How pictures are brought to the input."""
     limits: Limits = field(default_factory=Limits)
     """What the device allows."""
 
@@ -152,8 +173,18 @@ class CompareRequest(Request):
             )
         if self.finetune and self.out is None:
             raise RequestError("finetune without out; expected a folder for the runs; give out")
+        if self.candidates is not None:
+            self._refuse_combinations()
+        shapes = [c.input_shape for c in self.candidates or ()]
+        for shape in (*shapes, *(self.shapes or ())):
+            self.picture_options.at(shape)  # refuses colours that the shape cannot have
 
-    @property
-    def folder(self) -> Path:
-        """Where runs of finalists go."""
-        return self.out or Path()
+    def _refuse_combinations(self) -> None:
+        """Refuse what candidates are combined of, beside the candidates themselves."""
+        for option in own_options(type(self)):
+            is_part = option.name in ("shapes", "strategies", "backbones", "channels")
+            if is_part and getattr(self, option.name) != option.default:
+                raise RequestError(
+                    f"{option.name} beside candidates, each of which names its own; expected one "
+                    f"of the two; leave {option.name} out"
+                )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InshapeError, RequestError
 from ..evaluation.metrics import Score
-from ..text import first_line, format_bytes, format_count
+from ..text import first_line, format_bytes, format_count, label_files
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -240,9 +240,9 @@ class Comparison:
         """The table in a notebook."""
         rows = "".join(
             f'<tr style="{self._style(c)}">'
-            + "".join(f"<td>{html.escape(cell)}</td>" for cell in self._cells(c))
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
             + "</tr>"
-            for c in self.candidates
+            for c, cells in self._rows()
         )
         head = "".join(f"<th>{html.escape(name)}</th>" for name in _TITLES)
         caption = html.escape(f"{self.source}: {self.pictures} training pictures")
@@ -261,9 +261,14 @@ class Comparison:
             return "font-weight:bold"
         return "" if c.is_contender else "opacity:0.55"
 
+    def _rows(self) -> list[tuple[Candidate, tuple[str, ...]]]:
+        """Each candidate with its cells."""
+        labels = label_files(c.backbone for c in self.candidates)
+        return [(c, (labels[c.backbone], *self._cells(c))) for c in self.candidates]
+
     def _cells(self, c: Candidate) -> tuple[str, ...]:
+        """All but the backbone, which is named beside the others."""
         return (
-            c.backbone.rsplit("/", 1)[-1],
             c.input_shape,
             c.strategy + ("" if c.channels == "auto" else f", {c.channels}"),
             "-" if c.accuracy is None else str(c.accuracy),
@@ -290,9 +295,9 @@ class Comparison:
         # As Text, since brackets in names and paths are no markup.
         title = Text(f"{self.source}: {self.pictures} training pictures")
         table = Table(*_TITLES, title=title, title_justify="left")
-        for c in self.candidates:
+        for c, cells in self._rows():
             style = "dim" if not c.is_contender else "bold" if c.name == self.recommended else ""
-            table.add_row(*map(Text, self._cells(c)), style=style)
+            table.add_row(*map(Text, cells), style=style)
         yield table
         times = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in self.seconds.items())
         yield f"time: {times}"

@@ -13,7 +13,7 @@ from ..progress import Progress
 from ..runtime.timing import Latencies, time_together
 from ..shapes import InputShape
 from .choose import shared_cost
-from .measure import Job, State, build_candidate, forget_network, probe_candidate
+from .measure import Job, State, build_candidate, network_kept, probe_candidate
 from .probe import LEVEL, correct_of, is_worse
 from .result import Candidate
 from .samples import Samples
@@ -63,6 +63,11 @@ class Halving:
             error; and the cost by which they are compared, a field of `Candidate`.
         """
         trials = [_Trial(self.store.load(c)) for c in candidates]
+        with network_kept():
+            cost = self._measure(trials)
+        return [trial.candidate for trial in trials], cost
+
+    def _measure(self, trials: Sequence[_Trial]) -> str:
         self._build([t for t in trials if t.candidate.macs is None])
         self._apply_limits(trials, COMPUTED)
         if self.job.latency:
@@ -71,8 +76,7 @@ class Halving:
         cost = shared_cost([t.candidate for t in trials])
         self._probe_in_rounds(_running(trials), cost)
         self._apply_limits(trials, ALL)
-        forget_network()
-        return [trial.candidate for trial in trials], cost
+        return cost
 
     def _build(self, trials: Sequence[_Trial]) -> None:
         calls = [(trial.candidate, self.job, self.files) for trial in trials]

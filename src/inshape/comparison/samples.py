@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from ..data.batches import Batches
 from ..data.catalogue import Catalogue
-from ..data.prepare import Preparation
 from ..errors import DataError
 from ..shapes import InputShape
 from .measure import Round
 from .probe import folds_of
+from .request import CompareRequest
 from .store import CandidateStore
 
 _FIRST_ROUND = 800
@@ -34,10 +34,13 @@ class Samples:
     seconds: float
     """Spent on decoding."""
 
-    def __init__(self, catalogue: Catalogue, seed: int, store: CandidateStore) -> None:
+    def __init__(
+        self, catalogue: Catalogue, request: CompareRequest, store: CandidateStore
+    ) -> None:
         """Take labelled pictures; none is decoded before it is needed."""
         self.seconds = 0.0
-        self._seed = seed
+        self._seed = request.seed
+        self._options = request.picture_options
         self._store = store
         self._decoded: dict[InputShape, NDArray[Any]] = {}
         self._unreadable = store.load_unreadable()
@@ -76,7 +79,7 @@ class Samples:
         """All pictures at a static shape, in [0, 255], as bytes where that loses nothing."""
         if shape not in self._decoded:
             begun = time.perf_counter()
-            batches = Batches.open(self.catalogue, Preparation.of(shape))
+            batches = Batches.open(self.catalogue, self._options.at(shape))
             if len(batches.catalogue) != len(self.catalogue):
                 self._take(batches.catalogue)
                 self._decoded.clear()

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..caching import Cache, checksum_of, key_of
 from ..data.catalogue import Catalogue
+from ..processor import describe_processor
 from ..runs import versions
 from ..writing import make_folder
 from .request import CompareRequest
 from .result import Candidate
 
-_FORMAT = 5
+_FORMAT = 6
 _PROBED_BY = ("inshape", "keras")
 _TIMED_BY = (*_PROBED_BY, "tensorflow", "tensorflow-cpu", "ai-edge-litert")
 
@@ -39,6 +38,8 @@ class CandidateStore:
             "content": _content(str(request.weights or "")),
             "pictures": request.pictures,
             "seed": request.seed,
+            "head": request.head.as_dict(),
+            "picture_options": request.picture_options.as_dict(),
         }
         self._contents: dict[str, str | None] = {}
         self._cache = None if request.out is None else Cache(request.out / "candidates")
@@ -105,14 +106,7 @@ def _content(path: str) -> str | None:
 
 
 def _machine() -> str:
-    processor = platform.processor()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(w.partition(":")[2] for w in lines if w.startswith("model name")).strip()
-    except (OSError, StopIteration):
-        pass  # not Linux, or a processor that does not say
-    words = [platform.system(), platform.machine(), processor, f"{os.cpu_count()} cores"]
-    return ", ".join([*words, _versions(_TIMED_BY)])
+    return f"{describe_processor()}, {_versions(_TIMED_BY)}"
 
 
 def _versions(packages: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, UnknownName
+from ..processor import count_cores
 from ..progress import Advance
 from .catalogue import Catalogue, Skipped, refuse_too_many
 from .prepare import Preparation, range_warning
@@ -93,7 +93,7 @@ class Batches:
             preparation=preparation,
             folder=cache_dir or default_cache_dir(),
             budget_bytes=budget_bytes,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers or count_cores(),
             progress=progress,
         )
         kind: StoredType = np.uint8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..processor import count_cores
 from ..progress import Advance
 from ..text import join_some, plural
 from .colour import Picture, to_channels
@@ -258,7 +258,7 @@ def _hash_pictures(listing: Listing, progress: Advance | None) -> list[bytes | S
     count = len(listing.names)
     hashes: list[bytes | Skipped] = []
     hash_one = hash_file if listing.arrays is None else hash_array
-    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(min(8, 2 * count_cores())) as pool:
         # In parts, since the pool keeps a record of all that it was given.
         for start in range(0, count, 1024):
             for content in pool.map(hash_one, range(start, min(start + 1024, count))):

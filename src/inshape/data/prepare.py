@@ -17,6 +17,8 @@ from .resize import Interpolation, resample
 
 Fit: TypeAlias = Literal["stretch", "letterbox", "crop"]
 Colour: TypeAlias = Literal["grey", "rgb", "bands"]
+CHANNELS = {"grey": 1, "rgb": 3}
+"""Of the colours that have a certain number of them."""
 
 _TOP = 255.0
 _SLACK = 0.5  # a float picture that was itself resampled may overshoot by a rounding
@@ -79,7 +81,7 @@ class Preparation:
         ):
             if word not in choices:
                 raise UnknownName(kind, word, choices)
-        expected = {"grey": 1, "rgb": 3}.get(str(self.colour), channels)
+        expected = CHANNELS.get(str(self.colour), channels)
         if channels != expected:
             raise DataError(
                 f"colour {self.colour!r} with {channels} channels; expected {expected}; "

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from ..errors import DataError
 from ..progress import Advance
-from ..requests import Written, write_source
+from ..requests import Written, read_location, write_source
 from ..text import plural
 from .arrays import list_arrays, list_dataset, list_npy, list_npz
 from .catalogue import Catalogue, Listing, read_catalogue
@@ -21,21 +21,26 @@ Source: TypeAlias = Any
 """What `open_source` takes: see its table."""
 
 
-def read_source(value: Source) -> Source:
-    """Read a source as an option: a path is one, in whatever form; anything else stays as it is."""
-    # As a path, so that a run's record holds where it is in full: a run may be resumed elsewhere.
-    return Path(value).expanduser() if isinstance(value, str) else value
-
-
-SourceField = Annotated[Any, Written(read_source, write_source, "PICTURES")]
-"""A source as an option of a request."""
-
 Labels: TypeAlias = Literal["required", "optional"]
 
 _KINDS = (
     "a folder with one subfolder per class, a .csv, .tsv or .parquet table, .npy or .npz arrays, "
     "(pictures, labels) or a tf.data.Dataset"
 )
+
+
+def check_source(source: Source) -> None:
+    """Refuse the path of a source that is not there.
+
+    Raises:
+        DataError: if there is nothing at the path.
+    """
+    if isinstance(source, str | Path) and not Path(source).exists():
+        raise DataError(f"{source}: no such file or folder; expected {_KINDS}; check the path")
+
+
+SourceField = Annotated[Any, Written(read_location, write_source, "PICTURES", check=check_source)]
+"""A source as an option of a request."""
 
 
 def open_source(
@@ -136,8 +141,7 @@ def _list_source(source: Source, class_names: Sequence[str] | None, labels: Labe
 
 
 def _list_file(path: Path, class_names: Sequence[str] | None, labels: Labels) -> Listing:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; expected {_KINDS}; check the path")
+    check_source(path)
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv", ".parquet"):
         return list_table(path, labels=labels)

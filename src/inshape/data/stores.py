@@ -17,7 +17,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from ..caching import Cache
+from ..caching import Cache, Entry
 from ..errors import DataError, UnreadablePicture
 from ..progress import Advance
 from ..text import format_bytes, plural
@@ -66,8 +66,8 @@ class MemoryStore:
 class DiskStore:
     """All pictures in one file, read row by row."""
 
-    def __init__(self, path: Path, shape: tuple[int, int, int], kind: StoredType) -> None:
-        self.path = path
+    def __init__(self, entry: Entry, shape: tuple[int, int, int], kind: StoredType) -> None:
+        self.entry = entry  # which may be all that keeps the file
         self.shape = shape
         self.kind = kind
 
@@ -75,7 +75,7 @@ class DiskStore:
         """The rows of each batch."""
         row_bytes = int(np.prod(self.shape)) * np.dtype(self.kind).itemsize
         # A mapped file would count as this process's memory wherever that is limited.
-        with self.path.open("rb", buffering=0) as file:
+        with self.entry.path.open("rb", buffering=0) as file:
             for positions in batches:
                 rows = np.empty((len(positions), *self.shape), self.kind)
                 for row, position in zip(rows, positions.tolist(), strict=True):
@@ -294,7 +294,7 @@ class Opener:
         if entry is None:
             entry = cache.save(facts, write, suffix=".pictures")
         assert filled is not None
-        store = DiskStore(entry.path, self.preparation.shape.as_static_tuple(), kind)
+        store = DiskStore(entry, self.preparation.shape.as_static_tuple(), kind)
         report = CacheReport(
             kind="disk",
             pictures=len(self.catalogue),

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Annotated, Any
 
 from ..data.sources import SourceField
-from ..requests import Flag, Positional, Range, Request, Written, joined, many, read_hw, write_hw
-from ..runs import read_run, write_run
+from ..requests import (
+    Flag,
+    Positional,
+    Range,
+    Request,
+    Written,
+    joined,
+    many,
+    read_hw,
+    read_location,
+    write_hw,
+)
+from ..runs import Run, write_run
 
-RunField = Annotated[Any, Written(read_run, write_run, "RUN")]
+RunField = Annotated[Any, Written(read_location, write_run, "RUN", check=Run.open)]
 """A run as an option of a request."""
 
 
@@ -20,7 +32,7 @@ def read_size(value: Any) -> tuple[int, int]:
         >>> read_size("96"), read_size((128, 160))
         ((96, 96), (128, 160))
     """
-    is_number = isinstance(value, int) or (isinstance(value, str) and value.isdecimal())
+    is_number = isinstance(value, Integral) or (isinstance(value, str) and value.isdecimal())
     return read_hw((value, value)) if is_number else read_hw(value)
 
 
@@ -35,9 +47,11 @@ class EvaluateRequest(Request):
     split: Annotated[str, Written(str, str, "NAME")] | None = None
     """train, validation, test or all; by default the one furthest from training."""
     sizes: Annotated[
-        tuple[tuple[int, int], ...], Written(many(read_size), joined(write_hw), "SIZES")
+        tuple[tuple[int, int], ...],
+        Written(many(read_size, single=(tuple,)), joined(write_hw), "SIZES"),
     ] = ()
-    """Measure at these too, such as 64,96,128x160; for a model of any size."""
+    """Measure at these too, such as 64,96,128x160, where a number is a square; for a model of any
+    size."""
     resamples: Annotated[int, Range(1), Flag("")] = 1000
     """Of the bootstrap."""
     seed: Annotated[int, Range(0), Flag("")] = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import InshapeError, RequestError, RunError
 from ..evaluation.metrics import Score, as_probabilities
 from ..evaluation.probabilities import ends_in_softmax
+from ..processor import count_cores
 from ..progress import Progress
 from ..reporting.api import leave_report
 from ..requests import takes
@@ -29,7 +29,7 @@ from .agreement import answer, compare_answers
 from .request import ExportRequest
 from .result import ExportFile, Exports, Refusal, check_table, keep_table
 from .selection import Selection, select_pictures
-from .writer import Writer, check_new, file_bytes, file_name
+from .writer import Writer, check_new_file, file_bytes, file_name
 
 _AT_ONCE = 32
 """Pictures per call of what Keras or TensorFlow runs, where one by one would take minutes."""
@@ -63,7 +63,7 @@ def export(request: ExportRequest, *, show: bool = False) -> Exports:
     paths = {form: folder / file_name(form) for form in forms}
     if not request.replace:
         for form, path in paths.items():
-            check_new(form, path)
+            check_new_file(form, path)
         check_table(folder)
     progress = Progress.to_stderr(show)
     selection = select_pictures(
@@ -213,7 +213,7 @@ class _Judge:
         """The times with one thread and with all, or why there are none."""
         if not self.request.timing:
             return (), None
-        counts = dict.fromkeys((1, os.cpu_count() or 1))
+        counts = dict.fromkeys((1, count_cores()))
         shape = self.selection.shape
         try:
             return tuple(time_file(path, shape, threads=n, batch=batch) for n in counts), None

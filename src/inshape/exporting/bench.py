@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
+from ..processor import count_cores
 from ..runtime.runners import kind_of
 from ..runtime.timing import Timing, time_file
 from ..shapes import InputShape
@@ -54,7 +54,7 @@ def bench(request: BenchRequest) -> Bench:
     shape = _static_shape(request, card)
     batch = 1 if card is None else batch_in(card)
     size = tuple(int(n) for n in shape.as_tuple() if n is not None)
-    counts = dict.fromkeys([request.threads] if request.threads else [1, os.cpu_count() or 1])
+    counts = dict.fromkeys([request.threads] if request.threads else [1, count_cores()])
     timings = tuple(time_file(file, size, threads=count, batch=batch) for count in counts)
     return Bench(file, runtime, shape, batch, timings)
 

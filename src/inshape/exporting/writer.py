@@ -110,7 +110,7 @@ def file_name(form: Format) -> str:
     return f"model-{kind}{form.suffix}" if kind else f"model{form.suffix}"
 
 
-def check_new(form: Format, path: Path) -> None:
+def check_new_file(form: Format, path: Path) -> None:
     """Refuse to write over a file, or over one that goes with it."""
     for existing in _with_companions(form, path):
         if existing.exists():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
 from ..shapes import InputShape
+from .amounts import product, times, total_of
 from .rules import Map, read_map, spatial
 from .sizes import map_shapes
 from .spec import NO_PADS, GraphSpec, LayerSpec
@@ -83,13 +84,14 @@ def _cost(spec: GraphSpec, layer: LayerSpec, shapes: Sequence[Map]) -> Cost:
         # Every place that is read is multiplied by the whole kernel.
         read = shapes[layer.inputs[0]]
         (kernel,) = _kernel_sizes(layer, read)
-        return Cost(_times(_product(read[:-1]), kernel), total_of([kernel, shapes[layer.index][-1] if layer.use_bias else 0]))
+        bias = shapes[layer.index][-1] if layer.use_bias else 0
+        return Cost(times(product(read[:-1]), kernel), total_of([kernel, bias]))
     if not (layer.is_conv or layer.op == "dense"):
         return Cost(0, _kept_params(spec[layer.layer], shapes))
     out = shapes[layer.index]
     weights = _kernel_sizes(layer, read_map(layer, shapes[layer.inputs[0]]))
     bias = out[-1] if layer.use_bias else 0
-    return Cost(_times(_product(out[:-1]), total_of(weights)), total_of([*weights, bias]))
+    return Cost(times(product(out[:-1]), total_of(weights)), total_of([*weights, bias]))
 
 
 def _kept_params(layer: LayerSpec, shapes: Sequence[Map]) -> int | None:
@@ -100,17 +102,6 @@ def _kept_params(layer: LayerSpec, shapes: Sequence[Map]) -> int | None:
     if now is None or native is None:
         return None
     return layer.params + layer.params_per_channel * (now - native)
-
-
-def total_of(amounts: Iterable[int | None]) -> int | None:
-    """A sum that is unknown as soon as one of its parts is.
-
-    Example:
-        >>> total_of([1, 2]), total_of([1, None])
-        (3, None)
-    """
-    known = list(amounts)
-    return None if None in known else sum(n for n in known if n is not None)
 
 
 def activation_memory(spec: GraphSpec, shape: InputShape) -> Memory:
@@ -131,7 +122,7 @@ def activation_memory(spec: GraphSpec, shape: InputShape) -> Memory:
     """
     shapes = map_shapes(spec, shape)
     needed = spec.needed()
-    values = [_product(s) if i in needed else 0 for i, s in enumerate(shapes)]
+    values = [product(s) if i in needed else 0 for i, s in enumerate(shapes)]
     if None in values:
         return Memory((None,) * len(values), None, None)
     buffers = _buffers(spec)
@@ -162,8 +153,8 @@ def _input_cost(spec: GraphSpec, shape: InputShape, working: Map) -> Cost:
     if spec.input_layers.channels != "project":
         return Cost(0, 0)
     kernel = shape.channels * spec.input_layers.network_channels
-    places = _product(working[:2])
-    return Cost(_times(places, kernel), kernel)
+    places = product(working[:2])
+    return Cost(times(places, kernel), kernel)
 
 
 def _kernel_sizes(layer: LayerSpec, read: Map) -> list[int | None]:
@@ -171,17 +162,17 @@ def _kernel_sizes(layer: LayerSpec, read: Map) -> list[int | None]:
     taps = prod(layer.kernel_hw)
     out = layer.out_channels
     if layer.op == "dense":
-        return [_times(read[-1], out)]
+        return [times(read[-1], out)]
     channels = spatial(layer, read)[2]
     match layer.op:
         case "depthwise":
-            return [_times(channels, taps * layer.multiplier)]
+            return [times(channels, taps * layer.multiplier)]
         case "separable":
-            deep = _times(channels, layer.multiplier)
-            return [_times(deep, taps), _times(deep, out)]
+            deep = times(channels, layer.multiplier)
+            return [times(deep, taps), times(deep, out)]
         case _:
             per_group = None if channels is None else channels // layer.groups
-            return [_times(per_group, taps * out if out is not None else None)]
+            return [times(per_group, taps * out if out is not None else None)]
 
 
 def _input_values(spec: GraphSpec, shape: InputShape, working: Map) -> int:
@@ -191,7 +182,7 @@ def _input_values(spec: GraphSpec, shape: InputShape, working: Map) -> int:
         steps.append((*spec.input_layers.resize_hw, shape.channels))
     if spec.input_layers.channels is not None:
         steps.append(working)
-    sizes = [_product(step) or 0 for step in steps]
+    sizes = [product(step) or 0 for step in steps]
     return max(map(sum, pairwise(sizes)), default=sizes[0])
 
 
@@ -206,7 +197,7 @@ def _copied_values(layer: LayerSpec, shapes: Sequence[Map]) -> int:
         read = (height or 0) + top + bottom, (width or 0) + left + right, channels
     elif layer.grid_first is None:
         return 0
-    return _product(read) or 0
+    return product(read) or 0
 
 
 def _buffers(spec: GraphSpec) -> tuple[int, ...]:
@@ -228,12 +219,3 @@ def _last_reads(spec: GraphSpec, buffers: Sequence[int]) -> tuple[int, ...]:
     for output in spec.outputs:
         last[buffers[output]] = len(spec)
     return tuple(last)
-
-
-def _product(shape: Map) -> int | None:
-    known = [n for n in shape if n is not None]
-    return prod(known) if len(known) == len(shape) else None
-
-
-def _times(length: int | None, factor: int | None) -> int | None:
-    return None if length is None or factor is None else length * factor

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 
 from ..shapes import InputShape
 from ..text import format_bytes
-from .cost import activation_memory, costs, total_of
+from .amounts import total_of
+from .cost import activation_memory, costs
 from .sizes import map_shapes
 from .spec import GraphSpec
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from ..errors import FixedShape, GraphError, MapMismatch, VanishingMap
 from ..text import format_shape
+from .amounts import product, times, total_of
 from .lengths import output_length
 from .spec import LayerSpec, OpKind
 
@@ -66,7 +67,7 @@ def _window(layer: LayerSpec, shape: Map) -> Map:
     if layer.op in ("max_pool", "avg_pool"):
         return *lengths, channels
     if layer.op == "depthwise":
-        return *lengths, _times(channels, layer.multiplier)
+        return *lengths, times(channels, layer.multiplier)
     return *lengths, _out_channels(layer)
 
 
@@ -83,7 +84,7 @@ def _transposed(layer: LayerSpec, shape: Map) -> Map:
 
 def _upsampled(layer: LayerSpec, shape: Map) -> Map:
     height, width, channels = spatial(layer, shape)
-    return _times(height, layer.stride_hw[0]), _times(width, layer.stride_hw[1]), channels
+    return times(height, layer.stride_hw[0]), times(width, layer.stride_hw[1]), channels
 
 
 def _to_grid(layer: LayerSpec, shape: Map) -> Map:
@@ -97,7 +98,7 @@ def _pooled(layer: LayerSpec, shape: Map) -> Map:
 
 
 def _flattened(_: LayerSpec, shape: Map) -> Map:
-    return (_product(shape),)
+    return (product(shape),)
 
 
 def _padded(layer: LayerSpec, shape: Map) -> Map:
@@ -161,7 +162,7 @@ def _concatenated(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[Lay
         if len(known) > 1:
             raise MapMismatch(_mismatch(layer, shapes, sources, lengths))
         axes.append(known.pop() if known else None)
-    return *axes, _sum([s[-1] for s in shapes])
+    return *axes, total_of(s[-1] for s in shapes)
 
 
 def _mismatch(
@@ -184,7 +185,7 @@ def _reshaped(layer: LayerSpec, shape: Map) -> Map:
     target = layer.target_shape
     if target is None:
         raise GraphError(_incomplete(layer, "target_shape"))
-    values = _product(shape)
+    values = product(shape)
     known = prod(n for n in shape if n is not None)
     fixed = prod(n for n in target if n != -1)
     if -1 in target and known % fixed == 0:
@@ -229,20 +230,6 @@ def _out_channels(layer: LayerSpec) -> int:
 
 def _incomplete(layer: LayerSpec, field: str) -> str:
     return f"layer {layer.name!r} ({layer.op}) has no {field}, expected one; check the record"
-
-
-def _times(length: int | None, factor: int) -> int | None:
-    return None if length is None else length * factor
-
-
-def _product(shape: Map) -> int | None:
-    known = [n for n in shape if n is not None]
-    return prod(known) if len(known) == len(shape) else None
-
-
-def _sum(lengths: Sequence[int | None]) -> int | None:
-    known = [n for n in lengths if n is not None]
-    return sum(known) if len(known) == len(lengths) else None
 
 
 _RULES: dict[OpKind, Callable[[LayerSpec, Map], Map]] = {

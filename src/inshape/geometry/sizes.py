@@ -65,7 +65,7 @@ def explained(spec: GraphSpec, shape: InputShape) -> Iterator[None]:
     except MapMismatch as problem:
         raise MapMismatch(f"{_who(spec, shape)}: {problem}; {_fitting(spec, working)}") from None
     except FixedShape as problem:
-        fix = f"use {spec.input_shape.size} (as the network was read), or strategy='resize'"
+        fix = _as_read(spec)
         if not working.is_static:
             fix = f"use a fixed height and width, {fix.removeprefix('use ')}"
         raise FixedShape(f"{_who(spec, shape)}: {problem}; {fix}") from None
@@ -151,10 +151,10 @@ def _least(spec: GraphSpec) -> str:
 
 def _fitting(spec: GraphSpec, working: InputShape) -> str:
     """Name the nearest lengths at which the maps that meet have one size."""
-    as_read = f"use {spec.input_shape.size} (as the network was read), or strategy='resize'"
-    if any(layer.answering for layer in spec):
-        return as_read  # to ask so many times would take minutes
-    kind = "working " if spec.input_layers.resize_hw is not None else ""
+    if any(layer.answering or layer.op in ("resize", "reshape") for layer in spec):
+        return _as_read(spec)  # to ask so often would take minutes; numbers follow the size
+    resized = spec.input_layers.resize_hw is not None
+    kind, otherwise = ("working ", "") if resized else ("", ", or strategy='resize'")
     words: list[str] = []
     for axis, name in enumerate(("height", "width")):
         length = working.hw[axis]
@@ -165,9 +165,16 @@ def _fitting(spec: GraphSpec, working: InputShape) -> str:
         above = range(length + 1, length + _MISMATCH_SEARCHED_PX)
         near = [str(n) for side in (below, above) if (n := next(filter(fits, side), None))]
         if not near:
-            return as_read
+            return _as_read(spec)
         words.append(f"a {kind}{name} of {' or '.join(near)}")
-    return f"use {' and '.join(words)}, or strategy='resize'" if words else as_read
+    return f"use {' and '.join(words)}{otherwise}" if words else _as_read(spec)
+
+
+def _as_read(spec: GraphSpec) -> str:
+    size = f"{spec.input_shape.size} (as the network was read)"
+    if spec.input_layers.resize_hw is not None:
+        return f"use a working size of {size}"
+    return f"use {size}, or strategy='resize'"
 
 
 __all__ = [

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..shapes import InputShape, Size
 from ..text import align, clip_name, format_bytes, format_count, format_pair, format_shape
-from .cost import activation_memory, costs, total_of
+from .amounts import total_of
+from .cost import activation_memory, costs
 from .paths import final_call, main_path, stage_groups, stage_members
 from .receptive import AxisPair, receptive_fields
 from .rules import Map

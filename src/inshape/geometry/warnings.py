@@ -27,6 +27,16 @@ FAR_ASPECT_RATIO = 1.5
 LARGE_MAP_RATIO = 4.0
 _AXES = (("height", "row"), ("width", "column"))
 _NAMED_LAYERS = 4
+_STEM_EDGE_PX = 2
+# What there is to advise beside the strategy that was taken; any other may take both of the two.
+_KEEP_MAP: dict[str | None, str] = {
+    "resize": "a larger working size keeps its size",
+    "restride": "strategy='resize' keeps its size",
+}
+_SHRINK_MAP: dict[str | None, str] = {
+    "resize": "a smaller working size",
+    "restride": "strategy='resize'",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +56,17 @@ class ShapeWarning:
 
 
 def shape_warnings(
-    spec: GraphSpec, native: InputShape, target: InputShape
+    spec: GraphSpec,
+    native: InputShape,
+    target: InputShape,
+    *,
+    source: GraphSpec | None = None,
+    strategy: str | None = None,
 ) -> tuple[ShapeWarning, ...]:
     """What to know about a network at a target shape, compared with its native one.
+
+    ``source`` is the network before a strategy changed its strides, positions as in ``spec``. No
+    warning advises the ``strategy`` that did.
 
     Example:
         >>> from inshape.geometry.spec import LayerSpec
@@ -68,10 +86,16 @@ def shape_warnings(
     final = final_call(spec, fields)
     new = map_shapes(spec, target)
     old = _recorded(spec, native) or _maps_at(spec, native)
+    trained = fields[final] if source is None else receptive_fields(source, native)[final]
     warnings = [
-        *_final_map_warnings(subject, spec[final].name, old[final] if old else (), new[final]),
+        *_final_map_warnings(
+            f'{subject}: the final map at "{spec[final].name}"',
+            old[final] if old else (),
+            new[final],
+            strategy,
+        ),
         *_multiple_warnings(subject, spec, (native, working), new, fields),
-        *_field_warnings(subject, native, working, fields[final]),
+        *_field_warnings(subject, (native, working), (trained, fields[final]), strategy),
         *_aspect_warnings(spec, native, target, working),
     ]
     return tuple(sorted(warnings, key=lambda w: _ORDER.index(w.code)))
@@ -100,26 +124,28 @@ def _maps_at(spec: GraphSpec, working: InputShape) -> tuple[Map, ...]:
         return ()
 
 
-def _final_map_warnings(subject: str, name: str, old: Map, new: Map) -> list[ShapeWarning]:
+def _final_map_warnings(
+    final_map: str, old: Map, new: Map, strategy: str | None
+) -> list[ShapeWarning]:
     if len(old) != 3 or len(new) != 3:
         return []
     was, now = Size(*old[:2]), Size(*new[:2])
     pairs = [(a, b) for a, b in zip(was.hw, now.hw, strict=True) if a is not None and b is not None]
     warnings: list[ShapeWarning] = []
     if any(b < a for a, b in pairs):
-        text = (
-            f'{subject}: the final map at "{name}" is {now}, smaller than the native {was}; '
-            "strategy='resize' or 'restride' keeps its size"
-        )
+        advice = _KEEP_MAP.get(strategy, "strategy='resize' keeps its size, 'restride' may")
+        text = f"{final_map} is {now}, smaller than the native {was}; {advice}"
         warnings.append(ShapeWarning("small-final-map", text))
     if len(pairs) == 2:
         (h, new_h), (w, new_w) = pairs
         ratio = new_h * new_w / (h * w)
         if ratio > LARGE_MAP_RATIO:
+            advice = _SHRINK_MAP.get(
+                strategy, "strategy='resize', or a larger stride by 'restride'"
+            )
             text = (
-                f'{subject}: the final map at "{name}" is {now}, {ratio:.1f} times as many places '
-                f"as the native {was}; objects look larger to it than in training, so consider "
-                "strategy='resize', or a larger stride by 'restride'"
+                f"{final_map} is {now}, {ratio:.1f} times as many places as the native {was}; "
+                f"objects look larger to it than in training, so consider {advice}"
             )
             warnings.append(ShapeWarning("large-final-map", text))
     return warnings
@@ -223,21 +249,27 @@ def _edges(spec: GraphSpec, layer: LayerSpec, axis: int, maps: Sequence[Map]) ->
 
 
 def _field_warnings(
-    subject: str, native: InputShape, working: InputShape, field: ReceptiveField
+    subject: str,
+    shapes: tuple[InputShape, InputShape],
+    fields: tuple[ReceptiveField, ReceptiveField],
+    strategy: str | None,
 ) -> list[ShapeWarning]:
+    (native, working), (trained, new) = shapes, fields
     words = [
-        f"{size:g} px along the {name} of {length}"
-        for (name, _), size, length, trained in zip(
-            _AXES, field.field_hw, working.hw, native.hw, strict=True
+        f"{now:g} px along the {name} of {length}"
+        for (name, _), now, before, length, old in zip(
+            _AXES, new.field_hw, trained.field_hw, working.hw, native.hw, strict=True
         )
-        if size is not None and length is not None and size > length < (trained or 0)
+        if now is not None and length is not None and now > length < (old or 0)
+        # Other strides may have shrunk the field as the input was, but for the stem's own kernel.
+        if before is None or old is None or now - before * length / old > _STEM_EDGE_PX
     ]
     if not words:
         return []
+    advice = "a larger working size" if strategy == "resize" else "strategy='resize'"
     text = (
         f"{subject}: the final map's receptive field is larger than the input, {', '.join(words)} "
-        f"(native {native.size}); more of it is zero padding than in training; "
-        "strategy='resize' avoids it"
+        f"(native {native.size}); more of it is zero padding than in training; {advice} avoids it"
     )
     return [ShapeWarning("field-exceeds-input", text)]
 

@@ -11,6 +11,7 @@ import keras
 from keras import tree
 
 from ..errors import FixedShape
+from ..geometry.amounts import product
 from ..geometry.rules import Map
 from ..text import first_line, format_shape
 from .remake import remade
@@ -133,20 +134,15 @@ def _holds_matrix(operation: Any) -> bool:
 # Multiplications, by the name of Keras's layer or operation.
 
 
-def _product(lengths: Sequence[int | None]) -> int | None:
-    known = [n for n in lengths if n is not None]
-    return prod(known) if len(known) == len(lengths) else None
-
-
 def _by_kernel(layer: Any, _: Sequence[Map], out: Map) -> int | None:
     """A convolution along other axes than two: every output place uses the whole kernel."""
-    places = _product(out[:-1])
+    places = product(out[:-1])
     return None if places is None else places * prod(layer.kernel.shape)
 
 
 def _transposed(layer: Any, read: Sequence[Map], _: Map) -> int | None:
     """Every place that is read is multiplied by the whole kernel."""
-    places = _product(read[0][:-1])
+    places = product(read[0][:-1])
     return None if places is None else places * prod(layer.kernel.shape)
 
 
@@ -158,7 +154,7 @@ def _einsum(equation: str, shapes: Sequence[Map]) -> int | None:
         if "." in term or len(term) != len(shape):
             return None
         lengths |= dict(zip(term, shape, strict=True))
-    return _product(list(lengths.values()))
+    return product(list(lengths.values()))
 
 
 def _einsum_dense(layer: Any, read: Sequence[Map], _: Map) -> int | None:
@@ -170,14 +166,14 @@ def _einsum_operation(operation: Any, read: Sequence[Map], _: Map) -> int | None
 
 
 def _matmul(operation: Any, read: Sequence[Map], out: Map) -> int | None:
-    return _product([*out, read[0][-1]])
+    return product([*out, read[0][-1]])
 
 
 def _attention(layer: Any, read: Sequence[Map], _: Map) -> int | None:
     """Projections of query, key, value and output, and the two products of the heads."""
     query, value = read[0], read[1]
     key = read[2] if len(read) > 2 else value
-    lengths = _product(query[:-1]), _product(key[:-1]), _product(value[:-1])
+    lengths = product(query[:-1]), product(key[:-1]), product(value[:-1])
     axes = layer._attention_axes
     if None in lengths or (axes is not None and len(axes) != len(query) - 1):
         return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ..errors import RequestError
+from ..errors import WeightsError
+from ..text import first_line
 from ..writing import write_atomically
 
 if TYPE_CHECKING:
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a ``.keras`` file that may hold inshape's custom_layers layers."""
+    """Load a ``.keras`` file that may hold inshape's own layers.
+
+    Raises:
+        WeightsError: if there is no whole model in it, or one that would run code.
+    """
     import keras  # here, so that run folders can be listed without a framework
 
     from . import layers
@@ -24,10 +29,10 @@ def load_model(path: Path) -> keras.Model:
     }
     try:
         return cast("keras.Model", keras.saving.load_model(path, custom_layers, compile=False))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RequestError(
-            f"{path} cannot be loaded ({reason}); expected a model that Keras saved; train anew"
+    except Exception as error:  # zipfile, h5py and Keras each raise their own
+        raise WeightsError(
+            f"{path} cannot be loaded ({first_line(error)}); expected a whole model; save it with "
+            "model.save('name.keras'), or train anew"
         ) from error
 
 

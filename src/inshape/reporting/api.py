@@ -121,7 +121,7 @@ def _comparison(folder: Path) -> Mapping[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         [c["name"] for c in record["candidates"]]  # what every comparison has
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RequestError(
             f"{folder} holds neither {_RUN} nor {_COMPARISON}; expected the folder of a run or of "
             "a comparison (inshape compare --out)"

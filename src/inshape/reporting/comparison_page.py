@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.catalogue import Catalogue
-from ..data.prepare import Preparation
+from ..data.prepare import PictureOptions, Preparation
 from ..limits import ALL, Limits, format_cost
 from ..requests import restore
 from ..shapes import InputShape
-from ..text import format_percent
+from ..text import format_percent, label_files
 from .drawing import draw_stages
 from .page import render
 from .plots import Candidates, plot_pareto
@@ -63,8 +63,9 @@ class _View:
 
 def render_comparison(record: Mapping[str, Any], catalogue: Catalogue | None = None) -> str:
     """What ``comparison.json`` says as HTML, with the pictures if they are at hand."""
-    candidates = _describe(record)
-    limits = restore(Limits, record.get("request", {}).get("limits", {}))
+    candidates, request = _describe(record), record.get("request", {})
+    limits = restore(Limits, request.get("limits", {}))
+    options = restore(PictureOptions, request.get("picture_options", {}))
     pareto = plot_pareto(candidates, record.get("pareto_fronts", {}), limits)
     plan = record.get("plan")
     seconds = record.get("seconds", {})
@@ -81,7 +82,9 @@ def render_comparison(record: Mapping[str, Any], catalogue: Catalogue | None = N
             "total": seconds.get(_ALL),
             "plan": plan,
             "stages": draw_stages(plan["native_geometry"], plan["geometry"]) if plan else (),
-            "pictures": _pictures(candidates, Album.of(record["source"], catalogue), examples),
+            "pictures": _pictures(
+                candidates, Album.of(record["source"], catalogue), examples, options
+            ),
             "plots": {} if pareto is None else {"pareto": pareto},
         },
     )
@@ -89,11 +92,11 @@ def render_comparison(record: Mapping[str, Any], catalogue: Catalogue | None = N
 
 def _describe(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The candidates as the page shows them, in the record's order."""
-    has_several = len({c["backbone"] for c in record["candidates"]}) > 1
+    labels = label_files(c["backbone"] for c in record["candidates"])
     described: list[dict[str, Any]] = []
     for c in record["candidates"]:
         channels = "" if c["channels"] == "auto" else f" {c['channels']}"
-        backbone = f"{c['backbone'].replace(chr(92), '/').rsplit('/', 1)[-1]} " * has_several
+        backbone = f"{labels[c['backbone']]} " if len(labels) > 1 else ""
         score = c["accuracy"] if c["accuracy"] and c["accuracy"]["value"] is not None else None
         group, status = _verdict(c, record, score is not None)
         short = f"{backbone}{c['input_shape']} {c['strategy']}{channels}"
@@ -130,13 +133,16 @@ def _limits_text(limits: Limits) -> str:
 
 
 def _pictures(
-    candidates: Candidates, album: Album, examples: Sequence[Mapping[str, str]]
+    candidates: Candidates,
+    album: Album,
+    examples: Sequence[Mapping[str, str]],
+    options: PictureOptions,
 ) -> dict[str, Any]:
     """Example pictures in every view that a candidate's network has, and the originals."""
     views = _views(candidates)
     if not views:
         return {"originals": [], "views": [], "missing": len(examples)}
-    prepared = {view: Preparation.of(view.shape) for view in views}
+    prepared = {view: options.at(view.shape) for view in views}
     first = next(iter(prepared.values()))
     shown = [e for e in examples if album.picture(e["picture"], first) is not None]
     return {

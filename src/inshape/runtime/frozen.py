@@ -7,7 +7,6 @@ into the convolutions, activations are fused, and nothing is kept for a backward
 from __future__ import annotations
 
 import importlib.util
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeAlias
@@ -16,6 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ..processor import count_cores
 from ..text import first_line
 from .litert import LiteRTModel, LiteRunner, Setting
 from .litert_files import to_litert
@@ -105,7 +105,7 @@ def why_not_litert() -> str:
 
 def _fastest(content: bytes, sample: NDArray[np.float32]) -> Setting:
     """Time a few ways to lay out the work on the sample."""
-    cores = _cores()
+    cores = count_cores()
     settings = [
         Setting(workers=workers, threads=cores // workers, batch=batch)
         for workers in (1, cores)
@@ -152,10 +152,3 @@ def relative_difference(values: NDArray[np.float32], expected: NDArray[np.float3
     """The largest difference, relative to the largest expected value."""
     largest = float(np.abs(expected).max())
     return float(np.abs(values - expected).max()) / (largest or 1.0)
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        return os.cpu_count() or 1

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
@@ -22,6 +21,7 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
+from ..processor import count_cores
 from ..progress import Advance
 from .formats import Io
 from .litert import LiteRTModel
@@ -228,7 +228,7 @@ def _expose(model: Any, tensors: Sequence[int], operators: int | None = None) ->
     graph.outputs = np.asarray(tensors, np.int32)
     exposed = copy.copy(model)
     exposed.subgraphs, exposed.signatureDefs = [graph, *model.subgraphs[1:]], []
-    return LiteRTModel(_pack(exposed), threads=os.cpu_count() or 1)
+    return LiteRTModel(_pack(exposed), threads=count_cores())
 
 
 def _with_bias(model: Any) -> list[tuple[int, int]]:

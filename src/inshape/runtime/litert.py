@@ -40,10 +40,10 @@ class LiteRTModel:
         self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
         self._shape: tuple[int, ...] | None = None
 
-    def __call__(self, pictures: NDArray[np.float32], output: int = 0) -> NDArray[np.float32]:
-        """One of the outputs for a batch; another batch or picture size than the last is slow."""
+    def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first output for a batch; another batch or picture size than the last is slow."""
         self._run(pictures)
-        return self._read(self.outputs[output])
+        return self._read(self.outputs[0])
 
     def all_outputs(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Every output for a batch."""
@@ -159,15 +159,15 @@ class Setting:
 class LiteRunner:
     """A LiteRT file that is run over many float32 pictures of one size."""
 
-    def __init__(self, content: bytes, setting: Setting, *, output: int = 0) -> None:
-        """Load a file's content as often as there are workers; one output is wanted."""
-        self._batch, self._output = setting.batch, output
+    def __init__(self, content: bytes, setting: Setting) -> None:
+        """Load a file's content as often as there are workers."""
+        self._batch = setting.batch
         self._models = [
             LiteRTModel(content, threads=setting.threads) for _ in range(setting.workers)
         ]
 
     def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The output, one row per picture; there is at least one."""
+        """The first output, one row per picture; there is at least one."""
         starts = range(0, len(pictures), self._batch)
         batches = [pictures[start : start + self._batch] for start in starts]
         count = len(self._models)
@@ -182,7 +182,7 @@ class LiteRunner:
     def _answer(
         self, model: LiteRTModel, batches: Sequence[NDArray[np.float32]]
     ) -> list[NDArray[np.float32]]:
-        return [model(self._filled_up(part), self._output)[: len(part)] for part in batches]
+        return [model(self._filled_up(part))[: len(part)] for part in batches]
 
     def _filled_up(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
         # A smaller last batch would have the interpreter plan its memory anew, twice.

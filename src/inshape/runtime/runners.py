@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RequestError
+from ..processor import count_cores
 from ..text import first_line
 from .formats import FORMATS, check_installed
 
@@ -55,7 +55,7 @@ def load(path: Path, *, threads: int | None = None) -> Runner:
     kind = kind_of(path)
     try:
         module: Any = importlib.import_module(FORMATS[kind].module)
-        return module.load(path, threads or os.cpu_count() or 1)
+        return module.load(path, threads or count_cores())
     except RequestError:
         raise
     except Exception as error:  # every runtime raises its own

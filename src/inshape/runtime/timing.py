@@ -9,7 +9,6 @@ threads. A process of its own has no other library's threads and memory in it.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InshapeError, RunError
+from ..processor import count_cores
 from .apart import Ended, run_apart
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def time_together(
 
 
 def _time_together(files: Mapping[int, tuple[bytes, tuple[int, ...]]]) -> dict[int, Latencies]:
-    counts = tuple(dict.fromkeys((1, os.cpu_count() or 1)))
+    counts = tuple(dict.fromkeys((1, count_cores())))
     with tempfile.TemporaryDirectory() as scratch:
         written: list[File] = []
         for number, (content, shape) in files.items():

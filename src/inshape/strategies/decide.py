@@ -56,7 +56,7 @@ class StrategyOptions(Request):
 
     def given(self) -> dict[str, Any]:
         """The strategies' own options that were given."""
-        names = dict.fromkeys(name for kind in STRATEGIES for name in options_of(kind))
+        names = dict.fromkeys(name for kind in STRATEGIES for name in option_names(kind))
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
@@ -78,7 +78,7 @@ def decide(spec: GraphSpec, target: InputShape, options: StrategyOptions) -> Dec
     if name == "auto":
         name, reason = _chosen(spec, target, given)
         reasons = (reason,)
-    known = options_of(name)
+    known = option_names(name)
     for option in given:
         if option not in known:
             have = ", ".join(known) or "none"
@@ -86,7 +86,7 @@ def decide(spec: GraphSpec, target: InputShape, options: StrategyOptions) -> Dec
     return STRATEGIES[name](spec, target, channels=options.channels, **given).but(reasons=reasons)
 
 
-def options_of(strategy: str) -> tuple[str, ...]:
+def option_names(strategy: str) -> tuple[str, ...]:
     """The names of a strategy's own options."""
     if strategy not in STRATEGIES:
         raise UnknownName("strategy", strategy, get_args(AnyStrategy))
@@ -97,7 +97,7 @@ def options_of(strategy: str) -> tuple[str, ...]:
 def _chosen(spec: GraphSpec, target: InputShape, given: dict[str, Any]) -> tuple[str, str]:
     """The strategy that the given options belong to, or else the rules' choice."""
     if given:
-        fitting = [name for name in STRATEGIES if set(given) <= set(options_of(name))]
+        fitting = [name for name in STRATEGIES if set(given) <= set(option_names(name))]
         if len(fitting) == 1:
             return fitting[0], f"{', '.join(given)} belongs to this strategy"
     name, reason = choose(spec, target)

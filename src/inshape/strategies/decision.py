@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from ..geometry.spec import GraphSpec
-from ..geometry.stages import Geometry, geometry
+from ..geometry.spec import GraphSpec, LayerSpec
 from ..shapes import InputShape
 from .channels import ChannelPlan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What a strategy decided, before any model is built.
 
@@ -43,11 +41,9 @@ class Decision:
 
     def changes(self) -> list[dict[str, Any]]:
         """Each call that is not as it was read: its name, and every fact as it was and as it is."""
-        calls = zip(self.source, self.spec, strict=True)
-        pairs = [(asdict(old), asdict(new)) for old, new in calls]
         return [
-            {"layer": old["name"]} | {k: [old[k], new[k]] for k in old if old[k] != new[k]}
-            for old, new in pairs
+            {"layer": old.name} | _differing_facts(old, new)
+            for old, new in zip(self.source, self.spec, strict=True)
             if old != new
         ]
 
@@ -56,7 +52,11 @@ class Decision:
         """The new shape, or the one to compute at where that is unknown until run time."""
         return self.shown_shape or self.input_shape
 
-    @cached_property
-    def geometry(self) -> Geometry:
-        """Stage by stage at the new shape: map sizes, strides, receptive fields, cost."""
-        return geometry(self.spec, self.static_shape)
+
+def _differing_facts(old: LayerSpec, new: LayerSpec) -> dict[str, list[Any]]:
+    pairs = ((f.name, getattr(old, f.name), getattr(new, f.name)) for f in fields(old) if f.compare)
+    return {name: [_plain(a), _plain(b)] for name, a, b in pairs if a != b}
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

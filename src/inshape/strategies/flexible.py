@@ -10,7 +10,7 @@ from .rebuild import keep_layers
 
 
 def flexible(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "auto") -> Decision:
-    """Plan a model for any height and width, padded rightly at every one.
+    """Plan a model for any height and width, with the right padding at every size.
 
     Example:
         >>> from inshape.geometry.spec import LayerSpec

@@ -25,8 +25,9 @@ def rebuild(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "aut
         >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, kernel_hw=(3, 3), stride_hw=(2, 2),
         ...                  padding="same", out_channels=8)
         >>> spec = GraphSpec("tiny", (picture, conv), (1,), InputShape(224, 224, 3))
-        >>> print(rebuild(spec, InputShape(97, 64, 1)).geometry.final_map)
-        49x32
+        >>> target = InputShape(97, 64, 1)
+        >>> map_shapes(rebuild(spec, target).spec, target)[-1]
+        (49, 32, 8)
     """
     require_static(target, "rebuild")
     return keep_layers("rebuild", spec, target, channels)

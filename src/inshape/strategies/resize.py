@@ -30,12 +30,14 @@ def resize(
     """Plan a resizing layer inside the model, in front of the network at its working size.
 
     Example:
+        >>> from inshape.geometry.sizes import map_shapes
         >>> from inshape.geometry.spec import LayerSpec
         >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(224, 224, 3))
         >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, kernel_hw=(3, 3), out_channels=8)
         >>> spec = GraphSpec("tiny", (picture, conv), (1,), InputShape(224, 224, 3))
-        >>> print(resize(spec, InputShape(97, 64, 3)).geometry.final_map)
-        222x222
+        >>> target = InputShape(97, 64, 3)
+        >>> map_shapes(resize(spec, target).spec, target)[-1]
+        (222, 222, 8)
     """
     if fit not in get_args(Fit):
         raise UnknownName("fit", fit, get_args(Fit))

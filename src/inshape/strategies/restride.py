@@ -39,12 +39,14 @@ def restride(
     `dilate`.
 
     Example:
+        >>> from inshape.geometry.sizes import map_shapes
         >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(224, 224, 3))
         >>> conv = LayerSpec(1, "conv", "conv", (0,), 1, kernel_hw=(3, 3), stride_hw=(2, 2),
         ...                  padding="same", out_channels=8)
         >>> spec = GraphSpec("tiny", (picture, conv), (1,), InputShape(224, 224, 3))
-        >>> print(restride(spec, InputShape(112, 112, 3)).geometry.final_map)
-        112x112
+        >>> target = InputShape(112, 112, 3)
+        >>> map_shapes(restride(spec, target).spec, target)[-1]
+        (112, 112, 8)
     """
     require_static(target, "restride")
     if stem is not None and stem not in get_args(StemKernel):

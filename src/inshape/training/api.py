@@ -27,7 +27,7 @@ from ..progress import Progress
 from ..reporting.api import leave_report
 from ..reporting.thumbnails import examples_of
 from ..requests import command_of, takes
-from ..runs import Run, check_new, load_model, locked, save_model
+from ..runs import Run, check_new_run, load_model, locked, save_model
 from ..shapes import InputShape
 from ..writing import write_atomically
 from .devices import device_scope
@@ -36,7 +36,7 @@ from .journals import EventFiles, Journal, MlflowRun, check_mlflow
 from .phases import TEACHER, Stopped, train_body, train_distilled, train_head
 from .post_training import try_fixres, try_recalibration
 from .recipe import Recipe
-from .request import NATIVE, ResumeRequest, TrainRequest, request_of
+from .request import NATIVE, ResumeRequest, TrainRequest, count_classes, request_of
 
 Step: TypeAlias = Callable[[Job], dict[str, Any]]
 
@@ -110,7 +110,7 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     """Make a run folder with everything that a resumed training needs."""
     if request.mlflow is not None:
         check_mlflow()
-    check_new(request.out)  # before any work is done
+    check_new_run(request.out)  # before any work is done
     keras.utils.set_random_seed(request.seed)
     plan_request, network = open_for_training(request.plan, request.weights)
     plan = decide_plan(plan_request, network)
@@ -119,10 +119,11 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
         _check_distilling(request, plan)
     preparation = request.preparation.at(size_hw)
     catalogue = _list_pictures(request, progress)
+    classes = count_classes(request.head, catalogue.class_names)
     begun = time.perf_counter()
     batches = _prepare_pictures(catalogue, preparation, request.recipe, progress)
     seconds = {"pictures": round(time.perf_counter() - begun, 2)}
-    plan = plan.with_classes(len(catalogue.class_names))
+    plan = plan.with_classes(classes)
     # Once more: a network that was read from a file has drawn other numbers than one that was at
     # hand, and a teacher that is begun again after a kill shall get the same head.
     keras.utils.set_random_seed(request.seed)
@@ -136,7 +137,7 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
         if request.recipe.distil and not isinstance(request.backbone, str):
             save_model(network.model, run.checkpoints / NATIVE)
 
-    again = request.but(out=request.out.with_name(f"{request.out.name}-again"))
+    again = request.sayable.but(out=request.out.with_name(f"{request.out.name}-again"))
     run = Run.create(
         request.out,
         {

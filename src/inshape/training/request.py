@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..data.prepare import PictureOptions, Preparation
 from ..data.sources import Source, SourceField
+from ..errors import RequestError
 from ..heads import Head
 from ..limits import Limits
 from ..planning import BackboneOption, PlanRequest
-from ..requests import Flag, Folder, Positional, Range, Request, Weights, Without, Written, restore
-from ..runs import Run, read_run, write_run
+from ..requests import (
+    Flag,
+    Folder,
+    Positional,
+    Range,
+    Request,
+    Weights,
+    Without,
+    Written,
+    read_location,
+    restore,
+)
+from ..runs import Run, write_run
 from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
+from ..text import join_some
 from .recipe import Recipe
 
 AUTO = "auto"
@@ -62,6 +76,14 @@ class TrainRequest(Request):
     """What the device allows; with the input shape auto."""
 
     @property
+    def sayable(self) -> TrainRequest:
+        """The same training as a command can say it.
+
+        Limits go with the shape auto alone, and classes are those of the pictures.
+        """
+        return self.but(head=self.head.but(classes=None), limits=Limits())
+
+    @property
     def plan(self) -> PlanRequest:
         """What is planned."""
         assert isinstance(self.shape, InputShape)
@@ -94,14 +116,29 @@ class TrainRequest(Request):
             recalibrate=False,
             fixres=False,
             mlflow=None,
+            limits=Limits(),
         )
+
+
+def count_classes(head: Head, names: Sequence[str]) -> int:
+    """How many classes a head has for pictures of these.
+
+    Raises:
+        RequestError: if another number was asked for.
+    """
+    if head.classes not in (None, len(names)):
+        raise RequestError(
+            f"a head of {head.classes} classes, and pictures of {len(names)} ({join_some(names)}); "
+            "expected as many; leave classes out of the head"
+        )
+    return len(names)
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequest(Request):
     """Go on with a training that was interrupted or killed."""
 
-    run: Annotated[Any, Written(read_run, write_run, "RUN"), Flag("resume")]
+    run: Annotated[Any, Written(read_location, write_run, "RUN", check=Run.open), Flag("resume")]
     """The run folder."""
     source: Annotated[SourceField, Positional()] = None
     """The pictures, if they have moved or were no files."""

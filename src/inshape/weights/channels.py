@@ -23,7 +23,7 @@ weights are those of ITU-R BT.601.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError, StrategyError, UnknownName, WeightsError
 from ..geometry.spec import OpKind
+from ..requests import read_whole
+from ..text import Unread
 
 Array: TypeAlias = NDArray[Any]
 ChannelRule: TypeAlias = str | Sequence[int | None]
@@ -50,8 +52,8 @@ def read_rule(value: Any) -> str | tuple[int | None, ...]:
         >>> read_rule("0,1,2,-"), read_rule([0, None]), read_rule("sum")
         ((0, 1, 2, None), (0, None), 'sum')
     """
-    if isinstance(value, list | tuple):
-        return tuple(value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return _read_bands(value)
     word = str(value).strip()
     if word in CHANNEL_RULES:
         return word
@@ -59,6 +61,22 @@ def read_rule(value: Any) -> str | tuple[int | None, ...]:
     if all(part.isdecimal() or part == "-" for part in parts):
         return tuple(None if part == "-" else int(part) for part in parts)
     raise UnknownName("channel rule", word, (*CHANNEL_RULES, _LIST_HINT))
+
+
+def _read_bands(value: Iterable[Any]) -> tuple[int | None, ...]:
+    expected = "the number of a pretrained channel, or None, for each band, such as [0, 1, None]"
+    try:
+        sources = tuple(map(_read_band, value))
+    except (TypeError, Unread):  # an array without axes says that it is iterable, and is not
+        raise Unread(value, expected) from None
+    if not sources:
+        raise Unread(value, expected)
+    return sources
+
+
+def _read_band(value: Any) -> int | None:
+    is_empty = value is None or (isinstance(value, str) and value.strip() == "-")
+    return None if is_empty else read_whole(value)
 
 
 def write_rule(rule: ChannelRule) -> str:

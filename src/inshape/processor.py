@@ -1,0 +1,30 @@
+"""The processor that this process runs on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def count_cores() -> int:
+    """How many cores this process may use, which may be fewer than there are.
+
+    Example:
+        >>> count_cores() > 0
+        True
+    """
+    if hasattr(os, "sched_getaffinity"):  # neither on macOS nor on Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe_processor() -> str:
+    """The system, the kind of processor and its cores, on which a measured time depends."""
+    name = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(w.partition(":")[2] for w in lines if w.startswith("model name")).strip()
+    except (OSError, StopIteration):
+        pass  # not Linux, or a processor that does not say
+    return ", ".join([platform.system(), platform.machine(), name, f"{count_cores()} cores"])
