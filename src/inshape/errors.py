@@ -92,11 +92,13 @@ class AmbiguousStem(StrategyError):
             stems: names of the convolutions that read the picture, possibly none.
         """
         names = tuple(stems)
-        readers = f"{len(names)} convolutions read the picture ({', '.join(names)})"
+        readers = "layer reads" if len(names) == 1 else "layers read"
+        self.what = "no convolution reads the picture"
+        if names:
+            self.what = f"{len(names)} {readers} the picture ({', '.join(names)})"
         super().__init__(
-            (readers if names else "no convolution reads the picture")
-            + "; expected exactly one stem; use strategy='resize' or channels='project', "
-            "which leave the stem alone"
+            f"{self.what}; expected exactly one convolution; use channels='project', which leaves "
+            "the network's own channels alone, and strategy='rebuild' or 'resize'"
         )
 
 

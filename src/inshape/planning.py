@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from .backbones import Backbone, find
 from .errors import NoClassifier, OutputExists, RequestError, UnknownName, WeightsError
 from .geometry.footprint import Footprint, footprint
+from .geometry.sizes import map_shapes
 from .geometry.spec import GraphSpec
 from .geometry.stages import Geometry, geometry
 from .geometry.warnings import ShapeWarning, shape_warnings
@@ -47,7 +48,7 @@ from .shapes import InputShape
 from .strategies.channels import ChannelPlan
 from .strategies.decide import StrategyOptions, decide
 from .strategies.decision import Decision
-from .text import format_macs
+from .text import format_macs, format_shape
 
 if TYPE_CHECKING:
     import keras
@@ -270,7 +271,7 @@ class Plan:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the strategy wants the user to know, and what training would keep besides."""
-        return (*self.decision.notes, *self._head_notes())
+        return (*self.decision.notes, *self._head_notes(), *self._output_notes())
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -401,9 +402,7 @@ class Plan:
         lines += [f"  why: {reason}" for reason in self.reasons]
         lines += [f"  channels: {self.channels}", f"  head: {self.head_text}"]
         if self.decision.shown_shape is not None:
-            lines += [
-                f"  geometry shown at {self.static_shape}; other sizes get the right padding too"
-            ]
+            lines += [f"  geometry shown at {self.static_shape}; {self._other_sizes()}"]
         lines += ["", str(self.geometry), str(self.footprint), "", self._cost()]
         lines += [f"  warning: {warning.message}" for warning in self.warnings]
         lines += [f"  note: {note}" for note in self.notes]
@@ -412,6 +411,35 @@ class Plan:
     def __repr__(self) -> str:
         shapes = f"{self.native_shape} -> {self.input_shape}"
         return f"<Plan {self.network.name} {shapes} by {self.strategy}, head: {self.head_text}>"
+
+    def _output_notes(self) -> tuple[str, ...]:
+        """How large an output is that is a map, where its relation to the input changes."""
+        if self.request.ending != _TOP or not self.static_shape.is_static:
+            return ()
+        shapes = map_shapes(self.spec, self.static_shape)
+        notes: list[str] = []
+        for index in self.spec.outputs:
+            before, after = self.spec[index].native_shape, shapes[index]
+            if len(before) != 3 or None in before or before[:2] == (1, 1):
+                continue
+            was = [a / (b or 1) for a, b in zip(before, self.native_shape.hw, strict=False)]
+            now = [a / (b or 1) for a, b in zip(after, self.static_shape.hw, strict=False)]
+            if was != now:
+                notes.append(
+                    f'output "{self.spec[index].name}" is {format_shape(after[:2])} for '
+                    f"{self.static_shape.size}, where it was {format_shape(before[:2])} for "
+                    f"{self.native_shape.size}; strategy='rebuild' keeps their relation"
+                )
+        return tuple(notes)
+
+    def _other_sizes(self) -> str:
+        """What is known of other sizes than the one shown."""
+        step = self.decision.size_step_px
+        if not self.static_shape.is_static:
+            return "other sizes were not tried"
+        if step == 1:
+            return "other sizes get the right padding too"
+        return f"other sizes fit in steps of {step} pixels from there"
 
     def _cost(self) -> str:
         """One line that sets the cost against the network's own."""

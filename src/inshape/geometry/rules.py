@@ -38,6 +38,16 @@ def output_shape(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[Laye
     return _RULES[layer.op](layer, read[0]) if layer.op in _RULES else read[0]
 
 
+def check_weights(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[LayerSpec]) -> None:
+    """Refuse to read another number of channels or values than a layer has weights for."""
+    if not layer.params or not (layer.is_conv or layer.op in ("dense", "conv_transpose")):
+        return
+    native = sources[0].native_shape
+    has, reads = native[-1] if native else None, shapes[0][-1] if shapes[0] else None
+    if layer.grid_first is None and None not in (has, reads) and has != reads:
+        raise FixedShape(f'"{layer.name}" has weights for {has} values and would read {reads}')
+
+
 def read_map(layer: LayerSpec, shape: Map) -> Map:
     """What a layer's own arithmetic reads: its input, pooled to ``grid_first`` if that is set."""
     if layer.grid_first is None:

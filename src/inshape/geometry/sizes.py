@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from ..errors import FixedShape, GraphError, MapMismatch, ShapeError, VanishingMap
 from ..shapes import InputShape, Size
 from .lengths import output_length, same_padding, window_padding
-from .rules import Map, output_shape
+from .rules import Map, check_weights, output_shape
 from .spec import GraphSpec
 
 _LARGEST_SEARCHED_PX = 4096
@@ -102,13 +102,20 @@ def _trace(
     """`map_shapes` on the network itself; where an ignored problem is met, the map is unknown."""
     shapes: list[Map] = []
     needed = spec.needed()
+    of_picture: set[int] = set()  # whose channels are the picture's, which may change
     for layer in spec:
         if layer.op == "input":
             shapes.append(working.as_tuple())
+            of_picture.add(layer.index)
             continue
+        if not layer.is_conv and not of_picture.isdisjoint(layer.inputs):
+            of_picture.add(layer.index)
         sources = [spec[i] for i in layer.inputs]
         try:
-            shapes.append(output_shape(layer, [shapes[i] for i in layer.inputs], sources))
+            read = [shapes[i] for i in layer.inputs]
+            if of_picture.isdisjoint(layer.inputs):
+                check_weights(layer, read, sources)
+            shapes.append(output_shape(layer, read, sources))
         except ShapeError as problem:
             if layer.index in needed and not isinstance(problem, ignored):
                 raise

@@ -253,7 +253,7 @@ def _shape_facts(operation: Any, kind: str, call: Call) -> dict[str, Any]:
 def _slices(call: Call) -> tuple[tuple[int | None, ...], ...] | None:
     """Start, stop and step along each axis but the batch's; ``None`` for an index of another kind.
 
-    Example: ``x[:, 1:, :-1]`` gives ``((1, None, None), (None, -1, None))``, ``x[:, 0]`` ``((0,),)``.
+    ``x[:, 1:, :-1]`` gives ``((1, None, None), (None, -1, None))``, ``x[:, 0]`` gives ``((0,),)``.
     """
     key = call.args[1] if len(call.args) > 1 else call.kwargs.get("key")
     key = key if isinstance(key, tuple) else (key,)

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 from keras import tree
 
-from ..errors import GraphError
 from ..geometry.spec import NO_PADS, GraphSpec, InputLayers
 from ..shapes import InputShape, ShapeLike
 from .layers import AdaptivePooling2D
@@ -17,7 +16,7 @@ from .padding import FIXED_PAD
 from .remake import applied_to, changed_entries, changed_key, remade
 from .walk import Call, Walk, count_calls, functional_graph, picture_model, unwrap
 
-_FIT, _REPEAT, _PROJECT = "fit_picture", "repeat_channel", "project_channels"
+_REPEAT, _PROJECT = "repeat_channel", "project_channels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +99,14 @@ def _add_input_layers(picture: Any, added: InputLayers) -> tuple[Any, keras.laye
     """Put the resizing and channel layers behind the picture; the second result learns."""
     x, projection = picture, None
     if added.resize_hw is not None:
-        height, width = added.resize_hw
-        x = keras.layers.Resizing(
-            height,
-            width,
+        # Not keras.layers.Resizing, behind which batch norm would train: see `remake`.
+        x = keras.ops.image.resize(
+            x,
+            added.resize_hw,
             interpolation=added.interpolation,
             pad_to_aspect_ratio=added.fit == "letterbox",
             crop_to_aspect_ratio=added.fit == "crop",
-            name=_FIT,
-        )(x)
+        )
     if added.channels == "repeat":
         x = keras.layers.Concatenate(name=_REPEAT)([x] * added.network_channels)
     elif added.channels == "project":
@@ -143,7 +141,7 @@ class _Rewriter(Walk):
         self.made: dict[int, Any] = {}
         self.models: dict[int, keras.Model] = {}
         adds_layers = changed.input_layers != InputLayers()
-        self.names: set[str] = {_FIT, _REPEAT, _PROJECT} if adds_layers else set()
+        self.names: set[str] = {_REPEAT, _PROJECT} if adds_layers else set()
         self.must_open = False
         self.context: dict[str, Any] = {}
 
@@ -253,7 +251,7 @@ class _Rewriter(Walk):
             entries = changed_entries(self.spec[call.index], self.changed[call.index])
             new = remade(source, entries, self._name(call), call.name)
             self.made[id(source)] = new
-            if isinstance(source, keras.layers.Layer):
+            if isinstance(new, keras.layers.Layer):
                 self.pairs.append(LayerPair(call.index, call.name, source, new))
         return self.made[id(source)]
 

@@ -20,6 +20,7 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[str, str]:
     | input | strategy | why |
     |---|---|---|
     | height or width unknown | `flexible` | one model for many sizes |
+    | any, for a network whose output is as large as its input | `rebuild` | a mask stays one |
     | below 0.2 of native | `resize` | even a stem of stride 1 would leave a map of a few pixels |
     | 0.2 to 0.65, divisible stem stride | `restride` | objects keep the size they were trained at |
     | 0.2 to 0.65 otherwise | `resize` | the same, by an enlargement in front |
@@ -38,6 +39,8 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[str, str]:
     """
     if not target.is_static:
         return "flexible", f"height or width of {target} is unknown until run time"
+    if _puts_out_pictures(spec):
+        return "rebuild", "the output is as large as the picture, and stays so"
     if not spec.input_shape.is_static:
         return "rebuild", f"{spec.name} has no native size that {target} could be compared to"
     ratio = size_ratio(spec, target)
@@ -59,3 +62,9 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[str, str]:
             )
         return "resize", f"{size}, and the stem's stride cannot be divided"
     return "rebuild", f"{size}, near enough or larger"
+
+
+def _puts_out_pictures(spec: GraphSpec) -> bool:
+    """Whether an output is a map as large as the input, such as a mask or another picture."""
+    shapes = (spec[i].native_shape for i in spec.outputs)
+    return any(len(s) == 3 and s[:2] == spec.input_shape.hw and None not in s for s in shapes)

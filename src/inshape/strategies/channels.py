@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from ..errors import StrategyError
+from ..errors import AmbiguousStem, StrategyError
 from ..geometry.spec import GraphSpec, LayerSpec
 from ..shapes import InputShape
 from ..weights.channels import (
@@ -82,11 +82,15 @@ def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> Cha
     matrix = channel_matrix(resolved, new, old)
     if new == old and np.array_equal(matrix, np.eye(old)):
         return plan
-    stem, before = find_stem(spec)
-    differing = next((x for x in before if _is_per_channel(x) and _differs(x)), None)
-    if resolved == "sum" and differing is not None:
-        why = f"repeated in front, because {differing.name} differs between channels"
-        return replace(plan, restored_by="repeat", reason=why)
+    try:
+        stem, before = find_stem(spec)
+        why = _why_not_summed(stem, before)
+    except AmbiguousStem as ambiguous:
+        if resolved != "sum":
+            raise
+        stem, before, why = spec[0], (), ambiguous.what
+    if resolved == "sum" and why:
+        return replace(plan, restored_by="repeat", reason=f"repeated in front, because {why}")
     _check_convertible(plan, stem, before)
     rows = tuple(tuple(float(v) for v in row) for row in matrix)
     return replace(plan, stem=stem.layer, matrix=rows)
@@ -109,6 +113,20 @@ def with_channels(spec: GraphSpec, plan: ChannelPlan) -> GraphSpec:
     return spec
 
 
+def _why_not_summed(stem: LayerSpec, before: Sequence[LayerSpec]) -> str:
+    """Why a summed kernel would not answer as for three equal channels; empty where it does."""
+    differing = next((x for x in before if _is_per_channel(x) and _differs(x)), None)
+    if differing is not None:
+        return f"{differing.name} differs between channels"
+    if not stem.is_plain:
+        return f"{stem.name} computes something of its own with its kernel"
+    return "" if _is_plain_convolution(stem) else f"{stem.name} is no plain convolution"
+
+
+def _is_plain_convolution(stem: LayerSpec) -> bool:
+    return stem.op == "conv" and stem.groups == 1 and stem.is_plain
+
+
 def _check_convertible(plan: ChannelPlan, stem: LayerSpec, before: Sequence[LayerSpec]) -> None:
     for layer in before:
         if _is_per_channel(layer) and not _is_convertible(layer):
@@ -117,7 +135,13 @@ def _check_convertible(plan: ChannelPlan, stem: LayerSpec, before: Sequence[Laye
                 f"the stem {stem.name!r} and cannot be converted to {plan.new}; use "
                 "channels='project'"
             )
-    if stem.op != "conv" or stem.groups != 1:
+    if not stem.is_plain:
+        raise StrategyError(
+            f"channels={plan.rule!r}: the stem {stem.name!r} computes something of its own with "
+            "its kernel, so that a converted kernel would not do what is promised; use "
+            "channels='project'"
+        )
+    if not _is_plain_convolution(stem):
         raise StrategyError(
             f"channels={plan.rule!r}: the stem {stem.name!r} is a {stem.op} convolution of "
             f"{stem.groups} groups, expected a plain one; use channels='project'"

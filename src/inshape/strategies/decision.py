@@ -22,6 +22,7 @@ class Decision:
         channels: what happens to the picture's channels.
         reasons: why the strategy and its options were chosen, one sentence each.
         notes: what the strategy wants the user to know, one sentence each.
+        size_step_px: how far apart the heights and widths are that a model for any size takes.
         shown_shape: the shape at which the geometry is computed, where it is not ``input_shape``
             (a model for any size).
     """
@@ -34,6 +35,7 @@ class Decision:
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     shown_shape: InputShape | None = None
+    size_step_px: int = 1
 
     def but(self, **changes: Any) -> Decision:
         """The same decision with some fields changed."""

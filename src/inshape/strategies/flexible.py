@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from ..errors import FixedShape, MapMismatch, ShapeError
+from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec
 from ..shapes import InputShape
 from ..weights.channels import ChannelRule
 from .decision import Decision
+from .numbers import renumbered
 from .rebuild import keep_layers
+
+_STEPS_PX = (1, 2, 4, 8, 16, 32, 64, 128)
+_TRIED = ((0, 0), (1, 0), (0, 3), (5, 2))
 
 
 def flexible(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "auto") -> Decision:
@@ -21,9 +27,43 @@ def flexible(spec: GraphSpec, target: InputShape, *, channels: ChannelRule = "au
         ?x?x3
     """
     anywhere = InputShape(None, None, target.channels)
-    plan = keep_layers("flexible", spec, anywhere, channels)
+    decision = keep_layers("flexible", spec, anywhere, channels)
     native = spec.input_shape
     shown = InputShape(
         target.height or native.height, target.width or native.width, target.channels
     )
-    return plan.but(shown_shape=shown)
+    return decision.but(shown_shape=shown, size_step_px=_size_step(decision.spec, shown))
+
+
+def _size_step(spec: GraphSpec, shown: InputShape) -> int:
+    """How far apart the sizes are that the network takes, tried at odd and non-square ones.
+
+    Raises:
+        ShapeError: if it takes no other size than its own, as one that holds numbers of it.
+    """
+    height, width = shown.hw
+    if height is None or width is None:
+        return 1  # nothing is shown of it, and nothing said
+    problem: ShapeError | None = None
+    for step in _STEPS_PX:
+        try:
+            for rows, columns in _TRIED:
+                _check_at(
+                    spec, InputShape(height + rows * step, width + columns * step, shown.channels)
+                )
+        except MapMismatch as mismatch:
+            problem = problem or mismatch
+        else:
+            return step
+    assert problem is not None
+    raise problem
+
+
+def _check_at(spec: GraphSpec, shape: InputShape) -> None:
+    map_shapes(spec, shape)
+    tied = next((a for a, b in zip(spec, renumbered(spec, shape), strict=True) if a != b), None)
+    if tied is not None:
+        raise FixedShape(
+            f'"{tied.name}" holds a number of the size {spec.input_shape.size}, which would be '
+            f"another one at {shape.size}; give a fixed height and width, or use strategy='resize'"
+        )

@@ -192,8 +192,8 @@ class _Numbers:
                 if len(sizes) != 1 or (step or 1) != 1:
                     raise FixedShape(
                         f'slice "{layer.name}" stops at {stop} of {format_shape(old)}, which is '
-                        "the size of " + (f"maps that are now {_either(sizes)}" if sizes else
-                                          "none of its maps")
+                        "the size of "
+                        + (f"maps that are now {_either(sizes)}" if sizes else "none of its maps")
                     )
                 (hw,) = sizes
                 parts[axis] = (start, (start or 0) + (hw[axis] or 0), step)
@@ -208,8 +208,9 @@ class _Numbers:
             return {}
         target: list[int] = []
         for read, put_out in _groups(old, layer.native_shape):
-            target += self._regrouped(layer, [new[i] or 0 for i in read], [old[i] or 0 for i in read],
-                                      put_out)
+            target += self._regrouped(
+                layer, [new[i] or 0 for i in read], [old[i] or 0 for i in read], put_out
+            )
         written = tuple(
             n if asked != -1 else -1 for n, asked in zip(target, layer.target_shape, strict=True)
         )
@@ -236,7 +237,9 @@ class _Numbers:
             )
         return list(meanings.pop())
 
-    def _split_as_maps(self, layer: LayerSpec, total: int, put_out: list[int]) -> set[tuple[int, ...]]:
+    def _split_as_maps(
+        self, layer: LayerSpec, total: int, put_out: list[int]
+    ) -> set[tuple[int, ...]]:
         """What tokens become if they go back to the map that they were made of."""
         if len(put_out) != 2:
             return set()
@@ -268,14 +271,20 @@ class _Numbers:
         read_old = [self.spec[i].native_shape for i in layer.inputs]
         read_new = [self.new[i] for i in layer.inputs]
         is_kept = self.new[layer.index][:2] == native_hw != (1, 1)
-        if is_kept and read_old != read_new and not self._map_sizes(layer, native_hw) <= {native_hw}:
+        if (
+            is_kept
+            and read_old != read_new
+            and not self._map_sizes(layer, native_hw) <= {native_hw}
+        ):
             raise FixedShape(
                 f'"{layer.name}" puts out {format_shape(native_hw)}, the size of a map that is now '
                 f"{_either(self._map_sizes(layer, native_hw))}"
             )
 
 
-def _groups(old: Sequence[int | None], put_out: Sequence[int | None]) -> list[tuple[list[int], list[int]]]:
+def _groups(
+    old: Sequence[int | None], put_out: Sequence[int | None]
+) -> list[tuple[list[int], list[int]]]:
     """The shortest runs of axes that hold the same values: indices before, lengths behind.
 
     ``(32, 24, 8)`` to ``(768, 8)`` is ``[0, 1] -> [768]`` and ``[2] -> [8]``.

@@ -15,6 +15,11 @@ _MOVES = ("pad", "crop", "resize", "upsample", "opaque")
 def resizable_stem(spec: GraphSpec) -> LayerSpec:
     """The stem, if its stride can be changed together with its kernel."""
     stem, before = find_stem(spec)
+    if not stem.is_plain:
+        raise StrategyError(
+            f"the stem {stem.name!r} computes something of its own with its kernel, so its stride "
+            "cannot be changed; use strategy='rebuild' or 'resize'"
+        )
     if stem.op != "conv":
         raise StrategyError(
             f"the stem {stem.name!r} is a {stem.op} convolution, expected a plain one; "
