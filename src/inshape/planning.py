@@ -48,7 +48,7 @@ from .shapes import InputShape
 from .strategies.channels import ChannelPlan
 from .strategies.decide import StrategyOptions, decide
 from .strategies.decision import Decision
-from .text import format_macs, format_shape
+from .text import format_macs, format_shape, join_some
 
 if TYPE_CHECKING:
     import keras
@@ -444,6 +444,9 @@ class Plan:
     def _cost(self) -> str:
         """One line that sets the cost against the network's own."""
         new, old = self.geometry.macs, self.native_geometry.macs
+        if new is None and self.geometry.working_shape.is_static:
+            known = format_macs(self.geometry.known_macs)
+            return f"cost: at least {known}; {join_some(self.geometry.uncounted)} were not counted"
         if new is None:
             return "cost: depends on the size at run time"
         if old is None:

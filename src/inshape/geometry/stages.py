@@ -6,7 +6,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..shapes import InputShape, Size
-from ..text import align, clip_name, format_bytes, format_count, format_pair, format_shape
+from ..text import (
+    align,
+    clip_name,
+    format_bytes,
+    format_count,
+    format_pair,
+    format_shape,
+    join_some,
+)
 from .amounts import total_of
 from .cost import activation_memory, costs
 from .paths import final_call, main_path, stage_groups, stage_members
@@ -62,6 +70,8 @@ class Geometry:
         final_stride_hw: its cumulative stride in pixels.
         final_field_hw: its receptive field in pixels.
         macs: multiply-accumulate operations for one picture.
+        known_macs: those of the layers of which they are known: all of them, or at least so many.
+        uncounted: the layers of which they are not known.
         params: parameters.
         activation_bytes: the most int8 activations alive at once, calls running one by one.
         peak_at: the layer that runs at the peak.
@@ -76,6 +86,8 @@ class Geometry:
     final_stride_hw: AxisPair
     final_field_hw: AxisPair
     macs: int | None
+    known_macs: int
+    uncounted: tuple[str, ...]
     params: int | None
     activation_bytes: int | None
     peak_at: str | None
@@ -118,6 +130,7 @@ def geometry(spec: GraphSpec, shape: InputShape) -> Geometry:
     fields = receptive_fields(spec, shape)
     rows = stages(spec, shape)
     memory = activation_memory(spec, shape)
+    cost = costs(spec, shape)
     last = final_call(spec, fields)
     return Geometry(
         name=spec.name,
@@ -128,7 +141,9 @@ def geometry(spec: GraphSpec, shape: InputShape) -> Geometry:
         final_channels=shapes[last][-1],
         final_stride_hw=fields[last].stride_hw,
         final_field_hw=fields[last].field_hw,
-        macs=total_of(stage.macs for stage in rows),
+        macs=total_of(c.macs for c in cost),
+        known_macs=sum(c.macs or 0 for c in cost),
+        uncounted=tuple(x.name for x, c in zip(spec, cost, strict=True) if c.macs is None),
         params=total_of(stage.params for stage in rows),
         activation_bytes=memory.peak_values,
         peak_at=None if memory.peak_at is None else spec[memory.peak_at].name,
@@ -200,7 +215,13 @@ def _title(geometry: Geometry) -> str:
 
 def _footer(geometry: Geometry) -> list[str]:
     at = "" if geometry.peak_at is None else f'; the peak is at "{geometry.peak_at}"'
-    lines = [f"activations: int8, the most alive at once{at}"]
+    lines: list[str] = []
+    if geometry.uncounted and geometry.working_shape.is_static:
+        lines.append(
+            f"MACs: at least {format_count(geometry.known_macs)}; those of "
+            f"{join_some(geometry.uncounted)} are not known"
+        )
+    lines += [f"activations: int8, the most alive at once{at}"]
     if any(s.global_context and s.map_size is not None for s in geometry.stages):
         lines.append("* and the whole picture besides, through global pooling inside")
     return lines

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..errors import FixedShape, MapMismatch, ShapeError
+from ..errors import FixedShape, MapMismatch
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec
-from ..shapes import InputShape
+from ..shapes import InputShape, Size
 from ..weights.channels import ChannelRule
 from .decision import Decision
 from .numbers import renumbered
@@ -39,24 +39,22 @@ def _size_step(spec: GraphSpec, shown: InputShape) -> int:
     """How far apart the sizes are that the network takes, tried at odd and non-square ones.
 
     Raises:
-        ShapeError: if it takes no other size than its own, as one that holds numbers of it.
+        FixedShape: if it takes no other size than its own, as one that holds numbers of it.
     """
     height, width = shown.hw
     if height is None or width is None:
         return 1  # nothing is shown of it, and nothing said
-    problem: ShapeError | None = None
+    first: MapMismatch | None = None
     for step in _STEPS_PX:
+        sizes = (Size(height + rows * step, width + columns * step) for rows, columns in _TRIED)
         try:
-            for rows, columns in _TRIED:
-                _check_at(
-                    spec, InputShape(height + rows * step, width + columns * step, shown.channels)
-                )
+            for size in sizes:
+                _check_at(spec, InputShape(*size.hw, shown.channels))
         except MapMismatch as mismatch:
-            problem = problem or mismatch
+            first = first or mismatch
         else:
             return step
-    assert problem is not None
-    raise problem
+    raise FixedShape(f"of any size, only {spec.input_shape.size} was found to fit: {first}")
 
 
 def _check_at(spec: GraphSpec, shape: InputShape) -> None:
@@ -64,6 +62,7 @@ def _check_at(spec: GraphSpec, shape: InputShape) -> None:
     tied = next((a for a, b in zip(spec, renumbered(spec, shape), strict=True) if a != b), None)
     if tied is not None:
         raise FixedShape(
-            f'"{tied.name}" holds a number of the size {spec.input_shape.size}, which would be '
-            f"another one at {shape.size}; give a fixed height and width, or use strategy='resize'"
+            f'height and width are unknown, and "{tied.name}" holds a number of the size '
+            f"{spec.input_shape.size}, which would be another one at {shape.size}; give a fixed "
+            "height and width, or use strategy='resize'"
         )
