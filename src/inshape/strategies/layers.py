@@ -72,7 +72,8 @@ def _padded_by_parity(spec: GraphSpec, target: InputShape, pad: LayerSpec) -> Gr
             "which is unknown until run time; give a fixed height and width, or use "
             "strategy='resize'"
         )
-    height, width, *_ = map_shapes(spec, target)[pad.inputs[0]]
+    (source,) = pad.inputs  # layers behind it may still have the pads of the old size
+    height, width, *_ = map_shapes(spec.but(outputs=(source,)), target)[source]
     kernel_h, kernel_w = windows[0].kernel_hw
     pads = (computed_pads(height, kernel_h), computed_pads(width, kernel_w))
     return spec.with_call(pad.index, pads=pads)
