@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core: threads would only be in its way
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-# Thousands of layers stay alive between tests; looking through them all takes a tenth of the time.
-gc.set_threshold(200_000, 50, 1000)
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # pytest runs a process per core
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import hypothesis
 import numpy as np
@@ -25,6 +22,9 @@ import pytest
 
 if TYPE_CHECKING:
     import keras
+
+# Thousands of layers stay alive between tests; looking through them all takes a tenth of the time.
+gc.set_threshold(200_000, 50, 1000)
 
 REPO = Path(__file__).resolve().parent.parent
 

@@ -148,16 +148,16 @@ def candidate(**values):
 @pytest.mark.parametrize(
     ("name", "value", "limit", "text"),
     [
-        ("flash_bytes", 262_144, 256_000, "256.0 KiB is over 250.0 KiB"),
-        ("flash_bytes", 1_028, 1_024, "1.004 KiB is over 1.000 KiB"),
-        ("flash_bytes", 1_004, 1_000, "1004 B is over 1000 B"),
-        ("ram_bytes", 500, 200, "500 B is over 200 B"),
-        ("ram_bytes", 2**20 + 1, 2**20, "1.000001 MiB is over 1.000000 MiB"),
+        ("flash_bytes", 262_144, 256_000, "flash 256.0 KiB is over 250.0 KiB"),
+        ("flash_bytes", 1_028, 1_024, "flash 1.004 KiB is over 1.000 KiB"),
+        ("flash_bytes", 1_004, 1_000, "flash 1004 B is over 1000 B"),
+        ("ram_bytes", 500, 200, "RAM 500 B is over 200 B"),
+        ("ram_bytes", 2**20 + 1, 2**20, "RAM 1.000001 MiB is over 1.000000 MiB"),
         ("macs", 93_000, 20_000, "93.0 kMACs is over 20.0 kMACs"),
         ("macs", 30_000_001, 30_000_000, "30.000001 MMACs is over 30.000000 MMACs"),
         ("macs", 12, 9, "12 MACs is over 9 MACs"),
-        ("latency_ms", 0.5304, 0.53, "0.5304 ms is over 0.5300 ms"),
-        ("latency_ms", 12.34, 5.0, "12.3 ms is over 5.00 ms"),
+        ("latency_ms", 0.5304, 0.53, "latency 0.5304 ms is over 0.5300 ms"),
+        ("latency_ms", 12.34, 5.0, "latency 12.3 ms is over 5.00 ms"),
         ("accuracy", Score(0.5, 0.4, 0.6), 0.51, "accuracy 0.500 is under 0.51"),
     ],
 )

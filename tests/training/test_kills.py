@@ -175,7 +175,7 @@ def test_every_option_survives_a_kill(start, request_for, every_option):
     of_teacher = request.of_teacher(InputShape.of("32x24x1"), teacher.folder)
     assert api._reopen(teacher, None, Progress()).request == of_teacher
     # But for what the teacher cannot share, it is trained as the student is.
-    changed = {"shape", "out", "options"}
+    changed = {"shape", "out", "options", "limits"}
     assert {n for n, v in flat(of_teacher).items() if v != flat(request)[n]} == {*changed, "recipe"}
     same = of_teacher.recipe.but(distil=True, recalibrate=True, fixres=True)
     assert same == request.recipe

@@ -42,7 +42,7 @@ from inshape.training.recipe import Recipe
         ({"views": 2.5}, "views=2.5; expected a whole number"),
         ({"mixup": False}, "mixup=False; expected a number"),
         ({"learning_rate": float("nan")}, "learning_rate=nan; expected a number"),
-        ({"unfreeze": 1.5}, "unfreeze=1.5; expected a whole number"),
+        ({"unfreeze": 1.5}, "unfreeze=1.5; expected a word or a whole number"),
     ],
 )
 def test_what_is_out_of_range_or_of_another_type_is_refused(changes, text):
