@@ -305,9 +305,8 @@ def test_a_reshape_to_the_old_size_is_named():
     image = keras.Input((8, 8, 3))
     x = layers.Reshape((64, 4), name="rows")(layers.Conv2D(4, 3, padding="same")(image))
     source = keras.Model(image, layers.GlobalAveragePooling1D()(x), name="tokens")
-    for shape in ("9x7x3", "?x?x3"):
-        with pytest.raises(FixedShape, match="rows"):
-            inshape.adapt(source, shape, head="top")
+    with pytest.raises(FixedShape, match="rows"):
+        inshape.adapt(source, "?x?x3", head="top")
     model = inshape.adapt(source, "9x7x3", strategy="rebuild", classes=3)  # the top is cut off
     assert model.output_shape == (None, 3)
 
@@ -323,10 +322,8 @@ def test_two_stems_are_ambiguous():
     image = keras.Input((64, 64, 3))
     both = [layers.Conv2D(2, 3, name="left")(image), layers.Conv2D(2, 3, name="right")(image)]
     source = keras.Model(image, layers.Concatenate()(both))
-    with pytest.raises(
-        AmbiguousStem, match=re.escape("2 convolutions read the picture (left, right)")
-    ):
-        inshape.plan(source, "64x64x1", strategy="rebuild")
+    with pytest.raises(AmbiguousStem, match=re.escape("2 layers read the picture (left, right)")):
+        inshape.plan(source, "64x64x4", strategy="rebuild")
 
 
 def test_a_lambda_before_the_stem_needs_a_projection(rng):
@@ -622,8 +619,7 @@ def test_a_lambda_tied_to_the_old_size_is_refused(width):
     x = layers.AveragePooling2D(8)(image)
     x = layers.Lambda(lambda t: ops.reshape(t, (-1, 49 * 3)), name="rows")(x)
     source = keras.Model(image, layers.Dense(2)(x))
-    message = f"input 56x{width}x3: one of rows is tied to the old size and mixes the pictures"
-    with pytest.raises(GraphError, match=re.escape(message)):
+    with pytest.raises(FixedShape, match=rf'input 56x{width}x3: layer "rows" \(Lambda\) reads '):
         inshape.adapt(source, (56, width, 3), strategy="rebuild", head="top")
 
 

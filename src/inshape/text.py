@@ -75,6 +75,9 @@ def join_some(words: Sequence[str], most: int = 5) -> str:
     return ", ".join(words[:most]) + more
 
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
 def first_line(error: BaseException | str, most: int = 200) -> str:
     r"""The first line of a message that others wrote, in one line and not too long.
 
@@ -82,7 +85,10 @@ def first_line(error: BaseException | str, most: int = 200) -> str:
         >>> first_line(ValueError("no  such op\n  at graph.py"))
         'no such op'
     """
-    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    plain = _COLOUR.sub("", str(error))
+    lines = [" ".join(line.split()) for line in plain.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
+        lines = lines[1:]  # Keras says where, and then what
     return (lines[0] if lines else type(error).__name__)[:most].rstrip(".")
 
 

@@ -19,6 +19,7 @@ from .walk import Call, Value
 
 _PICTURES = 3
 """A batch that no size is likely to be, so that a layer which mixes pictures is found out."""
+_MIXED = "it is tied to the old size and mixes the pictures of a batch"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,13 +74,10 @@ class Asked:
         pictures, *rest = shape
         if not self.puts_out_rows:
             if pictures not in (_PICTURES, None):
-                raise FixedShape(
-                    f"{self._who(read)}: it is tied to the old size and mixes the pictures of a "
-                    "batch"
-                )
+                raise FixedShape(f"{self._who(read)}: {_MIXED}")
             return tuple(rest)
         if pictures is not None and pictures % _PICTURES:
-            raise FixedShape(f"{self._who(read)}: it mixes the pictures of a batch")
+            raise FixedShape(f"{self._who(read)}: {_MIXED}")
         return (None if pictures is None else pictures // _PICTURES, *rest)
 
     def _shape_by_keras(self, read: tuple[Map, ...]) -> tuple[int | None, ...]:
