@@ -141,7 +141,7 @@ def _allow_slashes() -> None:
 
 
 def _forget_sparsity() -> None:
-    """Keras 3 takes the product of a tensor and a NumPy number for a sparse tensor."""
+    """Keras 3 takes the product of a symbol and a number for a sparse tensor."""
     original = keras.KerasTensor.__init__
 
     def dense(self: Any, *args: Any, sparse: bool = False, **kwargs: Any) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks import RESULTS, demo_weights, probe_fidelity, transfer
+from benchmarks import RESULTS, demo_weights, probe_fidelity, transfer, zoo
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TABLES = {
     "transfer": transfer.table,
     "demo_weights": demo_weights.tables,
     "probe_fidelity": probe_fidelity.report,
+    "zoo": zoo.table,
 }
 
 
