@@ -171,16 +171,17 @@ def _attention(layer: Any, read: Sequence[Map], _: Map) -> int | None:
     """Projections of query, key, value and output, and the two products of the heads."""
     query, value = read[0], read[1]
     key = read[2] if len(read) > 2 else value
-    lengths = product(query[:-1]), product(key[:-1]), product(value[:-1])
-    axes = layer._attention_axes
-    if None in lengths or (axes is not None and len(axes) != len(query) - 1):
+    axes = len(layer._attention_axes or query[1:])
+    if any(None in shape for shape in (query, key, value)):
         return None
-    n, k, v = (length or 0 for length in lengths)
-    heads, key_dim, value_dim = layer.num_heads, layer.key_dim, layer.value_dim
-    projected = n * (query[-1] or 0) * heads * key_dim + k * (key[-1] or 0) * heads * key_dim
-    projected += v * (value[-1] or 0) * heads * value_dim
-    out = n * heads * value_dim * (layer._output_dense.kernel.shape[-1])
-    return projected + n * v * heads * (key_dim + value_dim) + out
+    places = [prod(n or 0 for n in shape[:-1]) for shape in (query, key, value)]
+    depths = [shape[-1] or 0 for shape in (query, key, value)]
+    keys, values = layer.num_heads * layer.key_dim, layer.num_heads * layer.value_dim
+    projected = places[0] * depths[0] * keys + places[1] * depths[1] * keys
+    projected += places[2] * depths[2] * values
+    projected += places[0] * values * layer._output_dense.kernel.shape[-1]
+    attended = prod(n or 0 for n in value[-1 - axes : -1])
+    return projected + places[0] * attended * (keys + values)
 
 
 _MACS: dict[str, Callable[[Any, Sequence[Map], Map], int | None]] = {
@@ -191,6 +192,9 @@ _MACS: dict[str, Callable[[Any, Sequence[Map], Map], int | None]] = {
     "MultiHeadAttention": _attention,
     "Matmul": _matmul,
     "Dot": lambda *_: None,
+    **dict.fromkeys(("PReLU", "BatchNormalization", "LayerNormalization"), lambda *_: 0),
+    **dict.fromkeys(("GroupNormalization", "RMSNormalization", "Normalization"), lambda *_: 0),
+    **dict.fromkeys(("Embedding", "LayerScale"), lambda *_: 0),
     "Einsum": _einsum_operation,
     **dict.fromkeys(("Tensordot", "Conv", "ConvTranspose", "DepthwiseConv"), lambda *_: None),
     **dict.fromkeys(("SeparableConv", "Inner", "Vdot", "Correlate"), lambda *_: None),

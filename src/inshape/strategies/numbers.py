@@ -20,7 +20,6 @@ from ..shapes import InputShape
 from ..text import format_shape
 
 _USUAL_WINDOW_PX = 3
-_CONSTANT = "constant"
 
 
 def renumbered(spec: GraphSpec, target: InputShape) -> GraphSpec:
@@ -41,41 +40,61 @@ def renumbered(spec: GraphSpec, target: InputShape) -> GraphSpec:
 
 
 class _Numbers:
-    """One walk from the picture on, with the maps as they were and as they will be."""
+    """The maps as they will be, settled one after the other from the picture on."""
 
     def __init__(self, spec: GraphSpec, working: InputShape) -> None:
         self.spec = spec
-        self.new: list[Map] = []
         self.working = working
+        self.needed = spec.needed()
+        self.readers = spec.consumers()
+        self.new: dict[int, Map] = {}
+        self.facts: dict[int, dict[str, Any]] = {}
+        self.under_way: set[int] = set()
+        self.merges: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
         self.reaching: list[frozenset[int]] = []
         self.behind_weights: set[int] = set()
-
-    def renumbered(self) -> GraphSpec:
-        spec = self.spec
-        needed = spec.needed()
-        for layer in self.spec:
+        for layer in spec:
             self.reaching.append(
                 frozenset(layer.inputs).union(*(self.reaching[i] for i in layer.inputs))
             )
-            if layer.op == "input":
-                self.new.append(self.working.as_tuple())
-                continue
             if layer.params or not self.behind_weights.isdisjoint(layer.inputs):
                 self.behind_weights.add(layer.index)
-            try:
-                facts = self._facts(layer) if layer.index in needed else {}
-                layer = layer.but(**facts)
-                read = [self.new[i] for i in layer.inputs]
-                self.new.append(output_shape(layer, read, [spec[i] for i in layer.inputs]))
-                self._check_kept(layer)
-            except ShapeError:
-                if layer.index in needed:
-                    raise
-                self.new.append((*(None,) * (len(layer.native_shape) - 1), layer.native_shape[-1]))
-                continue
-            if facts:
+
+    def renumbered(self) -> GraphSpec:
+        spec = self.spec
+        for layer in self.spec:
+            self._settle(layer.index)
+            if facts := self.facts.get(layer.index):
                 spec = spec.with_call(layer.index, **facts)
         return spec
+
+    def _settle(self, index: int) -> None:
+        """Find out a layer's numbers and its map, and those of all that it reads."""
+        if index in self.new:
+            return
+        self.under_way.add(index)
+        layer = self.spec[index]
+        for source in layer.inputs:
+            self._settle(source)
+        try:
+            self.new[index] = self._map_of(layer)
+        except ShapeError:
+            if index in self.needed:
+                raise
+            self.new[index] = (*(None,) * (len(layer.native_shape) - 1), layer.native_shape[-1])
+        finally:
+            self.under_way.discard(index)
+
+    def _map_of(self, layer: LayerSpec) -> Map:
+        if layer.op == "input":
+            return self.working.as_tuple()
+        if layer.index in self.needed:
+            self.facts[layer.index] = self._facts(layer)
+            layer = layer.but(**self.facts[layer.index])
+        read = [self.new[i] for i in layer.inputs]
+        shape = output_shape(layer, read, [self.spec[i] for i in layer.inputs])
+        self._check_kept(layer, shape)
+        return shape
 
     def _facts(self, layer: LayerSpec) -> dict[str, Any]:
         """The numbers of a layer at the new size, where they are not what they were."""
@@ -103,13 +122,27 @@ class _Numbers:
     # Sizes of maps
 
     def _map_sizes(self, layer: LayerSpec, native_hw: Sequence[int | None]) -> set[Map]:
-        """The new sizes of the maps that reach a layer and had this size."""
-        return {
-            self.new[i][:2]
-            for i in self.reaching[layer.index]
+        """The new sizes of the maps that a layer may have followed, which had this size.
+
+        They are those that reach it, and those that it is joined with.
+        """
+        joined = {
+            other
+            for reader in self.readers[layer.index]
+            if self.spec[reader].op in ("elementwise", "concat")
+            for other in self.spec[reader].inputs
+            if other != layer.index and layer.index not in self.reaching[other]
+        }
+        alike = [
+            i
+            for i in self.reaching[layer.index] | joined
             if len(self.spec[i].native_shape) == 3
             and self.spec[i].native_shape[:2] == tuple(native_hw)
-        }
+        ]
+        for index in alike:
+            if index not in self.under_way:
+                self._settle(index)
+        return {self.new[i][:2] for i in alike if i in self.new}
 
     def _followed(self, layer: LayerSpec, native_hw: Sequence[int | None]) -> Map | None:
         sizes = self._map_sizes(layer, native_hw)
@@ -137,13 +170,15 @@ class _Numbers:
         new = self.new[layer.inputs[0]][:2]
         if new == old:
             return layer.target_hw
-        factors = [t // o for t, o in zip(layer.target_hw, old, strict=True) if o and t % o == 0]
-        if len(factors) < 2 or None in new or min(factors) < 2:
+        lengths = [
+            _in_proportion(n, t, o) for n, t, o in zip(new, layer.target_hw, old, strict=True)
+        ]
+        if None in lengths:
             raise FixedShape(
                 f'"{layer.name}" is fixed to {format_shape(layer.target_hw)}, which is the size of '
                 "none of its maps"
             )
-        return tuple((n or 0) * f for n, f in zip(new, factors, strict=True))
+        return tuple(lengths)
 
     def _upsampled(self, layer: LayerSpec) -> dict[str, Any]:
         old, new = self.spec[layer.inputs[0]].native_shape, self.new[layer.inputs[0]]
@@ -220,13 +255,16 @@ class _Numbers:
         self, layer: LayerSpec, new: list[int], old: list[int], put_out: list[int]
     ) -> list[int]:
         """The lengths that one run of axes becomes, where another run of axes has it now."""
+        if len(put_out) == 1:
+            self.merges.setdefault(tuple(old), set()).add(tuple(new))
+            return [prod(new)]
         if new == old:
             return put_out
-        if len(put_out) == 1:
-            return [prod(new)]
         if len(put_out) == len(new) and old == put_out:
             return new
-        meanings = self._split_as_maps(layer, prod(new), put_out)
+        split = tuple(put_out)
+        meanings = {lengths for lengths in self.merges.get(split, ()) if prod(lengths) == prod(new)}
+        meanings = meanings or self._split_as_maps(layer, prod(new), put_out)
         if not meanings:
             meanings = _split_by_constants(self._constants(), prod(new), put_out)
         if len(meanings) != 1:
@@ -249,37 +287,44 @@ class _Numbers:
     def _constants(self) -> frozenset[int]:
         """Lengths that stay, whatever the length is that they are split off.
 
-        A window of 7 is taken out of 56, 28 and 14 places alike: that is how it is told from the
-        number of windows.
+        A window of 7 is taken out of maps of 56, 28 and 14 places alike: that is how it is told
+        from the number of windows.
         """
         seen: dict[int, set[int]] = {}
         for layer in self.spec:
-            if layer.op != "reshape":
+            if layer.op != "reshape" or self.spec[layer.inputs[0]].holds_rows:
                 continue
             shape = self.spec[layer.inputs[0]].native_shape
+            if len(shape) != 3:
+                continue
             for read, put_out in _groups(shape, layer.native_shape):
-                total = prod(shape[i] or 0 for i in read)
-                for length in put_out if len(put_out) > 1 else ():
-                    seen.setdefault(length, set()).add(total)
+                if len(read) == 1 < len(put_out) and read[0] < 2:
+                    for length in put_out:
+                        seen.setdefault(length, set()).add(shape[read[0]] or 0)
         return frozenset(length for length, totals in seen.items() if len(totals) > 1)
 
-    def _check_kept(self, layer: LayerSpec) -> None:
+    def _check_kept(self, layer: LayerSpec, shape: Map) -> None:
         """Refuse an unknown layer whose map keeps the old size although what it reads does not."""
-        if layer.op != "opaque" or len(layer.native_shape) != 3:
+        native = layer.native_shape
+        if layer.op != "opaque" or len(native) != 3 or native[:2] == (1, 1):
             return
-        native_hw = layer.native_shape[:2]
-        read_old = [self.spec[i].native_shape for i in layer.inputs]
-        read_new = [self.new[i] for i in layer.inputs]
-        is_kept = self.new[layer.index][:2] == native_hw != (1, 1)
-        if (
-            is_kept
-            and read_old != read_new
-            and not self._map_sizes(layer, native_hw) <= {native_hw}
-        ):
+        has_changed = any(self.new[i][:-1] != self.spec[i].native_shape[:-1] for i in layer.inputs)
+        if has_changed and shape[:2] == native[:2]:
             raise FixedShape(
-                f'"{layer.name}" puts out {format_shape(native_hw)}, the size of a map that is now '
-                f"{_either(self._map_sizes(layer, native_hw))}"
+                f'"{layer.name}" still puts out {format_shape(native[:2])}; whether that is to '
+                "stay cannot be seen"
             )
+
+
+def _in_proportion(new: int | None, target: int, old: int | None) -> int | None:
+    """The length that stands to a new one as a target stood to the old one, by a whole factor."""
+    if not new or not old:
+        return None
+    if target % old == 0 and target > old:
+        return new * (target // old)
+    if old % target == 0 and new % (old // target) == 0:
+        return new // (old // target)
+    return None
 
 
 def _groups(
