@@ -15,6 +15,7 @@ from ..geometry.amounts import product
 from ..geometry.rules import Map
 from ..text import first_line, format_shape
 from .remake import remade
+from .traced import traced_macs
 from .walk import Call, Value
 
 _PICTURES = 3
@@ -38,6 +39,7 @@ class Asked:
     reads_rows: tuple[bool, ...] = ()
     puts_out_rows: bool = False
     _known: dict[tuple[Map, ...], Map] = field(default_factory=dict)
+    _counted: dict[tuple[Map, ...], int | None] = field(default_factory=dict)
 
     def output_shape(self, read: Sequence[Map]) -> Map:
         """The shape that the layer, made anew for these maps, puts out."""
@@ -47,13 +49,29 @@ class Asked:
         return self._known[key]
 
     def macs(self, read: Sequence[Map], out: Map) -> int | None:
-        """Multiply-accumulates; unknown for layers of the user's that hold or multiply weights."""
+        """Multiply-accumulates: by arithmetic for Keras's layers, else as TensorFlow traces it."""
         operation = self.call.operation
-        count = _MACS.get(type(operation).__name__) if is_from_keras(operation) else None
-        if count is not None:
-            return count(operation, read, out)
-        is_known = is_from_keras(operation) or type(operation).__module__.startswith("inshape.")
-        return 0 if is_known and not _holds_matrix(operation) else None
+        if is_from_keras(operation):
+            count = _MACS.get(type(operation).__name__)
+            if count is not None:
+                return count(operation, read, out)
+            if not _may_multiply(operation):
+                return 0
+        key = tuple(read)
+        if key not in self._counted:
+            self._counted[key] = self._traced(key)
+        return self._counted[key]
+
+    def _traced(self, read: tuple[Map, ...]) -> int | None:
+        rows = self.reads_rows or (False,) * len(read)
+        shapes = [s if holds_rows else (1, *s) for s, holds_rows in zip(read, rows, strict=True)]
+        arguments = (self.call.args, self.call.kwargs)
+
+        def call(*tensors: Any) -> Any:
+            args, kwargs = _filled(arguments, iter(tensors))
+            return self.call.operation(*args, **kwargs)
+
+        return traced_macs(call, shapes, [tensor.dtype for tensor in self.call.inputs])
 
     def rows(self, read: Sequence[Map]) -> int:
         """How many rows of the batch axis a picture has behind the call; 1 if it cannot be said."""
@@ -123,8 +141,10 @@ def _filled(arguments: Any, tensors: Iterator[Any]) -> Any:
     return tree.map_structure(lambda x: next(tensors) if isinstance(x, Value) else x, arguments)
 
 
-def _holds_matrix(operation: Any) -> bool:
-    """Whether it holds weights that are more than a number for each channel."""
+def _may_multiply(operation: Any) -> bool:
+    """Whether it holds weights that are more than a number for each channel, or is known to."""
+    if type(operation).__name__ in _MULTIPLYING:
+        return True
     weights = operation.weights if isinstance(operation, keras.layers.Layer) else ()
     return any(len(w.shape) > 1 for w in weights)
 
@@ -191,15 +211,15 @@ _MACS: dict[str, Callable[[Any, Sequence[Map], Map], int | None]] = {
     "EinsumDense": _einsum_dense,
     "MultiHeadAttention": _attention,
     "Matmul": _matmul,
-    "Dot": lambda *_: None,
     **dict.fromkeys(("PReLU", "BatchNormalization", "LayerNormalization"), lambda *_: 0),
     **dict.fromkeys(("GroupNormalization", "RMSNormalization", "Normalization"), lambda *_: 0),
     **dict.fromkeys(("Embedding", "LayerScale"), lambda *_: 0),
-    "Einsum": _einsum_operation,
-    **dict.fromkeys(("Tensordot", "Conv", "ConvTranspose", "DepthwiseConv"), lambda *_: None),
-    **dict.fromkeys(("SeparableConv", "Inner", "Vdot", "Correlate"), lambda *_: None),
-    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "Bidirectional", "RNN"), lambda *_: None),
-    **dict.fromkeys(("Attention", "AdditiveAttention", "DotProductAttention"), lambda *_: None),
-    **dict.fromkeys(("GroupedQueryAttention", "Lambda"), lambda *_: None),
 }
-"""Those that multiply; the rest of Keras's own that hold no matrix count as none."""
+"""How much Keras's own layers and operations multiply."""
+_MULTIPLYING = (
+    *("Dot", "Tensordot", "Inner", "Vdot", "Correlate", "Lambda"),
+    *("Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv"),
+    *("LSTM", "GRU", "SimpleRNN", "Bidirectional", "RNN"),
+    *("Attention", "AdditiveAttention", "DotProductAttention", "GroupedQueryAttention"),
+)
+"""Those that multiply without holding a matrix themselves; the rest that hold none do not."""

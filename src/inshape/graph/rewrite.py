@@ -13,10 +13,10 @@ from ..geometry.spec import NO_PADS, GraphSpec, InputLayers
 from ..shapes import InputShape, ShapeLike
 from .layers import AdaptivePooling2D
 from .padding import FIXED_PAD
-from .remake import applied_to, changed_entries, changed_key, remade
+from .remake import applied_to, changed_entries, changed_key, remade, trains_by_default
 from .walk import Call, Walk, count_calls, functional_graph, picture_model, unwrap
 
-_REPEAT, _PROJECT = "repeat_channel", "project_channels"
+_FIT, _REPEAT, _PROJECT = "fit_picture", "repeat_channel", "project_channels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +99,16 @@ def _add_input_layers(picture: Any, added: InputLayers) -> tuple[Any, keras.laye
     """Put the resizing and channel layers behind the picture; the second result learns."""
     x, projection = picture, None
     if added.resize_hw is not None:
-        # Not keras.layers.Resizing, behind which batch norm would train: see `remake`.
-        x = keras.ops.image.resize(
-            x,
-            added.resize_hw,
+        height, width = added.resize_hw
+        resizing = keras.layers.Resizing(
+            height,
+            width,
             interpolation=added.interpolation,
             pad_to_aspect_ratio=added.fit == "letterbox",
             crop_to_aspect_ratio=added.fit == "crop",
+            name=_FIT,
         )
+        x = resizing(x, training=False)  # see `trains_by_default`
     if added.channels == "repeat":
         x = keras.layers.Concatenate(name=_REPEAT)([x] * added.network_channels)
     elif added.channels == "project":
@@ -141,7 +143,7 @@ class _Rewriter(Walk):
         self.made: dict[int, Any] = {}
         self.models: dict[int, keras.Model] = {}
         adds_layers = changed.input_layers != InputLayers()
-        self.names: set[str] = {_REPEAT, _PROJECT} if adds_layers else set()
+        self.names: set[str] = {_FIT, _REPEAT, _PROJECT} if adds_layers else set()
         self.must_open = False
         self.context: dict[str, Any] = {}
 
@@ -233,6 +235,8 @@ class _Rewriter(Walk):
         operation = self._made(call)
         accepted = getattr(operation, "_call_context_args", ())
         kwargs |= {k: v for k, v in self.context.items() if k in accepted and kwargs.get(k) is None}
+        if trains_by_default(operation):
+            kwargs["training"] = False
         results = tree.flatten(applied_to(operation, args, kwargs, call.name))
         for index, tensor in enumerate(results, call.index):
             self._keep(index, call.path[:-1], tensor)
@@ -251,7 +255,7 @@ class _Rewriter(Walk):
             entries = changed_entries(self.spec[call.index], self.changed[call.index])
             new = remade(source, entries, self._name(call), call.name)
             self.made[id(source)] = new
-            if isinstance(new, keras.layers.Layer):
+            if isinstance(source, keras.layers.Layer):
                 self.pairs.append(LayerPair(call.index, call.name, source, new))
         return self.made[id(source)]
 

@@ -284,13 +284,13 @@ class _Numbers:
         sizes = self._map_sizes(layer, put_out)
         return {(hw[0] or 0, hw[1] or 0) for hw in sizes if prod(n or 0 for n in hw) == total}
 
-    def _constants(self) -> frozenset[int]:
-        """Lengths that stay, whatever the length is that they are split off.
+    def _constants(self) -> frozenset[tuple[int, int]]:
+        """Places in a split and lengths that stay, whatever the length is that is split.
 
         A window of 7 is taken out of maps of 56, 28 and 14 places alike: that is how it is told
         from the number of windows.
         """
-        seen: dict[int, set[int]] = {}
+        seen: dict[tuple[int, int], set[int]] = {}
         for layer in self.spec:
             if layer.op != "reshape" or self.spec[layer.inputs[0]].holds_rows:
                 continue
@@ -299,9 +299,9 @@ class _Numbers:
                 continue
             for read, put_out in _groups(shape, layer.native_shape):
                 if len(read) == 1 < len(put_out) and read[0] < 2:
-                    for length in put_out:
-                        seen.setdefault(length, set()).add(shape[read[0]] or 0)
-        return frozenset(length for length, totals in seen.items() if len(totals) > 1)
+                    for place in enumerate(put_out):
+                        seen.setdefault(place, set()).add(shape[read[0]] or 0)
+        return frozenset(place for place, totals in seen.items() if len(totals) > 1)
 
     def _check_kept(self, layer: LayerSpec, shape: Map) -> None:
         """Refuse an unknown layer whose map keeps the old size although what it reads does not."""
@@ -353,7 +353,7 @@ def _groups(
 
 
 def _split_by_constants(
-    constants: frozenset[int], total: int, put_out: list[int]
+    constants: frozenset[tuple[int, int]], total: int, put_out: list[int]
 ) -> set[tuple[int, ...]]:
     """What a run becomes if one of its lengths grows and the others stay."""
     meanings: dict[int, tuple[int, ...]] = {}
@@ -364,8 +364,8 @@ def _split_by_constants(
     settled = {
         shape
         for axis, shape in meanings.items()
-        if put_out[axis] not in constants
-        and all(n in constants for k, n in enumerate(put_out) if k != axis)
+        if (axis, put_out[axis]) not in constants
+        and all(place in constants for place in enumerate(put_out) if place[0] != axis)
     }
     return settled or set(meanings.values())
 
