@@ -40,7 +40,7 @@ def whole_window(h, w):
 def pooled_by_operation(h, w):
     image = picture(h, w)
     x = block(image, 8, 4)
-    return keras.Model(image, layers.Conv2D(4, 1)(ops.average_pool(x, x.shape[1:3])))
+    return keras.Model(image, layers.Conv2D(4, 1)(ops.average_pool(x, x.shape[1:3], strides=1)))
 
 
 def channel_shuffle(h, w):
@@ -172,6 +172,7 @@ FOLLOWING = (
 )
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize("make", FOLLOWING, ids=lambda make: make.__name__)
 def test_numbers_of_the_old_size_follow_their_maps(make: Maker, rng, randomise):
     source = randomise(make(64, 64))
@@ -277,6 +278,7 @@ def tied(middle: Callable) -> keras.Model:
     return keras.Model(image, layers.GlobalAveragePooling2D()(middle(block(image, 4, 4))))
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize(
     "middle",
     [
@@ -369,6 +371,7 @@ def wrapped(*args, name, **how):
 OWN_CONVOLUTIONS = (Standardised, SelfPadding, with_lora, wrapped)
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize("conv", OWN_CONVOLUTIONS, ids=lambda conv: conv.__name__)
 def test_a_convolution_of_another_kind_is_not_converted(conv, rng, randomise):
     image = picture(64, 64)
@@ -387,6 +390,7 @@ def test_a_convolution_of_another_kind_is_not_converted(conv, rng, randomise):
     assert plan.geometry.params == plan.build().count_params() == source.count_params()
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize(
     ("shape", "options"),
     [
