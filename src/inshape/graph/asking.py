@@ -11,7 +11,7 @@ import keras
 from keras import tree
 
 from ..errors import FixedShape
-from ..geometry.amounts import product
+from ..geometry.amounts import product, times
 from ..geometry.rules import Map
 from ..text import first_line, format_shape
 from .remake import remade
@@ -99,9 +99,19 @@ class Asked:
         return (None if pictures is None else pictures // _PICTURES, *rest)
 
     def _shape_by_keras(self, read: tuple[Map, ...]) -> tuple[int | None, ...]:
+        try:
+            return self._shape_of_batch(read, _PICTURES)
+        except FixedShape:
+            raise
+        except Exception:  # a layer may know no batch but that of an input, which is unknown
+            return self._shape_of_batch(read, None)
+
+    def _shape_of_batch(
+        self, read: tuple[Map, ...], pictures: int | None
+    ) -> tuple[int | None, ...]:
         rows = self.reads_rows or (False,) * len(read)
         tensors = iter(
-            keras.KerasTensor(_batched(shape, holds_rows), dtype=tensor.dtype)
+            keras.KerasTensor(_batched(shape, holds_rows, pictures), dtype=tensor.dtype)
             for shape, holds_rows, tensor in zip(read, rows, self.call.inputs, strict=True)
         )
         args, kwargs = _filled((self.call.args, self.call.kwargs), tensors)
@@ -130,11 +140,11 @@ def is_from_keras(operation: Any) -> bool:
     return type(operation).__module__.split(".")[0] == "keras"
 
 
-def _batched(shape: Map, holds_rows: bool) -> Map:
+def _batched(shape: Map, holds_rows: bool, pictures: int | None) -> Map:
     if not holds_rows:
-        return (_PICTURES, *shape)
+        return (pictures, *shape)
     rows, *rest = shape
-    return (None if rows is None else rows * _PICTURES, *rest)
+    return (times(rows, pictures), *rest)
 
 
 def _filled(arguments: Any, tensors: Iterator[Any]) -> Any:

@@ -9,8 +9,9 @@ which differ at the new size, is refused by the layer's name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..errors import FixedShape, ShapeError
 from ..geometry.rules import Map, output_shape
@@ -19,7 +20,9 @@ from ..geometry.spec import GraphSpec, LayerSpec
 from ..shapes import InputShape
 from ..text import format_shape
 
+Lengths: TypeAlias = tuple[int, ...]
 _USUAL_WINDOW_PX = 3
+_SIZE_KEEPING = ("activation", "norm", "identity", "rescale")
 
 
 def renumbered(spec: GraphSpec, target: InputShape) -> GraphSpec:
@@ -50,7 +53,7 @@ class _Numbers:
         self.new: dict[int, Map] = {}
         self.facts: dict[int, dict[str, Any]] = {}
         self.under_way: set[int] = set()
-        self.merges: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
+        self.regrouped: dict[tuple[Lengths, Lengths], set[Lengths]] = {}
         self.reaching: list[frozenset[int]] = []
         self.behind_weights: set[int] = set()
         for layer in spec:
@@ -124,18 +127,15 @@ class _Numbers:
     def _map_sizes(self, layer: LayerSpec, native_hw: Sequence[int | None]) -> set[Map]:
         """The new sizes of the maps that a layer may have followed, which had this size.
 
-        They are those that reach it, and those that it is joined with.
+        They are those that it is joined with, whose size it must have, or those that reach it.
         """
-        joined = {
-            other
-            for reader in self.readers[layer.index]
-            if self.spec[reader].op in ("elementwise", "concat")
-            for other in self.spec[reader].inputs
-            if other != layer.index and layer.index not in self.reaching[other]
-        }
+        joined = self._sizes_of(self._joined(layer), native_hw)
+        return joined if len(joined) == 1 else self._sizes_of(self.reaching[layer.index], native_hw)
+
+    def _sizes_of(self, indices: Iterable[int], native_hw: Sequence[int | None]) -> set[Map]:
         alike = [
             i
-            for i in self.reaching[layer.index] | joined
+            for i in indices
             if len(self.spec[i].native_shape) == 3
             and self.spec[i].native_shape[:2] == tuple(native_hw)
         ]
@@ -143,6 +143,21 @@ class _Numbers:
             if index not in self.under_way:
                 self._settle(index)
         return {self.new[i][:2] for i in alike if i in self.new}
+
+    def _joined(self, layer: LayerSpec) -> set[int]:
+        """The maps that a layer's own is joined with, behind layers that keep its size."""
+        joined: set[int] = set()
+        todo = [layer.index]
+        for index in todo:
+            for reader in self.readers[index]:
+                others = {
+                    i for i in self.spec[reader].inputs if layer.index not in self.reaching[i]
+                }
+                if self.spec[reader].op in ("elementwise", "concat"):
+                    joined |= others - {layer.index}
+                if self.spec[reader].op in _SIZE_KEEPING:
+                    todo.append(reader)
+        return joined
 
     def _followed(self, layer: LayerSpec, native_hw: Sequence[int | None]) -> Map | None:
         sizes = self._map_sizes(layer, native_hw)
@@ -255,52 +270,74 @@ class _Numbers:
         self, layer: LayerSpec, new: list[int], old: list[int], put_out: list[int]
     ) -> list[int]:
         """The lengths that one run of axes becomes, where another run of axes has it now."""
+        made = self._made_of(layer, tuple(new), tuple(old), tuple(put_out))
+        self.regrouped.setdefault((tuple(old), tuple(put_out)), set()).add(tuple(new))
+        return list(made)
+
+    def _made_of(self, layer: LayerSpec, new: Lengths, old: Lengths, put_out: Lengths) -> Lengths:
+        total = prod(new)
         if len(put_out) == 1:
-            self.merges.setdefault(tuple(old), set()).add(tuple(new))
-            return [prod(new)]
+            return (total,)
         if new == old:
             return put_out
-        if len(put_out) == len(new) and old == put_out:
+        if old == put_out:
             return new
-        split = tuple(put_out)
-        meanings = {lengths for lengths in self.merges.get(split, ()) if prod(lengths) == prod(new)}
-        meanings = meanings or self._split_as_maps(layer, prod(new), put_out)
-        if not meanings:
-            meanings = _split_by_constants(self._constants(), prod(new), put_out)
+        undone = self.regrouped.get((put_out, old), set())
+        meanings = {lengths for lengths in undone if prod(lengths) == total}
+        meanings = meanings or self._split_as_maps(layer, total, put_out)
+        meanings = meanings or self._split_by_constants(total, old, put_out)
         if len(meanings) != 1:
-            made = format_shape(tuple(put_out))
             raise FixedShape(
-                f'reshape "{layer.name}" makes {made} of {prod(old)}, and of {prod(new)} it could '
-                f"make {_either(meanings) or 'nothing alike'}"
+                f'reshape "{layer.name}" makes {format_shape(put_out)} of {prod(old)}, and of '
+                f"{total} it could make {_either(meanings) or 'nothing alike'}"
             )
-        return list(meanings.pop())
+        return meanings.pop()
 
-    def _split_as_maps(
-        self, layer: LayerSpec, total: int, put_out: list[int]
-    ) -> set[tuple[int, ...]]:
+    def _split_as_maps(self, layer: LayerSpec, total: int, put_out: Lengths) -> set[Lengths]:
         """What tokens become if they go back to the map that they were made of."""
         if len(put_out) != 2:
             return set()
         sizes = self._map_sizes(layer, put_out)
         return {(hw[0] or 0, hw[1] or 0) for hw in sizes if prod(n or 0 for n in hw) == total}
 
-    def _constants(self) -> frozenset[tuple[int, int]]:
-        """Places in a split and lengths that stay, whatever the length is that is split.
+    def _split_by_constants(self, total: int, old: Lengths, put_out: Lengths) -> set[Lengths]:
+        """What a run becomes if one of its lengths grows and the others stay."""
+        kind = len(old), len(put_out)
+        meanings: dict[int, Lengths] = {}
+        for axis, length in enumerate(put_out):
+            rest = prod(put_out) // length if length else 0
+            if rest and total % rest == 0:
+                meanings[axis] = (*put_out[:axis], total // rest, *put_out[axis + 1 :])
+        settled = {
+            shape
+            for axis, shape in meanings.items()
+            if (*kind, axis, put_out[axis]) not in self._constants
+            and all((*kind, k, n) in self._constants for k, n in enumerate(put_out) if k != axis)
+        }
+        return settled or set(meanings.values())
+
+    @cached_property
+    def _constants(self) -> frozenset[tuple[int, int, int, int]]:
+        """Lengths that stay, whatever the length is that they are split off, and where they stand.
 
         A window of 7 is taken out of maps of 56, 28 and 14 places alike: that is how it is told
         from the number of windows.
         """
-        seen: dict[tuple[int, int], set[int]] = {}
+        seen: dict[tuple[int, int, int, int], set[int]] = {}
+        runs: set[tuple[Lengths, Lengths]] = set()
         for layer in self.spec:
-            if layer.op != "reshape" or self.spec[layer.inputs[0]].holds_rows:
+            if layer.op != "reshape":
                 continue
-            shape = self.spec[layer.inputs[0]].native_shape
-            if len(shape) != 3:
-                continue
-            for read, put_out in _groups(shape, layer.native_shape):
-                if len(read) == 1 < len(put_out) and read[0] < 2:
-                    for place in enumerate(put_out):
-                        seen.setdefault(place, set()).add(shape[read[0]] or 0)
+            source = self.spec[layer.inputs[0]]
+            is_map = len(source.native_shape) == 3 and not source.holds_rows
+            for read, put_out in _groups(source.native_shape, layer.native_shape):
+                old, made = tuple(source.native_shape[i] or 0 for i in read), tuple(put_out)
+                # What only undoes an earlier run says nothing of what is constant.
+                if len(made) > 1 and ((is_map and len(old) == 1) or (made, old) not in runs):
+                    for axis, length in enumerate(made):
+                        place = len(old), len(made), axis, length
+                        seen.setdefault(place, set()).add(prod(made))
+                runs.add((old, made))
         return frozenset(place for place, totals in seen.items() if len(totals) > 1)
 
     def _check_kept(self, layer: LayerSpec, shape: Map) -> None:
@@ -308,8 +345,14 @@ class _Numbers:
         native = layer.native_shape
         if layer.op != "opaque" or len(native) != 3 or native[:2] == (1, 1):
             return
-        has_changed = any(self.new[i][:-1] != self.spec[i].native_shape[:-1] for i in layer.inputs)
-        if has_changed and shape[:2] == native[:2]:
+        axes = [
+            (now, before)
+            for i in layer.inputs
+            for now, before in zip(self.new[i], self.spec[i].native_shape, strict=False)
+        ]
+        unchanged = {now for now, before in axes if now == before}
+        has_changed = any(now != before for now, before in axes)
+        if has_changed and shape[:2] == native[:2] and not unchanged.issuperset({*native[:2]} - {1}):
             raise FixedShape(
                 f'"{layer.name}" still puts out {format_shape(native[:2])}; whether that is to '
                 "stay cannot be seen"
@@ -350,24 +393,6 @@ def _groups(
                 return [(list(range(len(old))), [n or 0 for n in put_out])]
         runs.append((read, made))
     return runs
-
-
-def _split_by_constants(
-    constants: frozenset[tuple[int, int]], total: int, put_out: list[int]
-) -> set[tuple[int, ...]]:
-    """What a run becomes if one of its lengths grows and the others stay."""
-    meanings: dict[int, tuple[int, ...]] = {}
-    for axis, length in enumerate(put_out):
-        rest = prod(put_out) // length if length else 0
-        if rest and total % rest == 0:
-            meanings[axis] = (*put_out[:axis], total // rest, *put_out[axis + 1 :])
-    settled = {
-        shape
-        for axis, shape in meanings.items()
-        if (axis, put_out[axis]) not in constants
-        and all(place in constants for place in enumerate(put_out) if place[0] != axis)
-    }
-    return settled or set(meanings.values())
 
 
 def _either(shapes: Iterable[Map]) -> str:
