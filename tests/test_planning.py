@@ -497,12 +497,20 @@ def test_files_that_are_no_models(tmp_path):
     broken.write_bytes(b"PK")
     with pytest.raises(WeightsError, match=re.escape(f"{broken} cannot be loaded (")):
         inshape.plan(broken, "8x8x3")
-    weights = tmp_path / "only.weights.h5"
-    weights.write_bytes(b"")
+    empty = tmp_path / "empty.h5"
+    empty.write_bytes(b"")
+    with pytest.raises(WeightsError, match=re.escape(f"{empty} cannot be loaded (")):
+        inshape.plan(empty, "8x8x3")
+    other = tmp_path / "net.onnx"
+    other.write_bytes(b"")
     with pytest.raises(
         WeightsError, match=re.escape("is not a .keras file; expected a name or a whole model")
     ):
-        inshape.plan(weights, "8x8x3")
+        inshape.plan(other, "8x8x3")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(WeightsError, match="is a SavedModel, whose layers cannot be rewired; expe"):
+        inshape.plan(tmp_path / "saved", "8x8x3")
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,21 @@ if TYPE_CHECKING:
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a ``.keras`` file that may hold inshape's own layers.
+    """Load a ``.keras`` file, or a whole model in HDF5, that may hold inshape's own layers.
 
     Raises:
         WeightsError: if there is no whole model in it, or one that would run code.
     """
+    import h5py
     import keras  # here, so that run folders can be listed without a framework
 
     from . import layers
 
+    if path.is_file() and h5py.is_hdf5(path) and not _holds_model(path):
+        raise WeightsError(
+            f"{path} holds weights without their model, expected a whole model; give the "
+            "architecture's name as backbone and the file as weights"
+        )
     custom_layers = {
         f"inshape>{kind.__name__}": kind
         for kind in (layers.AdaptivePooling2D, layers.GeneralizedMeanPooling2D)
@@ -34,6 +40,16 @@ def load_model(path: Path) -> keras.Model:
             f"{path} cannot be loaded ({first_line(error)}); expected a whole model; save it with "
             "model.save('name.keras'), or train anew"
         ) from error
+
+
+def _holds_model(path: Path) -> bool:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return "model_config" in file.attrs
+    except OSError:
+        return True  # which loading it will tell
 
 
 def save_model(model: keras.Model, path: Path) -> None:

@@ -54,7 +54,10 @@ def _size_step(spec: GraphSpec, shown: InputShape) -> int:
             first = first or mismatch
         else:
             return step
-    raise FixedShape(f"of any size, only {spec.input_shape.size} was found to fit: {first}")
+    raise FixedShape(
+        f"of any size, only {shown.size} was found to fit ({str(first).split('; ')[0]}); use "
+        f"strategy='rebuild' at {shown.size}, or strategy='resize'"
+    )
 
 
 def _check_at(spec: GraphSpec, shape: InputShape) -> None:
@@ -63,6 +66,6 @@ def _check_at(spec: GraphSpec, shape: InputShape) -> None:
     if tied is not None:
         raise FixedShape(
             f'height and width are unknown, and "{tied.name}" holds a number of the size '
-            f"{spec.input_shape.size}, which would be another one at {shape.size}; give a fixed "
-            "height and width, or use strategy='resize'"
+            f"{spec.input_shape.size}, which would be another one at {shape.size}; use "
+            "strategy='rebuild' at a fixed height and width, or strategy='resize'"
         )

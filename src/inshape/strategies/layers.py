@@ -69,8 +69,8 @@ def _padded_by_parity(spec: GraphSpec, target: InputShape, pad: LayerSpec) -> Gr
     if not network_shape(spec, target).is_static:
         raise FixedShape(
             f"input {target}: layer {pad.name!r} of {spec.name} pads by the size of its map, "
-            "which is unknown until run time; give a fixed height and width, or use "
-            "strategy='resize'"
+            "which is unknown until run time; use strategy='rebuild' at a fixed height and width, "
+            "or strategy='resize'"
         )
     (source,) = pad.inputs  # layers behind it may still have the pads of the old size
     height, width, *_ = map_shapes(spec.but(outputs=(source,)), target)[source]

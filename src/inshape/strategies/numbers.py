@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
 
-from ..errors import FixedShape, ShapeError
+from ..errors import FixedShape, GraphError, ShapeError
 from ..geometry.rules import Map, output_shape
 from ..geometry.sizes import explained, network_shape
 from ..geometry.spec import GraphSpec, LayerSpec
@@ -68,7 +68,7 @@ class _Numbers:
                 read = [self.new[i] for i in layer.inputs]
                 self.new.append(output_shape(layer, read, [spec[i] for i in layer.inputs]))
                 self._check_kept(layer)
-            except ShapeError:
+            except (ShapeError, GraphError):
                 if layer.index in needed:
                     raise
                 self.new.append((*(None,) * (len(layer.native_shape) - 1), layer.native_shape[-1]))
