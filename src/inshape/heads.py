@@ -70,7 +70,8 @@ class Head(Request):
     hidden: Annotated[int, Range(1)] | None = None
     """Units of a dense layer before the classifier."""
     activation: Activation | None = "softmax"
-    """softmax gives probabilities, logits their logarithms up to a constant; None is logits."""
+    """softmax gives probabilities, logits their logarithms up to a constant. In Python None is
+    logits too."""
     pretrained_dense: bool | None = None
     """Whether the pretrained layers between pooling and classifier are kept, such as MobileNetV3's
     dense layer of 1024 units; under average pooling only. By default training keeps them where the

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from os.path import exists, isfile  # false for what cannot be a path, where pathlib raises
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -71,7 +72,7 @@ def read_backbone(value: Any) -> Any:
     """Read a backbone: a run folder stands for the model in it."""
     if isinstance(value, str | Path):
         path = Path(value).expanduser()
-        return str(path / "model.keras" if (path / "model.keras").is_file() else path)
+        return str(path / "model.keras" if isfile(path / "model.keras") else path)
     return value
 
 
@@ -89,15 +90,15 @@ BackboneField = Annotated[Any, Written(read_backbone, write_file, "BACKBONE")]
 BackboneOption = Annotated[Any, Written(read_backbone, write_file, "NAME")]
 
 
-_WORDS_OF_KERAS: dict[str, str | dict[Any, str]] = {
+_WORDS_OF_KERAS: dict[str, str | dict[str, str]] = {
     "include_top": {
-        True: "head='top' keeps the network's own head",
+        "True": "head='top' keeps the network's own head",
         "else": "leave it out; without classes the pooled features come out, and features=[32] "
         "gives the map at stride 32",
     },
     "pooling": {
         "max": "write pool='max'",
-        None: "leave it out; features=[32] gives the map at stride 32",
+        "None": "leave it out; features=[32] gives the map at stride 32",
         "else": "write pool='avg'",
     },
     "classifier_activation": {
@@ -121,7 +122,8 @@ _WORDS_OF_KERAS: dict[str, str | dict[Any, str]] = {
 
 def _variant(values: Mapping[str, Any]) -> str:
     """The names of the backbones that Keras makes by ``alpha`` and ``minimalistic``."""
-    asked = {name: values[name] for name in ("alpha", "minimalistic") if name in values}
+    defaults = {"alpha": 1.0, "minimalistic": False}
+    asked = {name: values.get(name, default) for name, default in defaults.items()}
     try:
         constructor = find(str(values.get("backbone"))).constructor
     except UnknownName:
@@ -130,7 +132,7 @@ def _variant(values: Mapping[str, Any]) -> str:
     names = [
         b.name
         for b in relatives
-        if {**{"alpha": 1.0, "minimalistic": False}, **dict(b.options)}.items() >= asked.items()
+        if all(dict(b.options).get(name, defaults[name]) == x for name, x in asked.items())
     ] or [b.name for b in relatives]
     return f"it is part of the backbone's name; write backbone {' or '.join(map(repr, names))}"
 
@@ -186,7 +188,7 @@ class PlanRequest(Request):
         if name in ("alpha", "minimalistic"):
             return _variant(values)
         answer = _WORDS_OF_KERAS.get(name, "")
-        return answer if isinstance(answer, str) else answer.get(values[name], answer["else"])
+        return answer if isinstance(answer, str) else answer.get(str(values[name]), answer["else"])
 
     @property
     def ending(self) -> Literal["top", "maps"] | Head:
@@ -731,18 +733,18 @@ def _resolved(backbone: Any) -> Any:
     if path.suffix in _MODEL_SUFFIXES:
         from .graph.saving import load_model
 
-        if path.is_file():
+        if isfile(path):
             return load_model(path)
         raise WeightsError(f"no model file at {path}; expected a .keras file, or a backbone's name")
     try:
         return find(str(backbone))
     except UnknownName:
-        if (path / "saved_model.pb").is_file():
+        if isfile(path / "saved_model.pb"):
             raise WeightsError(
                 f"backbone {str(backbone)!r} is a SavedModel, whose layers cannot be rewired; "
                 "expected a .keras file; save the model again with model.save('model.keras')"
             ) from None
-        if path.exists():
+        if exists(path):
             raise WeightsError(
                 f"backbone {str(backbone)!r} is not a .keras file; expected a name or a whole "
                 "model; give the architecture's name as backbone and the file as weights"

@@ -71,6 +71,12 @@ def explained(spec: GraphSpec, shape: InputShape) -> Iterator[None]:
         raise FixedShape(f"{_who(spec, shape)}: {problem}; {fix}") from None
 
 
+def fixed_size_advice(spec: GraphSpec) -> str:
+    """What to do where a height and width that are unknown until run time cannot be taken."""
+    such = f", such as {spec.input_shape.size}" if spec.input_shape.is_static else ""
+    return f"use strategy='rebuild' at a fixed height and width{such}, or strategy='resize'"
+
+
 def least_size(spec: GraphSpec) -> Size:
     """The smallest height and the smallest width at which no map vanishes.
 
@@ -165,7 +171,8 @@ def _by_channels(spec: GraphSpec, working: InputShape) -> str:
         return "use channels='project'"
     if _fits(spec, native) and not _fits(spec, InputShape(*native.hw, working.channels)):
         fix = _fitting(spec, InputShape(*working.hw, native.channels))
-        return f"use channels='project' and {fix.removeprefix('use ')}"
+        either = "either " if ", or " in fix else ""
+        return f"use channels='project' and {either}{fix.removeprefix('use ')}"
     return ""
 
 
@@ -224,6 +231,7 @@ def _at_native_size(spec: GraphSpec, working: InputShape) -> str:
 
 __all__ = [
     "Map",
+    "fixed_size_advice",
     "least_size",
     "map_shapes",
     "network_shape",

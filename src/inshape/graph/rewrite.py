@@ -180,7 +180,7 @@ class _Rewriter(Walk):
         else:
             self.position += size
         args, kwargs = unwrap((call.args, call.kwargs))
-        results = tree.flatten(applied_to(model, args, kwargs, call.name))
+        results = tree.flatten(applied_to(model, args, kwargs, call.name, call.inputs))
         for index, tensor in zip(self._inner_outputs(call), results, strict=True):
             self._keep(index, call.path[:-1], tensor)
         return results
@@ -233,7 +233,7 @@ class _Rewriter(Walk):
         operation = self._made(call)
         accepted = getattr(operation, "_call_context_args", ())
         kwargs |= {k: v for k, v in self.context.items() if k in accepted and kwargs.get(k) is None}
-        results = tree.flatten(applied_to(operation, args, kwargs, call.name))
+        results = tree.flatten(applied_to(operation, args, kwargs, call.name, call.inputs))
         for index, tensor in enumerate(results, call.index):
             self._keep(index, call.path[:-1], tensor)
         return results

@@ -83,7 +83,7 @@ def decide(spec: GraphSpec, target: InputShape, options: StrategyOptions) -> Dec
             owner = next(kind for kind in STRATEGIES if option in option_names(kind))
             raise RequestError(
                 f"strategy {name!r} has no option {option!r}; its options: {have}; leave {option} "
-                f"out, or use strategy={owner!r}"
+                f"out, which is an option of {owner!r}"
             )
     return STRATEGIES[name](spec, target, channels=options.channels, **given).but(reasons=reasons)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import FixedShape, MapMismatch
-from ..geometry.sizes import map_shapes
+from ..geometry.sizes import fixed_size_advice, map_shapes
 from ..geometry.spec import GraphSpec
 from ..shapes import InputShape, Size
 from ..weights.channels import ChannelRule
@@ -61,11 +61,17 @@ def _size_step(spec: GraphSpec, shown: InputShape) -> int:
 
 
 def _check_at(spec: GraphSpec, shape: InputShape) -> None:
-    map_shapes(spec, shape)
+    try:
+        map_shapes(spec, shape)
+    except FixedShape as refusal:
+        problem, _, _ = str(refusal).partition("; ")
+        raise FixedShape(
+            f"height and width are unknown, and {problem}; {fixed_size_advice(spec)}"
+        ) from None
     tied = next((a for a, b in zip(spec, renumbered(spec, shape), strict=True) if a != b), None)
     if tied is not None:
         raise FixedShape(
             f'height and width are unknown, and "{tied.name}" holds a number of the size '
-            f"{spec.input_shape.size}, which would be another one at {shape.size}; use "
-            "strategy='rebuild' at a fixed height and width, or strategy='resize'"
+            f"{spec.input_shape.size}, which would be another one at {shape.size}; "
+            f"{fixed_size_advice(spec)}"
         )

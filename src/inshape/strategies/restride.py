@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, TypeAlias, get_args
 
-from ..errors import StrategyError, UnknownName
+from ..errors import ShapeError, StrategyError, UnknownName
 from ..geometry.lengths import same_padding
 from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, Pads, Resampling
 from ..shapes import InputShape
@@ -77,6 +77,8 @@ def _dilated(spec: GraphSpec, target: InputShape, output_stride: int) -> GraphSp
             return dense
     except StrategyError as refusal:
         problem = str(refusal)
+    except ShapeError as misfit:
+        problem = f"output_stride={output_stride}: {misfit}"
     others = [f"output_stride={s}" for s in _OUTPUT_STRIDES if _is_dilatable(spec, target, s)]
     use = " or ".join(others[:2]) + ", or " if others else ""
     raise StrategyError(f"{problem}; use {use}strategy='rebuild' without output_stride")
@@ -85,7 +87,7 @@ def _dilated(spec: GraphSpec, target: InputShape, output_stride: int) -> GraphSp
 def _is_dilatable(spec: GraphSpec, target: InputShape, output_stride: int) -> bool:
     try:
         return dilated(spec, target, output_stride) != spec
-    except StrategyError:
+    except (StrategyError, ShapeError):
         return False
 
 
