@@ -69,8 +69,9 @@ class Head(Request):
     """Share of values dropped in training before the classifier."""
     hidden: Annotated[int, Range(1)] | None = None
     """Units of a dense layer before the classifier."""
-    activation: Activation = "softmax"
-    """softmax gives probabilities, logits their logarithms up to a constant."""
+    activation: Activation | None = "softmax"
+    """softmax gives probabilities, logits their logarithms up to a constant. In Python None is
+    logits too."""
     pretrained_dense: bool | None = None
     """Whether the pretrained layers between pooling and classifier are kept, such as MobileNetV3's
     dense layer of 1024 units; under average pooling only. By default training keeps them where the
@@ -79,6 +80,8 @@ class Head(Request):
     def __post_init__(self) -> None:
         """Refuse what no head can be."""
         Request.__post_init__(self)
+        if self.activation is None:  # as in keras.applications
+            object.__setattr__(self, "activation", "logits")
         if self.pretrained_dense and self.pool != "avg":
             raise RequestError(
                 f"pretrained_dense=True with pool={self.pool!r}; expected 'avg', which the "
@@ -128,7 +131,8 @@ def feature_map(spec: GraphSpec) -> int:
     if len(spec.outputs) != 1:
         raise GraphError(
             f"model {spec.name!r} returns {len(spec.outputs)} outputs, expected one to cut the "
-            "head off; use head='top' to keep it whole, or pass a model that returns one map"
+            "head off; use head='top' without classes to keep it whole, or pass a model that "
+            "returns one map"
         )
     layer = spec[spec.outputs[0]]
     single_pixel: int | None = None  # the last 1x1 map, which may or may not have been pooled
@@ -142,7 +146,7 @@ def feature_map(spec: GraphSpec) -> int:
         layer = spec[layer.inputs[0]]
     raise GraphError(
         f"model {spec.name!r} has no feature map before its output; "
-        "use head='top' to keep it whole, or pass a model that returns a map"
+        "use head='top' without classes to keep it whole, or pass a model that returns a map"
     )
 
 
@@ -184,10 +188,10 @@ def feature_maps(spec: GraphSpec, shape: InputShape, strides: Sequence[int]) -> 
     by_stride = _last_maps(spec, shape)
     missing = [s for s in strides if s not in by_stride]
     if missing:
-        there = ", ".join(f"{s:g}" for s in sorted(by_stride))
+        there = ", ".join(f"{s:g}" for s in sorted(by_stride) if s % 1 == 0)
         raise RequestError(
-            f"features={list(strides)}: {spec.name} has no map at stride {missing[0]}; choose "
-            f"from: {there}"
+            f"features={list(strides)}: {spec.name} has no map at stride {missing[0]}; "
+            + (f"choose from: {there}" if there else "leave features out, which gives a head")
         )
     return tuple(by_stride[s] for s in strides)
 

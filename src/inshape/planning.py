@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from os.path import exists, isfile  # false for what cannot be a path, where pathlib raises
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from .backbones import Backbone, find
-from .errors import NoClassifier, OutputExists, RequestError, UnknownName, WeightsError
+from .backbones import Backbone, backbones, find
+from .errors import (
+    GraphError,
+    NoClassifier,
+    OutputExists,
+    RequestError,
+    UnknownName,
+    WeightsError,
+)
 from .geometry.footprint import Footprint, footprint
 from .geometry.sizes import map_shapes
 from .geometry.spec import GraphSpec
@@ -57,13 +65,14 @@ if TYPE_CHECKING:
 
 HeadLike: TypeAlias = Literal["top"] | Pool | Head | None
 _TOP = "top"
+_MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 def read_backbone(value: Any) -> Any:
     """Read a backbone: a run folder stands for the model in it."""
     if isinstance(value, str | Path):
         path = Path(value).expanduser()
-        return str(path / "model.keras" if (path / "model.keras").is_file() else path)
+        return str(path / "model.keras" if isfile(path / "model.keras") else path)
     return value
 
 
@@ -79,6 +88,53 @@ def _write_head(value: Any) -> str | None:
 
 BackboneField = Annotated[Any, Written(read_backbone, write_file, "BACKBONE")]
 BackboneOption = Annotated[Any, Written(read_backbone, write_file, "NAME")]
+
+
+_WORDS_OF_KERAS: dict[str, str | dict[str, str]] = {
+    "include_top": {
+        "True": "head='top' keeps the network's own head",
+        "else": "leave it out; without classes the pooled features come out, and features=[32] "
+        "gives the map at stride 32",
+    },
+    "pooling": {
+        "max": "write pool='max'",
+        "None": "leave it out; features=[32] gives the map at stride 32",
+        "else": "write pool='avg'",
+    },
+    "classifier_activation": {
+        "softmax": "write activation='softmax'",
+        "else": "write activation='logits', which gives the scores before the softmax",
+    },
+    "weights": "a plan needs none; give them to inshape.adapt, or to the plan's build(weights)",
+    "dropout_rate": "write dropout, the share of values dropped before the classifier",
+    "num_classes": "write classes",
+    "include_preprocessing": "leave it out; a named backbone takes pictures in [0, 255]",
+    "input_tensor": "write input_shape, such as '96x96x1'; the model has an input of its own",
+    "data_format": "leave it out; height, width and channels stand in this order",
+    **dict.fromkeys(
+        ("image_size", "input_size", "target_size", "shape"), "write input_shape='96x96x1'"
+    ),
+    "model": "write backbone, which takes a keras.Model too",
+    "name": "leave it out; the model has its backbone's name",
+}
+"""What `plan` and `adapt` call what ``keras.applications`` knows by other words."""
+
+
+def _variant(values: Mapping[str, Any]) -> str:
+    """The names of the backbones that Keras makes by ``alpha`` and ``minimalistic``."""
+    defaults = {"alpha": 1.0, "minimalistic": False}
+    asked = {name: values.get(name, default) for name, default in defaults.items()}
+    try:
+        constructor = find(str(values.get("backbone"))).constructor
+    except UnknownName:
+        return "it is part of a backbone's name, such as 'MobileNetV3Small-0.75'"
+    relatives = [backbone for backbone in backbones() if backbone.constructor == constructor]
+    names = [
+        b.name
+        for b in relatives
+        if all(dict(b.options).get(name, defaults[name]) == x for name, x in asked.items())
+    ] or [b.name for b in relatives]
+    return f"it is part of the backbone's name; write backbone {' or '.join(map(repr, names))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +181,14 @@ class PlanRequest(Request):
                     f"{name}={value!r} and head={self.head!r} disagree; give {name} once"
                 )
         self.ending  # noqa: B018 - what no head can be is refused here
+
+    @classmethod
+    def answer_to(cls, name: str, values: Mapping[str, Any]) -> str:
+        """What Keras's word is called here."""
+        if name in ("alpha", "minimalistic"):
+            return _variant(values)
+        answer = _WORDS_OF_KERAS.get(name, "")
+        return answer if isinstance(answer, str) else answer.get(str(values[name]), answer["else"])
 
     @property
     def ending(self) -> Literal["top", "maps"] | Head:
@@ -621,12 +685,13 @@ def open_network(backbone: Any, weights: Weights, *, top: bool) -> Network:
 
         model = native(known, weights, with_top=top)
         return Network(known.name, model, _read(model).but(name=known.name), known, top)
+    spec = _read(known)
     if weights not in (None, "imagenet"):
         raise RequestError(
             f"weights={str(weights)!r} with a whole model, which brings its own; leave weights "
             "out, or give the architecture's name as backbone"
         )
-    return Network(known.name, known, _read(known))
+    return Network(known.name, known, spec)
 
 
 def _read(model: keras.Model) -> GraphSpec:
@@ -637,6 +702,11 @@ def _read(model: keras.Model) -> GraphSpec:
     """
     from .graph.read import at_native_size, read
 
+    if not isinstance(model, type) and callable(model) and _is_backbone(model):
+        raise GraphError(
+            f"got the function {model.__name__}, expected a keras.Model, a backbone's name or a "
+            f".keras file; write its name, {model.__name__!r}, or call it"
+        )
     spec = read(model)
     nested = f"{model.name}/"
     spec = spec.but(layers=tuple(x.but(name=x.name.removeprefix(nested)) for x in spec))
@@ -649,21 +719,32 @@ def _read(model: keras.Model) -> GraphSpec:
     return at_native_size(spec, native_hw)
 
 
+def _is_backbone(function: Any) -> bool:
+    """Whether it is a constructor of ``keras.applications``."""
+    name = getattr(function, "__name__", "")
+    return any(backbone.constructor == name for backbone in backbones())
+
+
 def _resolved(backbone: Any) -> Any:
     """What is known of a name, or a Keras model."""
     if isinstance(backbone, Backbone) or not isinstance(backbone, str | Path):
         return backbone
-    if str(backbone).endswith(".keras"):
+    path = Path(backbone)
+    if path.suffix in _MODEL_SUFFIXES:
         from .graph.saving import load_model
 
-        path = Path(backbone)
-        if path.is_file():
+        if isfile(path):
             return load_model(path)
         raise WeightsError(f"no model file at {path}; expected a .keras file, or a backbone's name")
     try:
         return find(str(backbone))
     except UnknownName:
-        if Path(backbone).exists():
+        if isfile(path / "saved_model.pb"):
+            raise WeightsError(
+                f"backbone {str(backbone)!r} is a SavedModel, whose layers cannot be rewired; "
+                "expected a .keras file; save the model again with model.save('model.keras')"
+            ) from None
+        if exists(path):
             raise WeightsError(
                 f"backbone {str(backbone)!r} is not a .keras file; expected a name or a whole "
                 "model; give the architecture's name as backbone and the file as weights"

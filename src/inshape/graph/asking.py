@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from ..errors import FixedShape
+from ..errors import FixedShape, GraphError
 from ..geometry.amounts import product, times
 from ..geometry.rules import Map
 from ..text import first_line, format_shape
@@ -85,7 +85,7 @@ class Asked:
     def _asked(self, read: tuple[Map, ...]) -> Map:
         try:
             shape = self._shape_by_keras(read)
-        except FixedShape:
+        except (FixedShape, GraphError):  # which say what to do
             raise
         except Exception as error:  # Keras and a user's own layer raise whatever they like
             raise FixedShape(f"{self._who(read)}: {first_line(error)}") from error

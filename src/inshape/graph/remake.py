@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -109,14 +110,21 @@ def _set_numbers(operation: Any, changes: dict[str, Any]) -> None:
             setattr(operation, name, changes[name])
 
 
-def applied_to(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
-    """Call a layer, and name it if it refuses what it gets."""
+def applied_to(
+    operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str, before: Sequence[Any]
+) -> Any:
+    """Call a layer, and name it if it refuses what it gets.
+
+    ``before`` is what it read in the source.
+    """
     try:
         return operation(*args, **kwargs)
     except Exception as error:  # Keras raises ValueError, TypeError and its backends' own errors
-        shapes = ", ".join(str(tuple(t.shape)) for t in tree.flatten(args) if hasattr(t, "shape"))
+        read = [tuple(t.shape) for t in tree.flatten(args) if hasattr(t, "shape")]
+        use = "use strategy='resize', which leaves the layers at their own size"
+        if read == [tuple(t.shape) for t in before]:
+            use = "it is what the layer has always read, so check the layer's call()"
         raise GraphError(
-            f"layer {path!r} ({type(operation).__name__}) refuses an input of {shapes}: "
-            f"{first_line(error)}; use strategy='resize', which leaves the layers at "
-            "their own size"
+            f"layer {path!r} ({type(operation).__name__}) refuses an input of "
+            f"{', '.join(map(str, read))}: {first_line(error)}; {use}"
         ) from error

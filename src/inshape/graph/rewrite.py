@@ -182,7 +182,7 @@ class _Rewriter(Walk):
         else:
             self.position += size
         args, kwargs = unwrap((call.args, call.kwargs))
-        results = tree.flatten(applied_to(model, args, kwargs, call.name))
+        results = tree.flatten(applied_to(model, args, kwargs, call.name, call.inputs))
         for index, tensor in zip(self._inner_outputs(call), results, strict=True):
             self._keep(index, call.path[:-1], tensor)
         return results
@@ -237,7 +237,7 @@ class _Rewriter(Walk):
         kwargs |= {k: v for k, v in self.context.items() if k in accepted and kwargs.get(k) is None}
         if trains_by_default(operation):
             kwargs["training"] = False
-        results = tree.flatten(applied_to(operation, args, kwargs, call.name))
+        results = tree.flatten(applied_to(operation, args, kwargs, call.name, call.inputs))
         for index, tensor in enumerate(results, call.index):
             self._keep(index, call.path[:-1], tensor)
         return results

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from ..errors import RequestError, UnknownName
-from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec
 from ..requests import Flag, Range, Request, SizeHW, Written
 from ..shapes import InputShape
@@ -16,7 +15,6 @@ from ..weights.channels import ChannelRule, read_rule, write_rule
 from .auto import choose
 from .decision import Decision
 from .flexible import flexible
-from .layers import fitted
 from .rebuild import rebuild
 from .resize import Fit, Interpolation, resize
 from .restride import StemKernel, restride
@@ -76,13 +74,17 @@ def decide(spec: GraphSpec, target: InputShape, options: StrategyOptions) -> Dec
     name: str = options.strategy
     reasons: tuple[str, ...] = ()
     if name == "auto":
-        name, reason = _chosen(spec, target, given)
+        name, reason = _chosen(spec, target, given, options.channels)
         reasons = (reason,)
     known = option_names(name)
     for option in given:
         if option not in known:
             have = ", ".join(known) or "none"
-            raise RequestError(f"strategy {name!r} has no option {option!r}; its options: {have}")
+            owner = next(kind for kind in STRATEGIES if option in option_names(kind))
+            raise RequestError(
+                f"strategy {name!r} has no option {option!r}; its options: {have}; leave {option} "
+                f"out, which is an option of {owner!r}"
+            )
     return STRATEGIES[name](spec, target, channels=options.channels, **given).but(reasons=reasons)
 
 
@@ -94,7 +96,9 @@ def option_names(strategy: str) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "channels")
 
 
-def _chosen(spec: GraphSpec, target: InputShape, given: dict[str, Any]) -> tuple[str, str]:
+def _chosen(
+    spec: GraphSpec, target: InputShape, given: dict[str, Any], channels: ChannelRule
+) -> tuple[str, str]:
     """The strategy that the given options belong to, or else the rules' choice."""
     if given:
         fitting = [name for name in STRATEGIES if set(given) <= set(option_names(name))]
@@ -104,5 +108,5 @@ def _chosen(spec: GraphSpec, target: InputShape, given: dict[str, Any]) -> tuple
     if name == "resize":
         # An enlargement that stands in for a network which cannot read the size at all is for the
         # user to ask for.
-        map_shapes(fitted(spec, target), target)
+        rebuild(spec, target, channels=channels)
     return name, reason

@@ -116,7 +116,7 @@ class _Dilation:
                 raise StrategyError(
                     f"output_stride={self.output_stride}: layer {layer.name!r} has stride "
                     f"{stride} at stride {so_far}, which cannot end there; expected a power of two "
-                    "from the stem's stride on, such as 8 or 16"
+                    "from the stem's stride on"
                 )
             kept.append(keep)
             lost.append(stride // keep)
@@ -182,8 +182,7 @@ class _Dilation:
 
     def _refusal(self, layer: LayerSpec, why: str) -> StrategyError:
         return StrategyError(
-            f"output_stride={self.output_stride}: layer {layer.name!r} ({layer.op}) {why}; "
-            "use a larger output_stride, or strategy='rebuild'"
+            f"output_stride={self.output_stride}: layer {layer.name!r} ({layer.op}) {why}"
         )
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from math import prod
 from typing import Any, TypeAlias
 
-from ..errors import FixedShape, ShapeError
+from ..errors import FixedShape, GraphError, ShapeError
 from ..geometry.rules import Map, output_shape
 from ..geometry.sizes import explained, network_shape
 from ..geometry.spec import GraphSpec, LayerSpec
@@ -81,7 +81,7 @@ class _Numbers:
             self._settle(source)
         try:
             self.new[index] = self._map_of(layer)
-        except ShapeError:
+        except (ShapeError, GraphError):
             if index in self.needed:
                 raise
             self.new[index] = (*(None,) * (len(layer.native_shape) - 1), layer.native_shape[-1])
@@ -352,7 +352,11 @@ class _Numbers:
         ]
         unchanged = {now for now, before in axes if now == before}
         has_changed = any(now != before for now, before in axes)
-        if has_changed and shape[:2] == native[:2] and not unchanged.issuperset({*native[:2]} - {1}):
+        if (
+            has_changed
+            and shape[:2] == native[:2]
+            and not unchanged.issuperset({*native[:2]} - {1})
+        ):
             raise FixedShape(
                 f'"{layer.name}" still puts out {format_shape(native[:2])}; whether that is to '
                 "stay cannot be seen"

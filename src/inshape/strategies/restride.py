@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, TypeAlias, get_args
 
-from ..errors import StrategyError, UnknownName
+from ..errors import ShapeError, StrategyError, UnknownName
 from ..geometry.lengths import same_padding
 from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, Pads, Resampling
 from ..shapes import InputShape
@@ -19,6 +19,7 @@ from .rebuild import keep_layers, require_static
 from .stem import find_stem, resizable_stem
 
 StemKernel: TypeAlias = Literal["nearest", "bilinear", "bicubic", "plain"]
+_OUTPUT_STRIDES = (32, 16, 8, 4, 2, 1)
 
 
 def restride(
@@ -58,19 +59,36 @@ def restride(
         notes = (note,)
     decision = keep_layers("restride", spec, target, channels, changed)
     if output_stride is not None:
-        dense = dilated(decision.spec, target, output_stride)
-        if dense == decision.spec:
-            raise StrategyError(
-                f"output_stride={output_stride}: no layer of {spec.name} passes that stride, so "
-                "there is nothing to change; use a smaller one, or strategy='rebuild'"
-            )
-        decision = decision.but(spec=dense)
+        decision = decision.but(spec=_dilated(decision.spec, target, output_stride))
         if _has_squeeze_excite(spec):
             notes += (
                 "squeeze-and-excite averages over the denser map, so old sampling points are near "
                 "their old values, not equal",
             )
     return decision.but(notes=(*decision.notes, *notes))
+
+
+def _dilated(spec: GraphSpec, target: InputShape, output_stride: int) -> GraphSpec:
+    """The graph of an output stride, refused with the output strides that there are."""
+    try:
+        dense = dilated(spec, target, output_stride)
+        problem = f"output_stride={output_stride}: no layer of {spec.name} passes that stride"
+        if dense != spec:
+            return dense
+    except StrategyError as refusal:
+        problem = str(refusal)
+    except ShapeError as misfit:
+        problem = f"output_stride={output_stride}: {misfit}"
+    others = [f"output_stride={s}" for s in _OUTPUT_STRIDES if _is_dilatable(spec, target, s)]
+    use = " or ".join(others[:2]) + ", or " if others else ""
+    raise StrategyError(f"{problem}; use {use}strategy='rebuild' without output_stride")
+
+
+def _is_dilatable(spec: GraphSpec, target: InputShape, output_stride: int) -> bool:
+    try:
+        return dilated(spec, target, output_stride) != spec
+    except (StrategyError, ShapeError):
+        return False
 
 
 def stem_factor(spec: GraphSpec, target: InputShape) -> tuple[Literal["up", "down"], int]:
@@ -90,7 +108,7 @@ def size_ratio(spec: GraphSpec, target: InputShape) -> float:
     if not height or not width or not target.height or not target.width:
         raise StrategyError(
             f"{spec.name} has no native height and width ({spec.input_shape}), so how far "
-            f"{target} is from it is not known; give factor="
+            f"{target} is from it is not known; give a factor, such as factor=2"
         )
     return math.sqrt(target.height * target.width / (height * width))
 
@@ -181,15 +199,19 @@ def _chosen_factor(
         chosen = suitable if factor is None else factor
     assert chosen is not None
     stride = format_shape(stem.stride_hw)
+    common = math.gcd(*stem.stride_hw)
+    factors = [2] if direction == "down" else [r for r in range(2, common + 1) if common % r == 0]
+    without = "" if factor is None else " without factor"
     if chosen == 1:
+        other = f", or factor={factors[0]} to change it all the same" if factors else ""
         raise StrategyError(
             f"input {target}: the stem {stem.name!r} (stride {stride}) is best left as it is "
-            f"beside the native {spec.input_shape.size}; use strategy='rebuild', or factor=2 to "
-            "change it all the same"
+            f"beside the native {spec.input_shape.size}; use strategy='rebuild'{without}{other}"
         )
     if direction == "up" and any(s % chosen for s in stem.stride_hw):
+        other = " or ".join(f"factor={r}" for r in factors)
         raise StrategyError(
             f"the stem {stem.name!r} has stride {stride}, which cannot be divided by {chosen}; "
-            "use strategy='resize' or 'rebuild'"
+            f"use {other + ', or ' if other else ''}strategy='resize' or 'rebuild'{without}"
         )
     return direction, chosen
