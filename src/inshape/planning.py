@@ -99,6 +99,9 @@ class PlanRequest(Request):
         tuple[int, ...] | None, Written(many(read_whole), joined(str), "STRIDES")
     ] = None
     """Return the last maps at these output strides instead of a head, such as 8,16,32."""
+    open_nested: bool = False
+    """Dissolve the models nested in yours into one flat model, whose layers can all be reached
+    (Grad-CAM, a cut inside)."""
     new_head: Annotated[Head, Without(("classes",)), OptionsOnly()] = field(default_factory=Head)
     """What stands behind the last map."""
     options: StrategyOptions = field(default_factory=StrategyOptions)
@@ -357,13 +360,14 @@ class Plan:
         from .adaptation import carry_out  # which needs Keras
 
         ending = self.request.ending
+        is_wrapped = network.backbone is not None and network.backbone.is_wrapped
         model, report = carry_out(
             network.model,
             self.decision,
             outputs=self.outputs,
             head=ending if isinstance(ending, Head) else None,
             name=network.name,
-            open_nested=network.backbone is not None and network.backbone.is_wrapped,
+            open_nested=self.request.open_nested or is_wrapped,
         )
         return Adapted(model, self, report)
 

@@ -14,7 +14,15 @@ from ..shapes import InputShape, ShapeLike
 from .layers import AdaptivePooling2D
 from .padding import FIXED_PAD
 from .remake import applied_to, changed_entries, changed_key, remade
-from .walk import Call, Walk, count_calls, functional_graph, picture_model, unwrap
+from .walk import (
+    Call,
+    Walk,
+    count_calls,
+    functional_graph,
+    nodes_in_order,
+    picture_model,
+    unwrap,
+)
 
 _REPEAT, _PROJECT = "repeat_channel", "project_channels"
 
@@ -79,7 +87,9 @@ def rebuild(
     shape = InputShape.of(input_shape)
     needed = None if outputs is None else ancestors(spec, outputs)
     for inline in (open_nested, True):
-        rewriter = _Rewriter(spec, changed, needed, inline=inline)
+        rewriter = _Rewriter(spec, changed, needed, frozenset(outputs or ()), inline=inline)
+        if inline:
+            rewriter.outer_names = _names_of_leaves(graph)
         dtype = graph.inputs[0].dtype
         picture = keras.Input(shape.as_tuple(), dtype=dtype, name=_input_name(graph.inputs[0]))
         first, projection = _add_input_layers(picture, changed.input_layers)
@@ -91,7 +101,9 @@ def rebuild(
     else:
         maps = [rewriter.tensors[i] for i in outputs]
         returned = maps[0] if len(maps) == 1 else maps
-    rebuilt = keras.Model(picture, returned, name=name or model.name)
+    # A picture that is called by a name, or stands in a list, still does.
+    structure = tree.pack_sequence_as(graph._inputs_struct, [picture])
+    rebuilt = keras.Model(structure, returned, name=name or model.name)
     return _frozen_like(model, rebuilt), LayerMap(tuple(rewriter.pairs), projection)
 
 
@@ -129,12 +141,19 @@ def ancestors(spec: GraphSpec, outputs: Iterable[int]) -> frozenset[int]:
 
 class _Rewriter(Walk):
     def __init__(
-        self, spec: GraphSpec, changed: GraphSpec, needed: frozenset[int] | None, *, inline: bool
+        self,
+        spec: GraphSpec,
+        changed: GraphSpec,
+        needed: frozenset[int] | None,
+        returned: frozenset[int],
+        *,
+        inline: bool,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.changed = changed
         self.needed = needed
+        self.returned = returned
         self.inline = inline
         self.tensors: dict[int, Any] = {}
         self.pairs: list[LayerPair] = []
@@ -142,6 +161,7 @@ class _Rewriter(Walk):
         self.models: dict[int, keras.Model] = {}
         adds_layers = changed.input_layers != InputLayers()
         self.names: set[str] = {_REPEAT, _PROJECT} if adds_layers else set()
+        self.outer_names: frozenset[str] = frozenset()
         self.must_open = False
         self.context: dict[str, Any] = {}
 
@@ -153,18 +173,20 @@ class _Rewriter(Walk):
     def _skips(self, first: int, count: int) -> bool:
         return self.needed is not None and self.needed.isdisjoint(range(first, first + count))
 
-    def _ends_inside(self, call: Call) -> bool:
+    def _ends_inside(self, call: Call, size: int) -> bool:
         """Whether what is asked for lies inside a nested model, which must then be opened."""
         if self.inline or self.needed is None:
             return False
-        self.must_open |= not self.needed.issuperset(self._inner_outputs(call))
+        own = set(self._inner_outputs(call))
+        inside = self.returned.intersection(range(call.index, call.index + size))
+        self.must_open |= not (self.needed >= own and inside <= own)
         return self.must_open
 
     # Calls of nested models
 
     def nested(self, call: Call, graph: Any) -> Any:
         size = count_calls(graph)
-        if self._skips(call.index, size) or self._ends_inside(call):
+        if self._skips(call.index, size) or self._ends_inside(call, size):
             self.position += size
             return None
         if self.inline:
@@ -258,7 +280,8 @@ class _Rewriter(Walk):
     def _name(self, call: Call, suffix: str = "") -> str:
         """The source's name; with the path in front, or a number behind, where that is taken."""
         wanted = call.path[-1] + suffix
-        if wanted in self.names and self.inline:
+        is_inner = len(call.path) > 1
+        if self.inline and (wanted in self.names or (is_inner and wanted in self.outer_names)):
             wanted = "_".join(call.path) + suffix
         name, count = wanted, 1
         while name in self.names:
@@ -284,6 +307,13 @@ class _OutputFinder(Walk):
 
     def nested(self, call: Call, graph: Any) -> list[int]:
         return self.run(graph, list(call.values))
+
+
+def _names_of_leaves(graph: Any) -> frozenset[str]:
+    """The names that stand outside of nested models, which they keep."""
+    operations = (node.operation for node in nodes_in_order(graph))
+    names = {x.name for x in operations if functional_graph(x) is None}
+    return frozenset({_input_name(graph.inputs[0]), *names})
 
 
 def _input_name(tensor: Any) -> str:
