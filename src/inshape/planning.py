@@ -90,8 +90,9 @@ class PlanRequest(Request):
     Python, a keras.Model."""
     input_shape: Annotated[Shape, Positional(), Flag("input")]
     """The new input shape: height, width, channels; ? is any size."""
-    classes: Annotated[int, Range(2)] | None = None
-    """How many classes the new classifier has; without them the pooled features are returned."""
+    classes: Annotated[int, Range(1)] | None = None
+    """How many classes the new classifier has, or 1 for a single value; without them the pooled
+    features are returned."""
     head: Annotated[HeadLike, Written(_read_head, _write_head, "HEAD")] = None
     """top keeps the network's own head as it is; a pooling says the same as pool. In Python also an
     inshape.Head."""

@@ -383,7 +383,7 @@ def test_a_picture_in_a_list_stays_in_one(rng, randomise):
         *(keras.tree.flatten(x)[0] for x in (found, expected)), rtol=1e-5, atol=1e-4
     )
     classifier = inshape.adapt(source, "16x16x3", strategy="rebuild", classes=3)
-    assert classifier([x]).shape == classifier(x).shape == (2, 3)
+    assert classifier([x]).shape == (2, 3)
 
 
 def _loaded(path):

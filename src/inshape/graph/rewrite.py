@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from ..geometry.inserted import CLIP, FLOATS, PROJECT, REPEAT, RESIZE, ROUND, WHOLE
 from ..geometry.spec import NO_PADS, GraphSpec, InputLayers
 from ..shapes import InputShape, ShapeLike
 from .layers import AdaptivePooling2D
@@ -23,8 +24,6 @@ from .walk import (
     picture_model,
     unwrap,
 )
-
-_REPEAT, _PROJECT = "repeat_channel", "project_channels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,10 @@ def rebuild(
             rewriter.outer_names = _names_of_leaves(graph)
         dtype = graph.inputs[0].dtype
         picture = keras.Input(shape.as_tuple(), dtype=dtype, name=_input_name(graph.inputs[0]))
-        first, projection = _add_input_layers(picture, changed.input_layers)
-        results = rewriter.run(graph, [first])
+        added = _InputLayers(picture, changed)
+        rewriter.names |= added.names
+        rewriter.projection = added.projection
+        results = rewriter.run(graph, [added.result])
         if not rewriter.must_open:
             break
     if outputs is None:
@@ -104,27 +105,78 @@ def rebuild(
     # A picture that is called by a name, or stands in a list, still does.
     structure = tree.pack_sequence_as(graph._inputs_struct, [picture])
     rebuilt = keras.Model(structure, returned, name=name or model.name)
+    is_new = changed.input_layers.projection_from is None
+    projection = added.projection if is_new else None
     return _frozen_like(model, rebuilt), LayerMap(tuple(rewriter.pairs), projection)
 
 
-def _add_input_layers(picture: Any, added: InputLayers) -> tuple[Any, keras.layers.Layer | None]:
-    """Put the resizing and channel layers behind the picture; the second result learns."""
-    x, projection = picture, None
-    if added.resize_hw is not None:
+class _InputLayers:
+    """The resizing and the channel layers behind the picture.
+
+    They compute with floats. The network then reads what it read before: its own kind of floats, or
+    whole numbers if it computes with such.
+    """
+
+    def __init__(self, picture: Any, changed: GraphSpec) -> None:
+        self.names: set[str] = set()
+        self.projection: keras.layers.Layer | None = None
+        self.result = picture
+        self.floats = keras.backend.result_type(picture.dtype, "float32")
+        added = changed.input_layers
+        if added.resize_hw is not None:
+            self._resize(added)
+        if added.channels == "project":
+            self._project(added.network_channels)
+        if changed.whole_numbers and self.result is not picture:
+            self._add(keras.ops.round(self.result), ROUND)
+            if self.projection is not None:  # whose weights may be any
+                lowest, highest = _RANGES.get(picture.dtype, (None, None))
+                self._add(keras.ops.clip(self.result, lowest, highest), CLIP)
+        if changed.whole_numbers or "float" in picture.dtype:
+            self._cast(picture.dtype, WHOLE)
+        if added.channels == "repeat":
+            # Without a type of its own it would have the one that is set for new layers.
+            dtype = picture.dtype if "float" in picture.dtype else "float32"
+            repeat = keras.layers.Concatenate(name=REPEAT, dtype=dtype)
+            self._add(repeat([self.result] * added.network_channels), REPEAT)
+
+    def _resize(self, added: InputLayers) -> None:
+        self._cast(self.floats, FLOATS)
         # Not keras.layers.Resizing, behind which batch norm would train: see `remake`.
-        x = keras.ops.image.resize(
-            x,
+        resized = keras.ops.image.resize(
+            self.result,
             added.resize_hw,
             interpolation=added.interpolation,
             pad_to_aspect_ratio=added.fit == "letterbox",
             crop_to_aspect_ratio=added.fit == "crop",
         )
-    if added.channels == "repeat":
-        x = keras.layers.Concatenate(name=_REPEAT)([x] * added.network_channels)
-    elif added.channels == "project":
-        projection = keras.layers.Conv2D(added.network_channels, 1, use_bias=False, name=_PROJECT)
-        x = projection(x)
-    return x, projection
+        self._add(resized, RESIZE)
+
+    def _project(self, channels: int) -> None:
+        self._cast(self.floats, FLOATS)
+        self.projection = keras.layers.Conv2D(
+            channels, 1, use_bias=False, name=PROJECT, dtype=self.floats
+        )
+        self._add(self.projection(self.result), PROJECT)
+
+    def _cast(self, dtype: str, name: str) -> None:
+        if self.result.dtype != dtype:
+            self._add(keras.ops.cast(self.result, dtype), name)
+
+    def _add(self, tensor: Any, name: str) -> None:
+        """Go on from a tensor; its operation is known by this name when the model is read again."""
+        tensor._keras_history.operation.name = name
+        self.names.add(name)
+        self.result = tensor
+
+
+_RANGES = {
+    "uint8": (0, 255),
+    "int8": (-128, 127),
+    "uint16": (0, 65535),
+    "int16": (-32768, 32767),
+}
+"""Of whole numbers that floats hold exactly."""
 
 
 def ancestors(spec: GraphSpec, outputs: Iterable[int]) -> frozenset[int]:
@@ -159,8 +211,8 @@ class _Rewriter(Walk):
         self.pairs: list[LayerPair] = []
         self.made: dict[int, Any] = {}
         self.models: dict[int, keras.Model] = {}
-        adds_layers = changed.input_layers != InputLayers()
-        self.names: set[str] = {_REPEAT, _PROJECT} if adds_layers else set()
+        self.names: set[str] = set()
+        self.projection: keras.layers.Layer | None = None
         self.outer_names: frozenset[str] = frozenset()
         self.must_open = False
         self.context: dict[str, Any] = {}
@@ -242,6 +294,11 @@ class _Rewriter(Walk):
         before, after = self.spec[call.index], self.changed[call.index]
         args, kwargs = unwrap((call.args, call.kwargs))
         if after.op == "identity" != before.op:
+            if call.index == self.changed.input_layers.projection_from:
+                assert self.projection is not None
+                self.projection.trainable = call.operation.trainable
+                pair = LayerPair(call.index, call.name, call.operation, self.projection)
+                self.pairs.append(pair)
             return self._keep(call.index, call.path[:-1], call.values[0])
         if after.grid_first is not None:
             pool = AdaptivePooling2D(after.grid_first, name=self._name(call, "_grid"))
