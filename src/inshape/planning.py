@@ -48,7 +48,7 @@ from .shapes import InputShape
 from .strategies.channels import ChannelPlan
 from .strategies.decide import StrategyOptions, decide
 from .strategies.decision import Decision
-from .text import format_macs, format_shape, join_some
+from .text import format_macs, format_shape, join_some, plural
 
 if TYPE_CHECKING:
     import keras
@@ -536,6 +536,12 @@ def open_for_training(request: PlanRequest, weights: Weights) -> tuple[PlanReque
     head, known = request.ending, _resolved(request.backbone)
     assert isinstance(head, Head)
     is_named = isinstance(known, Backbone)
+    if head.last_activation == "sigmoid":
+        raise RequestError(
+            f"a head of {plural(head.classes or 0, 'class', 'classes')} with 'sigmoid', and "
+            "pictures of one class each; expected activation='softmax' or 'logits'; train other "
+            "heads with keras.Model.fit on what adapt() returns"
+        )
     if head.settles_dense:
         return request, open_network(known, weights, top=request.needs_top)
     may_keep = not is_named or (weights is not None and known.has_pretrained_dense)

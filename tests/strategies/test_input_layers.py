@@ -60,9 +60,11 @@ def test_a_projection_of_whole_numbers(first, rng, randomise, tmp_path):
     x = whole(rng, 24, 20, 4)  # three pass through, the fourth enters at zero
     found = everywhere(model, x, tmp_path)
     np.testing.assert_allclose(found, run(source, x[..., :3]), rtol=1e-4, atol=1e-5)
-    assert "is rounded" in str(
-        inshape.plan(source, "24x20x4", strategy="rebuild", channels="project", head="top")
-    ) or first != "whole numbers"
+    assert (
+        "is rounded"
+        in str(inshape.plan(source, "24x20x4", strategy="rebuild", channels="project", head="top"))
+        or first != "whole numbers"
+    )
 
 
 def test_a_network_of_whole_numbers_reads_such_from_any_projection(rng, randomise):
