@@ -130,10 +130,11 @@ def _restrided_stem(
             pads=_old_pads(spec, old, effective),
         )
         changed = _with_resampled_stem(spec, old, how)
+        border = _at_the_border(old, changed[old.index], how, target)
         effect = (
             f"kernel {format_shape(old.kernel_hw)} -> {format_shape(changed[old.index].kernel_hw)};"
             f" answers as if the picture had been resized {direction} x{factor} to "
-            f"{format_shape(effective)} ({method}){_at_the_border(old, changed[old.index], how, target)}"
+            f"{format_shape(effective)} ({method}){border}"
         )
     strides = f"{format_shape(old.stride_hw)} -> {format_shape(changed[old.index].stride_hw)}"
     return changed, f"stem {old.name}: stride {strides}, {effect}"
@@ -156,14 +157,14 @@ def _at_the_border(old: LayerSpec, stem: LayerSpec, how: Resampling, target: Inp
     for axis, length in enumerate((target.height, target.width)):
         stride, kernel, (before, behind) = stem.stride_hw[axis], stem.kernel_hw[axis], own[axis]
         outputs = (length + before + behind - kernel) // stride + 1
-        taps = np.flatnonzero(is_used.any(axis=1 - axis))
+        taps = np.nonzero(is_used)[axis].tolist()
         blocks = length if how.direction == "up" else length - length % how.factor
         if blocks == length and how.direction == "down":
             counts.append((0, 0))
             continue
         starts = [o * stride - before for o in range(outputs)]
-        first = sum(start + taps[0] < 0 for start in starts) if how.direction == "up" else 0
-        counts.append((first, sum(start + taps[-1] >= blocks for start in starts)))
+        first = sum(start + min(taps) < 0 for start in starts) if how.direction == "up" else 0
+        counts.append((first, sum(start + max(taps) >= blocks for start in starts)))
     (top, bottom), (left, right) = counts
     if not any((top, bottom, left, right)):
         return ""
