@@ -233,6 +233,38 @@ def test_a_head_in_full(small, rng):
         assert run(model, pictures(rng, *hw, 3)).shape == (2, 7)
 
 
+@pytest.mark.parametrize(
+    ("head", "activation"),
+    [
+        ({"classes": 1}, "sigmoid"),
+        ({"classes": 1, "activation": "sigmoid"}, "sigmoid"),
+        ({"classes": 1, "activation": "logits"}, "linear"),
+        ({"classes": 4, "activation": "sigmoid"}, "sigmoid"),
+        ({"classes": 4}, "softmax"),
+    ],
+)
+def test_what_stands_behind_the_classifier(tiny, rng, head, activation):
+    plan = inshape.plan(tiny, "32x24x3", strategy="rebuild", **head)
+    model = plan.build()
+    assert model.layers[-1].activation.__name__ == activation
+    assert model.output_shape == (None, head["classes"])
+    assert plan.spec.layers[-1].name == model.layers[-1].name
+    assert plan.geometry.params == model.count_params()
+    assert f"{head['classes']} class" in str(plan)
+    x = pictures(rng, 32, 24, 3)
+    values = run(model, x)
+    expected = run(keras.Model(model.input, model.get_layer("head_logits").output), x)
+    by = {"sigmoid": ops.sigmoid, "softmax": ops.softmax, "linear": lambda x: x}[activation]
+    np.testing.assert_allclose(values, by(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", [{"classes": 1}, {"classes": 3, "activation": "sigmoid"}])
+def test_training_is_for_one_class_per_picture(tiny, head):
+    request = make_request(PlanRequest, backbone=tiny, input_shape="32x24x3", **head)
+    with pytest.raises(RequestError, match="with 'sigmoid', and pictures of one class each; "):
+        open_for_training(request, None)
+
+
 def test_the_pretrained_dense_layer_can_be_kept(small, rng):
     x = pictures(rng, 64, 64, 3)
     head = inshape.Head(classes=5, pretrained_dense=True)
@@ -430,7 +462,7 @@ def test_pooling_cannot_be_dilated():
             {"head": inshape.Head(pretrained_dense=True), "pool": "gem"},
             "pretrained_dense=True with pool='gem'; expected 'avg'",
         ),
-        ({"classes": 1}, "classes=1; expected 2 or more"),
+        ({"classes": 0}, "classes=0; expected 1 or more"),
         (
             {"head": "average"},
             "unknown pool 'average'; did you mean avg? choose from: avg, max, gem",
@@ -471,7 +503,12 @@ def test_bands_are_numbers_of_any_kind(small):
         ({"dropout": 1.0}, "dropout=1.0; expected 0 to 0.99"),
         ({"hidden": 0}, "hidden=0; expected 1 or more"),
         ({"pool": (0, 2)}, "pool=(0, 2); expected a size as HxW, height first"),
-        ({"activation": "sigmoid"}, "unknown activation 'sigmoid'"),
+        ({"activation": "relu"}, "unknown activation 'relu'"),
+        (
+            {"classes": 1, "activation": "softmax"},
+            "activation='softmax' with classes=1 is 1 whatever the picture; expected 'sigmoid' or, "
+            "for a regression, 'logits'",
+        ),
         (
             {"pool": "max", "pretrained_dense": True},
             "pretrained_dense=True with pool='max'; expected 'avg', which the",
@@ -480,7 +517,7 @@ def test_bands_are_numbers_of_any_kind(small):
 )
 def test_a_head_that_cannot_be(numbers, message):
     with pytest.raises(RequestError, match=re.escape(message)):
-        inshape.Head(classes=2, **numbers)
+        inshape.Head(**{"classes": 2, **numbers})
 
 
 def test_a_model_without_a_map_has_nothing_to_put_a_head_on():

@@ -56,7 +56,7 @@ from .shapes import InputShape
 from .strategies.channels import ChannelPlan
 from .strategies.decide import StrategyOptions, decide
 from .strategies.decision import Decision
-from .text import format_macs, format_shape, join_some
+from .text import format_macs, format_shape, join_some, plural
 
 if TYPE_CHECKING:
     import keras
@@ -146,8 +146,9 @@ class PlanRequest(Request):
     Python, a keras.Model."""
     input_shape: Annotated[Shape, Positional(), Flag("input")]
     """The new input shape: height, width, channels; ? is any size."""
-    classes: Annotated[int, Range(2)] | None = None
-    """How many classes the new classifier has; without them the pooled features are returned."""
+    classes: Annotated[int, Range(1)] | None = None
+    """How many classes the new classifier has, or 1 for a single value; without them the pooled
+    features are returned."""
     head: Annotated[HeadLike, Written(_read_head, _write_head, "HEAD")] = None
     """top keeps the network's own head as it is; a pooling says the same as pool. In Python also an
     inshape.Head."""
@@ -155,6 +156,9 @@ class PlanRequest(Request):
         tuple[int, ...] | None, Written(many(read_whole), joined(str), "STRIDES")
     ] = None
     """Return the last maps at these output strides instead of a head, such as 8,16,32."""
+    open_nested: bool = False
+    """Dissolve the models nested in yours into one flat model, whose layers can all be reached
+    (Grad-CAM, a cut inside)."""
     new_head: Annotated[Head, Without(("classes",)), OptionsOnly()] = field(default_factory=Head)
     """What stands behind the last map."""
     options: StrategyOptions = field(default_factory=StrategyOptions)
@@ -421,13 +425,14 @@ class Plan:
         from .adaptation import carry_out  # which needs Keras
 
         ending = self.request.ending
+        is_wrapped = network.backbone is not None and network.backbone.is_wrapped
         model, report = carry_out(
             network.model,
             self.decision,
             outputs=self.outputs,
             head=ending if isinstance(ending, Head) else None,
             name=network.name,
-            open_nested=network.backbone is not None and network.backbone.is_wrapped,
+            open_nested=self.request.open_nested or is_wrapped,
         )
         return Adapted(model, self, report)
 
@@ -595,6 +600,12 @@ def open_for_training(request: PlanRequest, weights: Weights) -> tuple[PlanReque
     head, known = request.ending, _resolved(request.backbone)
     assert isinstance(head, Head)
     is_named = isinstance(known, Backbone)
+    if head.last_activation == "sigmoid":
+        raise RequestError(
+            f"a head of {plural(head.classes or 0, 'class', 'classes')} with 'sigmoid', and "
+            "pictures of one class each; expected activation='softmax' or 'logits'; train other "
+            "heads with keras.Model.fit on what adapt() returns"
+        )
     if head.settles_dense:
         return request, open_network(known, weights, top=request.needs_top)
     may_keep = not is_named or (weights is not None and known.has_pretrained_dense)

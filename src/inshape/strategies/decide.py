@@ -12,6 +12,7 @@ from ..geometry.spec import GraphSpec
 from ..requests import Flag, Range, Request, SizeHW, Written
 from ..shapes import InputShape
 from ..weights.channels import ChannelRule, read_rule, write_rule
+from .again import adapted_again
 from .auto import choose
 from .decision import Decision
 from .flexible import flexible
@@ -26,6 +27,10 @@ STRATEGIES: dict[str, Callable[..., Decision]] = {
     "restride": restride,
     "flexible": flexible,
 }
+_ROUNDED = (
+    "the network computes with the whole numbers of its picture, so what the projection puts out "
+    "is rounded, and no training reaches its weights"
+)
 Channels = Annotated[ChannelRule, Written(read_rule, write_rule, "RULE")]
 
 
@@ -85,7 +90,11 @@ def decide(spec: GraphSpec, target: InputShape, options: StrategyOptions) -> Dec
                 f"strategy {name!r} has no option {option!r}; its options: {have}; leave {option} "
                 f"out, which is an option of {owner!r}"
             )
-    return STRATEGIES[name](spec, target, channels=options.channels, **given).but(reasons=reasons)
+    again = adapted_again(spec, target, name, options.channels)
+    decision = STRATEGIES[name](again.spec, target, channels=again.channels, **given)
+    if decision.spec.whole_numbers and decision.spec.input_layers.channels == "project":
+        decision = decision.but(notes=(*decision.notes, _ROUNDED))
+    return again.completed(decision.but(reasons=reasons))
 
 
 def option_names(strategy: str) -> tuple[str, ...]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
+
 from ..errors import ShapeError, StrategyError, UnknownName
 from ..geometry.lengths import same_padding
 from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, Pads, Resampling
 from ..shapes import InputShape
-from ..text import format_shape
+from ..text import format_shape, plural
 from ..weights.channels import ChannelRule
-from ..weights.resample import composed_geometry
+from ..weights.resample import compose, composed_geometry
 from .decision import Decision
-from .dilate import dilated
+from .dilate import dilated, shortened
 from .layers import pads_at, without_pad
 from .rebuild import keep_layers, require_static
 from .stem import find_stem, resizable_stem
@@ -59,7 +61,10 @@ def restride(
         notes = (note,)
     decision = keep_layers("restride", spec, target, channels, changed)
     if output_stride is not None:
-        decision = decision.but(spec=_dilated(decision.spec, target, output_stride))
+        dense = _dilated(decision.spec, target, output_stride)
+        decision = decision.but(spec=dense)
+        short = shortened(dense, target, output_stride)
+        notes += () if short is None else (short,)
         if _has_squeeze_excite(spec):
             notes += (
                 "squeeze-and-excite averages over the denser map, so old sampling points are near "
@@ -144,13 +149,54 @@ def _restrided_stem(
             pads=_old_pads(spec, old, effective),
         )
         changed = _with_resampled_stem(spec, old, how)
+        border = _at_the_border(old, changed[old.index], how, target)
         effect = (
             f"kernel {format_shape(old.kernel_hw)} -> {format_shape(changed[old.index].kernel_hw)};"
             f" answers as if the picture had been resized {direction} x{factor} to "
-            f"{format_shape(effective)} ({method})"
+            f"{format_shape(effective)} ({method}){border}"
         )
     strides = f"{format_shape(old.stride_hw)} -> {format_shape(changed[old.index].stride_hw)}"
     return changed, f"stem {old.name}: stride {strides}, {effect}"
+
+
+def _at_the_border(old: LayerSpec, stem: LayerSpec, how: Resampling, target: InputShape) -> str:
+    """Where the composed kernel answers otherwise than a resizing and the old one; often nowhere.
+
+    A resizing repeats the border's pixels, or drops those that fill no block; the composed kernel
+    reads the zeros beyond the border, or the pixels that are left.
+    """
+    if how.method == "nearest" or not target.height or not target.width:
+        return ""
+    counts: list[tuple[int, int]] = []
+    own = pads_at(stem, target.hw)
+    # What each tap of the old kernel becomes by itself: a composed kernel may begin or end in zeros
+    # that are there to make its length odd.
+    each = np.eye(old.kernel_hw[0] * old.kernel_hw[1]).reshape(*old.kernel_hw, 1, -1)
+    is_used = compose(each, how).kernel.any(axis=(2, 3))
+    for axis, length in enumerate((target.height, target.width)):
+        stride, kernel, (before, behind) = stem.stride_hw[axis], stem.kernel_hw[axis], own[axis]
+        outputs = (length + before + behind - kernel) // stride + 1
+        taps = np.nonzero(is_used)[axis].tolist()
+        blocks = length if how.direction == "up" else length - length % how.factor
+        if blocks == length and how.direction == "down":
+            counts.append((0, 0))
+            continue
+        starts = [o * stride - before for o in range(outputs)]
+        first = sum(start + min(taps) < 0 for start in starts) if how.direction == "up" else 0
+        counts.append((first, sum(start + max(taps) >= blocks for start in starts)))
+    (top, bottom), (left, right) = counts
+    if not any((top, bottom, left, right)):
+        return ""
+    if how.direction == "down":
+        lines = [plural(bottom, "row")] * (bottom > 0) + [plural(right, "column")] * (right > 0)
+        return (
+            f", but for the last {' and '.join(lines)} of its map: they read the pixels that fill "
+            f"no block of {how.factor}, which averaging would drop"
+        )
+    return (
+        f", but for the outermost pixels of its map ({top} above, {bottom} below, {left} left, "
+        f"{right} right): a resize repeats the border there, a convolution reads zeros"
+    )
 
 
 def _with_plain_stem(
