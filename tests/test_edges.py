@@ -5,6 +5,7 @@ Each is a function of height and width, so that what is right at another size is
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -468,3 +469,10 @@ assert "inshape" not in sys.modules
     for name, answer in answers.items():
         for file in (f"{name}.npy", f"{name}.served.npy"):
             np.testing.assert_allclose(np.load(tmp_path / file), answer, atol=1e-5)
+
+
+def test_layers_made_with_numpys_numbers_are_written_down():
+    image = picture(32, 32)
+    x = layers.Conv2D(np.int64(8), np.int32(3), name="stem")(image)
+    plan = inshape.plan(keras.Model(image, x), "40x40x3", strategy="rebuild", classes=2)
+    assert json.loads(json.dumps(plan.as_dict()))["geometry"]["params"] == plan.geometry.params

@@ -70,9 +70,9 @@ class Head(Request):
     hidden: Annotated[int, Range(1)] | None = None
     """Units of a dense layer before the classifier."""
     activation: Activation | None = "auto"
-    """softmax gives probabilities of which one is true, sigmoid one for each class by itself, logits
-    the values before it, as for a regression; auto is softmax, and sigmoid for a single class. In
-    Python None is logits, as in Keras."""
+    """softmax gives probabilities of which one is true, sigmoid one for each class by itself,
+    logits the values before it, as for a regression; auto is softmax, and sigmoid for a single
+    class. In Python None is logits, as in Keras."""
     pretrained_dense: bool | None = None
     """Whether the pretrained layers between pooling and classifier are kept, such as MobileNetV3's
     dense layer of 1024 units; under average pooling only. By default training keeps them where the

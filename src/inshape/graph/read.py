@@ -124,7 +124,7 @@ class _Reader(Walk):
         _check_data_format(operation, call.name)
         first = self.first_call.setdefault(id(operation), call.index)
         is_new_layer = isinstance(operation, keras.layers.Layer) and first == call.index
-        facts = _with_operands(_facts(operation, call), call)
+        facts = _with_operands(_plain(_facts(operation, call)), call)
         if facts["op"] not in _BY_ROW and any(self.layers[i].holds_rows for i in call.values):
             facts = {"op": "opaque"}
         positions = range(call.index, call.index + len(call.outputs))
@@ -202,6 +202,11 @@ def _check_data_format(operation: Any, name: str) -> None:
             f"layer {name!r} has data_format 'channels_first', expected 'channels_last'; "
             "rebuild the model with channels last"
         )
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers, of which people make layers, as Python's own."""
+    return keras.tree.map_structure(lambda x: x.item() if isinstance(x, np.generic) else x, value)
 
 
 def _facts(operation: Any, call: Call) -> dict[str, Any]:
