@@ -19,6 +19,7 @@ from .errors import (
     WeightsError,
 )
 from .geometry.footprint import Footprint, footprint
+from .geometry.rules import Map
 from .geometry.sizes import map_shapes
 from .geometry.spec import GraphSpec
 from .geometry.stages import Geometry, geometry
@@ -491,9 +492,7 @@ class Plan:
             before, after = self.spec[index].native_shape, shapes[index]
             if len(before) != 3 or None in before or before[:2] == (1, 1):
                 continue
-            was = [a / (b or 1) for a, b in zip(before, self.native_shape.hw, strict=False)]
-            now = [a / (b or 1) for a, b in zip(after, self.static_shape.hw, strict=False)]
-            if was != now:
+            if _ratio(before, self.native_shape) != _ratio(after, self.static_shape):
                 notes.append(
                     f'output "{self.spec[index].name}" is {format_shape(after[:2])} for '
                     f"{self.static_shape.size}, where it was {format_shape(before[:2])} for "
@@ -766,3 +765,9 @@ def _resolved(backbone: Any) -> Any:
 def _nameless(spec: GraphSpec) -> GraphSpec:
     """The graph without names, which Keras numbers anew for every model."""
     return spec.but(name="", layers=tuple(layer.but(name="") for layer in spec))
+
+
+def _ratio(map_shape: Map, picture: InputShape) -> tuple[float, ...]:
+    """Height and width of a map, as parts of the picture's."""
+    pairs = zip(map_shape[:2], picture.hw, strict=True)
+    return tuple((a or 0) / (b or 1) for a, b in pairs)

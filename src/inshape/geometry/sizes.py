@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from ..errors import FixedShape, GraphError, MapMismatch, ShapeError, VanishingMap
@@ -56,7 +56,7 @@ def map_shapes(spec: GraphSpec, shape: InputShape) -> tuple[Map, ...]:
 
 
 @contextmanager
-def explained(spec: GraphSpec, shape: InputShape) -> Iterator[None]:
+def explained(spec: GraphSpec, shape: InputShape) -> Generator[None]:
     """Say, where a map goes wrong, at which input, and which sizes do."""
     working = network_shape(spec, shape)
     try:

@@ -79,8 +79,7 @@ class Asked:
             pictures, *_ = self._shape_by_keras(tuple(read))
         except Exception:  # told when a plan asks
             return 1
-        is_whole = pictures is not None and pictures and pictures % _PICTURES == 0
-        return pictures // _PICTURES if is_whole else 1
+        return pictures // _PICTURES if pictures and pictures % _PICTURES == 0 else 1
 
     def _asked(self, read: tuple[Map, ...]) -> Map:
         try:
@@ -148,7 +147,10 @@ def _batched(shape: Map, holds_rows: bool, pictures: int | None) -> Map:
 
 
 def _filled(arguments: Any, tensors: Iterator[Any]) -> Any:
-    return tree.map_structure(lambda x: next(tensors) if isinstance(x, Value) else x, arguments)
+    def filled(value: Any) -> Any:
+        return next(tensors) if isinstance(value, Value) else value
+
+    return tree.map_structure(filled, arguments)
 
 
 def _may_multiply(operation: Any) -> bool:
@@ -214,6 +216,10 @@ def _attention(layer: Any, read: Sequence[Map], _: Map) -> int | None:
     return projected + places[0] * attended * (keys + values)
 
 
+def _none(*_: Any) -> int:
+    return 0
+
+
 _MACS: dict[str, Callable[[Any, Sequence[Map], Map], int | None]] = {
     "Conv1D": _by_kernel,
     "Conv3D": _by_kernel,
@@ -221,9 +227,10 @@ _MACS: dict[str, Callable[[Any, Sequence[Map], Map], int | None]] = {
     "EinsumDense": _einsum_dense,
     "MultiHeadAttention": _attention,
     "Matmul": _matmul,
-    **dict.fromkeys(("PReLU", "BatchNormalization", "LayerNormalization"), lambda *_: 0),
-    **dict.fromkeys(("GroupNormalization", "RMSNormalization", "Normalization"), lambda *_: 0),
-    **dict.fromkeys(("Embedding", "LayerScale"), lambda *_: 0),
+    "Einsum": _einsum_operation,
+    **dict.fromkeys(("PReLU", "BatchNormalization", "LayerNormalization"), _none),
+    **dict.fromkeys(("GroupNormalization", "RMSNormalization", "Normalization"), _none),
+    **dict.fromkeys(("Embedding", "LayerScale"), _none),
 }
 """How much Keras's own layers and operations multiply."""
 _MULTIPLYING = (

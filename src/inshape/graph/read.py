@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 import keras
 import numpy as np
 
 from ..errors import GraphError, ShapeError
+from ..geometry.amounts import product
 from ..geometry.inserted import inserted
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec, LayerSpec, OpKind
@@ -124,7 +124,7 @@ class _Reader(Walk):
         _check_data_format(operation, call.name)
         first = self.first_call.setdefault(id(operation), call.index)
         is_new_layer = isinstance(operation, keras.layers.Layer) and first == call.index
-        facts = _with_operands(_plain(_facts(operation, call)), call)
+        facts: dict[str, Any] = _with_operands(_plain(_facts(operation, call)), call)
         if facts["op"] not in _BY_ROW and any(self.layers[i].holds_rows for i in call.values):
             facts = {"op": "opaque"}
         positions = range(call.index, call.index + len(call.outputs))
@@ -137,7 +137,7 @@ class _Reader(Walk):
                 layer=first,
                 params=operation.count_params() if counts else 0,
                 params_per_channel=_params_per_channel(operation) if counts else 0,
-                native_shape=tuple(call.outputs[output].shape[1:]),
+                native_shape=_plain(tuple(call.outputs[output].shape[1:])),
                 **facts,
             )
             self.layers.append(self._with_rows(layer, call, output))
@@ -183,7 +183,7 @@ def _rows(layer: LayerSpec, read: Sequence[LayerSpec]) -> int | None:
     if not known or not read:
         return 1
     if layer.op == "reshape":
-        return max(1, prod(shapes[0]) // max(1, prod(layer.native_shape)))
+        return max(1, (product(shapes[0]) or 1) // max(1, product(layer.native_shape) or 1))
     if layer.op == "opaque":
         return None
     return next((shape[0] for shape, x in zip(shapes, read, strict=True) if x.holds_rows), 1)
@@ -206,7 +206,11 @@ def _check_data_format(operation: Any, name: str) -> None:
 
 def _plain(value: Any) -> Any:
     """NumPy's numbers, of which people make layers, as Python's own."""
-    return keras.tree.map_structure(lambda x: x.item() if isinstance(x, np.generic) else x, value)
+
+    def plain(number: Any) -> Any:
+        return number.item() if isinstance(number, np.generic) else number
+
+    return keras.tree.map_structure(plain, value)
 
 
 def _facts(operation: Any, call: Call) -> dict[str, Any]:

@@ -233,10 +233,10 @@ class _Numbers:
         is_map = len(old) == 3 and len(layer.native_shape) == 3
         sizes = self._map_sizes(layer, layer.native_shape[:2]) if is_map else set()
         for axis, part in enumerate(parts):
-            if len(part) != 3 or old[axis] == new[axis] or part[1] is None or part[1] < 0:
+            if len(part) != 3 or old[axis] == new[axis] or (part[1] or -1) < 0:
                 continue
             start, stop, step = part
-            if stop >= (old[axis] or 0):
+            if (stop or 0) >= (old[axis] or 0):
                 parts[axis] = (start, None, step)
             elif is_map and axis < 2:
                 if len(sizes) != 1 or (step or 1) != 1:
