@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import zipfile
 
 import keras
 import numpy as np
@@ -15,7 +17,9 @@ from inshape.errors import (
     AmbiguousStem,
     FixedShape,
     GraphError,
+    MapMismatch,
     RequestError,
+    ShapeError,
     StrategyError,
     UnknownName,
     VanishingMap,
@@ -229,6 +233,38 @@ def test_a_head_in_full(small, rng):
         assert run(model, pictures(rng, *hw, 3)).shape == (2, 7)
 
 
+@pytest.mark.parametrize(
+    ("head", "activation"),
+    [
+        ({"classes": 1}, "sigmoid"),
+        ({"classes": 1, "activation": "sigmoid"}, "sigmoid"),
+        ({"classes": 1, "activation": "logits"}, "linear"),
+        ({"classes": 4, "activation": "sigmoid"}, "sigmoid"),
+        ({"classes": 4}, "softmax"),
+    ],
+)
+def test_what_stands_behind_the_classifier(tiny, rng, head, activation):
+    plan = inshape.plan(tiny, "32x24x3", strategy="rebuild", **head)
+    model = plan.build()
+    assert model.layers[-1].activation.__name__ == activation
+    assert model.output_shape == (None, head["classes"])
+    assert plan.spec.layers[-1].name == model.layers[-1].name
+    assert plan.geometry.params == model.count_params()
+    assert f"{head['classes']} class" in str(plan)
+    x = pictures(rng, 32, 24, 3)
+    values = run(model, x)
+    expected = run(keras.Model(model.input, model.get_layer("head_logits").output), x)
+    by = {"sigmoid": ops.sigmoid, "softmax": ops.softmax, "linear": lambda x: x}[activation]
+    np.testing.assert_allclose(values, by(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", [{"classes": 1}, {"classes": 3, "activation": "sigmoid"}])
+def test_training_is_for_one_class_per_picture(tiny, head):
+    request = make_request(PlanRequest, backbone=tiny, input_shape="32x24x3", **head)
+    with pytest.raises(RequestError, match="with 'sigmoid', and pictures of one class each; "):
+        open_for_training(request, None)
+
+
 def test_the_pretrained_dense_layer_can_be_kept(small, rng):
     x = pictures(rng, 64, 64, 3)
     head = inshape.Head(classes=5, pretrained_dense=True)
@@ -426,7 +462,7 @@ def test_pooling_cannot_be_dilated():
             {"head": inshape.Head(pretrained_dense=True), "pool": "gem"},
             "pretrained_dense=True with pool='gem'; expected 'avg'",
         ),
-        ({"classes": 1}, "classes=1; expected 2 or more"),
+        ({"classes": 0}, "classes=0; expected 1 or more"),
         (
             {"head": "average"},
             "unknown pool 'average'; did you mean avg? choose from: avg, max, gem",
@@ -467,7 +503,12 @@ def test_bands_are_numbers_of_any_kind(small):
         ({"dropout": 1.0}, "dropout=1.0; expected 0 to 0.99"),
         ({"hidden": 0}, "hidden=0; expected 1 or more"),
         ({"pool": (0, 2)}, "pool=(0, 2); expected a size as HxW, height first"),
-        ({"activation": "sigmoid"}, "unknown activation 'sigmoid'"),
+        ({"activation": "relu"}, "unknown activation 'relu'"),
+        (
+            {"classes": 1, "activation": "softmax"},
+            "activation='softmax' with classes=1 is 1 whatever the picture; expected 'sigmoid' or, "
+            "for a regression, 'logits'",
+        ),
         (
             {"pool": "max", "pretrained_dense": True},
             "pretrained_dense=True with pool='max'; expected 'avg', which the",
@@ -476,7 +517,7 @@ def test_bands_are_numbers_of_any_kind(small):
 )
 def test_a_head_that_cannot_be(numbers, message):
     with pytest.raises(RequestError, match=re.escape(message)):
-        inshape.Head(classes=2, **numbers)
+        inshape.Head(**{"classes": 2, **numbers})
 
 
 def test_a_model_without_a_map_has_nothing_to_put_a_head_on():
@@ -497,12 +538,20 @@ def test_files_that_are_no_models(tmp_path):
     broken.write_bytes(b"PK")
     with pytest.raises(WeightsError, match=re.escape(f"{broken} cannot be loaded (")):
         inshape.plan(broken, "8x8x3")
-    weights = tmp_path / "only.weights.h5"
-    weights.write_bytes(b"")
+    empty = tmp_path / "empty.h5"
+    empty.write_bytes(b"")
+    with pytest.raises(WeightsError, match=re.escape(f"{empty} cannot be loaded (")):
+        inshape.plan(empty, "8x8x3")
+    other = tmp_path / "net.onnx"
+    other.write_bytes(b"")
     with pytest.raises(
         WeightsError, match=re.escape("is not a .keras file; expected a name or a whole model")
     ):
-        inshape.plan(weights, "8x8x3")
+        inshape.plan(other, "8x8x3")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(WeightsError, match="is a SavedModel, whose layers cannot be rewired; expe"):
+        inshape.plan(tmp_path / "saved", "8x8x3")
 
 
 @pytest.mark.parametrize(
@@ -514,8 +563,10 @@ def test_files_that_are_no_models(tmp_path):
     ],
     ids=["backbone", "weights", "run"],
 )
-def test_a_model_that_would_run_code_is_refused(opened, error, tmp_path):
-    trace, path = tmp_path / "it_ran", tmp_path / "a.keras"
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_model_that_would_run_code_is_refused(opened, error, suffix, tmp_path):
+    trace, path = tmp_path / "it_ran", tmp_path / f"a{suffix}"
     image = keras.Input((8, 8, 3))
     harmful = eval(f"lambda x: (open({str(trace)!r}, 'w').close(), x)[1]")
     x = layers.Lambda(harmful)(layers.Conv2D(2, 3)(image))
@@ -635,3 +686,179 @@ def test_an_encoder_on_two_scales(rng, randomise):
     halved = np.asarray(layers.AveragePooling2D(2)(x))
     expected = np.concatenate([np.asarray(encoder(t)).mean((1, 2)) for t in (x, halved)], -1)
     np.testing.assert_allclose(run(model, x), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_size_is_not_to_blame_for_channels():
+    image = keras.Input((64, 64, 3))
+    x = layers.Conv2D(3, 3, padding="same", name="residual")(image)
+    source = keras.Model(image, layers.Add(name="add")([image, x]))
+    for options in ({}, {"strategy": "resize"}):
+        with pytest.raises(MapMismatch, match=r"expected equal sizes; use channels='project'$"):
+            inshape.plan(source, "64x64x4", head="top", **options)
+    assert inshape.adapt(source, "64x64x4", head="top", channels="project").output_shape[1:] == (
+        64, 64, 3,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tuned(randomise):
+    """MobileNetV3Small-minimalistic with a head of the user's."""
+    base = apps.MobileNetV3Small(
+        input_shape=(224, 224, 3), include_top=False, weights=None, minimalistic=True
+    )
+    pooled = layers.GlobalAveragePooling2D()(base.output)
+    return randomise(keras.Model(base.input, layers.Dense(4, name="own")(pooled)))
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+@pytest.mark.parametrize("suffix", [".h5", ".hdf5", ".keras"])
+def test_a_whole_model_in_a_file_is_a_backbone_or_gives_its_weights(tuned, suffix, tmp_path, rng):
+    path = tmp_path / f"tuned{suffix}"
+    tuned.save(path)
+    x = pictures(rng, 97, 64, 3)
+    options = {"strategy": "rebuild", "features": [32]}
+    expected = run(inshape.adapt(tuned, "97x64x3", **options), x)
+    as_backbone = inshape.adapt(path, "97x64x3", **options)
+    np.testing.assert_array_equal(run(as_backbone, x), expected)
+    as_weights = inshape.adapt(SMALL, "97x64x3", weights=path, **options)
+    np.testing.assert_allclose(run(as_weights, x), expected, rtol=1e-4, atol=1e-4)
+    assert inshape.adapt(path, "97x64x1", head="top").output_shape == (None, 4)
+    message = f"{path} does not fit MobileNetV2: "
+    with pytest.raises(WeightsError, match=re.escape(message)) as caught:
+        inshape.adapt("MobileNetV2", "97x64x3", weights=path, **options)
+    advice = "it holds a whole model: give the file itself as backbone, without weights"
+    assert str(caught.value).endswith(advice)
+
+
+def test_weights_alone_are_no_backbone(tuned, tmp_path):
+    path = tmp_path / "tuned.weights.h5"
+    tuned.save_weights(path)
+    message = (
+        f"{path} holds weights without their model, expected a whole model; give the "
+        "architecture's name as backbone and the file as weights"
+    )
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        inshape.plan(path, "96x96x3")
+    base = apps.MobileNetV3Small(include_top=False, weights=None, minimalistic=True)
+    base.save_weights(path)  # as the message says
+    assert inshape.adapt(SMALL, "96x96x3", weights=path).output_shape == (None, 576)
+
+
+def test_a_file_of_keras_2_is_refused_in_a_short_line(tmp_path):
+    path = tmp_path / "old.keras"
+    config = {"module": "keras.src.engine.functional", "class_name": "Functional"}
+    config["config"] = {"layers": [{"name": f"layer_{i}"} for i in range(2000)]}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+        archive.writestr("metadata.json", json.dumps({"keras_version": "2.15.0"}))
+        archive.writestr("model.weights.h5", b"")
+    message = f"{path} was saved by Keras 2.15.0 and cannot be loaded by Keras 3 ("
+    with pytest.raises(WeightsError, match=re.escape(message)) as caught:
+        inshape.plan(path, "96x96x3")
+    assert str(caught.value).endswith(
+        "save it there with model.save('model.h5') and give that file"
+    )
+    assert len(str(caught.value)) < 500 + len(str(path))
+
+
+def of_module(module, *parents):
+    return type("Net", parents or (object,), {"__module__": module})()
+
+
+class Own(keras.Model):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        (lambda: None, "got None, expected a keras.Model, a backbone's name or a .keras file"),
+        (object, "got object, expected a keras.Model, a backbone's name or a .keras file; name"),
+        (lambda: layers.Conv2D(3, 3), "got Conv2D, a layer, expected a keras.Model"),
+        (lambda: keras.Input((8, 8, 3)), "got a tensor, expected a keras.Model"),
+        (lambda: of_module("tf_keras.src.models"), "got Net of Keras 2 (tf_keras), expected a ke"),
+        (lambda: of_module("keras.engine.training"), "save it with model.save('model.h5') and"),
+        (lambda: of_module("tensorflow.python.keras.engine"), "Keras 2 (tensorflow), expected"),
+        (lambda: of_module("torch.nn.modules.module"), "got Net of PyTorch, expected a keras.Mod"),
+        (
+            lambda: of_module("timm.models", type(of_module("torch.nn.modules.module"))),
+            "got Net of PyTorch, expected a keras.Model",
+        ),
+        (
+            lambda: keras.Sequential([layers.Conv2D(3, 3)], name="chain"),
+            "model 'chain' is a keras.Sequential without an input, expected one of known shape; "
+            "call model.build((None, height, width, channels)) first",
+        ),
+        (Own, "(Own) has no functional graph, so its layers cannot be rewired; build it with"),
+        (
+            lambda: apps.MobileNetV3Small,
+            "got the function MobileNetV3Small, expected a keras.Model, a backbone's name or a "
+            ".keras file; write its name, 'MobileNetV3Small', or call it",
+        ),
+        (lambda: keras.Sequential, "got Sequential itself, expected a keras.Model"),
+    ],
+)
+def test_what_is_no_model_is_named(thing, message):
+    for function in (inshape.plan, inshape.adapt):
+        with pytest.raises(GraphError, match=re.escape(message)) as caught:
+            function(thing(), "96x96x3")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_sequential_that_is_built_is_taken():
+    model = keras.Sequential([layers.Conv2D(3, 3), layers.GlobalAveragePooling2D()])
+    model.build((None, 16, 16, 3))  # as the message says
+    assert inshape.adapt(model, "20x24x1", head="top").output_shape == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("option", "message", "instead"),
+    [
+        ({"include_top": False}, "leave it out; without classes the pooled features come out", {}),
+        ({"include_top": True}, "head='top' keeps the network's own head", {"head": "top"}),
+        ({"pooling": "avg"}, "write pool='avg'", {"pool": "avg"}),
+        ({"pooling": "max"}, "write pool='max'", {"pool": "max"}),
+        ({"pooling": None}, "features=[32] gives the map at stride 32", {"features": [32]}),
+        ({"classifier_activation": None}, "write activation='logits'", {"activation": "logits"}),
+        (
+            {"classifier_activation": "softmax"},
+            "write activation='softmax'",
+            {"activation": "softmax"},
+        ),
+        (
+            {"alpha": 0.75},
+            "write backbone 'MobileNetV3Small-0.75'",
+            {"backbone": "MobileNetV3Small-0.75"},
+        ),
+        ({"minimalistic": True}, f"write backbone '{SMALL}'", {"backbone": SMALL}),
+        ({"dropout_rate": 0.1}, "write dropout", {"dropout": 0.1}),
+        ({"num_classes": 3}, "write classes", {"classes": 3}),
+        ({"weights": None}, "a plan needs none; give them to inshape.adapt", {}),
+    ],
+)
+def test_words_of_keras_are_answered_with_those_of_here(option, message, instead):
+    (name,) = option
+    with pytest.raises(UnknownName, match=re.escape(f"unknown option {name!r}; ")) as caught:
+        inshape.plan("MobileNetV3Small", "64x64x3", **option)
+    assert str(caught.value).endswith(message) or message in str(caught.value)
+    request = {"backbone": "MobileNetV3Small", "input_shape": "64x64x3", **instead}
+    make_request(PlanRequest, **request)
+
+
+def test_no_activation_is_logits(tiny):
+    plan = inshape.plan(tiny, "32x24x3", classes=5, activation=None)
+    assert plan.request.ending.activation == "logits"
+    assert plan.build().layers[-1].name == "head_logits"
+    assert inshape.Head(classes=5, activation=None) == inshape.Head(classes=5, activation="logits")
+
+
+def test_what_is_given_twice_or_is_too_long_is_said_in_one_line(tiny):
+    with pytest.raises(RequestError, match="plan was given input_shape twice; leave one out"):
+        inshape.plan(tiny, "32x24x3", input_shape="32x24x3")
+    with pytest.raises(UnknownName, match=r"unknown backbone 'x{80}\.\.\.'; choose from: "):
+        inshape.plan("x" * 5000, "32x24x3")
+    for shape in ([1] * 5000, "x" * 5000, [["a"] * 5000]):
+        with pytest.raises(ShapeError) as caught:
+            inshape.plan(tiny, shape)
+        assert len(str(caught.value)) < 300

@@ -72,9 +72,9 @@ def attach(base: keras.Model, head: Head) -> keras.Model:
         if head.dropout:
             x = keras.layers.Dropout(head.dropout, name=f"{PREFIX}dropout")(x)
         x = keras.layers.Dense(head.classes, name=LOGITS)(x)
-        if head.activation == "softmax":
+        if head.last_activation != "logits":
             name = f"{PREFIX}probabilities"
-            x = keras.layers.Activation("softmax", name=name, dtype="float32")(x)
+            x = keras.layers.Activation(head.last_activation, name=name, dtype="float32")(x)
     return keras.Model(base.input, x, name=base.name)
 
 

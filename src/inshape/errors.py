@@ -27,6 +27,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+_MOST_REPEATED = 80
+
 
 class InshapeError(Exception):
     """The base of every error that inshape raises on purpose."""
@@ -59,13 +61,16 @@ class FixedShape(ShapeError):
 class UnknownName(RequestError):
     """A backbone, strategy, rule or option that does not exist."""
 
-    def __init__(self, kind: str, received: object, choices: Iterable[str]) -> None:
+    def __init__(
+        self, kind: str, received: object, choices: Iterable[str], *, answer: str = ""
+    ) -> None:
         """Say which names exist, and the closest one first.
 
         Args:
             kind: what was being named, such as ``"strategy"``.
             received: what the caller wrote.
             choices: the names that exist.
+            answer: what to write instead, where that is known.
         """
         self.kind, self.choices = kind, tuple(choices)
         close = difflib.get_close_matches(
@@ -73,9 +78,10 @@ class UnknownName(RequestError):
         )
         match = next((c for c in self.choices if close and c.lower() == close[0]), None)
         hint = f"did you mean {match}? " if match else ""
-        super().__init__(
-            f"unknown {kind} {str(received)!r}; {hint}choose from: {', '.join(self.choices)}"
-        )
+        name = str(received)
+        shown = repr(name if len(name) <= _MOST_REPEATED else f"{name[:_MOST_REPEATED]}...")
+        advice = answer or f"{hint}choose from: {', '.join(self.choices)}"
+        super().__init__(f"unknown {kind} {shown}; {advice}")
 
 
 class StrategyError(RequestError):

@@ -16,7 +16,7 @@ from .text import plural
 
 PoolName: TypeAlias = Literal["avg", "max", "gem"]
 Pool: TypeAlias = PoolName | tuple[int, int]
-Activation: TypeAlias = Literal["softmax", "logits"]
+Activation: TypeAlias = Literal["auto", "softmax", "sigmoid", "logits"]
 
 LOGITS = "head_logits"
 """The layer of a head that gives a score per class."""
@@ -61,16 +61,18 @@ class Head(Request):
         'gem'
     """
 
-    classes: Annotated[int, Range(2)] | None = None
-    """How many classes, 2 or more; none gives the pooled features."""
+    classes: Annotated[int, Range(1)] | None = None
+    """How many classes, or 1 for a single value; none gives the pooled features."""
     pool: PoolField = "avg"
     """avg, max, gem (generalised mean, arXiv 1711.02512), or a fixed grid such as 2x2."""
     dropout: Annotated[float, Range(0, 0.99)] = 0.2
     """Share of values dropped in training before the classifier."""
     hidden: Annotated[int, Range(1)] | None = None
     """Units of a dense layer before the classifier."""
-    activation: Activation = "softmax"
-    """softmax gives probabilities, logits their logarithms up to a constant."""
+    activation: Activation | None = "auto"
+    """softmax gives probabilities of which one is true, sigmoid one for each class by itself,
+    logits the values before it, as for a regression; auto is softmax, and sigmoid for a single
+    class. In Python None is logits, as in Keras."""
     pretrained_dense: bool | None = None
     """Whether the pretrained layers between pooling and classifier are kept, such as MobileNetV3's
     dense layer of 1024 units; under average pooling only. By default training keeps them where the
@@ -79,11 +81,24 @@ class Head(Request):
     def __post_init__(self) -> None:
         """Refuse what no head can be."""
         Request.__post_init__(self)
+        if self.activation is None:  # as in keras.applications
+            object.__setattr__(self, "activation", "logits")
         if self.pretrained_dense and self.pool != "avg":
             raise RequestError(
                 f"pretrained_dense=True with pool={self.pool!r}; expected 'avg', which the "
                 "pretrained layers were trained on; leave pretrained_dense out"
             )
+        if self.classes == 1 and self.activation == "softmax":
+            raise RequestError(
+                "activation='softmax' with classes=1 is 1 whatever the picture; expected 'sigmoid' "
+                "or, for a regression, 'logits'"
+            )
+
+    @property
+    def last_activation(self) -> Activation:
+        """The activation behind the classifier, whether it was asked for or not."""
+        by_classes = "sigmoid" if self.classes == 1 else "softmax"
+        return by_classes if self.activation in ("auto", None) else self.activation
 
     @property
     def settles_dense(self) -> bool:
@@ -106,7 +121,7 @@ class Head(Request):
         if self.classes is None:
             words.append("no classifier (classes=N adds one)")
         else:
-            words.append(f"{plural(self.classes, 'class', 'classes')}, {self.activation}")
+            words.append(f"{plural(self.classes, 'class', 'classes')}, {self.last_activation}")
         return ", ".join(words)
 
 
@@ -128,7 +143,8 @@ def feature_map(spec: GraphSpec) -> int:
     if len(spec.outputs) != 1:
         raise GraphError(
             f"model {spec.name!r} returns {len(spec.outputs)} outputs, expected one to cut the "
-            "head off; use head='top' to keep it whole, or pass a model that returns one map"
+            "head off; use head='top' without classes to keep it whole, or pass a model that "
+            "returns one map"
         )
     layer = spec[spec.outputs[0]]
     single_pixel: int | None = None  # the last 1x1 map, which may or may not have been pooled
@@ -142,7 +158,7 @@ def feature_map(spec: GraphSpec) -> int:
         layer = spec[layer.inputs[0]]
     raise GraphError(
         f"model {spec.name!r} has no feature map before its output; "
-        "use head='top' to keep it whole, or pass a model that returns a map"
+        "use head='top' without classes to keep it whole, or pass a model that returns a map"
     )
 
 
@@ -184,10 +200,10 @@ def feature_maps(spec: GraphSpec, shape: InputShape, strides: Sequence[int]) -> 
     by_stride = _last_maps(spec, shape)
     missing = [s for s in strides if s not in by_stride]
     if missing:
-        there = ", ".join(f"{s:g}" for s in sorted(by_stride))
+        there = ", ".join(f"{s:g}" for s in sorted(by_stride) if s % 1 == 0)
         raise RequestError(
-            f"features={list(strides)}: {spec.name} has no map at stride {missing[0]}; choose "
-            f"from: {there}"
+            f"features={list(strides)}: {spec.name} has no map at stride {missing[0]}; "
+            + (f"choose from: {there}" if there else "leave features out, which gives a head")
         )
     return tuple(by_stride[s] for s in strides)
 
@@ -247,6 +263,6 @@ def with_head(spec: GraphSpec, head: Head) -> GraphSpec:
         if head.dropout:
             add("dropout", "identity")
         add("logits", "dense", out_channels=head.classes, use_bias=True)
-        if head.activation == "softmax":
+        if head.last_activation != "logits":
             add("probabilities", "activation")
     return spec.but(layers=tuple(layers), outputs=(len(layers) - 1,))

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from os.path import exists, isfile  # false for what cannot be a path, where pathlib raises
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from .backbones import Backbone, find
-from .errors import NoClassifier, OutputExists, RequestError, UnknownName, WeightsError
+from .backbones import Backbone, backbones, find
+from .errors import (
+    GraphError,
+    NoClassifier,
+    OutputExists,
+    RequestError,
+    UnknownName,
+    WeightsError,
+)
 from .geometry.footprint import Footprint, footprint
+from .geometry.rules import Map
 from .geometry.sizes import map_shapes
 from .geometry.spec import GraphSpec
 from .geometry.stages import Geometry, geometry
@@ -48,7 +57,7 @@ from .shapes import InputShape
 from .strategies.channels import ChannelPlan
 from .strategies.decide import StrategyOptions, decide
 from .strategies.decision import Decision
-from .text import format_macs, format_shape, join_some
+from .text import format_macs, format_shape, join_some, plural
 
 if TYPE_CHECKING:
     import keras
@@ -57,13 +66,14 @@ if TYPE_CHECKING:
 
 HeadLike: TypeAlias = Literal["top"] | Pool | Head | None
 _TOP = "top"
+_MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 def read_backbone(value: Any) -> Any:
     """Read a backbone: a run folder stands for the model in it."""
     if isinstance(value, str | Path):
         path = Path(value).expanduser()
-        return str(path / "model.keras" if (path / "model.keras").is_file() else path)
+        return str(path / "model.keras" if isfile(path / "model.keras") else path)
     return value
 
 
@@ -81,6 +91,53 @@ BackboneField = Annotated[Any, Written(read_backbone, write_file, "BACKBONE")]
 BackboneOption = Annotated[Any, Written(read_backbone, write_file, "NAME")]
 
 
+_WORDS_OF_KERAS: dict[str, str | dict[str, str]] = {
+    "include_top": {
+        "True": "head='top' keeps the network's own head",
+        "else": "leave it out; without classes the pooled features come out, and features=[32] "
+        "gives the map at stride 32",
+    },
+    "pooling": {
+        "max": "write pool='max'",
+        "None": "leave it out; features=[32] gives the map at stride 32",
+        "else": "write pool='avg'",
+    },
+    "classifier_activation": {
+        "softmax": "write activation='softmax'",
+        "else": "write activation='logits', which gives the scores before the softmax",
+    },
+    "weights": "a plan needs none; give them to inshape.adapt, or to the plan's build(weights)",
+    "dropout_rate": "write dropout, the share of values dropped before the classifier",
+    "num_classes": "write classes",
+    "include_preprocessing": "leave it out; a named backbone takes pictures in [0, 255]",
+    "input_tensor": "write input_shape, such as '96x96x1'; the model has an input of its own",
+    "data_format": "leave it out; height, width and channels stand in this order",
+    **dict.fromkeys(
+        ("image_size", "input_size", "target_size", "shape"), "write input_shape='96x96x1'"
+    ),
+    "model": "write backbone, which takes a keras.Model too",
+    "name": "leave it out; the model has its backbone's name",
+}
+"""What `plan` and `adapt` call what ``keras.applications`` knows by other words."""
+
+
+def _variant(values: Mapping[str, Any]) -> str:
+    """The names of the backbones that Keras makes by ``alpha`` and ``minimalistic``."""
+    defaults = {"alpha": 1.0, "minimalistic": False}
+    asked = {name: values.get(name, default) for name, default in defaults.items()}
+    try:
+        constructor = find(str(values.get("backbone"))).constructor
+    except UnknownName:
+        return "it is part of a backbone's name, such as 'MobileNetV3Small-0.75'"
+    relatives = [backbone for backbone in backbones() if backbone.constructor == constructor]
+    names = [
+        b.name
+        for b in relatives
+        if all(dict(b.options).get(name, defaults[name]) == x for name, x in asked.items())
+    ] or [b.name for b in relatives]
+    return f"it is part of the backbone's name; write backbone {' or '.join(map(repr, names))}"
+
+
 @dataclass(frozen=True, slots=True)
 class PlanRequest(Request):
     """Which network is brought to which input shape, and what it ends in."""
@@ -90,8 +147,9 @@ class PlanRequest(Request):
     Python, a keras.Model."""
     input_shape: Annotated[Shape, Positional(), Flag("input")]
     """The new input shape: height, width, channels; ? is any size."""
-    classes: Annotated[int, Range(2)] | None = None
-    """How many classes the new classifier has; without them the pooled features are returned."""
+    classes: Annotated[int, Range(1)] | None = None
+    """How many classes the new classifier has, or 1 for a single value; without them the pooled
+    features are returned."""
     head: Annotated[HeadLike, Written(_read_head, _write_head, "HEAD")] = None
     """top keeps the network's own head as it is; a pooling says the same as pool. In Python also an
     inshape.Head."""
@@ -99,6 +157,9 @@ class PlanRequest(Request):
         tuple[int, ...] | None, Written(many(read_whole), joined(str), "STRIDES")
     ] = None
     """Return the last maps at these output strides instead of a head, such as 8,16,32."""
+    open_nested: bool = False
+    """Dissolve the models nested in yours into one flat model, whose layers can all be reached
+    (Grad-CAM, a cut inside)."""
     new_head: Annotated[Head, Without(("classes",)), OptionsOnly()] = field(default_factory=Head)
     """What stands behind the last map."""
     options: StrategyOptions = field(default_factory=StrategyOptions)
@@ -125,6 +186,14 @@ class PlanRequest(Request):
                     f"{name}={value!r} and head={self.head!r} disagree; give {name} once"
                 )
         self.ending  # noqa: B018 - what no head can be is refused here
+
+    @classmethod
+    def answer_to(cls, name: str, values: Mapping[str, Any]) -> str:
+        """What Keras's word is called here."""
+        if name in ("alpha", "minimalistic"):
+            return _variant(values)
+        answer = _WORDS_OF_KERAS.get(name, "")
+        return answer if isinstance(answer, str) else answer.get(str(values[name]), answer["else"])
 
     @property
     def ending(self) -> Literal["top", "maps"] | Head:
@@ -357,13 +426,14 @@ class Plan:
         from .adaptation import carry_out  # which needs Keras
 
         ending = self.request.ending
+        is_wrapped = network.backbone is not None and network.backbone.is_wrapped
         model, report = carry_out(
             network.model,
             self.decision,
             outputs=self.outputs,
             head=ending if isinstance(ending, Head) else None,
             name=network.name,
-            open_nested=network.backbone is not None and network.backbone.is_wrapped,
+            open_nested=self.request.open_nested or is_wrapped,
         )
         return Adapted(model, self, report)
 
@@ -422,9 +492,7 @@ class Plan:
             before, after = self.spec[index].native_shape, shapes[index]
             if len(before) != 3 or None in before or before[:2] == (1, 1):
                 continue
-            was = [a / (b or 1) for a, b in zip(before, self.native_shape.hw, strict=False)]
-            now = [a / (b or 1) for a, b in zip(after, self.static_shape.hw, strict=False)]
-            if was != now:
+            if _ratio(before, self.native_shape) != _ratio(after, self.static_shape):
                 notes.append(
                     f'output "{self.spec[index].name}" is {format_shape(after[:2])} for '
                     f"{self.static_shape.size}, where it was {format_shape(before[:2])} for "
@@ -531,6 +599,12 @@ def open_for_training(request: PlanRequest, weights: Weights) -> tuple[PlanReque
     head, known = request.ending, _resolved(request.backbone)
     assert isinstance(head, Head)
     is_named = isinstance(known, Backbone)
+    if head.last_activation == "sigmoid":
+        raise RequestError(
+            f"a head of {plural(head.classes or 0, 'class', 'classes')} with 'sigmoid', and "
+            "pictures of one class each; expected activation='softmax' or 'logits'; train other "
+            "heads with keras.Model.fit on what adapt() returns"
+        )
     if head.settles_dense:
         return request, open_network(known, weights, top=request.needs_top)
     may_keep = not is_named or (weights is not None and known.has_pretrained_dense)
@@ -621,12 +695,13 @@ def open_network(backbone: Any, weights: Weights, *, top: bool) -> Network:
 
         model = native(known, weights, with_top=top)
         return Network(known.name, model, _read(model).but(name=known.name), known, top)
+    spec = _read(known)
     if weights not in (None, "imagenet"):
         raise RequestError(
             f"weights={str(weights)!r} with a whole model, which brings its own; leave weights "
             "out, or give the architecture's name as backbone"
         )
-    return Network(known.name, known, _read(known))
+    return Network(known.name, known, spec)
 
 
 def _read(model: keras.Model) -> GraphSpec:
@@ -637,6 +712,11 @@ def _read(model: keras.Model) -> GraphSpec:
     """
     from .graph.read import at_native_size, read
 
+    if not isinstance(model, type) and callable(model) and _is_backbone(model):
+        raise GraphError(
+            f"got the function {model.__name__}, expected a keras.Model, a backbone's name or a "
+            f".keras file; write its name, {model.__name__!r}, or call it"
+        )
     spec = read(model)
     nested = f"{model.name}/"
     spec = spec.but(layers=tuple(x.but(name=x.name.removeprefix(nested)) for x in spec))
@@ -649,21 +729,32 @@ def _read(model: keras.Model) -> GraphSpec:
     return at_native_size(spec, native_hw)
 
 
+def _is_backbone(function: Any) -> bool:
+    """Whether it is a constructor of ``keras.applications``."""
+    name = getattr(function, "__name__", "")
+    return any(backbone.constructor == name for backbone in backbones())
+
+
 def _resolved(backbone: Any) -> Any:
     """What is known of a name, or a Keras model."""
     if isinstance(backbone, Backbone) or not isinstance(backbone, str | Path):
         return backbone
-    if str(backbone).endswith(".keras"):
+    path = Path(backbone)
+    if path.suffix in _MODEL_SUFFIXES:
         from .graph.saving import load_model
 
-        path = Path(backbone)
-        if path.is_file():
+        if isfile(path):
             return load_model(path)
         raise WeightsError(f"no model file at {path}; expected a .keras file, or a backbone's name")
     try:
         return find(str(backbone))
     except UnknownName:
-        if Path(backbone).exists():
+        if isfile(path / "saved_model.pb"):
+            raise WeightsError(
+                f"backbone {str(backbone)!r} is a SavedModel, whose layers cannot be rewired; "
+                "expected a .keras file; save the model again with model.save('model.keras')"
+            ) from None
+        if exists(path):
             raise WeightsError(
                 f"backbone {str(backbone)!r} is not a .keras file; expected a name or a whole "
                 "model; give the architecture's name as backbone and the file as weights"
@@ -674,3 +765,9 @@ def _resolved(backbone: Any) -> Any:
 def _nameless(spec: GraphSpec) -> GraphSpec:
     """The graph without names, which Keras numbers anew for every model."""
     return spec.but(name="", layers=tuple(layer.but(name="") for layer in spec))
+
+
+def _ratio(map_shape: Map, picture: InputShape) -> tuple[float, ...]:
+    """Height and width of a map, as parts of the picture's."""
+    pairs = zip(map_shape[:2], picture.hw, strict=True)
+    return tuple((a or 0) / (b or 1) for a, b in pairs)

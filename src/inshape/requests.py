@@ -188,6 +188,11 @@ class Request:
     __slots__ = ()
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
+    @classmethod
+    def answer_to(cls, name: str, values: Mapping[str, Any]) -> str:
+        """What to write instead of an option that has another name elsewhere; empty if unknown."""
+        return ""
+
     def __post_init__(self) -> None:
         """Read every field as a user may write it, and refuse what it cannot be."""
         for option in own_options(type(self)):
@@ -303,7 +308,8 @@ def _sorted_by_group(
     direct: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known and name not in by_group:
-            raise UnknownName("option", name, (*known, *wholes(kind)))
+            answer = kind.answer_to(name, values)
+            raise UnknownName("option", name, (*known, *wholes(kind)), answer=answer)
         group = known.get(name)
         (direct if group is None else by_group[group])[name] = value
     return direct, by_group

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from .errors import ShapeError
 
 _SHAPE = re.compile(r"\s*(\?|\d+)\s*[x×,]\s*(\?|\d+)\s*[x×,]\s*(\d+)\s*", re.IGNORECASE)
+_MOST_REPEATED = 80
 _HOW = "write HxWxC, such as 96x128x1 (height x width x channels; ? for an unknown height or width)"
 
 
@@ -96,7 +97,7 @@ class InputShape:
         if isinstance(shape, str):
             match = _SHAPE.fullmatch(shape)
             if match is None:
-                raise ShapeError(f"input {shape!r} is not a shape; {_HOW}")
+                raise ShapeError(f"input {_shown(shape)} is not a shape; {_HOW}")
             height, width, channels = (None if n == "?" else int(n) for n in match.groups())
         else:
             height, width, channels = _read_axes(shape)
@@ -154,14 +155,19 @@ def _read_axes(shape: Any) -> tuple[int | None, ...]:
     except TypeError:
         axes = None
     if axes is None or not all(map(_is_length, axes)):
-        text = " ".join(repr(shape).split())  # an array's text may have several lines
         raise ShapeError(
-            f"input {text} is not a shape, expected a height, a width and channels; {_HOW}"
+            f"input {_shown(shape)} is not a shape, expected a height, a width and channels; {_HOW}"
         )
     lengths = tuple(None if length is None else int(length) for length in axes)
     if len(lengths) != 3:
-        raise ShapeError(f"input {lengths} has {len(lengths)} axes, expected 3; {_HOW}")
+        raise ShapeError(f"input {_shown(lengths)} has {len(lengths)} axes, expected 3; {_HOW}")
     return lengths
+
+
+def _shown(shape: Any) -> str:
+    """What came, in one line and not too long."""
+    text = " ".join(repr(shape).split())  # an array's text may have several lines
+    return text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}..."
 
 
 def _is_length(value: Any) -> bool:

@@ -89,7 +89,8 @@ def first_line(error: BaseException | str, most: int = 200) -> str:
     lines = [" ".join(line.split()) for line in plain.splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
         lines = lines[1:]  # Keras says where, and then what
-    return (lines[0] if lines else type(error).__name__)[:most].rstrip(".")
+    line = lines[0] if lines else type(error).__name__
+    return line.rstrip(".") if len(line) <= most else f"{line[:most].rstrip()}..."
 
 
 def format_count(amount: float | None, digits: int = 1) -> str:

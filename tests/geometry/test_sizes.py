@@ -380,7 +380,7 @@ def test_reshape_to_a_fixed_number_of_tokens_is_refused_elsewhere():
         map_shapes(tokens((49, 8)), shape("97x64x1"))
     expected = (
         'input ?x64x1: reshape "tokens" is fixed to 49x8 but reads ?x2x8, whose size is unknown; '
-        "use a fixed height and width, 224x224 (as the network was read), or strategy='resize'"
+        "use strategy='rebuild' at a fixed 224x224 (as the network was read), or strategy='resize'"
     )
     with pytest.raises(FixedShape, match=re.escape(expected)):
         map_shapes(tokens((49, 8)), shape("?x64x1"))
@@ -401,7 +401,7 @@ def test_a_dense_layer_on_a_flattened_map_of_unknown_size_is_refused():
     net.add("dense", name="fc1", out_channels=4)
     expected = (
         'input ?x64x1: dense layer "fc1" would read a vector whose length is unknown, expected a '
-        "fixed one; use a fixed height and width, 224x224"
+        "fixed one; use strategy='rebuild' at a fixed 224x224 (as"
     )
     with pytest.raises(FixedShape, match=re.escape(expected)):
         map_shapes(net.spec(), shape("?x64x1"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 
 import keras
@@ -235,3 +236,155 @@ def test_structured_outputs_keep_their_structure():
         "map": (None, 7, 5, 4),
         "pooled": (None, 4),
     }
+
+
+# Outputs inside of nested models, together with those of the models themselves
+
+
+def chain(name, channels, *, sequential=False):
+    """Two strided convolutions for any size; the first has half the stride of the last."""
+    parts = [
+        layers.Conv2D(channels, 3, strides=2, padding="same", name="first"),
+        layers.BatchNormalization(name="bn"),
+        layers.Conv2D(channels + 1, 3, strides=2, padding="same", name="last"),
+    ]
+    inner = keras.Sequential([keras.Input((None, None, 3)), *parts], name=name)
+    if sequential:
+        return inner
+    image = keras.Input((None, None, 3))
+    x = image
+    for part in parts:
+        x = part(x)
+    return keras.Model(image, x, name=name)
+
+
+def nested_twice(image):
+    """A base inside of a base, and a map of the outer one behind it."""
+    inner_in = keras.Input((None, None, 3))
+    x = chain("inner", 4)(inner_in, training=False)
+    x = layers.Conv2D(6, 3, strides=2, padding="same", name="behind")(x)
+    return keras.Model(inner_in, x, name="outer")(image)
+
+
+BASES = {
+    "functional": lambda image: chain("base", 4)(image, training=False),
+    "sequential": lambda image: chain("base", 4, sequential=True)(image, training=False),
+    "two levels": nested_twice,
+}
+
+
+def tutorials_model(base, shape):
+    image = keras.Input(shape)
+    x = BASES[base](layers.Rescaling(1 / 127.5, offset=-1)(image))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, layers.Dense(5, name="classes")(x), name="tutorials")
+
+
+def maps_by_hand(source, x):
+    """The maps at strides 2, 4 and 8, called layer by layer."""
+    by_name = {layer.name: layer for layer in source._flatten_layers()}
+    x, found = x / 127.5 - 1, []
+    for name in ("first", "bn", "last", "behind"):
+        if name in by_name:
+            x = by_name[name](x)
+            found.append(np.asarray(ops.convert_to_numpy(x)))
+    return dict(zip((2, 2, 4, 8), found, strict=False))
+
+
+@pytest.mark.parametrize("shape", ["24x33x3", "?x?x3"])
+@pytest.mark.parametrize("base", list(BASES))
+def test_every_choice_of_maps_of_a_nested_base(base, shape, rng, randomise):
+    source = randomise(tutorials_model(base, (24, 33, 3)))
+    x = pictures(rng, 24, 33, 3)
+    expected = maps_by_hand(source, x)
+    strides = sorted(expected)
+    assert len(strides) == 2 + (base == "two levels")
+    choices = [c for n in (1, 2, 3) for c in itertools.combinations(strides, n)]
+    for choice in choices:
+        model = inshape.adapt(source, shape, strategy=_by(shape), features=choice)
+        found = model(x, training=False)
+        for stride, a in zip(choice, found if len(choice) > 1 else [found], strict=True):
+            np.testing.assert_allclose(a, expected[stride], rtol=1e-4, atol=1e-5)
+
+
+def _by(shape):
+    return "flexible" if "?" in shape else "rebuild"
+
+
+@pytest.mark.parametrize("base", list(BASES))
+def test_a_model_without_nested_ones_on_request(base, rng, randomise):
+    source = randomise(tutorials_model(base, (24, 33, 3)))
+    model = inshape.adapt(source, "24x33x3", strategy="rebuild", head="top", open_nested=True)
+    assert not any(isinstance(layer, keras.Model) for layer in model.layers)
+    assert {"first", "bn", "last", "classes"} <= {layer.name for layer in model.layers}
+    weights = {id(w) for layer in source._flatten_layers() for w in layer.weights}
+    assert len(model.weights) == len(weights)
+    assert fingerprint(model) == fingerprint(source)
+    x = pictures(rng, 24, 33, 3)
+    np.testing.assert_allclose(run(model, x), run(source, x), rtol=1e-5, atol=1e-5)
+    # What it is for: a map and the answer of one call.
+    both = keras.Model(model.input, [model.get_layer("last").output, model.output])
+    maps, answers = both(x, training=False)
+    np.testing.assert_allclose(maps, maps_by_hand(source, x)[4], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(answers, run(source, x), rtol=1e-5, atol=1e-5)
+    closed = inshape.adapt(source, "24x33x3", strategy="rebuild", head="top")
+    assert any(isinstance(layer, keras.Model) for layer in closed.layers)
+
+
+def test_an_outer_layer_keeps_its_name_when_nested_models_are_opened(rng, randomise):
+    image = keras.Input((16, 16, 3), name="bn")  # named as a layer inside is
+    x = chain("one", 4)(image)
+    x = layers.Concatenate()([x, chain("two", 4)(image)])
+    x = layers.Conv2D(3, 1, name="first")(x)
+    source = randomise(keras.Model(image, layers.GlobalMaxPooling2D()(x)))
+    plan = inshape.plan(source, "16x16x3", strategy="rebuild", head="top", open_nested=True)
+    model = plan.build()
+    assert model.get_layer("first").kernel.shape == source.get_layer("first").kernel.shape
+    assert {"one_first", "one_bn", "last", "two_first", "two_bn", "two_last"} <= {
+        layer.name for layer in model.layers
+    }
+    x = pictures(rng, 16, 16, 3)
+    np.testing.assert_allclose(run(model, x), run(source, x), rtol=1e-5, atol=1e-5)
+
+
+# Structures of inputs and outputs
+
+
+def test_a_picture_in_a_dict_is_called_by_its_name(tmp_path, rng, randomise):
+    image = keras.Input((16, 16, 3), name="image")
+    x = layers.Conv2D(4, 3, name="conv")(image)
+    pooled = layers.GlobalMaxPooling2D()(x)
+    source = randomise(keras.Model({"image": image}, {"map": x, "pooled": pooled}))
+    x = {"image": pictures(rng, 16, 16, 3)}
+    expected = source(x)
+    for shape in ("16x16x3", "?x?x3"):
+        model = inshape.adapt(source, shape, strategy=_by(shape), head="top")
+        assert list(model.input) == ["image"]
+        model.save(tmp_path / "m.keras")
+        for found in (model(x), model.predict(x, verbose=0), _loaded(tmp_path / "m.keras")(x)):
+            assert sorted(found) == ["map", "pooled"]
+            for name, value in expected.items():
+                np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-4)
+    one_output = keras.Model({"image": image}, layers.Dense(2)(pooled))
+    classifier = inshape.adapt(one_output, "9x7x3", strategy="rebuild", classes=3)
+    assert classifier({"image": pictures(rng, 9, 7, 3)}).shape == (2, 3)
+
+
+def test_a_picture_in_a_list_stays_in_one(rng, randomise):
+    image = keras.Input((16, 16, 3))
+    x = layers.GlobalMaxPooling2D()(layers.Conv2D(4, 3, name="conv")(image))
+    source = randomise(keras.Model([image], [x]))
+    model = inshape.adapt(source, "16x16x3", strategy="rebuild", head="top")
+    x = pictures(rng, 16, 16, 3)
+    assert isinstance(model.input, list)
+    found, expected = model([x]), source([x])
+    assert type(found) is type(expected)
+    np.testing.assert_allclose(
+        *(keras.tree.flatten(x)[0] for x in (found, expected)), rtol=1e-5, atol=1e-4
+    )
+    classifier = inshape.adapt(source, "16x16x3", strategy="rebuild", classes=3)
+    assert classifier([x]).shape == (2, 3)
+
+
+def _loaded(path):
+    return keras.saving.load_model(path)

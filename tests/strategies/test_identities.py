@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import keras
@@ -237,3 +238,138 @@ def test_dilation_keeps_the_old_sampling_points(name, shape, rng, source_of, min
         )
         f = 32 // output_stride
         assert_near(run(dense, x)[:, ::f, ::f], plain, 1e-4)
+
+
+# What holds at the border, as the notes say it
+
+
+def one_convolution(size_hw, kernel, padding):
+    image = keras.Input((*size_hw, 3))
+    conv = layers.Conv2D(4, kernel, strides=2, padding=padding, name="stem")
+    return keras.Model(image, conv(image))
+
+
+def stem_note(source, size_hw, **options):
+    plan = inshape.plan(source, (*size_hw, 3), strategy="restride", head="top", **options)
+    return plan, next(note for note in plan.notes if note.startswith("stem"))
+
+
+def lines_that_differ(found, expected):
+    """The least frame outside of which everything is equal: above, below, left, right."""
+    wrong = np.abs(found - expected).max(axis=(0, 3)) > 1e-4 * np.abs(expected).max()
+    height, width = wrong.shape
+    frames = []
+    for flags, length in ((wrong[:, width // 2], height), (wrong[height // 2], width)):
+        equal = np.flatnonzero(~flags)
+        frames += [int(equal[0]), int(length - 1 - equal[-1])]
+    above, below, left, right = frames
+    assert not wrong[above : height - below, left : width - right].any()
+    return frames
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    ("kernel", "padding"), [(3, "same"), (3, "valid"), (7, "same"), (5, "same")]
+)
+@pytest.mark.parametrize("size_hw", [(24, 24), (21, 32)])
+def test_the_note_says_which_pixels_differ_at_the_border(
+    method, kernel, padding, size_hw, rng, randomise
+):
+    source = randomise(one_convolution((48, 48), kernel, padding))
+    plan, note = stem_note(source, size_hw, stem=method, factor=2)
+    twice = (2 * size_hw[0], 2 * size_hw[1])
+    x = pictures(rng, *size_hw, 3)
+    found = run(plan.build(), x)
+    bare = inshape.adapt(source, (*twice, 3), strategy="rebuild", head="top")
+    expected = run(bare, tf.image.resize(x, twice, method=method).numpy())
+    above, below, left, right = lines_that_differ(found, expected)
+    assert (
+        f"but for the outermost pixels of its map ({above} above, {below} below, {left} left, "
+        f"{right} right): a resize repeats the border there, a convolution reads zeros"
+    ) in note
+
+
+@pytest.mark.parametrize("size_hw", [(24, 24), (21, 32)])
+def test_nearest_differs_nowhere_and_says_nothing_of_it(size_hw, rng, randomise):
+    source = randomise(one_convolution((48, 48), 3, "same"))
+    plan, note = stem_note(source, size_hw, stem="nearest", factor=2)
+    twice = (2 * size_hw[0], 2 * size_hw[1])
+    bare = inshape.adapt(source, (*twice, 3), strategy="rebuild", head="top")
+    x = pictures(rng, *size_hw, 3)
+    enlarged = tf.image.resize(x, twice, method="nearest").numpy()
+    assert lines_that_differ(run(plan.build(), x), run(bare, enlarged)) == [0, 0, 0, 0]
+    assert "but for" not in note
+
+
+@pytest.mark.parametrize(("kernel", "padding"), [(3, "same"), (3, "valid"), (7, "same")])
+@pytest.mark.parametrize("size_hw", [(96, 96), (97, 96), (96, 97), (99, 101)])
+def test_the_note_says_what_averaging_would_drop(kernel, padding, size_hw, rng, randomise):
+    source = randomise(one_convolution((48, 48), kernel, padding))
+    plan, note = stem_note(source, size_hw, factor=2)
+    half = (size_hw[0] // 2, size_hw[1] // 2)
+    bare = inshape.adapt(source, (*half, 3), strategy="rebuild", head="top")
+    x = pictures(rng, *size_hw, 3)
+    expected = run(bare, np.asarray(ops.average_pool(x, 2)))
+    above, below, left, right = lines_that_differ(run(plan.build(), x), expected)
+    assert (above, left) == (0, 0)
+    words = [f"{below} row{'s' * (below > 1)}"] * (below > 0)
+    words += [f"{right} column{'s' * (right > 1)}"] * (right > 0)
+    if words:
+        assert (
+            f"but for the last {' and '.join(words)} of its map: they read the pixels that fill no "
+            "block of 2, which averaging would drop"
+        ) in note
+    else:
+        assert "but for" not in note
+
+
+def valid_down(size_hw):
+    """As ConvNeXt and VGG go down: windows without zeros around the map."""
+    image = keras.Input((*size_hw, 3))
+    x = layers.Conv2D(4, 4, strides=4, name="patches")(image)
+    x = layers.Conv2D(4, 2, strides=2, name="down1")(x)
+    x = layers.Conv2D(4, 3, padding="same", name="keeps")(x)
+    x = layers.Conv2D(4, 2, strides=2, name="down2")(x)
+    x = layers.Conv2D(4, 3, padding="same", name="last")(x)
+    return keras.Model(image, layers.GlobalAveragePooling2D()(x))
+
+
+@pytest.mark.parametrize(
+    ("size", "found", "expected", "names"),
+    [
+        ("64x64", "7x7", "8x8", "down2"),
+        ("64x72", "7x8", "8x9", "down2"),
+        ("68x64", "7x7", "9x8", "down1, down2"),
+        ("67x66", "7x7", "9x9", "patches, down2"),
+    ],
+)
+def test_a_map_of_an_output_stride_that_is_smaller_than_expected(
+    size, found, expected, names, randomise
+):
+    source = randomise(valid_down((64, 64)))
+    plan = inshape.plan(source, f"{size}x3", output_stride=8, features=[8])
+    assert (
+        f"the map is {found}, not {expected} = {size} / 8, because of windows that pad no zeros "
+        f'(padding="valid"): {names}'
+    ) in plan.notes
+    assert plan.build().output_shape[1:3] == tuple(map(int, found.split("x")))
+
+
+def test_a_map_of_the_expected_size_is_not_spoken_of(randomise):
+    image = keras.Input((64, 64, 3))
+    x = image
+    for _ in range(4):
+        x = layers.Conv2D(4, 3, strides=2, padding="same")(x)
+    source = randomise(keras.Model(image, x))
+    plan = inshape.plan(source, "67x66x3", output_stride=8, features=[8])
+    assert not any("the map is" in note for note in plan.notes)
+    assert plan.build().output_shape[1:3] == (9, 9)
+
+
+def test_nasnet_cannot_be_dilated():
+    message = (
+        "output_stride=16: layer 'reduction_add_2_reduce_8' (elementwise) joins maps that would "
+        "differ in size; use a larger output_stride, or strategy='rebuild'"
+    )
+    with pytest.raises(inshape.errors.StrategyError, match=re.escape(message)):
+        inshape.plan("NASNetMobile", "224x224x3", output_stride=16)

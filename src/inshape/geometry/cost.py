@@ -91,6 +91,8 @@ def _cost(spec: GraphSpec, layer: LayerSpec, shapes: Sequence[Map]) -> Cost:
     out = shapes[layer.index]
     weights = _kernel_sizes(layer, read_map(layer, shapes[layer.inputs[0]]))
     bias = out[-1] if layer.use_bias else 0
+    if not layer.is_plain:  # it may hold more, such as a gain or an adapter
+        return Cost(times(product(out[:-1]), total_of(weights)), spec[layer.layer].params)
     return Cost(times(product(out[:-1]), total_of(weights)), total_of([*weights, bias]))
 
 

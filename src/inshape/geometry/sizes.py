@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from ..errors import FixedShape, GraphError, MapMismatch, ShapeError, VanishingMap
@@ -13,6 +13,7 @@ from .spec import GraphSpec
 
 _LARGEST_SEARCHED_PX = 4096
 _MISMATCH_SEARCHED_PX = 64
+_RESIZE_AT_A = "strategy='resize' with a"
 
 
 def network_shape(spec: GraphSpec, shape: InputShape) -> InputShape:
@@ -55,7 +56,7 @@ def map_shapes(spec: GraphSpec, shape: InputShape) -> tuple[Map, ...]:
 
 
 @contextmanager
-def explained(spec: GraphSpec, shape: InputShape) -> Iterator[None]:
+def explained(spec: GraphSpec, shape: InputShape) -> Generator[None]:
     """Say, where a map goes wrong, at which input, and which sizes do."""
     working = network_shape(spec, shape)
     try:
@@ -63,12 +64,17 @@ def explained(spec: GraphSpec, shape: InputShape) -> Iterator[None]:
     except VanishingMap as problem:
         raise VanishingMap(f"{_who(spec, shape)}: {problem}; {_least(spec)}") from None
     except MapMismatch as problem:
-        raise MapMismatch(f"{_who(spec, shape)}: {problem}; {_fitting(spec, working)}") from None
+        fix = _by_channels(spec, working) or _fitting(spec, working)
+        raise MapMismatch(f"{_who(spec, shape)}: {problem}; {fix}") from None
     except FixedShape as problem:
-        fix = _as_read(spec)
-        if not working.is_static:
-            fix = f"use a fixed height and width, {fix.removeprefix('use ')}"
+        fix = _by_channels(spec, working) or _as_read(spec, working)
         raise FixedShape(f"{_who(spec, shape)}: {problem}; {fix}") from None
+
+
+def fixed_size_advice(spec: GraphSpec) -> str:
+    """What to do where a height and width that are unknown until run time cannot be taken."""
+    such = f", such as {spec.input_shape.size}" if spec.input_shape.is_static else ""
+    return f"use strategy='rebuild' at a fixed height and width{such}, or strategy='resize'"
 
 
 def least_size(spec: GraphSpec) -> Size:
@@ -116,7 +122,7 @@ def _trace(
             if of_picture.isdisjoint(layer.inputs):
                 check_weights(layer, read, sources)
             shapes.append(output_shape(layer, read, sources))
-        except ShapeError as problem:
+        except (ShapeError, GraphError) as problem:
             if layer.index in needed and not isinstance(problem, ignored):
                 raise
             native = layer.native_shape or shapes[layer.inputs[0]]
@@ -156,10 +162,32 @@ def _least(spec: GraphSpec) -> str:
     return f"use at least {least}, or strategy='resize'"
 
 
+def _by_channels(spec: GraphSpec, working: InputShape) -> str:
+    """The advice where the channels are what the network cannot take; empty where it can."""
+    native = spec.input_shape
+    if working.channels == native.channels:
+        return ""
+    if _fits(spec, InputShape(*working.hw, native.channels)):
+        return "use channels='project'"
+    if _fits(spec, native) and not _fits(spec, InputShape(*native.hw, working.channels)):
+        fix = _fitting(spec, InputShape(*working.hw, native.channels))
+        either = "either " if ", or " in fix else ""
+        return f"use channels='project' and {either}{fix.removeprefix('use ')}"
+    return ""
+
+
+def _fits(spec: GraphSpec, working: InputShape) -> bool:
+    try:
+        _trace(spec, working)
+    except ShapeError:
+        return False
+    return True
+
+
 def _fitting(spec: GraphSpec, working: InputShape) -> str:
     """Name the nearest lengths at which the maps that meet have one size."""
     if any(layer.answering or layer.op in ("resize", "reshape") for layer in spec):
-        return _as_read(spec)  # to ask so often would take minutes; numbers follow the size
+        return _as_read(spec, working)  # to ask so often would take minutes
     resized = spec.input_layers.resize_hw is not None
     kind, otherwise = ("working ", "") if resized else ("", ", or strategy='resize'")
     words: list[str] = []
@@ -172,20 +200,38 @@ def _fitting(spec: GraphSpec, working: InputShape) -> str:
         above = range(length + 1, length + _MISMATCH_SEARCHED_PX)
         near = [str(n) for side in (below, above) if (n := next(filter(fits, side), None))]
         if not near:
-            return _as_read(spec)
+            return _as_read(spec, working)
         words.append(f"a {kind}{name} of {' or '.join(near)}")
-    return f"use {' and '.join(words)}{otherwise}" if words else _as_read(spec)
+    return f"use {' and '.join(words)}{otherwise}" if words else _as_read(spec, working)
 
 
-def _as_read(spec: GraphSpec) -> str:
+def _as_read(spec: GraphSpec, working: InputShape) -> str:
+    """Name the size that the network was read at, where it is not the one that was asked for."""
+    is_resized = spec.input_layers.resize_hw is not None
     size = f"{spec.input_shape.size} (as the network was read)"
-    if spec.input_layers.resize_hw is not None:
+    if not spec.input_shape.is_static:
+        return f"use {'another' if is_resized else _RESIZE_AT_A} working size"
+    if working.hw == spec.input_shape.hw:
+        return _at_native_size(spec, working)
+    if is_resized:
         return f"use a working size of {size}"
+    if not working.is_static:
+        return f"use strategy='rebuild' at a fixed {size}, or strategy='resize'"
     return f"use {size}, or strategy='resize'"
+
+
+def _at_native_size(spec: GraphSpec, working: InputShape) -> str:
+    """What to do where the size is right: take back what was changed, or mend the layer."""
+    shapes = _trace(spec, working, (ShapeError,))
+    pairs = ((shape, layer.native_shape) for shape, layer in zip(shapes, spec, strict=True))
+    if any(old and None not in (*old, *new) and old != new for new, old in pairs):
+        return "use strategy='rebuild', which keeps the layers as they are"
+    return "this is the size that it was read at, so no other one avoids it; check the layer"
 
 
 __all__ = [
     "Map",
+    "fixed_size_advice",
     "least_size",
     "map_shapes",
     "network_shape",

@@ -177,6 +177,7 @@ class InputLayers:
         channels: ``"repeat"`` copies one channel, ``"project"`` is a learned 1x1 convolution, to
             the network's own channel count; ``None`` hands the channels on.
         network_channels: the channels that the network's own first layer reads.
+        projection_from: the call of an older projection whose weights this one has, if any.
     """
 
     resize_hw: tuple[int, int] | None = None
@@ -184,6 +185,7 @@ class InputLayers:
     interpolation: str = "bilinear"
     channels: Literal["repeat", "project"] | None = None
     network_channels: int = 3
+    projection_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,8 @@ class GraphSpec:
         outputs: indices of the calls that the model returns.
         input_shape: the shape the network was read at (its native shape).
         input_layers: what was put before the network's first layer.
+        whole_numbers: whether the network computes with the whole numbers of its picture, so that
+            what is put before it has to hand on such.
     """
 
     name: str
@@ -203,6 +207,7 @@ class GraphSpec:
     outputs: tuple[int, ...]
     input_shape: InputShape
     input_layers: InputLayers = InputLayers()
+    whole_numbers: bool = False
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -10,11 +10,12 @@ from typing import Any
 import keras
 from keras import tree
 
-from ..errors import FixedShape
-from ..geometry.amounts import product
+from ..errors import FixedShape, GraphError
+from ..geometry.amounts import product, times
 from ..geometry.rules import Map
 from ..text import first_line, format_shape
 from .remake import remade
+from .traced import traced_macs
 from .walk import Call, Value
 
 _PICTURES = 3
@@ -38,6 +39,7 @@ class Asked:
     reads_rows: tuple[bool, ...] = ()
     puts_out_rows: bool = False
     _known: dict[tuple[Map, ...], Map] = field(default_factory=dict)
+    _counted: dict[tuple[Map, ...], int | None] = field(default_factory=dict)
 
     def output_shape(self, read: Sequence[Map]) -> Map:
         """The shape that the layer, made anew for these maps, puts out."""
@@ -47,13 +49,29 @@ class Asked:
         return self._known[key]
 
     def macs(self, read: Sequence[Map], out: Map) -> int | None:
-        """Multiply-accumulates; unknown for layers of the user's that hold or multiply weights."""
+        """Multiply-accumulates: by arithmetic for Keras's layers, else as TensorFlow traces it."""
         operation = self.call.operation
-        count = _MACS.get(type(operation).__name__) if is_from_keras(operation) else None
-        if count is not None:
-            return count(operation, read, out)
-        is_known = is_from_keras(operation) or type(operation).__module__.startswith("inshape.")
-        return 0 if is_known and not _holds_matrix(operation) else None
+        if is_from_keras(operation):
+            count = _MACS.get(type(operation).__name__)
+            if count is not None:
+                return count(operation, read, out)
+            if not _may_multiply(operation):
+                return 0
+        key = tuple(read)
+        if key not in self._counted:
+            self._counted[key] = self._traced(key)
+        return self._counted[key]
+
+    def _traced(self, read: tuple[Map, ...]) -> int | None:
+        rows = self.reads_rows or (False,) * len(read)
+        shapes = [s if holds_rows else (1, *s) for s, holds_rows in zip(read, rows, strict=True)]
+        arguments = (self.call.args, self.call.kwargs)
+
+        def call(*tensors: Any) -> Any:
+            args, kwargs = _filled(arguments, iter(tensors))
+            return self.call.operation(*args, **kwargs)
+
+        return traced_macs(call, shapes, [tensor.dtype for tensor in self.call.inputs])
 
     def rows(self, read: Sequence[Map]) -> int:
         """How many rows of the batch axis a picture has behind the call; 1 if it cannot be said."""
@@ -61,13 +79,12 @@ class Asked:
             pictures, *_ = self._shape_by_keras(tuple(read))
         except Exception:  # told when a plan asks
             return 1
-        is_whole = pictures is not None and pictures and pictures % _PICTURES == 0
-        return pictures // _PICTURES if is_whole else 1
+        return pictures // _PICTURES if pictures and pictures % _PICTURES == 0 else 1
 
     def _asked(self, read: tuple[Map, ...]) -> Map:
         try:
             shape = self._shape_by_keras(read)
-        except FixedShape:
+        except (FixedShape, GraphError):  # which say what to do
             raise
         except Exception as error:  # Keras and a user's own layer raise whatever they like
             raise FixedShape(f"{self._who(read)}: {first_line(error)}") from error
@@ -81,9 +98,19 @@ class Asked:
         return (None if pictures is None else pictures // _PICTURES, *rest)
 
     def _shape_by_keras(self, read: tuple[Map, ...]) -> tuple[int | None, ...]:
+        try:
+            return self._shape_of_batch(read, _PICTURES)
+        except FixedShape:
+            raise
+        except Exception:  # a layer may know no batch but that of an input, which is unknown
+            return self._shape_of_batch(read, None)
+
+    def _shape_of_batch(
+        self, read: tuple[Map, ...], pictures: int | None
+    ) -> tuple[int | None, ...]:
         rows = self.reads_rows or (False,) * len(read)
         tensors = iter(
-            keras.KerasTensor(_batched(shape, holds_rows), dtype=tensor.dtype)
+            keras.KerasTensor(_batched(shape, holds_rows, pictures), dtype=tensor.dtype)
             for shape, holds_rows, tensor in zip(read, rows, self.call.inputs, strict=True)
         )
         args, kwargs = _filled((self.call.args, self.call.kwargs), tensors)
@@ -112,19 +139,24 @@ def is_from_keras(operation: Any) -> bool:
     return type(operation).__module__.split(".")[0] == "keras"
 
 
-def _batched(shape: Map, holds_rows: bool) -> Map:
+def _batched(shape: Map, holds_rows: bool, pictures: int | None) -> Map:
     if not holds_rows:
-        return (_PICTURES, *shape)
+        return (pictures, *shape)
     rows, *rest = shape
-    return (None if rows is None else rows * _PICTURES, *rest)
+    return (times(rows, pictures), *rest)
 
 
 def _filled(arguments: Any, tensors: Iterator[Any]) -> Any:
-    return tree.map_structure(lambda x: next(tensors) if isinstance(x, Value) else x, arguments)
+    def filled(value: Any) -> Any:
+        return next(tensors) if isinstance(value, Value) else value
+
+    return tree.map_structure(filled, arguments)
 
 
-def _holds_matrix(operation: Any) -> bool:
-    """Whether it holds weights that are more than a number for each channel."""
+def _may_multiply(operation: Any) -> bool:
+    """Whether it holds weights that are more than a number for each channel, or is known to."""
+    if type(operation).__name__ in _MULTIPLYING:
+        return True
     weights = operation.weights if isinstance(operation, keras.layers.Layer) else ()
     return any(len(w.shape) > 1 for w in weights)
 
@@ -171,16 +203,21 @@ def _attention(layer: Any, read: Sequence[Map], _: Map) -> int | None:
     """Projections of query, key, value and output, and the two products of the heads."""
     query, value = read[0], read[1]
     key = read[2] if len(read) > 2 else value
-    lengths = product(query[:-1]), product(key[:-1]), product(value[:-1])
-    axes = layer._attention_axes
-    if None in lengths or (axes is not None and len(axes) != len(query) - 1):
+    axes = len(layer._attention_axes or query[1:])
+    if any(None in shape for shape in (query, key, value)):
         return None
-    n, k, v = (length or 0 for length in lengths)
-    heads, key_dim, value_dim = layer.num_heads, layer.key_dim, layer.value_dim
-    projected = n * (query[-1] or 0) * heads * key_dim + k * (key[-1] or 0) * heads * key_dim
-    projected += v * (value[-1] or 0) * heads * value_dim
-    out = n * heads * value_dim * (layer._output_dense.kernel.shape[-1])
-    return projected + n * v * heads * (key_dim + value_dim) + out
+    places = [prod(n or 0 for n in shape[:-1]) for shape in (query, key, value)]
+    depths = [shape[-1] or 0 for shape in (query, key, value)]
+    keys, values = layer.num_heads * layer.key_dim, layer.num_heads * layer.value_dim
+    projected = places[0] * depths[0] * keys + places[1] * depths[1] * keys
+    projected += places[2] * depths[2] * values
+    projected += places[0] * values * layer._output_dense.kernel.shape[-1]
+    attended = prod(n or 0 for n in value[-1 - axes : -1])
+    return projected + places[0] * attended * (keys + values)
+
+
+def _none(*_: Any) -> int:
+    return 0
 
 
 _MACS: dict[str, Callable[[Any, Sequence[Map], Map], int | None]] = {
@@ -190,12 +227,16 @@ _MACS: dict[str, Callable[[Any, Sequence[Map], Map], int | None]] = {
     "EinsumDense": _einsum_dense,
     "MultiHeadAttention": _attention,
     "Matmul": _matmul,
-    "Dot": lambda *_: None,
     "Einsum": _einsum_operation,
-    **dict.fromkeys(("Tensordot", "Conv", "ConvTranspose", "DepthwiseConv"), lambda *_: None),
-    **dict.fromkeys(("SeparableConv", "Inner", "Vdot", "Correlate"), lambda *_: None),
-    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "Bidirectional", "RNN"), lambda *_: None),
-    **dict.fromkeys(("Attention", "AdditiveAttention", "DotProductAttention"), lambda *_: None),
-    **dict.fromkeys(("GroupedQueryAttention", "Lambda"), lambda *_: None),
+    **dict.fromkeys(("PReLU", "BatchNormalization", "LayerNormalization"), _none),
+    **dict.fromkeys(("GroupNormalization", "RMSNormalization", "Normalization"), _none),
+    **dict.fromkeys(("Embedding", "LayerScale"), _none),
 }
-"""Those that multiply; the rest of Keras's own that hold no matrix count as none."""
+"""How much Keras's own layers and operations multiply."""
+_MULTIPLYING = (
+    *("Dot", "Tensordot", "Inner", "Vdot", "Correlate", "Lambda"),
+    *("Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv"),
+    *("LSTM", "GRU", "SimpleRNN", "Bidirectional", "RNN"),
+    *("Attention", "AdditiveAttention", "DotProductAttention", "GroupedQueryAttention"),
+)
+"""Those that multiply without holding a matrix themselves; the rest that hold none do not."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 import keras
 import numpy as np
 
 from ..errors import GraphError, ShapeError
+from ..geometry.amounts import product
+from ..geometry.inserted import inserted
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec, LayerSpec, OpKind
 from ..shapes import InputShape
@@ -56,7 +57,23 @@ def read(model: keras.Model) -> GraphSpec:
     reader = _Reader(shape)
     outputs = reader.run(graph, [0])
     spec = GraphSpec(model.name, tuple(reader.layers), tuple(outputs), shape)
+    spec = spec.but(whole_numbers=_reads_whole_numbers(spec, graph.inputs[0], reader.calls))
     return mark_parity_pads(_with_native_shapes(spec))
+
+
+def _reads_whole_numbers(spec: GraphSpec, picture: Any, calls: Sequence[Call]) -> bool:
+    """Whether the network does anything with whole numbers but to make floats of them."""
+    if picture.dtype in _FLOATS:
+        return False
+    last = max((call.index for call in inserted(spec).values()), default=0)
+    return not all(_computes_floats(call) for call in calls if last in call.values)
+
+
+def _computes_floats(call: Call) -> bool:
+    """Whether a call computes the same of whole numbers and of floats of the same value."""
+    kind = type(call.operation)
+    is_known = kind.__name__ in _FROM_WHOLE_NUMBERS or kind.__name__.startswith("Random")
+    return is_from_keras(call.operation) and is_known and call.outputs[0].dtype in _FLOATS
 
 
 def at_native_size(spec: GraphSpec, native_hw: tuple[int, int]) -> GraphSpec:
@@ -96,16 +113,18 @@ class _Reader(Walk):
         picture = LayerSpec(0, "input", "input", (), 0, native_shape=shape.as_tuple())
         self.layers: list[LayerSpec] = [picture]
         self.first_call: dict[int, int] = {}
+        self.calls: list[Call] = []
 
     def nested(self, call: Call, graph: Any) -> Any:
         return self.run(graph, list(call.values), call.path)
 
     def leaf(self, call: Call) -> Any:
+        self.calls.append(call)
         operation = call.operation
         _check_data_format(operation, call.name)
         first = self.first_call.setdefault(id(operation), call.index)
         is_new_layer = isinstance(operation, keras.layers.Layer) and first == call.index
-        facts = _with_operands(_facts(operation, call), call)
+        facts: dict[str, Any] = _with_operands(_plain(_facts(operation, call)), call)
         if facts["op"] not in _BY_ROW and any(self.layers[i].holds_rows for i in call.values):
             facts = {"op": "opaque"}
         positions = range(call.index, call.index + len(call.outputs))
@@ -118,7 +137,7 @@ class _Reader(Walk):
                 layer=first,
                 params=operation.count_params() if counts else 0,
                 params_per_channel=_params_per_channel(operation) if counts else 0,
-                native_shape=tuple(call.outputs[output].shape[1:]),
+                native_shape=_plain(tuple(call.outputs[output].shape[1:])),
                 **facts,
             )
             self.layers.append(self._with_rows(layer, call, output))
@@ -164,7 +183,7 @@ def _rows(layer: LayerSpec, read: Sequence[LayerSpec]) -> int | None:
     if not known or not read:
         return 1
     if layer.op == "reshape":
-        return max(1, prod(shapes[0]) // max(1, prod(layer.native_shape)))
+        return max(1, (product(shapes[0]) or 1) // max(1, product(layer.native_shape) or 1))
     if layer.op == "opaque":
         return None
     return next((shape[0] for shape, x in zip(shapes, read, strict=True) if x.holds_rows), 1)
@@ -183,6 +202,15 @@ def _check_data_format(operation: Any, name: str) -> None:
             f"layer {name!r} has data_format 'channels_first', expected 'channels_last'; "
             "rebuild the model with channels last"
         )
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers, of which people make layers, as Python's own."""
+
+    def plain(number: Any) -> Any:
+        return number.item() if isinstance(number, np.generic) else number
+
+    return keras.tree.map_structure(plain, value)
 
 
 def _facts(operation: Any, call: Call) -> dict[str, Any]:
@@ -247,6 +275,8 @@ def _shape_facts(operation: Any, kind: str, call: Call) -> dict[str, Any]:
         return {"op": "global_pool", "keepdims": operation.keepdims}
     if kind.startswith("Random") and kind != "RandomCrop":
         return {"op": "identity"}
+    if kind == "Cast" and operation.dtype in _FLOATS:
+        return {"op": "activation"}
     return {"op": "opaque"}
 
 
@@ -340,6 +370,10 @@ def _with_filters(op: OpKind, layer: Any, **more: Any) -> dict[str, Any]:
 
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+_FROM_WHOLE_NUMBERS = (
+    *("Rescaling", "Normalization", "Cast"),
+    *("TrueDivide", "Divide", "Multiply", "Subtract", "Add"),
+)
 _OWN = ("AdaptivePooling2D", "GeneralizedMeanPooling2D")
 _WEIGHTED: tuple[tuple[type, Callable[[Any], dict[str, Any]]], ...] = (
     (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -75,8 +76,6 @@ def remade(source: Any, changes: dict[str, Any], name: str, path: str) -> Any:
             dtype=source.dtype_policy,
             trainable=source.trainable,
         )
-    if type(source) is keras.layers.Resizing:
-        return _resizing(source, changes)
     try:
         return type(source).from_config({**source.get_config(), **changes, "name": name})
     except Exception as error:  # whatever a user's own layer raises
@@ -87,26 +86,14 @@ def remade(source: Any, changes: dict[str, Any], name: str, path: str) -> Any:
         ) from error
 
 
-def _resizing(source: keras.layers.Resizing, changes: dict[str, Any]) -> Callable[..., Any]:
-    """The same resizing as an operation.
+def trains_by_default(operation: Any) -> bool:
+    """Whether a layer is in training mode where nothing is said, as ``Resizing`` and augmentation.
 
-    ``Resizing`` is a training-mode layer by default, and hands that on: every layer behind it would
-    run in training mode in ``model(x)``, batch norm too.
+    It would hand that on to every layer behind it: batch norm would train in ``model(x)``. Called
+    with ``training=False`` it does not, and ``fit`` still says otherwise.
     """
-
-    def resize(pictures: Any, **_: Any) -> Any:
-        return keras.ops.image.resize(
-            pictures,
-            (changes.get("height", source.height), changes.get("width", source.width)),
-            interpolation=source.interpolation,
-            antialias=source.antialias,
-            crop_to_aspect_ratio=source.crop_to_aspect_ratio,
-            pad_to_aspect_ratio=source.pad_to_aspect_ratio,
-            fill_mode=source.fill_mode,
-            fill_value=source.fill_value,
-        )
-
-    return resize
+    training = inspect.signature(type(operation).call).parameters.get("training")
+    return training is not None and training.default is True
 
 
 def _set_numbers(operation: Any, changes: dict[str, Any]) -> None:
@@ -123,14 +110,21 @@ def _set_numbers(operation: Any, changes: dict[str, Any]) -> None:
             setattr(operation, name, changes[name])
 
 
-def applied_to(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
-    """Call a layer, and name it if it refuses what it gets."""
+def applied_to(
+    operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str, before: Sequence[Any]
+) -> Any:
+    """Call a layer, and name it if it refuses what it gets.
+
+    ``before`` is what it read in the source.
+    """
     try:
         return operation(*args, **kwargs)
     except Exception as error:  # Keras raises ValueError, TypeError and its backends' own errors
-        shapes = ", ".join(str(tuple(t.shape)) for t in tree.flatten(args) if hasattr(t, "shape"))
+        read = [tuple(t.shape) for t in tree.flatten(args) if hasattr(t, "shape")]
+        use = "use strategy='resize', which leaves the layers at their own size"
+        if read == [tuple(t.shape) for t in before]:
+            use = "it is what the layer has always read, so check the layer's call()"
         raise GraphError(
-            f"layer {path!r} ({type(operation).__name__}) refuses an input of {shapes}: "
-            f"{first_line(error)}; use strategy='resize', which leaves the layers at "
-            "their own size"
+            f"layer {path!r} ({type(operation).__name__}) refuses an input of "
+            f"{', '.join(map(str, read))}: {first_line(error)}; {use}"
         ) from error

@@ -9,14 +9,21 @@ from typing import Any
 import keras
 from keras import tree
 
+from ..geometry.inserted import CLIP, FLOATS, PROJECT, REPEAT, RESIZE, ROUND, WHOLE
 from ..geometry.spec import NO_PADS, GraphSpec, InputLayers
 from ..shapes import InputShape, ShapeLike
 from .layers import AdaptivePooling2D
 from .padding import FIXED_PAD
-from .remake import applied_to, changed_entries, changed_key, remade
-from .walk import Call, Walk, count_calls, functional_graph, picture_model, unwrap
-
-_REPEAT, _PROJECT = "repeat_channel", "project_channels"
+from .remake import applied_to, changed_entries, changed_key, remade, trains_by_default
+from .walk import (
+    Call,
+    Walk,
+    count_calls,
+    functional_graph,
+    nodes_in_order,
+    picture_model,
+    unwrap,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +86,15 @@ def rebuild(
     shape = InputShape.of(input_shape)
     needed = None if outputs is None else ancestors(spec, outputs)
     for inline in (open_nested, True):
-        rewriter = _Rewriter(spec, changed, needed, inline=inline)
+        rewriter = _Rewriter(spec, changed, needed, frozenset(outputs or ()), inline=inline)
+        if inline:
+            rewriter.outer_names = _names_of_leaves(graph)
         dtype = graph.inputs[0].dtype
         picture = keras.Input(shape.as_tuple(), dtype=dtype, name=_input_name(graph.inputs[0]))
-        first, projection = _add_input_layers(picture, changed.input_layers)
-        results = rewriter.run(graph, [first])
+        added = _InputLayers(picture, changed)
+        rewriter.names |= added.names
+        rewriter.projection = added.projection
+        results = rewriter.run(graph, [added.result])
         if not rewriter.must_open:
             break
     if outputs is None:
@@ -91,28 +102,81 @@ def rebuild(
     else:
         maps = [rewriter.tensors[i] for i in outputs]
         returned = maps[0] if len(maps) == 1 else maps
-    rebuilt = keras.Model(picture, returned, name=name or model.name)
+    # A picture that is called by a name, or stands in a list, still does.
+    structure = tree.pack_sequence_as(graph._inputs_struct, [picture])
+    rebuilt = keras.Model(structure, returned, name=name or model.name)
+    is_new = changed.input_layers.projection_from is None
+    projection = added.projection if is_new else None
     return _frozen_like(model, rebuilt), LayerMap(tuple(rewriter.pairs), projection)
 
 
-def _add_input_layers(picture: Any, added: InputLayers) -> tuple[Any, keras.layers.Layer | None]:
-    """Put the resizing and channel layers behind the picture; the second result learns."""
-    x, projection = picture, None
-    if added.resize_hw is not None:
-        # Not keras.layers.Resizing, behind which batch norm would train: see `remake`.
-        x = keras.ops.image.resize(
-            x,
+class _InputLayers:
+    """The resizing and the channel layers behind the picture.
+
+    They compute with floats. The network then reads what it read before: its own kind of floats, or
+    whole numbers if it computes with such.
+    """
+
+    def __init__(self, picture: Any, changed: GraphSpec) -> None:
+        self.names: set[str] = set()
+        self.projection: keras.layers.Layer | None = None
+        self.result = picture
+        self.floats = keras.backend.result_type(picture.dtype, "float32")
+        added = changed.input_layers
+        if added.resize_hw is not None:
+            self._resize(added)
+        if added.channels == "project":
+            self._project(added.network_channels)
+        if changed.whole_numbers and self.result is not picture:
+            self._add(keras.ops.round(self.result), ROUND)
+            if self.projection is not None:  # whose weights may be any
+                lowest, highest = _RANGES.get(picture.dtype, (None, None))
+                self._add(keras.ops.clip(self.result, lowest, highest), CLIP)
+        if changed.whole_numbers or "float" in picture.dtype:
+            self._cast(picture.dtype, WHOLE)
+        if added.channels == "repeat":
+            # Without a type of its own it would have the one that is set for new layers.
+            dtype = picture.dtype if "float" in picture.dtype else "float32"
+            repeat = keras.layers.Concatenate(name=REPEAT, dtype=dtype)
+            self._add(repeat([self.result] * added.network_channels), REPEAT)
+
+    def _resize(self, added: InputLayers) -> None:
+        self._cast(self.floats, FLOATS)
+        # Not keras.layers.Resizing, which would say training=True to all behind it.
+        resized = keras.ops.image.resize(
+            self.result,
             added.resize_hw,
             interpolation=added.interpolation,
             pad_to_aspect_ratio=added.fit == "letterbox",
             crop_to_aspect_ratio=added.fit == "crop",
         )
-    if added.channels == "repeat":
-        x = keras.layers.Concatenate(name=_REPEAT)([x] * added.network_channels)
-    elif added.channels == "project":
-        projection = keras.layers.Conv2D(added.network_channels, 1, use_bias=False, name=_PROJECT)
-        x = projection(x)
-    return x, projection
+        self._add(resized, RESIZE)
+
+    def _project(self, channels: int) -> None:
+        self._cast(self.floats, FLOATS)
+        self.projection = keras.layers.Conv2D(
+            channels, 1, use_bias=False, name=PROJECT, dtype=self.floats
+        )
+        self._add(self.projection(self.result), PROJECT)
+
+    def _cast(self, dtype: str, name: str) -> None:
+        if self.result.dtype != dtype:
+            self._add(keras.ops.cast(self.result, dtype), name)
+
+    def _add(self, tensor: Any, name: str) -> None:
+        """Go on from a tensor; its operation is known by this name when the model is read again."""
+        tensor._keras_history.operation.name = name
+        self.names.add(name)
+        self.result = tensor
+
+
+_RANGES = {
+    "uint8": (0, 255),
+    "int8": (-128, 127),
+    "uint16": (0, 65535),
+    "int16": (-32768, 32767),
+}
+"""Of whole numbers that floats hold exactly."""
 
 
 def ancestors(spec: GraphSpec, outputs: Iterable[int]) -> frozenset[int]:
@@ -129,19 +193,27 @@ def ancestors(spec: GraphSpec, outputs: Iterable[int]) -> frozenset[int]:
 
 class _Rewriter(Walk):
     def __init__(
-        self, spec: GraphSpec, changed: GraphSpec, needed: frozenset[int] | None, *, inline: bool
+        self,
+        spec: GraphSpec,
+        changed: GraphSpec,
+        needed: frozenset[int] | None,
+        returned: frozenset[int],
+        *,
+        inline: bool,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.changed = changed
         self.needed = needed
+        self.returned = returned
         self.inline = inline
         self.tensors: dict[int, Any] = {}
         self.pairs: list[LayerPair] = []
         self.made: dict[int, Any] = {}
         self.models: dict[int, keras.Model] = {}
-        adds_layers = changed.input_layers != InputLayers()
-        self.names: set[str] = {_REPEAT, _PROJECT} if adds_layers else set()
+        self.names: set[str] = set()
+        self.projection: keras.layers.Layer | None = None
+        self.outer_names: frozenset[str] = frozenset()
         self.must_open = False
         self.context: dict[str, Any] = {}
 
@@ -153,18 +225,20 @@ class _Rewriter(Walk):
     def _skips(self, first: int, count: int) -> bool:
         return self.needed is not None and self.needed.isdisjoint(range(first, first + count))
 
-    def _ends_inside(self, call: Call) -> bool:
+    def _ends_inside(self, call: Call, size: int) -> bool:
         """Whether what is asked for lies inside a nested model, which must then be opened."""
         if self.inline or self.needed is None:
             return False
-        self.must_open |= not self.needed.issuperset(self._inner_outputs(call))
+        own = set(self._inner_outputs(call))
+        inside = self.returned.intersection(range(call.index, call.index + size))
+        self.must_open |= not (self.needed >= own and inside <= own)
         return self.must_open
 
     # Calls of nested models
 
     def nested(self, call: Call, graph: Any) -> Any:
         size = count_calls(graph)
-        if self._skips(call.index, size) or self._ends_inside(call):
+        if self._skips(call.index, size) or self._ends_inside(call, size):
             self.position += size
             return None
         if self.inline:
@@ -180,7 +254,7 @@ class _Rewriter(Walk):
         else:
             self.position += size
         args, kwargs = unwrap((call.args, call.kwargs))
-        results = tree.flatten(applied_to(model, args, kwargs, call.name))
+        results = tree.flatten(applied_to(model, args, kwargs, call.name, call.inputs))
         for index, tensor in zip(self._inner_outputs(call), results, strict=True):
             self._keep(index, call.path[:-1], tensor)
         return results
@@ -220,6 +294,11 @@ class _Rewriter(Walk):
         before, after = self.spec[call.index], self.changed[call.index]
         args, kwargs = unwrap((call.args, call.kwargs))
         if after.op == "identity" != before.op:
+            if call.index == self.changed.input_layers.projection_from:
+                assert self.projection is not None
+                self.projection.trainable = call.operation.trainable
+                pair = LayerPair(call.index, call.name, call.operation, self.projection)
+                self.pairs.append(pair)
             return self._keep(call.index, call.path[:-1], call.values[0])
         if after.grid_first is not None:
             pool = AdaptivePooling2D(after.grid_first, name=self._name(call, "_grid"))
@@ -233,7 +312,9 @@ class _Rewriter(Walk):
         operation = self._made(call)
         accepted = getattr(operation, "_call_context_args", ())
         kwargs |= {k: v for k, v in self.context.items() if k in accepted and kwargs.get(k) is None}
-        results = tree.flatten(applied_to(operation, args, kwargs, call.name))
+        if trains_by_default(operation):
+            kwargs["training"] = False
+        results = tree.flatten(applied_to(operation, args, kwargs, call.name, call.inputs))
         for index, tensor in enumerate(results, call.index):
             self._keep(index, call.path[:-1], tensor)
         return results
@@ -251,14 +332,15 @@ class _Rewriter(Walk):
             entries = changed_entries(self.spec[call.index], self.changed[call.index])
             new = remade(source, entries, self._name(call), call.name)
             self.made[id(source)] = new
-            if isinstance(new, keras.layers.Layer):
+            if isinstance(source, keras.layers.Layer):
                 self.pairs.append(LayerPair(call.index, call.name, source, new))
         return self.made[id(source)]
 
     def _name(self, call: Call, suffix: str = "") -> str:
         """The source's name; with the path in front, or a number behind, where that is taken."""
         wanted = call.path[-1] + suffix
-        if wanted in self.names and self.inline:
+        is_inner = len(call.path) > 1
+        if self.inline and (wanted in self.names or (is_inner and wanted in self.outer_names)):
             wanted = "_".join(call.path) + suffix
         name, count = wanted, 1
         while name in self.names:
@@ -284,6 +366,13 @@ class _OutputFinder(Walk):
 
     def nested(self, call: Call, graph: Any) -> list[int]:
         return self.run(graph, list(call.values))
+
+
+def _names_of_leaves(graph: Any) -> frozenset[str]:
+    """The names that stand outside of nested models, which they keep."""
+    operations = (node.operation for node in nodes_in_order(graph))
+    names = {x.name for x in operations if functional_graph(x) is None}
+    return frozenset({_input_name(graph.inputs[0]), *names})
 
 
 def _input_name(tensor: Any) -> str:

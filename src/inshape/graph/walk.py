@@ -71,16 +71,18 @@ def functional_graph(operation: Any) -> Any | None:
 def picture_model(model: Any) -> Any:
     """Check that a model can be walked: functional, with one picture as its input."""
     if not isinstance(model, keras.Model):
-        raise GraphError(
-            f"got {type(model).__name__}, expected a keras.Model, a backbone's name or "
-            "a .keras file"
-        )
+        raise GraphError(f"got {what_it_is(model)}")
     graph = functional_graph(model)
+    if graph is None and isinstance(model, keras.Sequential):
+        raise GraphError(
+            f"model {model.name!r} is a keras.Sequential without an input, expected one of known "
+            "shape; call model.build((None, height, width, channels)) first"
+        )
     if graph is None:
         raise GraphError(
             f"model {model.name!r} ({type(model).__name__}) has no functional graph, so its layers "
-            "cannot be rewired; build it with keras.Model(inputs, outputs), or call it on an Input "
-            "first if it is Sequential"
+            "cannot be rewired; build it with keras.Model(inputs, outputs) instead of a call() of "
+            "its own"
         )
     if len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 4:
         shapes = ", ".join(str(tuple(t.shape)) for t in graph.inputs)
@@ -90,6 +92,44 @@ def picture_model(model: Any) -> Any:
             "(batch, height, width, channels)"
         )
     return graph
+
+
+def what_it_is(value: Any) -> str:
+    """What stands where a model is expected, and what to give instead."""
+    kind = value if isinstance(value, type) else type(value)
+    modules = [parent.__module__ for parent in kind.__mro__]
+    expected = "expected a keras.Model, a backbone's name or a .keras file"
+    if any(_starts(module, _KERAS_2) for module in modules):
+        return (
+            f"{kind.__name__} of Keras 2 ({kind.__module__.split('.')[0]}), {expected}; save it "
+            "with model.save('model.h5') and give that file"
+        )
+    if any(_starts(module, ("torch",)) for module in modules):
+        return (
+            f"{kind.__name__} of PyTorch, {expected}; for a MobileNetV3, save its state_dict() as "
+            "a .pth file, and give inshape's name of it with weights='FILE.pth'"
+        )
+    if isinstance(value, keras.layers.Layer):
+        return (
+            f"{kind.__name__}, a layer, {expected}; make a model of it with "
+            "keras.Model(image, layer(image)), where image is a keras.Input"
+        )
+    if isinstance(value, keras.KerasTensor):
+        return f"a tensor, {expected}; make a model of it with keras.Model(image, tensor)"
+    if value is None:
+        return f"None, {expected}; name one, such as 'MobileNetV3Small'"
+    name = getattr(value, "__name__", None)
+    if callable(value) and isinstance(name, str):
+        return f"{name} itself, {expected}; call it, or write the name of a backbone"
+    return f"{kind.__name__}, {expected}; name one, such as 'MobileNetV3Small'"
+
+
+def _starts(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+_KERAS_2 = ("tf_keras", "keras.engine", "keras.src.engine", "tensorflow.python.keras")
+"""Where the models of Keras 2 come from."""
 
 
 def nodes_in_order(graph: Any) -> Iterator[Any]:

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from ..errors import RequestError, UnknownName
-from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec
 from ..requests import Flag, Range, Request, SizeHW, Written
 from ..shapes import InputShape
 from ..weights.channels import ChannelRule, read_rule, write_rule
+from .again import adapted_again
 from .auto import choose
 from .decision import Decision
 from .flexible import flexible
-from .layers import fitted
 from .rebuild import rebuild
 from .resize import Fit, Interpolation, resize
 from .restride import StemKernel, restride
@@ -28,6 +27,10 @@ STRATEGIES: dict[str, Callable[..., Decision]] = {
     "restride": restride,
     "flexible": flexible,
 }
+_ROUNDED = (
+    "the network computes with the whole numbers of its picture, so what the projection puts out "
+    "is rounded, and no training reaches its weights"
+)
 Channels = Annotated[ChannelRule, Written(read_rule, write_rule, "RULE")]
 
 
@@ -76,14 +79,22 @@ def decide(spec: GraphSpec, target: InputShape, options: StrategyOptions) -> Dec
     name: str = options.strategy
     reasons: tuple[str, ...] = ()
     if name == "auto":
-        name, reason = _chosen(spec, target, given)
+        name, reason = _chosen(spec, target, given, options.channels)
         reasons = (reason,)
     known = option_names(name)
     for option in given:
         if option not in known:
             have = ", ".join(known) or "none"
-            raise RequestError(f"strategy {name!r} has no option {option!r}; its options: {have}")
-    return STRATEGIES[name](spec, target, channels=options.channels, **given).but(reasons=reasons)
+            owner = next(kind for kind in STRATEGIES if option in option_names(kind))
+            raise RequestError(
+                f"strategy {name!r} has no option {option!r}; its options: {have}; leave {option} "
+                f"out, which is an option of {owner!r}"
+            )
+    again = adapted_again(spec, target, name, options.channels)
+    decision = STRATEGIES[name](again.spec, target, channels=again.channels, **given)
+    if decision.spec.whole_numbers and decision.spec.input_layers.channels == "project":
+        decision = decision.but(notes=(*decision.notes, _ROUNDED))
+    return again.completed(decision.but(reasons=reasons))
 
 
 def option_names(strategy: str) -> tuple[str, ...]:
@@ -94,7 +105,9 @@ def option_names(strategy: str) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "channels")
 
 
-def _chosen(spec: GraphSpec, target: InputShape, given: dict[str, Any]) -> tuple[str, str]:
+def _chosen(
+    spec: GraphSpec, target: InputShape, given: dict[str, Any], channels: ChannelRule
+) -> tuple[str, str]:
     """The strategy that the given options belong to, or else the rules' choice."""
     if given:
         fitting = [name for name in STRATEGIES if set(given) <= set(option_names(name))]
@@ -104,5 +117,5 @@ def _chosen(spec: GraphSpec, target: InputShape, given: dict[str, Any]) -> tuple
     if name == "resize":
         # An enlargement that stands in for a network which cannot read the size at all is for the
         # user to ask for.
-        map_shapes(fitted(spec, target), target)
+        rebuild(spec, target, channels=channels)
     return name, reason

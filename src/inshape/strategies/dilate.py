@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from ..errors import StrategyError
+from ..errors import MapMismatch, StrategyError
+from ..geometry.paths import final_call
+from ..geometry.receptive import receptive_fields
 from ..geometry.rules import output_shape
-from ..geometry.sizes import map_shapes
+from ..geometry.sizes import map_shapes, network_shape
 from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, Pads
 from ..shapes import InputShape
+from ..text import format_shape, join_some
 from .layers import pads_at
 
 Pair = tuple[int, int]
@@ -47,6 +51,47 @@ def dilated(spec: GraphSpec, target: InputShape, output_stride: int) -> GraphSpe
     return _Dilation(spec, target, output_stride).run()
 
 
+def shortened(spec: GraphSpec, target: InputShape, output_stride: int) -> str | None:
+    """Why the last map is smaller than the picture divided by its stride, if it is.
+
+    Those who build on it expect the size that ``padding="same"`` gives: rounded up.
+    """
+    shapes, fields = map_shapes(spec, target), receptive_fields(spec, target)
+    last = final_call(spec, fields)
+    picture = network_shape(spec, target).hw
+
+    def whole(index: int) -> tuple[int, ...]:
+        jumps = fields[index].stride_hw
+        return tuple(math.ceil((n or 0) / (j or 1)) for n, j in zip(picture, jumps, strict=True))
+
+    expected, found = whole(last), shapes[last][:2]
+    is_whole = all((n or 0) >= m for n, m in zip(found, expected, strict=True))
+    if is_whole or fields[last].stride_hw != (output_stride, output_stride):
+        return None
+    on_the_way = spec.but(outputs=(last,)).needed()
+    names = [
+        layer.name
+        for layer in spec
+        if layer.index in on_the_way
+        and layer.is_window
+        and any(
+            (out or 0) < math.ceil(min(n or 0, most) / stride)
+            for out, n, most, stride in zip(
+                shapes[layer.index][:2],
+                shapes[layer.inputs[0]][:2],
+                whole(layer.inputs[0]),
+                layer.stride_hw,
+                strict=True,
+            )
+        )
+    ]
+    return (
+        f"the map is {format_shape(found)}, not {format_shape(expected)} = "
+        f"{format_shape(picture)} / {output_stride}, because of windows that pad no zeros "
+        f'(padding="valid"): {join_some(names)}'
+    )
+
+
 class _Dilation:
     def __init__(self, spec: GraphSpec, target: InputShape, output_stride: int) -> None:
         self.spec = spec
@@ -64,10 +109,13 @@ class _Dilation:
             self.new_layers.append(changed)
             sources = [self.new_layers[i] for i in layer.inputs]
             maps = [self.new_shapes[i] for i in layer.inputs]
-            is_input = layer.op == "input"
-            self.new_shapes.append(
-                self.old_shapes[layer.index] if is_input else output_shape(changed, maps, sources)
-            )
+            if layer.op == "input":
+                self.new_shapes.append(self.old_shapes[layer.index])
+                continue
+            try:
+                self.new_shapes.append(output_shape(changed, maps, sources))
+            except MapMismatch:
+                raise self._refusal(layer, "joins maps that would differ in size") from None
         return self.spec.but(layers=tuple(self.new_layers))
 
     def _changed(self, layer: LayerSpec) -> tuple[LayerSpec, _Grid]:
@@ -116,7 +164,7 @@ class _Dilation:
                 raise StrategyError(
                     f"output_stride={self.output_stride}: layer {layer.name!r} has stride "
                     f"{stride} at stride {so_far}, which cannot end there; expected a power of two "
-                    "from the stem's stride on, such as 8 or 16"
+                    "from the stem's stride on"
                 )
             kept.append(keep)
             lost.append(stride // keep)
@@ -182,8 +230,7 @@ class _Dilation:
 
     def _refusal(self, layer: LayerSpec, why: str) -> StrategyError:
         return StrategyError(
-            f"output_stride={self.output_stride}: layer {layer.name!r} ({layer.op}) {why}; "
-            "use a larger output_stride, or strategy='rebuild'"
+            f"output_stride={self.output_stride}: layer {layer.name!r} ({layer.op}) {why}"
         )
 
 

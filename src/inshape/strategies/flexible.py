@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import FixedShape, MapMismatch
-from ..geometry.sizes import map_shapes
+from ..geometry.sizes import fixed_size_advice, map_shapes
 from ..geometry.spec import GraphSpec
 from ..shapes import InputShape, Size
 from ..weights.channels import ChannelRule
@@ -54,15 +54,24 @@ def _size_step(spec: GraphSpec, shown: InputShape) -> int:
             first = first or mismatch
         else:
             return step
-    raise FixedShape(f"of any size, only {spec.input_shape.size} was found to fit: {first}")
+    raise FixedShape(
+        f"of any size, only {shown.size} was found to fit ({str(first).split('; ')[0]}); use "
+        f"strategy='rebuild' at {shown.size}, or strategy='resize'"
+    )
 
 
 def _check_at(spec: GraphSpec, shape: InputShape) -> None:
-    map_shapes(spec, shape)
+    try:
+        map_shapes(spec, shape)
+    except FixedShape as refusal:
+        problem, _, _ = str(refusal).partition("; ")
+        raise FixedShape(
+            f"height and width are unknown, and {problem}; {fixed_size_advice(spec)}"
+        ) from None
     tied = next((a for a, b in zip(spec, renumbered(spec, shape), strict=True) if a != b), None)
     if tied is not None:
         raise FixedShape(
             f'height and width are unknown, and "{tied.name}" holds a number of the size '
-            f"{spec.input_shape.size}, which would be another one at {shape.size}; give a fixed "
-            "height and width, or use strategy='resize'"
+            f"{spec.input_shape.size}, which would be another one at {shape.size}; "
+            f"{fixed_size_advice(spec)}"
         )

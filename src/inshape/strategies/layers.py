@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import FixedShape
 from ..geometry.lengths import window_padding
-from ..geometry.sizes import map_shapes, network_shape
+from ..geometry.sizes import fixed_size_advice, map_shapes, network_shape
 from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, Pads
 from ..graph.padding import computed_pads
 from ..shapes import InputShape
@@ -69,8 +69,7 @@ def _padded_by_parity(spec: GraphSpec, target: InputShape, pad: LayerSpec) -> Gr
     if not network_shape(spec, target).is_static:
         raise FixedShape(
             f"input {target}: layer {pad.name!r} of {spec.name} pads by the size of its map, "
-            "which is unknown until run time; give a fixed height and width, or use "
-            "strategy='resize'"
+            f"which is unknown until run time; {fixed_size_advice(spec)}"
         )
     (source,) = pad.inputs  # layers behind it may still have the pads of the old size
     height, width, *_ = map_shapes(spec.but(outputs=(source,)), target)[source]

@@ -9,18 +9,20 @@ which differ at the new size, is refused by the layer's name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
-from ..errors import FixedShape, ShapeError
+from ..errors import FixedShape, GraphError, ShapeError
 from ..geometry.rules import Map, output_shape
 from ..geometry.sizes import explained, network_shape
 from ..geometry.spec import GraphSpec, LayerSpec
 from ..shapes import InputShape
 from ..text import format_shape
 
+Lengths: TypeAlias = tuple[int, ...]
 _USUAL_WINDOW_PX = 3
-_CONSTANT = "constant"
+_SIZE_KEEPING = ("activation", "norm", "identity", "rescale")
 
 
 def renumbered(spec: GraphSpec, target: InputShape) -> GraphSpec:
@@ -41,41 +43,61 @@ def renumbered(spec: GraphSpec, target: InputShape) -> GraphSpec:
 
 
 class _Numbers:
-    """One walk from the picture on, with the maps as they were and as they will be."""
+    """The maps as they will be, settled one after the other from the picture on."""
 
     def __init__(self, spec: GraphSpec, working: InputShape) -> None:
         self.spec = spec
-        self.new: list[Map] = []
         self.working = working
+        self.needed = spec.needed()
+        self.readers = spec.consumers()
+        self.new: dict[int, Map] = {}
+        self.facts: dict[int, dict[str, Any]] = {}
+        self.under_way: set[int] = set()
+        self.regrouped: dict[tuple[Lengths, Lengths], set[Lengths]] = {}
         self.reaching: list[frozenset[int]] = []
         self.behind_weights: set[int] = set()
-
-    def renumbered(self) -> GraphSpec:
-        spec = self.spec
-        needed = spec.needed()
-        for layer in self.spec:
+        for layer in spec:
             self.reaching.append(
                 frozenset(layer.inputs).union(*(self.reaching[i] for i in layer.inputs))
             )
-            if layer.op == "input":
-                self.new.append(self.working.as_tuple())
-                continue
             if layer.params or not self.behind_weights.isdisjoint(layer.inputs):
                 self.behind_weights.add(layer.index)
-            try:
-                facts = self._facts(layer) if layer.index in needed else {}
-                layer = layer.but(**facts)
-                read = [self.new[i] for i in layer.inputs]
-                self.new.append(output_shape(layer, read, [spec[i] for i in layer.inputs]))
-                self._check_kept(layer)
-            except ShapeError:
-                if layer.index in needed:
-                    raise
-                self.new.append((*(None,) * (len(layer.native_shape) - 1), layer.native_shape[-1]))
-                continue
-            if facts:
+
+    def renumbered(self) -> GraphSpec:
+        spec = self.spec
+        for layer in self.spec:
+            self._settle(layer.index)
+            if facts := self.facts.get(layer.index):
                 spec = spec.with_call(layer.index, **facts)
         return spec
+
+    def _settle(self, index: int) -> None:
+        """Find out a layer's numbers and its map, and those of all that it reads."""
+        if index in self.new:
+            return
+        self.under_way.add(index)
+        layer = self.spec[index]
+        for source in layer.inputs:
+            self._settle(source)
+        try:
+            self.new[index] = self._map_of(layer)
+        except (ShapeError, GraphError):
+            if index in self.needed:
+                raise
+            self.new[index] = (*(None,) * (len(layer.native_shape) - 1), layer.native_shape[-1])
+        finally:
+            self.under_way.discard(index)
+
+    def _map_of(self, layer: LayerSpec) -> Map:
+        if layer.op == "input":
+            return self.working.as_tuple()
+        if layer.index in self.needed:
+            self.facts[layer.index] = self._facts(layer)
+            layer = layer.but(**self.facts[layer.index])
+        read = [self.new[i] for i in layer.inputs]
+        shape = output_shape(layer, read, [self.spec[i] for i in layer.inputs])
+        self._check_kept(layer, shape)
+        return shape
 
     def _facts(self, layer: LayerSpec) -> dict[str, Any]:
         """The numbers of a layer at the new size, where they are not what they were."""
@@ -103,13 +125,39 @@ class _Numbers:
     # Sizes of maps
 
     def _map_sizes(self, layer: LayerSpec, native_hw: Sequence[int | None]) -> set[Map]:
-        """The new sizes of the maps that reach a layer and had this size."""
-        return {
-            self.new[i][:2]
-            for i in self.reaching[layer.index]
+        """The new sizes of the maps that a layer may have followed, which had this size.
+
+        They are those that it is joined with, whose size it must have, or those that reach it.
+        """
+        joined = self._sizes_of(self._joined(layer), native_hw)
+        return joined if len(joined) == 1 else self._sizes_of(self.reaching[layer.index], native_hw)
+
+    def _sizes_of(self, indices: Iterable[int], native_hw: Sequence[int | None]) -> set[Map]:
+        alike = [
+            i
+            for i in indices
             if len(self.spec[i].native_shape) == 3
             and self.spec[i].native_shape[:2] == tuple(native_hw)
-        }
+        ]
+        for index in alike:
+            if index not in self.under_way:
+                self._settle(index)
+        return {self.new[i][:2] for i in alike if i in self.new}
+
+    def _joined(self, layer: LayerSpec) -> set[int]:
+        """The maps that a layer's own is joined with, behind layers that keep its size."""
+        joined: set[int] = set()
+        todo = [layer.index]
+        for index in todo:
+            for reader in self.readers[index]:
+                others = {
+                    i for i in self.spec[reader].inputs if layer.index not in self.reaching[i]
+                }
+                if self.spec[reader].op in ("elementwise", "concat"):
+                    joined |= others - {layer.index}
+                if self.spec[reader].op in _SIZE_KEEPING:
+                    todo.append(reader)
+        return joined
 
     def _followed(self, layer: LayerSpec, native_hw: Sequence[int | None]) -> Map | None:
         sizes = self._map_sizes(layer, native_hw)
@@ -137,13 +185,15 @@ class _Numbers:
         new = self.new[layer.inputs[0]][:2]
         if new == old:
             return layer.target_hw
-        factors = [t // o for t, o in zip(layer.target_hw, old, strict=True) if o and t % o == 0]
-        if len(factors) < 2 or None in new or min(factors) < 2:
+        lengths = [
+            _in_proportion(n, t, o) for n, t, o in zip(new, layer.target_hw, old, strict=True)
+        ]
+        if None in lengths:
             raise FixedShape(
                 f'"{layer.name}" is fixed to {format_shape(layer.target_hw)}, which is the size of '
                 "none of its maps"
             )
-        return tuple((n or 0) * f for n, f in zip(new, factors, strict=True))
+        return tuple(lengths)
 
     def _upsampled(self, layer: LayerSpec) -> dict[str, Any]:
         old, new = self.spec[layer.inputs[0]].native_shape, self.new[layer.inputs[0]]
@@ -183,10 +233,10 @@ class _Numbers:
         is_map = len(old) == 3 and len(layer.native_shape) == 3
         sizes = self._map_sizes(layer, layer.native_shape[:2]) if is_map else set()
         for axis, part in enumerate(parts):
-            if len(part) != 3 or old[axis] == new[axis] or part[1] is None or part[1] < 0:
+            if len(part) != 3 or old[axis] == new[axis] or (part[1] or -1) < 0:
                 continue
             start, stop, step = part
-            if stop >= (old[axis] or 0):
+            if (stop or 0) >= (old[axis] or 0):
                 parts[axis] = (start, None, step)
             elif is_map and axis < 2:
                 if len(sizes) != 1 or (step or 1) != 1:
@@ -220,66 +270,108 @@ class _Numbers:
         self, layer: LayerSpec, new: list[int], old: list[int], put_out: list[int]
     ) -> list[int]:
         """The lengths that one run of axes becomes, where another run of axes has it now."""
+        made = self._made_of(layer, tuple(new), tuple(old), tuple(put_out))
+        self.regrouped.setdefault((tuple(old), tuple(put_out)), set()).add(tuple(new))
+        return list(made)
+
+    def _made_of(self, layer: LayerSpec, new: Lengths, old: Lengths, put_out: Lengths) -> Lengths:
+        total = prod(new)
+        if len(put_out) == 1:
+            return (total,)
         if new == old:
             return put_out
-        if len(put_out) == 1:
-            return [prod(new)]
-        if len(put_out) == len(new) and old == put_out:
+        if old == put_out:
             return new
-        meanings = self._split_as_maps(layer, prod(new), put_out)
-        if not meanings:
-            meanings = _split_by_constants(self._constants(), prod(new), put_out)
+        undone = self.regrouped.get((put_out, old), set())
+        meanings = {lengths for lengths in undone if prod(lengths) == total}
+        meanings = meanings or self._split_as_maps(layer, total, put_out)
+        meanings = meanings or self._split_by_constants(total, old, put_out)
         if len(meanings) != 1:
-            made = format_shape(tuple(put_out))
             raise FixedShape(
-                f'reshape "{layer.name}" makes {made} of {prod(old)}, and of {prod(new)} it could '
-                f"make {_either(meanings) or 'nothing alike'}"
+                f'reshape "{layer.name}" makes {format_shape(put_out)} of {prod(old)}, and of '
+                f"{total} it could make {_either(meanings) or 'nothing alike'}"
             )
-        return list(meanings.pop())
+        return meanings.pop()
 
-    def _split_as_maps(
-        self, layer: LayerSpec, total: int, put_out: list[int]
-    ) -> set[tuple[int, ...]]:
+    def _split_as_maps(self, layer: LayerSpec, total: int, put_out: Lengths) -> set[Lengths]:
         """What tokens become if they go back to the map that they were made of."""
         if len(put_out) != 2:
             return set()
         sizes = self._map_sizes(layer, put_out)
         return {(hw[0] or 0, hw[1] or 0) for hw in sizes if prod(n or 0 for n in hw) == total}
 
-    def _constants(self) -> frozenset[int]:
-        """Lengths that stay, whatever the length is that they are split off.
+    def _split_by_constants(self, total: int, old: Lengths, put_out: Lengths) -> set[Lengths]:
+        """What a run becomes if one of its lengths grows and the others stay."""
+        kind = len(old), len(put_out)
+        meanings: dict[int, Lengths] = {}
+        for axis, length in enumerate(put_out):
+            rest = prod(put_out) // length if length else 0
+            if rest and total % rest == 0:
+                meanings[axis] = (*put_out[:axis], total // rest, *put_out[axis + 1 :])
+        settled = {
+            shape
+            for axis, shape in meanings.items()
+            if (*kind, axis, put_out[axis]) not in self._constants
+            and all((*kind, k, n) in self._constants for k, n in enumerate(put_out) if k != axis)
+        }
+        return settled or set(meanings.values())
 
-        A window of 7 is taken out of 56, 28 and 14 places alike: that is how it is told from the
-        number of windows.
+    @cached_property
+    def _constants(self) -> frozenset[tuple[int, int, int, int]]:
+        """Lengths that stay, whatever the length is that they are split off, and where they stand.
+
+        A window of 7 is taken out of maps of 56, 28 and 14 places alike: that is how it is told
+        from the number of windows.
         """
-        seen: dict[int, set[int]] = {}
+        seen: dict[tuple[int, int, int, int], set[int]] = {}
+        runs: set[tuple[Lengths, Lengths]] = set()
         for layer in self.spec:
             if layer.op != "reshape":
                 continue
-            shape = self.spec[layer.inputs[0]].native_shape
-            for read, put_out in _groups(shape, layer.native_shape):
-                total = prod(shape[i] or 0 for i in read)
-                for length in put_out if len(put_out) > 1 else ():
-                    seen.setdefault(length, set()).add(total)
-        return frozenset(length for length, totals in seen.items() if len(totals) > 1)
+            source = self.spec[layer.inputs[0]]
+            is_map = len(source.native_shape) == 3 and not source.holds_rows
+            for read, put_out in _groups(source.native_shape, layer.native_shape):
+                old, made = tuple(source.native_shape[i] or 0 for i in read), tuple(put_out)
+                # What only undoes an earlier run says nothing of what is constant.
+                if len(made) > 1 and ((is_map and len(old) == 1) or (made, old) not in runs):
+                    for axis, length in enumerate(made):
+                        place = len(old), len(made), axis, length
+                        seen.setdefault(place, set()).add(prod(made))
+                runs.add((old, made))
+        return frozenset(place for place, totals in seen.items() if len(totals) > 1)
 
-    def _check_kept(self, layer: LayerSpec) -> None:
+    def _check_kept(self, layer: LayerSpec, shape: Map) -> None:
         """Refuse an unknown layer whose map keeps the old size although what it reads does not."""
-        if layer.op != "opaque" or len(layer.native_shape) != 3:
+        native = layer.native_shape
+        if layer.op != "opaque" or len(native) != 3 or native[:2] == (1, 1):
             return
-        native_hw = layer.native_shape[:2]
-        read_old = [self.spec[i].native_shape for i in layer.inputs]
-        read_new = [self.new[i] for i in layer.inputs]
-        is_kept = self.new[layer.index][:2] == native_hw != (1, 1)
+        axes = [
+            (now, before)
+            for i in layer.inputs
+            for now, before in zip(self.new[i], self.spec[i].native_shape, strict=False)
+        ]
+        unchanged = {now for now, before in axes if now == before}
+        has_changed = any(now != before for now, before in axes)
         if (
-            is_kept
-            and read_old != read_new
-            and not self._map_sizes(layer, native_hw) <= {native_hw}
+            has_changed
+            and shape[:2] == native[:2]
+            and not unchanged.issuperset({*native[:2]} - {1})
         ):
             raise FixedShape(
-                f'"{layer.name}" puts out {format_shape(native_hw)}, the size of a map that is now '
-                f"{_either(self._map_sizes(layer, native_hw))}"
+                f'"{layer.name}" still puts out {format_shape(native[:2])}; whether that is to '
+                "stay cannot be seen"
             )
+
+
+def _in_proportion(new: int | None, target: int, old: int | None) -> int | None:
+    """The length that stands to a new one as a target stood to the old one, by a whole factor."""
+    if not new or not old:
+        return None
+    if target % old == 0 and target > old:
+        return new * (target // old)
+    if old % target == 0 and new % (old // target) == 0:
+        return new // (old // target)
+    return None
 
 
 def _groups(
@@ -305,24 +397,6 @@ def _groups(
                 return [(list(range(len(old))), [n or 0 for n in put_out])]
         runs.append((read, made))
     return runs
-
-
-def _split_by_constants(
-    constants: frozenset[int], total: int, put_out: list[int]
-) -> set[tuple[int, ...]]:
-    """What a run becomes if one of its lengths grows and the others stay."""
-    meanings: dict[int, tuple[int, ...]] = {}
-    for axis, length in enumerate(put_out):
-        rest = prod(put_out) // length if length else 0
-        if rest and total % rest == 0:
-            meanings[axis] = (*put_out[:axis], total // rest, *put_out[axis + 1 :])
-    settled = {
-        shape
-        for axis, shape in meanings.items()
-        if put_out[axis] not in constants
-        and all(n in constants for k, n in enumerate(put_out) if k != axis)
-    }
-    return settled or set(meanings.values())
 
 
 def _either(shapes: Iterable[Map]) -> str:

@@ -57,7 +57,7 @@ def resize(
     if height is None or width is None:
         raise StrategyError(
             f"{spec.name} has no native height and width ({spec.input_shape}), so a working size "
-            "is expected; give working_hw=(height, width)"
+            "is expected; give one, such as working_hw=(224, 224)"
         )
     channel_plan = plan_channels(spec, target, channels)
     resized = spec.but(input_layers=InputLayers((height, width), fit, interpolation))

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from typing import Literal, TypeAlias, get_args
 
-from ..errors import StrategyError, UnknownName
+import numpy as np
+
+from ..errors import ShapeError, StrategyError, UnknownName
 from ..geometry.lengths import same_padding
 from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, Pads, Resampling
 from ..shapes import InputShape
-from ..text import format_shape
+from ..text import format_shape, plural
 from ..weights.channels import ChannelRule
-from ..weights.resample import composed_geometry
+from ..weights.resample import compose, composed_geometry
 from .decision import Decision
-from .dilate import dilated
+from .dilate import dilated, shortened
 from .layers import pads_at, without_pad
 from .rebuild import keep_layers, require_static
 from .stem import find_stem, resizable_stem
 
 StemKernel: TypeAlias = Literal["nearest", "bilinear", "bicubic", "plain"]
+_OUTPUT_STRIDES = (32, 16, 8, 4, 2, 1)
 
 
 def restride(
@@ -58,19 +61,39 @@ def restride(
         notes = (note,)
     decision = keep_layers("restride", spec, target, channels, changed)
     if output_stride is not None:
-        dense = dilated(decision.spec, target, output_stride)
-        if dense == decision.spec:
-            raise StrategyError(
-                f"output_stride={output_stride}: no layer of {spec.name} passes that stride, so "
-                "there is nothing to change; use a smaller one, or strategy='rebuild'"
-            )
+        dense = _dilated(decision.spec, target, output_stride)
         decision = decision.but(spec=dense)
+        short = shortened(dense, target, output_stride)
+        notes += () if short is None else (short,)
         if _has_squeeze_excite(spec):
             notes += (
                 "squeeze-and-excite averages over the denser map, so old sampling points are near "
                 "their old values, not equal",
             )
     return decision.but(notes=(*decision.notes, *notes))
+
+
+def _dilated(spec: GraphSpec, target: InputShape, output_stride: int) -> GraphSpec:
+    """The graph of an output stride, refused with the output strides that there are."""
+    try:
+        dense = dilated(spec, target, output_stride)
+        problem = f"output_stride={output_stride}: no layer of {spec.name} passes that stride"
+        if dense != spec:
+            return dense
+    except StrategyError as refusal:
+        problem = str(refusal)
+    except ShapeError as misfit:
+        problem = f"output_stride={output_stride}: {misfit}"
+    others = [f"output_stride={s}" for s in _OUTPUT_STRIDES if _is_dilatable(spec, target, s)]
+    use = " or ".join(others[:2]) + ", or " if others else ""
+    raise StrategyError(f"{problem}; use {use}strategy='rebuild' without output_stride")
+
+
+def _is_dilatable(spec: GraphSpec, target: InputShape, output_stride: int) -> bool:
+    try:
+        return dilated(spec, target, output_stride) != spec
+    except (StrategyError, ShapeError):
+        return False
 
 
 def stem_factor(spec: GraphSpec, target: InputShape) -> tuple[Literal["up", "down"], int]:
@@ -90,7 +113,7 @@ def size_ratio(spec: GraphSpec, target: InputShape) -> float:
     if not height or not width or not target.height or not target.width:
         raise StrategyError(
             f"{spec.name} has no native height and width ({spec.input_shape}), so how far "
-            f"{target} is from it is not known; give factor="
+            f"{target} is from it is not known; give a factor, such as factor=2"
         )
     return math.sqrt(target.height * target.width / (height * width))
 
@@ -126,13 +149,54 @@ def _restrided_stem(
             pads=_old_pads(spec, old, effective),
         )
         changed = _with_resampled_stem(spec, old, how)
+        border = _at_the_border(old, changed[old.index], how, target)
         effect = (
             f"kernel {format_shape(old.kernel_hw)} -> {format_shape(changed[old.index].kernel_hw)};"
             f" answers as if the picture had been resized {direction} x{factor} to "
-            f"{format_shape(effective)} ({method})"
+            f"{format_shape(effective)} ({method}){border}"
         )
     strides = f"{format_shape(old.stride_hw)} -> {format_shape(changed[old.index].stride_hw)}"
     return changed, f"stem {old.name}: stride {strides}, {effect}"
+
+
+def _at_the_border(old: LayerSpec, stem: LayerSpec, how: Resampling, target: InputShape) -> str:
+    """Where the composed kernel answers otherwise than a resizing and the old one; often nowhere.
+
+    A resizing repeats the border's pixels, or drops those that fill no block; the composed kernel
+    reads the zeros beyond the border, or the pixels that are left.
+    """
+    if how.method == "nearest" or not target.height or not target.width:
+        return ""
+    counts: list[tuple[int, int]] = []
+    own = pads_at(stem, target.hw)
+    # What each tap of the old kernel becomes by itself: a composed kernel may begin or end in zeros
+    # that are there to make its length odd.
+    each = np.eye(old.kernel_hw[0] * old.kernel_hw[1]).reshape(*old.kernel_hw, 1, -1)
+    is_used = compose(each, how).kernel.any(axis=(2, 3))
+    for axis, length in enumerate((target.height, target.width)):
+        stride, kernel, (before, behind) = stem.stride_hw[axis], stem.kernel_hw[axis], own[axis]
+        outputs = (length + before + behind - kernel) // stride + 1
+        taps = np.nonzero(is_used)[axis].tolist()
+        blocks = length if how.direction == "up" else length - length % how.factor
+        if blocks == length and how.direction == "down":
+            counts.append((0, 0))
+            continue
+        starts = [o * stride - before for o in range(outputs)]
+        first = sum(start + min(taps) < 0 for start in starts) if how.direction == "up" else 0
+        counts.append((first, sum(start + max(taps) >= blocks for start in starts)))
+    (top, bottom), (left, right) = counts
+    if not any((top, bottom, left, right)):
+        return ""
+    if how.direction == "down":
+        lines = [plural(bottom, "row")] * (bottom > 0) + [plural(right, "column")] * (right > 0)
+        return (
+            f", but for the last {' and '.join(lines)} of its map: they read the pixels that fill "
+            f"no block of {how.factor}, which averaging would drop"
+        )
+    return (
+        f", but for the outermost pixels of its map ({top} above, {bottom} below, {left} left, "
+        f"{right} right): a resize repeats the border there, a convolution reads zeros"
+    )
 
 
 def _with_plain_stem(
@@ -181,15 +245,19 @@ def _chosen_factor(
         chosen = suitable if factor is None else factor
     assert chosen is not None
     stride = format_shape(stem.stride_hw)
+    common = math.gcd(*stem.stride_hw)
+    factors = [2] if direction == "down" else [r for r in range(2, common + 1) if common % r == 0]
+    without = "" if factor is None else " without factor"
     if chosen == 1:
+        other = f", or factor={factors[0]} to change it all the same" if factors else ""
         raise StrategyError(
             f"input {target}: the stem {stem.name!r} (stride {stride}) is best left as it is "
-            f"beside the native {spec.input_shape.size}; use strategy='rebuild', or factor=2 to "
-            "change it all the same"
+            f"beside the native {spec.input_shape.size}; use strategy='rebuild'{without}{other}"
         )
     if direction == "up" and any(s % chosen for s in stem.stride_hw):
+        other = " or ".join(f"factor={r}" for r in factors)
         raise StrategyError(
             f"the stem {stem.name!r} has stride {stride}, which cannot be divided by {chosen}; "
-            "use strategy='resize' or 'rebuild'"
+            f"use {other + ', or ' if other else ''}strategy='resize' or 'rebuild'{without}"
         )
     return direction, chosen

@@ -64,7 +64,7 @@ def find_stem(spec: GraphSpec) -> tuple[LayerSpec, tuple[LayerSpec, ...]]:
             continue
         if layer.is_conv:
             stems.setdefault(layer.layer, layer)
-        elif layer.op in _PASSES:
+        elif layer.op in _PASSES and not (layer.op == "opaque" and layer.params):
             before.add(layer.index)
             reached.add(layer.index)
         else:

@@ -13,7 +13,8 @@
 
 A file is recognised by what it holds, not by its ending. Whether it has a classifier, and for how
 many classes, is read from it as well. Every array must have its place and every place its array;
-nothing is skipped, and what does not fit is named with both shapes. A pickle (`.pth`) is read by
+nothing is skipped but the head that a user put on a network and saved with it as a whole model, and
+what does not fit is named with both shapes. A pickle (`.pth`) is read by
 ``torch.load(weights_only=True)``, which refuses one that would run code.
 
 Weights from PyTorch bring their network's padding, batch-norm epsilon and normalisation with them
@@ -132,7 +133,7 @@ def _from_file(
     found_classes = _classes_in(stored, whole)
     if found_classes is None:
         bare = stored.as_trained(backbone.build(include_top=False))
-        _fill(bare, stored, backbone)
+        _fill(bare, stored, backbone, leaves_head=stored.is_whole)
         if include_top:
             raise NoClassifier(
                 f"{stored.path} holds {backbone.name} without its classifier, expected one; use a "
@@ -173,9 +174,11 @@ def _classes_in(stored: StoredWeights, whole: keras.Model) -> int | None:
     return shapes[0][-1]
 
 
-def _fill(model: keras.Model, stored: StoredWeights, backbone: Backbone) -> None:
+def _fill(
+    model: keras.Model, stored: StoredWeights, backbone: Backbone, *, leaves_head: bool = False
+) -> None:
     slots = stored.slots_of(model)
-    _check_fit(slots, stored, backbone)
+    _check_fit(slots, stored, backbone, leaves_head=leaves_head)
     for slot in slots:
         for variable, values in zip(slot.variables, stored.arrays(slot), strict=True):
             variable.assign(values)
@@ -185,13 +188,16 @@ def _fill(model: keras.Model, stored: StoredWeights, backbone: Backbone) -> None
     _finalise(model)
 
 
-def _check_fit(slots: Sequence[Slot], stored: StoredWeights, backbone: Backbone) -> None:
+def _check_fit(
+    slots: Sequence[Slot], stored: StoredWeights, backbone: Backbone, *, leaves_head: bool
+) -> None:
     differences = [
         f"{slot.name} {_difference(slot.shapes, actual)}"
         for slot in slots
         if (actual := stored.shapes(slot)) != slot.shapes
     ]
-    differences += [f"the file's {name} has no place" for name in stored.beyond(slots)]
+    if not leaves_head:
+        differences += [f"the file's {name} has no place" for name in stored.beyond(slots)]
     if differences:
         shown = "; ".join(differences[:3])
         more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""

@@ -64,6 +64,9 @@ class StoredWeights(ABC):
         path: the file, or another source's name, for messages.
     """
 
+    is_whole = False
+    """Whether the file holds a model too, whose own head may stand behind the network."""
+
     def __init__(self, path: Path | str) -> None:
         """Remember the file's name."""
         self.path = path
@@ -94,10 +97,9 @@ class StoredWeights(ABC):
 
     def hint(self, backbone: Backbone) -> str:
         """What to do where the weights do not fit a network."""
-        return (
-            "name the backbone that the file was saved from (a .keras file can itself "
-            "be the backbone)"
-        )
+        if self.is_whole:
+            return "it holds a whole model: give the file itself as backbone, without weights"
+        return "name the backbone that the file was saved from"
 
 
 class KerasWeights(StoredWeights):
@@ -143,6 +145,7 @@ def open_hdf5(path: Path, content: bytes | None = None) -> Generator[KerasWeight
                 h5py.File(path if content is None else io.BytesIO(content), "r")
             )
             stored = _layout(path, file)
+            stored.is_whole = content is not None or "model_config" in file.attrs
         except (OSError, KeyError) as error:
             raise damaged(path, error) from error
         yield stored
