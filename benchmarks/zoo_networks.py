@@ -161,7 +161,6 @@ efficientformer:EfficientFormerL1,EfficientFormerV2S0
 efficientnet:EfficientNetV2B0,EfficientNetV1Lite0
 resnet_family:RegNetY040,RegNetZB16,ResNet50D,ResNeXt50,ResNet51Q
 resnest:ResNest50
-halonet:HaloNet26T,HaloNextECA26T
 botnet:BotNet26T,BotNextECA26T
 coatnet:CoAtNet0
 edgenext:EdgeNeXt_XX_Small
@@ -203,7 +202,7 @@ yolox:YOLOXNano
 yolov7:YOLOV7_Tiny
 yolov8:YOLOV8_N,YOLOV8_N_SEG,YOLO_NAS_S
 """
-"""By module."""
+"""By module. HaloNet is left out: Keras 3 cuts its patches with an identity of 87 GB."""
 
 
 def _hub() -> Any:
