@@ -98,19 +98,9 @@ class Asked:
         return (None if pictures is None else pictures // _PICTURES, *rest)
 
     def _shape_by_keras(self, read: tuple[Map, ...]) -> tuple[int | None, ...]:
-        try:
-            return self._shape_of_batch(read, _PICTURES)
-        except FixedShape:
-            raise
-        except Exception:  # a layer may know no batch but that of an input, which is unknown
-            return self._shape_of_batch(read, None)
-
-    def _shape_of_batch(
-        self, read: tuple[Map, ...], pictures: int | None
-    ) -> tuple[int | None, ...]:
         rows = self.reads_rows or (False,) * len(read)
         tensors = iter(
-            keras.KerasTensor(_batched(shape, holds_rows, pictures), dtype=tensor.dtype)
+            keras.KerasTensor(_batched(shape, holds_rows), dtype=tensor.dtype)
             for shape, holds_rows, tensor in zip(read, rows, self.call.inputs, strict=True)
         )
         args, kwargs = _filled((self.call.args, self.call.kwargs), tensors)
@@ -139,11 +129,11 @@ def is_from_keras(operation: Any) -> bool:
     return type(operation).__module__.split(".")[0] == "keras"
 
 
-def _batched(shape: Map, holds_rows: bool, pictures: int | None) -> Map:
+def _batched(shape: Map, holds_rows: bool) -> Map:
     if not holds_rows:
-        return (pictures, *shape)
+        return (_PICTURES, *shape)
     rows, *rest = shape
-    return (times(rows, pictures), *rest)
+    return (times(rows, _PICTURES), *rest)
 
 
 def _filled(arguments: Any, tensors: Iterator[Any]) -> Any:
