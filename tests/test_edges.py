@@ -83,11 +83,21 @@ def image_pooling(h, w):
     return keras.Model(image, layers.Concatenate()([pooled, layers.Conv2D(8, 1)(x)]))
 
 
+class Doubled(layers.Layer):
+    """A layer that says nothing of its batch axis."""
+
+    def call(self, x):
+        return 2 * x
+
+    def compute_output_shape(self, shape):
+        return (None, *shape[1:])
+
+
 def folded_rows(h, w):
     image = picture(h, w)
     x = block(image, 8, 2)
     rows, columns, channels = x.shape[1:]
-    y = layers.Dense(channels)(ops.reshape(x, (-1, columns, channels)))
+    y = Doubled()(layers.Dense(channels)(ops.reshape(x, (-1, columns, channels))))
     y = ops.reshape(y, (-1, rows, columns, channels))
     return keras.Model(image, layers.GlobalAveragePooling2D()(y))
 

@@ -79,7 +79,14 @@ class Asked:
             pictures, *_ = self._shape_by_keras(tuple(read))
         except Exception:  # told when a plan asks
             return 1
-        return pictures // _PICTURES if pictures and pictures % _PICTURES == 0 else 1
+        if pictures is None:
+            return self._rows_read(read) or 1
+        return pictures // _PICTURES if pictures % _PICTURES == 0 else 1
+
+    def _rows_read(self, read: Sequence[Map]) -> int | None:
+        """The rows of the first input that holds some; a layer that says nothing keeps them."""
+        held = zip(read, self.reads_rows, strict=True)
+        return next((shape[0] for shape, holds_rows in held if holds_rows), None)
 
     def _asked(self, read: tuple[Map, ...]) -> Map:
         try:
@@ -95,7 +102,8 @@ class Asked:
             return tuple(rest)
         if pictures is not None and pictures % _PICTURES:
             raise FixedShape(f"{self._who(read)}: {_MIXED}")
-        return (None if pictures is None else pictures // _PICTURES, *rest)
+        rows = self._rows_read(read) if pictures is None else pictures // _PICTURES
+        return (rows, *rest)
 
     def _shape_by_keras(self, read: tuple[Map, ...]) -> tuple[int | None, ...]:
         rows = self.reads_rows or (False,) * len(read)

@@ -156,7 +156,9 @@ class _Reader(Walk):
             layer = layer.but(answering=asked)
         if rows in (None, 1):
             return layer
-        target = layer.target_shape and (-1, *layer.target_shape)
+        # One length alone can be left open.
+        open_rows = rows if layer.target_shape and -1 in layer.target_shape else -1
+        target = layer.target_shape and (open_rows, *layer.target_shape)
         return layer.but(
             holds_rows=True, native_shape=(rows, *layer.native_shape), target_shape=target
         )
