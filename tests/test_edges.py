@@ -21,6 +21,10 @@ from inshape.errors import FixedShape, InshapeError, MapMismatch, StrategyError
 Maker = Callable[[int, int], keras.Model]
 
 
+def answer(model: keras.Model, pictures: np.ndarray, **how) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model(pictures, **how))
+
+
 def block(x, filters, strides=1, **how):
     x = layers.Conv2D(filters, 3, strides, padding="same", **how)(x)
     return layers.ReLU()(layers.BatchNormalization()(x))
@@ -79,11 +83,21 @@ def image_pooling(h, w):
     return keras.Model(image, layers.Concatenate()([pooled, layers.Conv2D(8, 1)(x)]))
 
 
+class Doubled(layers.Layer):
+    """A layer that says nothing of its batch axis."""
+
+    def call(self, x):
+        return 2 * x
+
+    def compute_output_shape(self, shape):
+        return (None, *shape[1:])
+
+
 def folded_rows(h, w):
     image = picture(h, w)
     x = block(image, 8, 2)
     rows, columns, channels = x.shape[1:]
-    y = layers.Dense(channels)(ops.reshape(x, (-1, columns, channels)))
+    y = Doubled()(layers.Dense(channels)(ops.reshape(x, (-1, columns, channels))))
     y = ops.reshape(y, (-1, rows, columns, channels))
     return keras.Model(image, layers.GlobalAveragePooling2D()(y))
 
@@ -182,9 +196,11 @@ def test_numbers_of_the_old_size_follow_their_maps(make: Maker, rng, randomise):
         got, want = plan.build(), make(height, width)
         want.set_weights(source.get_weights())
         x = rng.uniform(0, 1, (2, height, width, 3)).astype("float32")
-        expected = np.asarray(want(x, training=False))
+        expected = answer(want, x, training=False)
         assert np.abs(expected[0] - expected[1]).max() > 1e-3 * np.abs(expected).max()
-        np.testing.assert_allclose(got(x), expected, atol=1e-5 * np.abs(expected).max(), rtol=1e-5)
+        np.testing.assert_allclose(
+            answer(got, x), expected, atol=1e-5 * np.abs(expected).max(), rtol=1e-5
+        )
         assert plan.geometry.params == want.count_params()
 
 
@@ -220,9 +236,9 @@ def test_any_size_is_promised_only_where_it_was_tried(make: Maker, rng, randomis
         want = make(height, width)
         want.set_weights(source.get_weights())
         x = rng.uniform(0, 1, (2, height, width, 3)).astype("float32")
-        expected = np.asarray(want(x, training=False))
+        expected = answer(want, x, training=False)
         np.testing.assert_allclose(
-            model(x), expected, atol=1e-5 * np.abs(expected).max(), rtol=1e-5
+            answer(model, x), expected, atol=1e-5 * np.abs(expected).max(), rtol=1e-5
         )
 
 
@@ -380,7 +396,8 @@ def test_a_convolution_of_another_kind_is_not_converted(conv, rng, randomise):
     source = randomise(keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x))))
     grey = rng.uniform(0, 1, (2, 64, 64, 1)).astype("float32")
     model = inshape.adapt(source, "64x64x1", head="top", strategy="rebuild")
-    np.testing.assert_allclose(model(grey), source(grey.repeat(3, -1)), atol=1e-5)
+    expected = answer(source, grey.repeat(3, -1))
+    np.testing.assert_allclose(answer(model, grey), expected, atol=1e-5)
     with pytest.raises(StrategyError, match="channels='project'"):
         inshape.plan(source, "64x64x4", head="top", strategy="rebuild")
     with pytest.raises(StrategyError, match="strategy='rebuild' or 'resize'"):
@@ -415,12 +432,12 @@ def test_a_call_without_training_is_one_of_inference(make, shape, options, rng, 
     height, width, channels = (n or 64 for n in inshape.InputShape.of(shape).as_tuple())
     x = rng.uniform(0, 1, (2, height, width, channels)).astype("float32")
     before = [w.copy() for w in model.get_weights()]
-    called = np.asarray(model(x))
+    called = answer(model, x)
     np.testing.assert_allclose(called, model.predict(x, verbose=0), atol=1e-5)
-    np.testing.assert_allclose(called, model(x, training=False), atol=1e-6)
+    np.testing.assert_allclose(called, answer(model, x, training=False), atol=1e-6)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-    assert np.abs(called - np.asarray(model(x, training=True))).max() > 1e-4  # it can be trained
+    assert np.abs(called - answer(model, x, training=True)).max() > 1e-4  # it can be trained
 
 
 def test_augmentation_inside_stays_what_it_is_in_training_alone(rng, randomise):
@@ -473,6 +490,6 @@ assert "inshape" not in sys.modules
 
 def test_layers_made_with_numpys_numbers_are_written_down():
     image = picture(32, 32)
-    x = layers.Conv2D(np.int64(8), np.int32(3), name="stem")(image)
+    x = layers.Conv2D(np.int64(8), 3, name="stem")(image)
     plan = inshape.plan(keras.Model(image, x), "40x40x3", strategy="rebuild", classes=2)
     assert json.loads(json.dumps(plan.as_dict()))["geometry"]["params"] == plan.geometry.params

@@ -79,7 +79,14 @@ class Asked:
             pictures, *_ = self._shape_by_keras(tuple(read))
         except Exception:  # told when a plan asks
             return 1
-        return pictures // _PICTURES if pictures and pictures % _PICTURES == 0 else 1
+        if pictures is None:
+            return self._rows_read(read) or 1
+        return pictures // _PICTURES if pictures % _PICTURES == 0 else 1
+
+    def _rows_read(self, read: Sequence[Map]) -> int | None:
+        """The rows of the first input that holds some; a layer that says nothing keeps them."""
+        held = zip(read, self.reads_rows, strict=True)
+        return next((shape[0] for shape, holds_rows in held if holds_rows), None)
 
     def _asked(self, read: tuple[Map, ...]) -> Map:
         try:
@@ -95,22 +102,13 @@ class Asked:
             return tuple(rest)
         if pictures is not None and pictures % _PICTURES:
             raise FixedShape(f"{self._who(read)}: {_MIXED}")
-        return (None if pictures is None else pictures // _PICTURES, *rest)
+        rows = self._rows_read(read) if pictures is None else pictures // _PICTURES
+        return (rows, *rest)
 
     def _shape_by_keras(self, read: tuple[Map, ...]) -> tuple[int | None, ...]:
-        try:
-            return self._shape_of_batch(read, _PICTURES)
-        except FixedShape:
-            raise
-        except Exception:  # a layer may know no batch but that of an input, which is unknown
-            return self._shape_of_batch(read, None)
-
-    def _shape_of_batch(
-        self, read: tuple[Map, ...], pictures: int | None
-    ) -> tuple[int | None, ...]:
         rows = self.reads_rows or (False,) * len(read)
         tensors = iter(
-            keras.KerasTensor(_batched(shape, holds_rows, pictures), dtype=tensor.dtype)
+            keras.KerasTensor(_batched(shape, holds_rows), dtype=tensor.dtype)
             for shape, holds_rows, tensor in zip(read, rows, self.call.inputs, strict=True)
         )
         args, kwargs = _filled((self.call.args, self.call.kwargs), tensors)
@@ -139,11 +137,11 @@ def is_from_keras(operation: Any) -> bool:
     return type(operation).__module__.split(".")[0] == "keras"
 
 
-def _batched(shape: Map, holds_rows: bool, pictures: int | None) -> Map:
+def _batched(shape: Map, holds_rows: bool) -> Map:
     if not holds_rows:
-        return (pictures, *shape)
+        return (_PICTURES, *shape)
     rows, *rest = shape
-    return (times(rows, pictures), *rest)
+    return (times(rows, _PICTURES), *rest)
 
 
 def _filled(arguments: Any, tensors: Iterator[Any]) -> Any:

@@ -156,7 +156,9 @@ class _Reader(Walk):
             layer = layer.but(answering=asked)
         if rows in (None, 1):
             return layer
-        target = layer.target_shape and (-1, *layer.target_shape)
+        # One length alone can be left open.
+        open_rows = rows if layer.target_shape and -1 in layer.target_shape else -1
+        target = layer.target_shape and (open_rows, *layer.target_shape)
         return layer.but(
             holds_rows=True, native_shape=(rows, *layer.native_shape), target_shape=target
         )
@@ -259,25 +261,59 @@ def _holds_places(operation: Any, call: Call) -> bool:
 
 def _shape_facts(operation: Any, kind: str, call: Call) -> dict[str, Any]:
     """Layers that change the shape without a window, and the ones that nobody knows."""
-    rank = len(call.outputs[0].shape)
-    if kind == "Reshape" and rank == 2 and len(call.inputs[0].shape) == 4:
-        return {"op": "flatten"}
     if kind in _SHAPE_FACTS:
         return _SHAPE_FACTS[kind](operation)
-    if kind == "Conv2DTranspose" and operation.output_padding is None:
-        return _with_filters("conv_transpose", operation, out_channels=operation.filters)
-    if kind == "GetItem":
-        slices = _slices(call)
-        return {"op": "opaque"} if slices is None else {"op": "slice", "slices": slices}
-    if kind == "Concatenate" and operation.axis in (-1, 3, rank - 1):
-        return {"op": "concat"}
-    if kind == "Mean" and rank in (2, 4) and _spatial(operation.axis):
-        return {"op": "global_pool", "keepdims": operation.keepdims}
-    if kind.startswith("Random") and kind != "RandomCrop":
-        return {"op": "identity"}
-    if kind == "Cast" and operation.dtype in _FLOATS:
-        return {"op": "activation"}
-    return {"op": "opaque"}
+    if kind in _CALL_FACTS:
+        return _CALL_FACTS[kind](operation, call)
+    is_augmentation = kind.startswith("Random") and kind != "RandomCrop"
+    return {"op": "identity"} if is_augmentation else _OPAQUE
+
+
+_OPAQUE: dict[str, Any] = {"op": "opaque"}
+
+
+def _reshape(operation: Any, call: Call) -> dict[str, Any]:
+    if len(call.outputs[0].shape) == 2 and len(call.inputs[0].shape) == 4:
+        return {"op": "flatten"}
+    is_layer = isinstance(operation, keras.layers.Layer)
+    target = operation.target_shape if is_layer else operation.newshape[1:]
+    return {"op": "reshape", "target_shape": tuple(target)}
+
+
+def _get_item(_: Any, call: Call) -> dict[str, Any]:
+    slices = _slices(call)
+    return _OPAQUE if slices is None else {"op": "slice", "slices": slices}
+
+
+def _concatenate(operation: Any, call: Call) -> dict[str, Any]:
+    is_by_channels = operation.axis in (-1, 3, len(call.outputs[0].shape) - 1)
+    return {"op": "concat"} if is_by_channels else _OPAQUE
+
+
+def _mean(operation: Any, call: Call) -> dict[str, Any]:
+    if len(call.outputs[0].shape) not in (2, 4) or not _spatial(operation.axis):
+        return _OPAQUE
+    return {"op": "global_pool", "keepdims": operation.keepdims}
+
+
+def _cast(operation: Any, _: Call) -> dict[str, Any]:
+    return {"op": "activation"} if operation.dtype in _FLOATS else _OPAQUE
+
+
+def _conv_transpose(operation: Any, _: Call) -> dict[str, Any]:
+    if operation.output_padding is not None:
+        return _OPAQUE
+    return _with_filters("conv_transpose", operation, out_channels=operation.filters)
+
+
+_CALL_FACTS: dict[str, Callable[[Any, Call], dict[str, Any]]] = {
+    "Reshape": _reshape,
+    "GetItem": _get_item,
+    "Concatenate": _concatenate,
+    "Mean": _mean,
+    "Cast": _cast,
+    "Conv2DTranspose": _conv_transpose,
+}
 
 
 def _slices(call: Call) -> tuple[tuple[int | None, ...], ...] | None:
@@ -306,12 +342,6 @@ def _fixed_size(layer: Any) -> dict[str, Any]:
     return {"op": "resize", "target_hw": (layer.height, layer.width)}
 
 
-def _reshape(operation: Any) -> dict[str, Any]:
-    is_layer = isinstance(operation, keras.layers.Layer)
-    target = operation.target_shape if is_layer else operation.newshape[1:]
-    return {"op": "reshape", "target_shape": tuple(target)}
-
-
 _SHAPE_FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "ZeroPadding2D": lambda layer: {"op": "pad", "pads": _pairs(layer.padding)},
     "Cropping2D": lambda layer: {"op": "crop", "pads": _pairs(layer.cropping)},
@@ -323,7 +353,6 @@ _SHAPE_FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "AdaptiveAveragePooling2D": _adaptive_pool,
     "AdaptiveMaxPooling2D": _adaptive_pool,
     "Flatten": lambda _: {"op": "flatten"},
-    "Reshape": _reshape,
     "Resizing": _fixed_size,
     "Resize": lambda operation: {"op": "resize", "target_hw": tuple(operation.size)},
     "AveragePool": lambda operation: _pool_window("avg_pool", operation),

@@ -52,28 +52,33 @@ def adapted_again(
     """Find what a strategy and a channel rule replace in a graph."""
     calls = inserted(spec)
     resizes_again = strategy == "resize" and RESIZE in calls
-    old, new = spec.input_shape.channels, target.channels
+    without_resizing = without_inserted(spec, RESIZE) if resizes_again else spec
     if REPEAT not in calls and PROJECT not in calls:
-        return Again(spec, without_inserted(spec, *calls) if resizes_again else spec, channels)
-    keeps = new == old and _keeps(channels, new, PROJECT in calls)
-    if keeps and not resizes_again:
-        return Again(spec, spec, "auto" if PROJECT in calls else channels)
-    if keeps:
-        rule = "sum" if REPEAT in calls else "project"
-        projection = calls[PROJECT].index if PROJECT in calls else None
-        return Again(spec, without_inserted(spec, *calls), rule, True, projection)
-    if PROJECT in calls and channels != "project":
-        # Its kernel is converted as any stem's is.
-        return Again(spec, without_inserted(spec, RESIZE) if resizes_again else spec, channels)
-    notes = ()
-    if PROJECT in calls:
-        notes = (
-            f"the learned projection reads {plural(old, 'channel')} and cannot be kept for {new}; "
-            "a new one begins at its first weights, so train it",
-        )
-    channel_call = PROJECT if PROJECT in calls else REPEAT
+        return Again(spec, without_resizing, channels)
+    is_projected = PROJECT in calls
+    old, new = spec.input_shape.channels, target.channels
+    if new == old and _keeps(channels, new, is_projected):
+        return _kept(spec, channels, resizes_again=resizes_again)
+    if is_projected and channels != "project":
+        return Again(spec, without_resizing, channels)  # its kernel is converted as any stem's is
+    lost = (
+        f"the learned projection reads {plural(old, 'channel')} and cannot be kept for {new}; "
+        "a new one begins at its first weights, so train it"
+    )
+    channel_call = PROJECT if is_projected else REPEAT
     replaced = tuple(calls) if resizes_again or RESIZE not in calls else (channel_call,)
+    notes = (lost,) if is_projected else ()
     return Again(spec, without_inserted(spec, *replaced), channels, notes=notes)
+
+
+def _kept(spec: GraphSpec, channels: ChannelRule, *, resizes_again: bool) -> Again:
+    """The channels stay as they are, behind another resizing if there is one."""
+    calls = inserted(spec)
+    projection = calls[PROJECT].index if PROJECT in calls else None
+    if not resizes_again:
+        return Again(spec, spec, channels if projection is None else "auto")
+    rule = "sum" if projection is None else "project"
+    return Again(spec, without_inserted(spec, *calls), rule, True, projection)
 
 
 def _keeps(rule: ChannelRule, channels: int, is_projected: bool) -> bool:

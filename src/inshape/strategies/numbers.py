@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 from ..errors import FixedShape, GraphError, ShapeError
 from ..geometry.rules import Map, output_shape
@@ -19,8 +19,8 @@ from ..geometry.sizes import explained, network_shape
 from ..geometry.spec import GraphSpec, LayerSpec
 from ..shapes import InputShape
 from ..text import format_shape
+from .regroup import Lengths, Place, Run, constant_places, runs, split
 
-Lengths: TypeAlias = tuple[int, ...]
 _USUAL_WINDOW_PX = 3
 _SIZE_KEEPING = ("activation", "norm", "identity", "rescale")
 
@@ -229,25 +229,31 @@ class _Numbers:
     def _sliced(self, layer: LayerSpec) -> dict[str, Any]:
         """A stop at the end of a map, or at the size of another one, follows it."""
         old, new = self.spec[layer.inputs[0]].native_shape, self.new[layer.inputs[0]]
-        parts = list(layer.slices)
-        is_map = len(old) == 3 and len(layer.native_shape) == 3
-        sizes = self._map_sizes(layer, layer.native_shape[:2]) if is_map else set()
-        for axis, part in enumerate(parts):
-            if len(part) != 3 or old[axis] == new[axis] or (part[1] or -1) < 0:
-                continue
-            start, stop, step = part
-            if (stop or 0) >= (old[axis] or 0):
-                parts[axis] = (start, None, step)
-            elif is_map and axis < 2:
-                if len(sizes) != 1 or (step or 1) != 1:
-                    raise FixedShape(
-                        f'slice "{layer.name}" stops at {stop} of {format_shape(old)}, which is '
-                        "the size of "
-                        + (f"maps that are now {_either(sizes)}" if sizes else "none of its maps")
-                    )
-                (hw,) = sizes
-                parts[axis] = (start, (start or 0) + (hw[axis] or 0), step)
-        return {} if tuple(parts) == layer.slices else {"slices": tuple(parts)}
+        parts = tuple(
+            self._slice_along(layer, axis, part)
+            if len(part) == 3 and old[axis] != new[axis] and (part[1] or -1) >= 0
+            else part
+            for axis, part in enumerate(layer.slices)
+        )
+        return {} if parts == layer.slices else {"slices": parts}
+
+    def _slice_along(
+        self, layer: LayerSpec, axis: int, part: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        start, stop, step = part
+        old = self.spec[layer.inputs[0]].native_shape
+        if (stop or 0) >= (old[axis] or 0):
+            return start, None, step
+        if len(old) != 3 or len(layer.native_shape) != 3 or axis == 2:
+            return part
+        sizes = self._map_sizes(layer, layer.native_shape[:2])
+        if len(sizes) != 1 or (step or 1) != 1:
+            size = f"the size of maps that are now {_either(sizes)}" if sizes else "no map's size"
+            raise FixedShape(
+                f'slice "{layer.name}" stops at {stop} of {format_shape(old)}, which is {size}'
+            )
+        (hw,) = sizes
+        return start, (start or 0) + (hw[axis] or 0), step
 
     # Reshapes
 
@@ -257,41 +263,38 @@ class _Numbers:
         if None in new:
             return {}
         target: list[int] = []
-        for read, put_out in _groups(old, layer.native_shape):
-            target += self._regrouped(
-                layer, [new[i] or 0 for i in read], [old[i] or 0 for i in read], put_out
-            )
+        for run in runs(old, layer.native_shape):
+            lengths = tuple(new[i] or 0 for i in run.axes)
+            target += self._made_of(layer, run, lengths)
+            self.regrouped.setdefault((run.old, run.made), set()).add(lengths)
         written = tuple(
             n if asked != -1 else -1 for n, asked in zip(target, layer.target_shape, strict=True)
         )
         return {} if written == layer.target_shape else {"target_shape": written}
 
-    def _regrouped(
-        self, layer: LayerSpec, new: list[int], old: list[int], put_out: list[int]
-    ) -> list[int]:
-        """The lengths that one run of axes becomes, where another run of axes has it now."""
-        made = self._made_of(layer, tuple(new), tuple(old), tuple(put_out))
-        self.regrouped.setdefault((tuple(old), tuple(put_out)), set()).add(tuple(new))
-        return list(made)
-
-    def _made_of(self, layer: LayerSpec, new: Lengths, old: Lengths, put_out: Lengths) -> Lengths:
+    def _made_of(self, layer: LayerSpec, run: Run, new: Lengths) -> Lengths:
+        """The lengths that a run of axes becomes, where those that are read are now others."""
         total = prod(new)
-        if len(put_out) == 1:
+        if len(run.made) == 1:
             return (total,)
-        if new == old:
-            return put_out
-        if old == put_out:
+        if new == run.old:
+            return run.made
+        if run.old == run.made:
             return new
-        undone = self.regrouped.get((put_out, old), set())
+        undone = self.regrouped.get((run.made, run.old), set())
         meanings = {lengths for lengths in undone if prod(lengths) == total}
-        meanings = meanings or self._split_as_maps(layer, total, put_out)
-        meanings = meanings or self._split_by_constants(total, old, put_out)
+        meanings = meanings or self._split_as_maps(layer, total, run.made)
+        meanings = meanings or split(total, run.old, run.made, self._constant_places)
         if len(meanings) != 1:
             raise FixedShape(
-                f'reshape "{layer.name}" makes {format_shape(put_out)} of {prod(old)}, and of '
+                f'reshape "{layer.name}" makes {format_shape(run.made)} of {prod(run.old)}, and of '
                 f"{total} it could make {_either(meanings) or 'nothing alike'}"
             )
         return meanings.pop()
+
+    @cached_property
+    def _constant_places(self) -> frozenset[Place]:
+        return constant_places(self.spec)
 
     def _split_as_maps(self, layer: LayerSpec, total: int, put_out: Lengths) -> set[Lengths]:
         """What tokens become if they go back to the map that they were made of."""
@@ -299,46 +302,6 @@ class _Numbers:
             return set()
         sizes = self._map_sizes(layer, put_out)
         return {(hw[0] or 0, hw[1] or 0) for hw in sizes if prod(n or 0 for n in hw) == total}
-
-    def _split_by_constants(self, total: int, old: Lengths, put_out: Lengths) -> set[Lengths]:
-        """What a run becomes if one of its lengths grows and the others stay."""
-        kind = len(old), len(put_out)
-        meanings: dict[int, Lengths] = {}
-        for axis, length in enumerate(put_out):
-            rest = prod(put_out) // length if length else 0
-            if rest and total % rest == 0:
-                meanings[axis] = (*put_out[:axis], total // rest, *put_out[axis + 1 :])
-        settled = {
-            shape
-            for axis, shape in meanings.items()
-            if (*kind, axis, put_out[axis]) not in self._constants
-            and all((*kind, k, n) in self._constants for k, n in enumerate(put_out) if k != axis)
-        }
-        return settled or set(meanings.values())
-
-    @cached_property
-    def _constants(self) -> frozenset[tuple[int, int, int, int]]:
-        """Lengths that stay, whatever the length is that they are split off, and where they stand.
-
-        A window of 7 is taken out of maps of 56, 28 and 14 places alike: that is how it is told
-        from the number of windows.
-        """
-        seen: dict[tuple[int, int, int, int], set[int]] = {}
-        runs: set[tuple[Lengths, Lengths]] = set()
-        for layer in self.spec:
-            if layer.op != "reshape":
-                continue
-            source = self.spec[layer.inputs[0]]
-            is_map = len(source.native_shape) == 3 and not source.holds_rows
-            for read, put_out in _groups(source.native_shape, layer.native_shape):
-                old, made = tuple(source.native_shape[i] or 0 for i in read), tuple(put_out)
-                # What only undoes an earlier run says nothing of what is constant.
-                if len(made) > 1 and ((is_map and len(old) == 1) or (made, old) not in runs):
-                    for axis, length in enumerate(made):
-                        place = len(old), len(made), axis, length
-                        seen.setdefault(place, set()).add(prod(made))
-                runs.add((old, made))
-        return frozenset(place for place, totals in seen.items() if len(totals) > 1)
 
     def _check_kept(self, layer: LayerSpec, shape: Map) -> None:
         """Refuse an unknown layer whose map keeps the old size although what it reads does not."""
@@ -350,13 +313,9 @@ class _Numbers:
             for i in layer.inputs
             for now, before in zip(self.new[i], self.spec[i].native_shape, strict=False)
         ]
-        unchanged = {now for now, before in axes if now == before}
-        has_changed = any(now != before for now, before in axes)
-        if (
-            has_changed
-            and shape[:2] == native[:2]
-            and not unchanged.issuperset({*native[:2]} - {1})
-        ):
+        unchanged = {1, *(now for now, before in axes if now == before)}
+        is_kept = shape[:2] == native[:2] and not unchanged.issuperset(native[:2])
+        if is_kept and any(now != before for now, before in axes):
             raise FixedShape(
                 f'"{layer.name}" still puts out {format_shape(native[:2])}; whether that is to '
                 "stay cannot be seen"
@@ -372,31 +331,6 @@ def _in_proportion(new: int | None, target: int, old: int | None) -> int | None:
     if old % target == 0 and new % (old // target) == 0:
         return new // (old // target)
     return None
-
-
-def _groups(
-    old: Sequence[int | None], put_out: Sequence[int | None]
-) -> list[tuple[list[int], list[int]]]:
-    """The shortest runs of axes that hold the same values: indices before, lengths behind.
-
-    ``(32, 24, 8)`` to ``(768, 8)`` is ``[0, 1] -> [768]`` and ``[2] -> [8]``.
-    """
-    runs: list[tuple[list[int], list[int]]] = []
-    i = j = 0
-    while i < len(old) or j < len(put_out):
-        read, made = [i] if i < len(old) else [], [put_out[j] or 0] if j < len(put_out) else []
-        i, j = i + len(read), j + len(made)
-        while (before := prod(old[k] or 0 for k in read)) != (behind := prod(made)):
-            if before < behind and i < len(old):
-                read.append(i)
-                i += 1
-            elif j < len(put_out):
-                made.append(put_out[j] or 0)
-                j += 1
-            else:
-                return [(list(range(len(old))), [n or 0 for n in put_out])]
-        runs.append((read, made))
-    return runs
 
 
 def _either(shapes: Iterable[Map]) -> str:

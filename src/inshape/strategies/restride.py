@@ -244,20 +244,28 @@ def _chosen_factor(
         direction, suitable = stem_factor(spec, target)
         chosen = suitable if factor is None else factor
     assert chosen is not None
-    stride = format_shape(stem.stride_hw)
-    common = math.gcd(*stem.stride_hw)
-    factors = [2] if direction == "down" else [r for r in range(2, common + 1) if common % r == 0]
     without = "" if factor is None else " without factor"
     if chosen == 1:
-        other = f", or factor={factors[0]} to change it all the same" if factors else ""
         raise StrategyError(
-            f"input {target}: the stem {stem.name!r} (stride {stride}) is best left as it is "
-            f"beside the native {spec.input_shape.size}; use strategy='rebuild'{without}{other}"
+            f"input {target}: the stem {_who(stem)} is best left as it is beside the native "
+            f"{spec.input_shape.size}; use strategy='rebuild'{without}"
+            + "".join(f", or {f} to change it all the same" for f in _factors(stem, direction)[:1])
         )
     if direction == "up" and any(s % chosen for s in stem.stride_hw):
-        other = " or ".join(f"factor={r}" for r in factors)
+        others = " or ".join(_factors(stem, direction))
         raise StrategyError(
-            f"the stem {stem.name!r} has stride {stride}, which cannot be divided by {chosen}; "
-            f"use {other + ', or ' if other else ''}strategy='resize' or 'rebuild'{without}"
+            f"the stem {_who(stem)} cannot be divided by {chosen}; use "
+            f"{others + ', or ' if others else ''}strategy='resize' or 'rebuild'{without}"
         )
     return direction, chosen
+
+
+def _who(stem: LayerSpec) -> str:
+    return f"{stem.name!r} (stride {format_shape(stem.stride_hw)})"
+
+
+def _factors(stem: LayerSpec, direction: Literal["up", "down"]) -> list[str]:
+    """The factors that a stem's stride can be changed by, as they are written."""
+    common = math.gcd(*stem.stride_hw)
+    possible = [2] if direction == "down" else [r for r in range(2, common + 1) if common % r == 0]
+    return [f"factor={r}" for r in possible]
