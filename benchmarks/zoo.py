@@ -60,6 +60,7 @@ RIGHT, WRONG, REFUSED, BOTH, CRASHED, ALONE, SLOW = VERDICTS = (
     "too slow",
 )
 LIMIT_S = 480
+_MEMORY_BYTES = 16 << 30
 _SHOWN_CHARS = 300
 
 HWC = tuple[int, int, int]
@@ -146,8 +147,10 @@ def in_own_process(network: Network, path: Path) -> str:
             ending = f"stopped after {LIMIT_S} s"
         kept = Path(scratch) / path.name
         record = json.loads(kept.read_text()) if kept.exists() else {"name": network.name}
-    cells = record.setdefault("ways", {})
-    for way in WAYS if ending else ():
+    if ending and "ways" not in record:
+        record["unbuilt"] = ending  # no inshape before the first way
+    cells = record.get("ways", {})
+    for way in WAYS if ending and not record.get("unbuilt") else ():
         verdict = SLOW if ending.startswith("stopped") else CRASHED
         cells.setdefault(way, asdict(Cell(verdict, "", ending)))
     record["seconds"] = round(time.perf_counter() - begun)
@@ -164,6 +167,7 @@ def judge(network: Network, path: Path) -> None:
         record["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         path.write_text(json.dumps(record, indent=1, default=int) + "\n")
 
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     try:
         judged = Judge(network)
     except Exception as error:
@@ -172,6 +176,7 @@ def judge(network: Network, path: Path) -> None:
         return
     record["params"] = judged.source.count_params()
     record["ways"] = {}
+    keep()
     for way in WAYS:
         record["ways"][way] = asdict(judged.cell(way))
         keep()

@@ -181,7 +181,6 @@ hornet:HorNetTiny
 iformer:IFormerSmall
 maxvit:MaxViT_Tiny
 moganet:MogaNetXtiny
-nat:NAT_Mini,DiNAT_Mini
 pvt:PVT_V2B0
 tinyvit:TinyViT_5M
 uniformer:UniformerSmall32
@@ -202,7 +201,8 @@ yolox:YOLOXNano
 yolov7:YOLOV7_Tiny
 yolov8:YOLOV8_N,YOLOV8_N_SEG,YOLO_NAS_S
 """
-"""By module. HaloNet is left out: Keras 3 cuts its patches with an identity of 87 GB."""
+"""By module. HaloNet and NAT are left out: Keras 3 cuts patches with an identity matrix, which is
+tens of gigabytes for theirs."""
 
 
 def _hub() -> Any:
