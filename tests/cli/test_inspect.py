@@ -112,7 +112,7 @@ def test_a_head_has_the_options_that_it_has_in_a_training(call):
         (["--features", "4;8"], "--features '4;8'; expected a whole number"),
         (["--factor", "two"], "--factor 'two'; expected a whole number"),
         (["--factor", "0"], "--factor 0; expected 1 or more"),
-        (["--classes", "1"], "--classes 1; expected 2 or more"),
+        (["--classes", "0"], "--classes 0; expected 1 or more"),
     ],
 )
 def test_a_value_is_refused_by_the_name_of_its_option(call, words, text):

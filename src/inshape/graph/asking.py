@@ -97,7 +97,7 @@ class Asked:
             raise FixedShape(f"{self._who(read)}: {first_line(error)}") from error
         pictures, *rest = shape
         if not self.puts_out_rows:
-            if pictures not in (_PICTURES, None):
+            if pictures not in (_PICTURES, None, 1):  # 1: the same for every picture
                 raise FixedShape(f"{self._who(read)}: {_MIXED}")
             return tuple(rest)
         if pictures is not None and pictures % _PICTURES:
