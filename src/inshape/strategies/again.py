@@ -52,15 +52,15 @@ def adapted_again(
     """Find what a strategy and a channel rule replace in a graph."""
     calls = inserted(spec)
     resizes_again = strategy == "resize" and RESIZE in calls
-    without_resizing = without_inserted(spec, RESIZE) if resizes_again else spec
     if REPEAT not in calls and PROJECT not in calls:
-        return Again(spec, without_resizing, channels)
+        return Again(spec, without_inserted(spec, *calls) if resizes_again else spec, channels)
     is_projected = PROJECT in calls
     old, new = spec.input_shape.channels, target.channels
     if new == old and _keeps(channels, new, is_projected):
         return _kept(spec, channels, resizes_again=resizes_again)
     if is_projected and channels != "project":
-        return Again(spec, without_resizing, channels)  # its kernel is converted as any stem's is
+        # Its kernel is converted as any stem's is.
+        return Again(spec, without_inserted(spec, RESIZE) if resizes_again else spec, channels)
     lost = (
         f"the learned projection reads {plural(old, 'channel')} and cannot be kept for {new}; "
         "a new one begins at its first weights, so train it"

@@ -254,7 +254,8 @@ def _chosen_factor(
     if direction == "up" and any(s % chosen for s in stem.stride_hw):
         others = " or ".join(_factors(stem, direction))
         raise StrategyError(
-            f"the stem {_who(stem)} cannot be divided by {chosen}; use "
+            f"the stem {stem.name!r} has stride {format_shape(stem.stride_hw)}, which cannot be "
+            f"divided by {chosen}; use "
             f"{others + ', or ' if others else ''}strategy='resize' or 'rebuild'{without}"
         )
     return direction, chosen
