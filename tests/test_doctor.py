@@ -110,7 +110,7 @@ def test_cpu_is_not_missing_where_gpu_is_complete(monkeypatch):
 
 def test_every_extra_for_users_has_a_purpose():
     provided = importlib.metadata.metadata("inshape").get_all("Provides-Extra")
-    assert set(doctor.PURPOSES) == set(provided) - {"dev", "docs"}
+    assert set(doctor.PURPOSES) == set(provided) - {"dev", "docs", "zoo"}
 
 
 def test_an_old_requirement_is_a_problem(monkeypatch):
