@@ -1,0 +1,1 @@
+"""Inputs that went wrong for people, by room, each with the one line that answers it."""
