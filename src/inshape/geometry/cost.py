@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -124,9 +124,9 @@ def activation_memory(spec: GraphSpec, shape: InputShape) -> Memory:
     """
     shapes = map_shapes(spec, shape)
     needed = spec.needed()
-    values = [product(s) if i in needed else 0 for i, s in enumerate(shapes)]
-    if None in values:
-        return Memory((None,) * len(values), None, None)
+    values = _map_values(shapes, needed)
+    if values is None:
+        return Memory((None,) * len(shapes), None, None)
     buffers = _buffers(spec)
     last_read = _last_reads(spec, buffers)
     alive: dict[int, int] = {}
@@ -134,20 +134,30 @@ def activation_memory(spec: GraphSpec, shape: InputShape) -> Memory:
     for layer, owner, size in zip(spec, buffers, values, strict=True):
         before = sum(alive.values())
         if owner == layer.index:
-            alive[owner] = size or 0
+            alive[owner] = size
         now = sum(alive.values())
         if layer.op == "input":
             now = _input_values(spec, shape, shapes[layer.index])
-        copy = _copied_values(layer, shapes) if layer.index in needed else 0
+        copy = _copied_values(layer, shapes, needed)
         if copy:
             # First the copy is made of the input, then the layer reads the copy alone.
-            read = {buffers[i] for i in layer.inputs}
-            dying = sum(alive[b] for b in read if last_read[b] <= layer.index)
-            now = max(before + copy, now - dying + copy)
+            read = {buffers[i] for i in layer.inputs if last_read[buffers[i]] <= layer.index}
+            now = copy + max(before, now - sum(map(alive.__getitem__, read)))
         live.append(now)
         alive = {b: n for b, n in alive.items() if last_read[b] > layer.index}
     peak = max(range(len(live)), key=live.__getitem__)
     return Memory(tuple(live), live[peak], peak)
+
+
+def _map_values(shapes: Sequence[Map], needed: Container[int]) -> list[int] | None:
+    """Values of each map, none where nothing needs it; nothing if one's size is unknown."""
+    values: list[int] = []
+    for index, shape in enumerate(shapes):
+        size = product(shape) if index in needed else 0
+        if size is None:
+            return None
+        values.append(size)
+    return values
 
 
 def _input_cost(spec: GraphSpec, shape: InputShape, working: Map) -> Cost:
@@ -188,17 +198,17 @@ def _input_values(spec: GraphSpec, shape: InputShape, working: Map) -> int:
     return max(map(sum, pairwise(sizes)), default=sizes[0])
 
 
-def _copied_values(layer: LayerSpec, shapes: Sequence[Map]) -> int:
+def _copied_values(layer: LayerSpec, shapes: Sequence[Map], needed: Container[int]) -> int:
     """Values of the padded or pooled copy that a layer reads instead of its input."""
-    if not layer.inputs or (layer.grid_first is None and layer.pads == NO_PADS):
+    pads = layer.pads if layer.is_window else NO_PADS
+    is_copied = layer.grid_first is not None or pads != NO_PADS
+    if layer.index not in needed or not layer.inputs or not is_copied:
         return 0
     read = read_map(layer, shapes[layer.inputs[0]])
-    if layer.is_window and layer.pads != NO_PADS:
+    if pads != NO_PADS:
         height, width, channels = spatial(layer, read)
-        (top, bottom), (left, right) = layer.pads
+        (top, bottom), (left, right) = pads
         read = (height or 0) + top + bottom, (width or 0) + left + right, channels
-    elif layer.grid_first is None:
-        return 0
     return product(read) or 0
 
 

@@ -72,14 +72,21 @@ def stage_members(
     for layer in spec:
         if layer.index not in stage_of and layer.index in needed:
             first = max((stage_of[i] for i in layer.inputs), default=0)
-            last = joins.get(layer.index, len(groups) - 1)
+            join = joins.get(layer.index)
             own = _stride_key(fields[layer.index])
-            alike = (n for n in range(first, last + 1) if keys[n] == own)
-            stage_of[layer.index] = next(alike, max(first, joins.get(layer.index, first)))
-    return tuple(
-        tuple(sorted(i for i, stage in stage_of.items() if stage == number))
-        for number in range(len(groups))
-    )
+            stage_of[layer.index] = _stage_between(keys, own, first, join)
+    members: list[list[int]] = [[] for _ in groups]
+    for index in sorted(stage_of):
+        members[stage_of[index]].append(index)
+    return tuple(map(tuple, members))
+
+
+def _stage_between(
+    keys: Sequence[tuple[bool, AxisPair]], own: tuple[bool, AxisPair], first: int, join: int | None
+) -> int:
+    last = len(keys) - 1 if join is None else join
+    alike = (n for n in range(first, last + 1) if keys[n] == own)
+    return next(alike, first if join is None else max(first, join))
 
 
 def _joins(spec: GraphSpec, stage_of: Mapping[int, int]) -> dict[int, int]:

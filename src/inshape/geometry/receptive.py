@@ -7,9 +7,9 @@ Pixels are counted on what the network's first layer reads, that is after ``spec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from ..shapes import InputShape
 from .lengths import window_padding
@@ -19,6 +19,7 @@ from .spec import GraphSpec, LayerSpec
 
 AxisPair: TypeAlias = tuple[float | None, float | None]
 """A value in pixels along the height and along the width."""
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +169,10 @@ def _merged(read: Sequence[ReceptiveField]) -> ReceptiveField:
     placed = [field for field in read if not field.whole]
     if not placed:
         return read[0] if read else ReceptiveField(UNKNOWN, UNKNOWN)
+    heights, widths = zip(*((f.height, f.width) for f in placed), strict=True)
     return ReceptiveField(
-        _spanned([f.height for f in placed]),
-        _spanned([f.width for f in placed]),
+        _spanned(heights),
+        _spanned(widths),
         global_context=any(f.global_context for f in read),
         aligned=all(f.aligned for f in placed) and len({f.stride_hw for f in placed}) == 1,
     )
@@ -180,17 +182,27 @@ def _spanned(fields: Sequence[AxisField]) -> AxisField:
     """What several fields of one place cover together."""
     if len(set(fields)) == 1:
         return fields[0]
-    sizes = [f.field_px for f in fields if f.field_px is not None]
-    jumps = {f.jump_px for f in fields if f.jump_px is not None}
-    if len(sizes) < len(fields) or None in {f.jump_px for f in fields}:
+    sizes = _all_known(f.field_px for f in fields)
+    jumps = _all_known(f.jump_px for f in fields)
+    if sizes is None or jumps is None:
         return UNKNOWN
-    spans = [span for f in fields if (span := f.span(0)) is not None]
-    if len(spans) < len(fields):
+    spans = _all_known(f.span(0) for f in fields)
+    if spans is None:
         return AxisField(max(sizes), max(jumps), None)
-    if len(jumps) > 1:
+    if min(jumps) < max(jumps):
         return AxisField(max(sizes), max(jumps), fields[sizes.index(max(sizes))].centre_px)
-    first, last = min(s[0] for s in spans), max(s[1] for s in spans)
-    return AxisField(_tidy(last - first + 1), jumps.pop(), (first + last) / 2)
+    starts, ends = zip(*spans, strict=True)
+    first, last = min(starts), max(ends)
+    return AxisField(_tidy(last - first + 1), jumps[0], (first + last) / 2)
+
+
+def _all_known(values: Iterable[_Value | None]) -> list[_Value] | None:
+    known: list[_Value] = []
+    for value in values:
+        if value is None:
+            return None
+        known.append(value)
+    return known
 
 
 def _along(
@@ -214,11 +226,7 @@ def _along(
         case "adaptive_pool":
             return _pooled_to_grid(field, length, out)
         case "resize":
-            if length is None or out is None:
-                return UNKNOWN
-            ratio = length / out
-            # Bilinear sampling reads two neighbours.
-            return _stepped(field, reach=int(ratio != 1), shift=(ratio - 1) / 2, factor=ratio)
+            return _resized(field, length, out)
         case _:
             reach = (layer.kernel_hw[axis] - 1) * layer.dilation_hw[axis]
             zeros = window_padding(
@@ -231,6 +239,14 @@ def _along(
             )
             shift = None if zeros is None else reach / 2 - zeros[0]
             return _stepped(field, reach=reach, shift=shift, factor=stride)
+
+
+def _resized(field: AxisField, length: int | None, out: int | None) -> AxisField:
+    if length is None or out is None:
+        return UNKNOWN
+    ratio = length / out
+    # Bilinear sampling reads two neighbours.
+    return _stepped(field, reach=int(ratio != 1), shift=(ratio - 1) / 2, factor=ratio)
 
 
 def _sliced(layer: LayerSpec, axis: int, field: AxisField) -> AxisField:

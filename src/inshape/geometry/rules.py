@@ -153,26 +153,32 @@ def _dense(layer: LayerSpec, shape: Map) -> Map:
 def _broadcast(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[LayerSpec]) -> Map:
     rank = max(len(s) for s in shapes)
     aligned = [(1,) * (rank - len(s)) + tuple(s) for s in shapes]
-    axes: list[int | None] = []
-    for lengths in zip(*aligned, strict=True):
-        # One, or unknown until run time, both give way to a length that is known and not one.
-        known = {n for n in lengths if n is not None and n != 1}
-        if len(known) > 1:
-            raise MapMismatch(_mismatch(layer, shapes, sources, lengths))
-        axes.append(known.pop() if known else (None if None in lengths else 1))
-    return tuple(axes)
+    # One, or unknown until run time, both give way to a length that is known and not one.
+    lengths = zip(*aligned, strict=True)
+    return tuple(_joined(layer, shapes, sources, axis, gives_way=1) for axis in lengths)
 
 
 def _concatenated(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[LayerSpec]) -> Map:
     if len({len(s) for s in shapes}) > 1:
         raise MapMismatch(_mismatch(layer, shapes, sources, [len(s) for s in shapes]))
-    axes: list[int | None] = []
-    for lengths in zip(*(s[:-1] for s in shapes), strict=True):
-        known = {n for n in lengths if n is not None}
-        if len(known) > 1:
-            raise MapMismatch(_mismatch(layer, shapes, sources, lengths))
-        axes.append(known.pop() if known else None)
+    lengths = zip(*(s[:-1] for s in shapes), strict=True)
+    axes = [_joined(layer, shapes, sources, axis) for axis in lengths]
     return *axes, total_of(s[-1] for s in shapes)
+
+
+def _joined(
+    layer: LayerSpec,
+    shapes: Sequence[Map],
+    sources: Sequence[LayerSpec],
+    lengths: Sequence[int | None],
+    *,
+    gives_way: int | None = None,
+) -> int | None:
+    """The one length of several maps along an axis."""
+    known = {n for n in lengths if n not in (None, gives_way)}
+    if len(known) > 1:
+        raise MapMismatch(_mismatch(layer, shapes, sources, lengths))
+    return known.pop() if known else (None if None in lengths else gives_way)
 
 
 def _mismatch(
@@ -198,20 +204,18 @@ def _reshaped(layer: LayerSpec, shape: Map) -> Map:
     values = product(shape)
     known = prod(n for n in shape if n is not None)
     fixed = prod(n for n in target if n != -1)
-    if -1 in target and known % fixed == 0:
-        rest = None if values is None else values // fixed
-        return tuple(rest if n == -1 else n for n in target)
-    if -1 not in target and values == fixed:
-        return target
+    divides = known % fixed == 0 if -1 in target else values == fixed
+    if divides:
+        return _filled(target, None if values is None else values // fixed)
     size = ", whose size is unknown" if values is None else f" ({values} values)"
     raise FixedShape(
-        f'reshape "{layer.name}" is fixed to {_target_word(target)} but reads '
+        f'reshape "{layer.name}" is fixed to {format_shape(_filled(target, None))} but reads '
         f"{format_shape(shape)}{size}"
     )
 
 
-def _target_word(target: Sequence[int]) -> str:
-    return format_shape(tuple(None if n == -1 else n for n in target))
+def _filled(target: Sequence[int], rest: int | None) -> Map:
+    return tuple(rest if n == -1 else n for n in target)
 
 
 def _opaque(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[LayerSpec]) -> Map:

@@ -108,14 +108,11 @@ def _trace(
     """`map_shapes` on the network itself; where an ignored problem is met, the map is unknown."""
     shapes: list[Map] = []
     needed = spec.needed()
-    of_picture: set[int] = set()  # whose channels are the picture's, which may change
+    of_picture = _calls_with_picture_channels(spec)
     for layer in spec:
         if layer.op == "input":
             shapes.append(working.as_tuple())
-            of_picture.add(layer.index)
             continue
-        if not layer.is_conv and not of_picture.isdisjoint(layer.inputs):
-            of_picture.add(layer.index)
         sources = [spec[i] for i in layer.inputs]
         try:
             read = [shapes[i] for i in layer.inputs]
@@ -128,6 +125,16 @@ def _trace(
             native = layer.native_shape or shapes[layer.inputs[0]]
             shapes.append((*(None,) * (len(native) - 1), native[-1]))
     return tuple(shapes)
+
+
+def _calls_with_picture_channels(spec: GraphSpec) -> set[int]:
+    """The calls whose channels are made of the picture's, which may change."""
+    of_picture: set[int] = set()
+    for layer in spec:
+        is_moved_on = not layer.is_conv and not of_picture.isdisjoint(layer.inputs)
+        if layer.op == "input" or is_moved_on:
+            of_picture.add(layer.index)
+    return of_picture
 
 
 def _axis_test(spec: GraphSpec, axis: int, *sought: type[ShapeError]) -> Callable[[int], bool]:
@@ -196,13 +203,17 @@ def _fitting(spec: GraphSpec, working: InputShape) -> str:
         fits = _axis_test(spec, axis, VanishingMap, MapMismatch)
         if length is None or fits(length):
             continue
-        below = range(length - 1, max(length // 2, length - _MISMATCH_SEARCHED_PX), -1)
-        above = range(length + 1, length + _MISMATCH_SEARCHED_PX)
-        near = [str(n) for side in (below, above) if (n := next(filter(fits, side), None))]
+        near = _nearest(length, fits)
         if not near:
             return _as_read(spec, working)
         words.append(f"a {kind}{name} of {' or '.join(near)}")
     return f"use {' and '.join(words)}{otherwise}" if words else _as_read(spec, working)
+
+
+def _nearest(length: int, fits: Callable[[int], bool]) -> list[str]:
+    below = range(length - 1, max(length // 2, length - _MISMATCH_SEARCHED_PX), -1)
+    above = range(length + 1, length + _MISMATCH_SEARCHED_PX)
+    return [str(n) for side in (below, above) if (n := next(filter(fits, side), None))]
 
 
 def _as_read(spec: GraphSpec, working: InputShape) -> str:

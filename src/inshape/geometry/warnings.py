@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lcm
 from typing import Literal, TypeAlias
 
@@ -168,17 +168,14 @@ def _multiple_warnings(
         offset = 0 if trained is None else trained % stride
         if length is None or length % stride == offset:
             continue
-        expected = f"is not a multiple of {stride}"
-        if offset:
-            expected = f"is not the native {trained} plus or minus a multiple of {stride}"
+        of = f"the native {trained} plus or minus a multiple" if offset else "a multiple"
         smallest = least.hw[axis] or 1
         below = length - (length - offset) % stride
         fit = below + stride
-        hw = (fit, working.width) if axis == 0 else (working.height, fit)
-        even = _maps_at(spec, InputShape(*hw, working.channels))
+        even = _maps_at(spec, replace(working, **{name: fit}))
         changes = _changes(spec, path, axis, (even, maps))
-        near = [str(n) for n in (below, fit) if n >= smallest]
-        text = f"{subject}: {name} {length} {expected}; {changes}nearest: {', '.join(near)}"
+        near = ", ".join(str(n) for n in (below, fit) if n >= smallest)
+        text = f"{subject}: {name} {length} is not {of} of {stride}; {changes}nearest: {near}"
         warnings.append(ShapeWarning("not-a-multiple", text))
     return warnings
 

@@ -33,8 +33,7 @@ def computed_pads(length_px: int | None, kernel_px: int) -> tuple[int, int]:
         >>> computed_pads(112, 5), computed_pads(25, 5), computed_pads(None, 3)
         ((1, 2), (2, 2), (0, 1))
     """
-    odd = length_px is not None and length_px % 2 == 1
-    return kernel_px // 2 - (0 if odd else 1), kernel_px // 2
+    return kernel_px // 2 - (_parity(length_px) == "even"), kernel_px // 2
 
 
 def mark_parity_pads(spec: GraphSpec) -> GraphSpec:
@@ -79,7 +78,11 @@ def _forms(spec: GraphSpec, pad: LayerSpec, readers: tuple[int, ...]) -> frozens
     pads: Pads = pad.pads
     if tuple(computed_pads(n, k) for n, k in zip(size_hw, kernel_hw, strict=True)) != pads:
         return frozenset()
-    return frozenset("odd" if n is not None and n % 2 else "even" for n in size_hw)
+    return frozenset(map(_parity, size_hw))
+
+
+def _parity(length_px: int | None) -> str:
+    return "odd" if length_px is not None and length_px % 2 else "even"
 
 
 def _is_unpadded_and_strided(layer: LayerSpec) -> bool:

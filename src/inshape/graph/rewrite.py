@@ -100,8 +100,7 @@ def rebuild(
     if outputs is None:
         returned = tree.pack_sequence_as(graph._outputs_struct, results)
     else:
-        maps = [rewriter.tensors[i] for i in outputs]
-        returned = maps[0] if len(maps) == 1 else maps
+        returned = rewriter.tensors_at(outputs)
     # A picture that is called by a name, or stands in a list, still does.
     structure = tree.pack_sequence_as(graph._inputs_struct, [picture])
     rebuilt = keras.Model(structure, returned, name=name or model.name)
@@ -292,23 +291,9 @@ class _Rewriter(Walk):
         if self.must_open or self._skips(call.index, len(call.outputs)):
             return None
         before, after = self.spec[call.index], self.changed[call.index]
-        args, kwargs = unwrap((call.args, call.kwargs))
         if after.op == "identity" != before.op:
-            if call.index == self.changed.input_layers.projection_from:
-                assert self.projection is not None
-                self.projection.trainable = call.operation.trainable
-                pair = LayerPair(call.index, call.name, call.operation, self.projection)
-                self.pairs.append(pair)
-            return self._keep(call.index, call.path[:-1], call.values[0])
-        if after.grid_first is not None:
-            pool = AdaptivePooling2D(after.grid_first, name=self._name(call, "_grid"))
-            args = (pool(args[0]), *args[1:])
-        if after.is_window and after.pads != NO_PADS:
-            # Named so that `padding` does not take it for one that was computed from a size.
-            pad = keras.layers.ZeroPadding2D(after.pads, name=self._name(call, FIXED_PAD))
-            args = (pad(args[0]), *args[1:])
-        if after.slices != before.slices:
-            args, kwargs = (args[0], changed_key(after)), {}
+            return self._replaced(call)
+        args, kwargs = self._arguments(call)
         operation = self._made(call)
         accepted = getattr(operation, "_call_context_args", ())
         kwargs |= {k: v for k, v in self.context.items() if k in accepted and kwargs.get(k) is None}
@@ -318,6 +303,35 @@ class _Rewriter(Walk):
         for index, tensor in enumerate(results, call.index):
             self._keep(index, call.path[:-1], tensor)
         return results
+
+    def _replaced(self, call: Call) -> Any:
+        """Pass by an input layer that another one has taken the place, or the weights, of."""
+        if call.index == self.changed.input_layers.projection_from:
+            assert self.projection is not None
+            self.projection.trainable = call.operation.trainable
+            pair = LayerPair(call.index, call.name, call.operation, self.projection)
+            self.pairs.append(pair)
+        return self._keep(call.index, call.path[:-1], call.values[0])
+
+    def _arguments(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a layer is called with, behind the layers that its changes put before it."""
+        before, after = self.spec[call.index], self.changed[call.index]
+        args, kwargs = unwrap((call.args, call.kwargs))
+        if after.grid_first is not None:
+            pool = AdaptivePooling2D(after.grid_first, name=self._name(call, "_grid"))
+            args = (pool(args[0]), *args[1:])
+        if after.is_window and after.pads != NO_PADS:
+            # Named so that `padding` does not take it for one that was computed from a size.
+            pad = keras.layers.ZeroPadding2D(after.pads, name=self._name(call, FIXED_PAD))
+            args = (pad(args[0]), *args[1:])
+        if after.slices != before.slices:
+            args, kwargs = (args[0], changed_key(after)), {}
+        return args, kwargs
+
+    def tensors_at(self, outputs: Sequence[int]) -> Any:
+        """One tensor, or a list of several."""
+        maps = [self.tensors[i] for i in outputs]
+        return maps[0] if len(maps) == 1 else maps
 
     def _keep(self, index: int, models: tuple[str, ...], result: Any) -> Any:
         """Remember a tensor that the outermost model can return."""

@@ -52,9 +52,9 @@ def adapted_again(
     """Find what a strategy and a channel rule replace in a graph."""
     calls = inserted(spec)
     resizes_again = strategy == "resize" and RESIZE in calls
-    if REPEAT not in calls and PROJECT not in calls:
-        return Again(spec, without_inserted(spec, *calls) if resizes_again else spec, channels)
     is_projected = PROJECT in calls
+    if REPEAT not in calls and not is_projected:
+        return Again(spec, without_inserted(spec, *calls) if resizes_again else spec, channels)
     old, new = spec.input_shape.channels, target.channels
     if new == old and _keeps(channels, new, is_projected):
         return _kept(spec, channels, resizes_again=resizes_again)
@@ -65,9 +65,9 @@ def adapted_again(
         f"the learned projection reads {plural(old, 'channel')} and cannot be kept for {new}; "
         "a new one begins at its first weights, so train it"
     )
-    channel_call = PROJECT if is_projected else REPEAT
-    replaced = tuple(calls) if resizes_again or RESIZE not in calls else (channel_call,)
-    notes = (lost,) if is_projected else ()
+    channel_call, notes = (PROJECT, (lost,)) if is_projected else (REPEAT, ())
+    resizing_stays = RESIZE in calls and not resizes_again
+    replaced = (channel_call,) if resizing_stays else calls
     return Again(spec, without_inserted(spec, *replaced), channels, notes=notes)
 
 

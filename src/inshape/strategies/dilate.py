@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import MapMismatch, StrategyError
@@ -64,32 +65,26 @@ def shortened(spec: GraphSpec, target: InputShape, output_stride: int) -> str | 
         jumps = fields[index].stride_hw
         return tuple(math.ceil((n or 0) / (j or 1)) for n, j in zip(picture, jumps, strict=True))
 
+    def loses(layer: LayerSpec) -> bool:
+        source = layer.inputs[0]
+        lengths = zip(shapes[source][:2], whole(source), layer.stride_hw, strict=True)
+        least = [math.ceil(min(n or 0, most) / stride) for n, most, stride in lengths]
+        return _is_short(shapes[layer.index][:2], least)
+
     expected, found = whole(last), shapes[last][:2]
-    is_whole = all((n or 0) >= m for n, m in zip(found, expected, strict=True))
-    if is_whole or fields[last].stride_hw != (output_stride, output_stride):
+    if not _is_short(found, expected) or fields[last].stride_hw != (output_stride,) * 2:
         return None
-    on_the_way = spec.but(outputs=(last,)).needed()
-    names = [
-        layer.name
-        for layer in spec
-        if layer.index in on_the_way
-        and layer.is_window
-        and any(
-            (out or 0) < math.ceil(min(n or 0, most) / stride)
-            for out, n, most, stride in zip(
-                shapes[layer.index][:2],
-                shapes[layer.inputs[0]][:2],
-                whole(layer.inputs[0]),
-                layer.stride_hw,
-                strict=True,
-            )
-        )
-    ]
+    on_the_way = sorted(spec.but(outputs=(last,)).needed())
+    names = [spec[i].name for i in on_the_way if spec[i].is_window and loses(spec[i])]
     return (
         f"the map is {format_shape(found)}, not {format_shape(expected)} = "
         f"{format_shape(picture)} / {output_stride}, because of windows that pad no zeros "
         f'(padding="valid"): {join_some(names)}'
     )
+
+
+def _is_short(lengths: Sequence[int | None], least: Sequence[int]) -> bool:
+    return any((n or 0) < m for n, m in zip(lengths, least, strict=True))
 
 
 class _Dilation:

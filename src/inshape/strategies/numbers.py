@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain, starmap
 from math import prod
 from typing import Any
 
@@ -247,13 +248,13 @@ class _Numbers:
         if len(old) != 3 or len(layer.native_shape) != 3 or axis == 2:
             return part
         sizes = self._map_sizes(layer, layer.native_shape[:2])
-        if len(sizes) != 1 or (step or 1) != 1:
-            size = f"the size of maps that are now {_either(sizes)}" if sizes else "no map's size"
-            raise FixedShape(
-                f'slice "{layer.name}" stops at {stop} of {format_shape(old)}, which is {size}'
-            )
-        (hw,) = sizes
-        return start, (start or 0) + (hw[axis] or 0), step
+        if len(sizes) == 1 and step in (None, 1):
+            (hw,) = sizes
+            return start, (start or 0) + (hw[axis] or 0), step
+        size = f"the size of maps that are now {_either(sizes)}" if sizes else "no map's size"
+        raise FixedShape(
+            f'slice "{layer.name}" stops at {stop} of {format_shape(old)}, which is {size}'
+        )
 
     # Reshapes
 
@@ -308,18 +309,18 @@ class _Numbers:
         native = layer.native_shape
         if layer.op != "opaque" or len(native) != 3 or native[:2] == (1, 1):
             return
-        axes = [
-            (now, before)
-            for i in layer.inputs
-            for now, before in zip(self.new[i], self.spec[i].native_shape, strict=False)
-        ]
-        unchanged = {1, *(now for now, before in axes if now == before)}
+        read = [(self.new[i], self.spec[i].native_shape) for i in layer.inputs]
+        unchanged = {1, *chain.from_iterable(starmap(_unchanged, read))}
         is_kept = shape[:2] == native[:2] and not unchanged.issuperset(native[:2])
-        if is_kept and any(now != before for now, before in axes):
+        if is_kept and any(now != before for now, before in read):
             raise FixedShape(
                 f'"{layer.name}" still puts out {format_shape(native[:2])}; whether that is to '
                 "stay cannot be seen"
             )
+
+
+def _unchanged(now: Map, before: Map) -> list[int | None]:
+    return [n for n, old in zip(now, before, strict=False) if n == old]
 
 
 def _in_proportion(new: int | None, target: int, old: int | None) -> int | None:

@@ -167,24 +167,17 @@ def _at_the_border(old: LayerSpec, stem: LayerSpec, how: Resampling, target: Inp
     """
     if how.method == "nearest" or not target.height or not target.width:
         return ""
-    counts: list[tuple[int, int]] = []
     own = pads_at(stem, target.hw)
     # What each tap of the old kernel becomes by itself: a composed kernel may begin or end in zeros
     # that are there to make its length odd.
     each = np.eye(old.kernel_hw[0] * old.kernel_hw[1]).reshape(*old.kernel_hw, 1, -1)
-    is_used = compose(each, how).kernel.any(axis=(2, 3))
-    for axis, length in enumerate((target.height, target.width)):
-        stride, kernel, (before, behind) = stem.stride_hw[axis], stem.kernel_hw[axis], own[axis]
-        outputs = (length + before + behind - kernel) // stride + 1
-        taps = np.nonzero(is_used)[axis].tolist()
-        blocks = length if how.direction == "up" else length - length % how.factor
-        if blocks == length and how.direction == "down":
-            counts.append((0, 0))
-            continue
-        starts = [o * stride - before for o in range(outputs)]
-        first = sum(start + min(taps) < 0 for start in starts) if how.direction == "up" else 0
-        counts.append((first, sum(start + max(taps) >= blocks for start in starts)))
-    (top, bottom), (left, right) = counts
+    used_hw = np.nonzero(compose(each, how).kernel.any(axis=(2, 3)))
+    (top, bottom), (left, right) = (
+        _crossing(how, length, pads, stride, kernel, (int(taps.min()), int(taps.max())))
+        for length, pads, stride, kernel, taps in zip(
+            (target.height, target.width), own, stem.stride_hw, stem.kernel_hw, used_hw, strict=True
+        )
+    )
     if not any((top, bottom, left, right)):
         return ""
     if how.direction == "down":
@@ -197,6 +190,25 @@ def _at_the_border(old: LayerSpec, stem: LayerSpec, how: Resampling, target: Inp
         f", but for the outermost pixels of its map ({top} above, {bottom} below, {left} left, "
         f"{right} right): a resize repeats the border there, a convolution reads zeros"
     )
+
+
+def _crossing(
+    how: Resampling,
+    length: int,
+    pads: tuple[int, int],
+    stride: int,
+    kernel: int,
+    taps: tuple[int, int],
+) -> tuple[int, int]:
+    """How many places of a map read beyond the first and beyond the last pixel along an axis."""
+    rest = length % how.factor if how.direction == "down" else 0
+    outputs = (length + sum(pads) - kernel) // stride + 1
+    starts = [place * stride - pads[0] for place in range(outputs)]
+    if how.direction == "down":
+        # Whole blocks are averaged as a resizing does; so are zeros beyond them.
+        return 0, sum(start + taps[1] >= length - rest for start in starts) if rest else 0
+    before = sum(start + taps[0] < 0 for start in starts)
+    return before, sum(start + taps[1] >= length for start in starts)
 
 
 def _with_plain_stem(
@@ -238,13 +250,22 @@ def _chosen_factor(
     spec: GraphSpec, target: InputShape, stem: LayerSpec, factor: int | None
 ) -> tuple[Literal["up", "down"], int]:
     """The asked factor, or the one that suits the size, and whether it enlarges or reduces."""
-    direction: Literal["up", "down"] = "up"
-    chosen = factor
-    if factor is None or spec.input_shape.is_static:
-        direction, suitable = stem_factor(spec, target)
-        chosen = suitable if factor is None else factor
-    assert chosen is not None
-    without = "" if factor is None else " without factor"
+    if factor is not None and not spec.input_shape.is_static:
+        return _checked_factor(spec, target, stem, ("up", factor), " without factor")
+    direction, suitable = stem_factor(spec, target)
+    if factor is None:
+        return _checked_factor(spec, target, stem, (direction, suitable), "")
+    return _checked_factor(spec, target, stem, (direction, factor), " without factor")
+
+
+def _checked_factor(
+    spec: GraphSpec,
+    target: InputShape,
+    stem: LayerSpec,
+    choice: tuple[Literal["up", "down"], int],
+    without: str,
+) -> tuple[Literal["up", "down"], int]:
+    direction, chosen = choice
     if chosen == 1:
         raise StrategyError(
             f"input {target}: the stem {_who(stem)} is best left as it is beside the native "
@@ -258,7 +279,7 @@ def _chosen_factor(
             f"divided by {chosen}; use "
             f"{others + ', or ' if others else ''}strategy='resize' or 'rebuild'{without}"
         )
-    return direction, chosen
+    return choice
 
 
 def _who(stem: LayerSpec) -> str:

@@ -55,21 +55,25 @@ def find_stem(spec: GraphSpec) -> tuple[LayerSpec, tuple[LayerSpec, ...]]:
         >>> stem.name, [layer.name for layer in before]
         ('conv', ['rescaling'])
     """
-    before: set[int] = set()
-    stems: dict[int, LayerSpec] = {}
-    others: list[str] = []
-    reached = {layer.index for layer in spec if layer.op == "input"}
+    before: list[LayerSpec] = []
+    readers: dict[int, LayerSpec] = {}
+    reached = {0}
     for layer in spec:  # what a layer reads comes before it
         if reached.isdisjoint(layer.inputs):
             continue
-        if layer.is_conv:
-            stems.setdefault(layer.layer, layer)
-        elif layer.op in _PASSES and not (layer.op == "opaque" and layer.params):
-            before.add(layer.index)
+        if _passes(layer):
+            before.append(layer)
             reached.add(layer.index)
         else:
-            others.append(layer.name)
-    if len(stems) != 1 or others:
-        raise AmbiguousStem([*(s.name for s in stems.values()), *others])
-    (stem,) = stems.values()
-    return stem, tuple(spec[i] for i in sorted(before))
+            readers.setdefault(layer.layer, layer)
+    if len(readers) == 1:
+        (stem,) = readers.values()
+        if stem.is_conv:
+            return stem, tuple(before)
+    convolutions_first = sorted(readers.values(), key=lambda reader: not reader.is_conv)
+    raise AmbiguousStem(reader.name for reader in convolutions_first)
+
+
+def _passes(layer: LayerSpec) -> bool:
+    """Whether a layer hands the picture's pixels on."""
+    return layer.op in _PASSES and not (layer.op == "opaque" and layer.params)
