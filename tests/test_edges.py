@@ -179,6 +179,21 @@ def tokens(h, w):
     return keras.Model(image, layers.MultiHeadAttention(2, 8)(x, x))
 
 
+class Patches(layers.Layer):
+    """Takes patches out, which Keras does by a convolution with an identity, and mixes them."""
+
+    def build(self, shape):
+        self.mix = layers.Dense(4)
+        self.mix.build((*shape[:-1], 9 * shape[-1]))
+
+    def call(self, x):
+        return self.mix(ops.image.extract_patches(x, 3, strides=1, padding="same"))
+
+
+def patches(h, w):
+    return keras.Model(image := picture(h, w), Patches()(block(image, 8, 2)))
+
+
 FOLLOWING = (
     *(whole_window, pooled_by_operation, channel_shuffle, mask_by_operation, mask_by_layer),
     *(resized_skip, image_pooling, folded_rows, attention_in_windows, tokens_and_back),
@@ -209,6 +224,7 @@ def test_numbers_of_the_old_size_follow_their_maps(make: Maker, rng, randomise):
     [
         (split_channels, (96, 96), 48 * 48 * (27 * 16 + 36 * 4 + 16 * 8)),
         (tokens, (96, 96), 144 * 192 * 16 + 144 * (3 * 16 * 16 + 16 * 16) + 2 * 144 * 144 * 16),
+        (patches, (64, 32), 32 * 16 * 27 * 8 + 32 * 16 * 72 * 4),
         (turned, (32, 64), 16 * 32 * 27 * 8 + 32 * 16 * 72 * 4),
         (
             transposed,

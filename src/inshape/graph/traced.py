@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import keras
+import numpy as np
 
 from ..geometry.amounts import total_of
 
@@ -47,7 +48,26 @@ def _shape(tensor: Any) -> list[int]:
 
 def _convolution(operation: Any) -> int:
     *_, channels, _ = kernel = _shape(operation.inputs[1])
+    if _picks(operation.inputs[1]):
+        return 0
     return prod(_shape(operation.outputs[0])) * prod(kernel[:-2]) * channels
+
+
+def _picks(kernel: Any) -> bool:
+    """Whether a kernel is a constant that hands single values on.
+
+    Keras takes patches out of a map by a convolution with an identity matrix.
+    """
+    behind = [kernel.op]
+    for operation in behind:
+        behind += [tensor.op for tensor in operation.inputs]
+    if any(operation.type == "Placeholder" for operation in behind):  # a weight, or what is read
+        return False
+    import tensorflow as tf
+
+    with tf.compat.v1.Session(graph=kernel.graph) as session:
+        values = session.run(kernel)
+    return bool((np.count_nonzero(values, axis=tuple(range(values.ndim - 1))) <= 1).all())
 
 
 def _depthwise(operation: Any) -> int:
