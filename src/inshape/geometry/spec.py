@@ -113,8 +113,8 @@ class LayerSpec:
         constants: per-channel constants in the layer's configuration, name and values.
         epsilon: what a norm adds to the variance.
         resampling: how its kernel is made of the pretrained one, where that is not a copy.
-        is_plain: whether a layer of weights computes what its kind says, and nothing else with
-            them; a convolution that standardises its kernel does not.
+        is_plain: whether a layer computes what its kind says and nothing else; a convolution that
+            standardises its kernel does not, nor does a resizing that crops.
         holds_rows: whether its batch axis is longer than the pictures', as where the rows of a map
             are made pictures of their own. Its shapes then begin with the rows for each picture.
         answering: for ``opaque``, the layer itself.

@@ -339,7 +339,21 @@ def _adaptive_pool(layer: Any) -> dict[str, Any]:
 
 
 def _fixed_size(layer: Any) -> dict[str, Any]:
-    return {"op": "resize", "target_hw": (layer.height, layer.width)}
+    size = (layer.height, layer.width)
+    return {"op": "resize", "target_hw": size, "is_plain": _stretches(layer)}
+
+
+def _resize(operation: Any) -> dict[str, Any]:
+    size = tuple(operation.size)
+    return {"op": "resize", "target_hw": size, "is_plain": _stretches(operation)}
+
+
+def _stretches(operation: Any) -> bool:
+    """Whether it puts out the whole map at another size, by an interpolation alone."""
+    others = ("antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio")
+    return hasattr(operation, "interpolation") and not any(
+        getattr(operation, other) for other in others
+    )
 
 
 _SHAPE_FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
@@ -354,7 +368,7 @@ _SHAPE_FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "AdaptiveMaxPooling2D": _adaptive_pool,
     "Flatten": lambda _: {"op": "flatten"},
     "Resizing": _fixed_size,
-    "Resize": lambda operation: {"op": "resize", "target_hw": tuple(operation.size)},
+    "Resize": _resize,
     "AveragePool": lambda operation: _pool_window("avg_pool", operation),
     "MaxPool": lambda operation: _pool_window("max_pool", operation),
     "CenterCrop": _fixed_size,

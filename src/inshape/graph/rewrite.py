@@ -326,6 +326,8 @@ class _Rewriter(Walk):
             args = (pad(args[0]), *args[1:])
         if after.slices != before.slices:
             args, kwargs = (args[0], changed_key(after)), {}
+        if after.op != before.op:  # Resizing is told of training, UpSampling2D is not
+            args, kwargs = args[:1], {}
         return args, kwargs
 
     def tensors_at(self, outputs: Sequence[int]) -> Any:
@@ -343,8 +345,14 @@ class _Rewriter(Walk):
         """The new layer for a call, the same one for every call of the same layer."""
         source = call.operation
         if id(source) not in self.made:
-            entries = changed_entries(self.spec[call.index], self.changed[call.index])
-            new = remade(source, entries, self._name(call), call.name)
+            before, after = self.spec[call.index], self.changed[call.index]
+            if before.op == "resize" and after.op == "upsample":
+                new = keras.layers.UpSampling2D(
+                    after.stride_hw, interpolation=source.interpolation, name=self._name(call)
+                )
+            else:
+                entries = changed_entries(before, after)
+                new = remade(source, entries, self._name(call), call.name)
             self.made[id(source)] = new
             if isinstance(source, keras.layers.Layer):
                 self.pairs.append(LayerPair(call.index, call.name, source, new))
