@@ -34,7 +34,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 test: $(STAMP)  ## the whole suite, doctests included, on JOBS processes
-	$(PYTEST) -n $(JOBS) --dist loadfile
+	$(PYTEST) -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## ruff format, ruff check, pyright
 	$(BIN)/ruff format --check .
