@@ -84,7 +84,7 @@ def test_a_split_that_is_there_stays():
             {"validation": 0.6, "test": 0.4},
             "validation 0.6 and test 0.4; expected less than",
         ),
-        ([2, 1], {}, "no class has 3 distinct pictures; expected enough to hold some out for"),
+        ([1, 1], {}, "no class has two distinct pictures; expected enough to hold some out for"),
         (
             [30, 3],
             {"validation": 0.4, "test": 0.55},

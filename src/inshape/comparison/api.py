@@ -6,6 +6,7 @@ import itertools
 import json
 import string
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,8 @@ def _rank(c: Candidate) -> tuple[bool, bool, float]:
 def _draw_pictures(request: CompareRequest) -> Catalogue:
     """The labelled pictures outside the test split, at most so many, each class with its share."""
     listed = open_source(request.source)
+    for line in listed.warnings:
+        warnings.warn(line, UserWarning, stacklevel=5)
     usable = np.flatnonzero((listed.splits != "test") & (listed.labels >= 0))
     if not len(usable):
         raise DataError("no labelled pictures to compare on; expected a folder per class")

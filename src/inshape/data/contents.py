@@ -62,7 +62,7 @@ class Contents:
         lines = [f"{folder}: left out {join_some(self.left_out)}"] if self.left_out else []
         if self.others:
             counts = [f"{count} {ending}" for ending, count in self.others.most_common()]
-            are = plural(self.others.total(), "file that is no picture", "files that are none")
+            are = plural(self.others.total(), "file that is no picture", "files that are no pictures")
             lines.append(f"{folder}: left out {are}: {join_some(counts)}{self.advice}")
         return lines
 

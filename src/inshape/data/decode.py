@@ -346,7 +346,8 @@ def _refuse_shortened(mode: str, stored: str, path: Path) -> None:
 def _raw_modes(image: Image.Image) -> str:
     """How the pixels are stored, such as ``RGB;16B``; sizes and offsets hold digits as well."""
     decoders = [tile[3] for tile in getattr(image, "tile", ())]
-    return " ".join(str(args if isinstance(args, str) else (*args, "")[0]) for args in decoders)
+    first = (args if isinstance(args, str) else next(iter(args or ()), "") for args in decoders)
+    return " ".join(map(str, first))
 
 
 def _plain(image: Image.Image) -> Image.Image:

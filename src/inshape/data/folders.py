@@ -71,11 +71,11 @@ def _pass_through(
 
 def _innermost(contents: Contents, start: str, known: set[str]) -> str:
     flat, filled, _ = contents.below(start)
-    if flat or len(filled) != 1 or same_name(filled[0]) in known or _has_train(filled):
+    if flat or len(filled) != 1 or same_name(filled[0]) in known:
         return start
     inner = _innermost(contents, f"{start}{filled[0]}/", known)
     flat, filled, _ = contents.below(inner)
-    return start if flat or not (len(filled) > 1 or _has_train(filled)) else inner
+    return start if flat or len(filled) == 1 else inner
 
 
 def _has_train(names: Iterable[str]) -> bool:

@@ -215,9 +215,8 @@ class _Pictures:
                 elsewhere[path] = place
         if paths and not present and not elsewhere:
             raise DataError(
-                f"{table}: none of its {plural(len(paths), 'picture')} is there, such as "
-                f"{paths[0]!r}; expected paths relative to {self.root}; correct them or move the "
-                "table"
+                f"{table}: none of its pictures is there, such as {paths[0]!r}; expected paths "
+                f"relative to {self.root}; correct them, or move the table"
             )
         if elsewhere:
             path, place = next(iter(elsewhere.items()))
