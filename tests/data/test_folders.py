@@ -242,7 +242,9 @@ def test_names_that_look_alike_are_one_class(tmp_path):
     later = open_source(tmp_path / "train", class_names=["b", apart])
     assert later.class_names == ("b", apart)
     assert later.counts() == {"b": 2, apart: 2}
-    assert open_source(tmp_path / "val", class_names=["b", apart], labels="optional").labels.min() == 0
+    assert (
+        open_source(tmp_path / "val", class_names=["b", apart], labels="optional").labels.min() == 0
+    )
 
 
 def test_names_that_are_not_utf_8_are_left_out(tmp_path):

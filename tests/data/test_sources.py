@@ -66,7 +66,8 @@ def test_a_folder_of_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [("Training", "Testing", "Valid"), ("train_set", "TEST", "Val"), ("train", "test", "val")]
+    "words",
+    [("Training", "Testing", "Valid"), ("train_set", "TEST", "Val"), ("train", "test", "val")],
 )
 def test_splits_are_known_by_any_of_their_names(tmp_path, words):
     for name, count in zip(words, (3, 2, 1), strict=True):

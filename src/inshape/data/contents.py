@@ -29,7 +29,8 @@ _KINDS = (
     (stat.S_ISDIR, "a folder, not a file"),
     (stat.S_ISFIFO, "a pipe, not a file"),
     (stat.S_ISSOCK, "a socket, not a file"),
-    (lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode), "a device, not a file"),
+    (stat.S_ISCHR, "a device, not a file"),
+    (stat.S_ISBLK, "a device, not a file"),
 )
 
 
@@ -62,8 +63,9 @@ class Contents:
         lines = [f"{folder}: left out {join_some(self.left_out)}"] if self.left_out else []
         if self.others:
             counts = [f"{count} {ending}" for ending, count in self.others.most_common()]
-            are = plural(self.others.total(), "file that is no picture", "files that are no pictures")
-            lines.append(f"{folder}: left out {are}: {join_some(counts)}{self.advice}")
+            nouns = "file that is no picture", "files that are no pictures"
+            files = plural(self.others.total(), *nouns)
+            lines.append(f"{folder}: left out {files}: {join_some(counts)}{self.advice}")
         return lines
 
     @property

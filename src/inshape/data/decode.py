@@ -27,7 +27,7 @@ SUFFIXES = frozenset(
     (
         ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .avifs .bmp .dib .gif .tif .tiff .npy "
         ".jp2 .j2k .j2c .jpc .jpf .jpx .ppm .pgm .pbm .pnm .pfm .tga .icb .vda .vst .qoi .pcx "
-        ".sgi .rgb .rgba .bw .dds .psd .im .msp .ras .xbm .xpm"
+        ".sgi .rgb .rgba .bw .dds .psd .ras .xbm .xpm"
     ).split()
 )
 """File name endings that count as pictures, in lower case: what Pillow reads as photos or scans.
@@ -282,7 +282,7 @@ def _open(path: Path) -> Image.Image:
         ) from None
 
 
-def _check_size(path: Path, height: int, width: int, most: int = MOST_PIXELS) -> None:
+def _check_size(path: Path, height: int, width: int, most: int) -> None:
     if height * width > most:
         raise UnreadablePicture(
             f"{path}: {width}x{height} pixels; expected at most {most:,} in all; {_TOO_LARGE}"
@@ -312,7 +312,7 @@ def _from_pillow(path: Path, preparation: Preparation | None) -> Picture:
                 _draft(image, preparation, sideways=_is_sideways(orientation))
             if image.format == "PNG" and preparation.full_scale is not None:
                 _refuse_shortened(image.mode, stored, path)
-        _check_size(path, image.height, image.width)
+        _check_size(path, image.height, image.width, MOST_PIXELS)
         upright = _plain(image)
         if orientation in _FLIPS:
             upright = upright.transpose(_FLIPS[orientation])
@@ -406,7 +406,7 @@ def _read_tiff(path: Path, preparation: Preparation | None, pixels: bool) -> _St
         stack: Any = file.series[0]
         source = stack if _is_one_picture(stack, preparation) else page
         if pixels:
-            _check_size(path, page.imagelength, page.imagewidth)
+            _check_size(path, page.imagelength, page.imagewidth, MOST_PIXELS)
             if source.nbytes > _MOST_BYTES:
                 raise UnreadablePicture(
                     f"{path}: {format_bytes(source.nbytes)} of pixels; expected at most "

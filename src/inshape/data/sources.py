@@ -106,6 +106,7 @@ def source_text(source: Source) -> str:
 
 def _list_source(source: Source, class_names: Sequence[str] | None, labels: Labels) -> Listing:
     if isinstance(source, str | Path):
+        check_source(source)  # before is_dir, which raises for a name that is too long
         path = Path(source)
         if path.is_dir():
             listing = list_folder(path, labels=labels, class_names=class_names)
@@ -122,7 +123,6 @@ def _list_source(source: Source, class_names: Sequence[str] | None, labels: Labe
 
 
 def _list_file(path: Path, class_names: Sequence[str] | None, labels: Labels) -> Listing:
-    check_source(path)
     kind = kind_of(path.stat().st_mode)
     if kind:  # which might never end
         raise DataError(f"{path}: {kind}; expected {_KINDS}; check the path")

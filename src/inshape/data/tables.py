@@ -42,7 +42,7 @@ _COLUMNS = {
     ),
     "label": (
         "label", "class", "classname", "category", "labels", "target", "species", "breed",
-        "variety", "diagnosis", "dx", "tag", "y",
+        "variety", "diagnosis", "dx", "tag",
     ),
     "split": ("split", "subset"),
 }  # fmt: skip
@@ -78,6 +78,8 @@ def list_table(table: Path, *, labels: str = "required") -> Listing:
     pictures = _Pictures(table.parent)
     is_parquet = table.suffix.lower() == ".parquet"
     columns = _read_parquet(table) if is_parquet else _read_csv(table, pictures)
+    # Some programs save the numbers of the rows with them, in a column that has no name.
+    columns = {n: v for n, v in columns.items() if n and not n.startswith("Unnamed: ")}
     warnings: list[str] = []
     path = _named(columns, "path") or _column_of_pictures(table, columns, pictures, warnings)
     split = _named(columns, "split")
@@ -117,12 +119,12 @@ def _column_of_pictures(
     table: Path, columns: _Columns, pictures: _Pictures, warnings: list[str]
 ) -> str:
     """The one column that names pictures, whatever it is called."""
-    others = (_named(columns, "label"), _named(columns, "split"))
+    taken = (_named(columns, "label"), _named(columns, "split"))
     counts: dict[str, int] = {}
-    for name, values in columns.items():
-        words = [_word(value) for value in values[:_LOOKED_AT]]
-        if words and name not in others and all(map(pictures.has, words)):
-            counts[name] = len(set(map(_word, values)))
+    for name in (n for n in columns if n not in taken):
+        words = [_word(value) for value in columns[name]]
+        if words and all(map(pictures.has, words[:_LOOKED_AT])):
+            counts[name] = len(set(words))
     # Numbers of classes may happen to be names of files, but they come again and again.
     most = [name for name, count in counts.items() if count == max(counts.values())]
     if len(most) == 1:
@@ -137,8 +139,7 @@ def _classes(
     name = _named(columns, "label")
     if name or labels == "optional":
         return columns.get(name, ())
-    # A table that was saved with the numbers of its rows has a column without a name.
-    rest = [n for n in columns if n not in (path, split) and n and not n.startswith("Unnamed: ")]
+    rest = [n for n in columns if n not in (path, split)]
     if len(rest) == 1:
         warnings.append(f"{table}: column {rest[0]!r} is taken as the label")
         return columns[rest[0]]
@@ -239,12 +240,8 @@ class _Pictures:
             places = [place for place in places if posixpath.dirname(place) == parent]
         elif parent:
             # Written down on another machine, from another folder.
-            last = parent.rpartition("/")[2]
-            places = [
-                place
-                for place in places
-                if posixpath.basename(posixpath.dirname(place)) in ("", last)
-            ]
+            near = ("", _key(posixpath.basename(parent)))
+            places = [p for p in places if _key(posixpath.basename(posixpath.dirname(p))) in near]
         return places[0] if len(places) == 1 else None
 
     @cached_property
@@ -307,8 +304,9 @@ def _rows(table: Path) -> list[list[str]]:
         ) from None
     for number, row in enumerate(rows):
         if any("\0" in field for field in row):
+            where = f"row {number}" if number else "the header"
             raise DataError(
-                f"{table}: a NUL byte in row {number}; expected UTF-8 text; save it as UTF-8"
+                f"{table}: a NUL byte in {where}; expected UTF-8 text; save it as UTF-8"
             )
     if not rows:
         raise DataError(f"{table}: an empty file; expected columns path and label; write them")
