@@ -102,6 +102,12 @@ def _pipe(folder: Path) -> object:
     return _warned(folder / "t.csv")
 
 
+def _line_break(folder: Path) -> object:
+    for name in ("x\ny.png", "z.png"):
+        (_photos(folder) / "a" / name).touch()
+    return _warned(folder)
+
+
 def _latin_name(folder: Path) -> None:
     with open(os.path.join(os.fsencode(folder), b"a/caf\xe9.png"), "wb") as file:
         file.write((folder / "a" / "0.png").read_bytes())
@@ -169,5 +175,9 @@ BAD_INPUTS = [
     ),
     BadInput("an empty table", _table(""), "an empty file; expected columns path and label"),
     BadInput("a pipe as a table", _pipe, r"t\.csv: a pipe, not a file"),
+    BadInput("a line break in a file's name", _line_break, r"a/x\\ny\.png \(the file is empty"),
+    BadInput(
+        "a path in Latin-1", lambda _: open_source(os.fsdecode(b"caf\xe9")), "not UTF-8, which"
+    ),
     BadInput("a path that is too long", lambda _: open_source("x" * 300), "no such file or folder"),
 ]

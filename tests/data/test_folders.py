@@ -217,6 +217,18 @@ def test_a_flat_split_beside_training_is_left_out(tmp_path, train, rest):
     assert len(open_source(tmp_path, labels="optional")) == 6
 
 
+def test_a_test_split_in_one_folder_that_is_no_class_is_left_out(tmp_path):
+    classes(tmp_path / "train", "a", "b")
+    fill(tmp_path / "test" / "unknown")
+    catalogue = open_source(tmp_path)
+    assert len(catalogue) == 4
+    lie = "2 pictures lie outside the class folders and cannot be used"
+    assert catalogue.warnings == (f"{tmp_path / 'test' / 'unknown'}: {lie}",)
+    classes(tmp_path / "test", "a")  # beside which it is a class, and a wrong one
+    with pytest.raises(DataError, match=re.escape("test has pictures of 'unknown', of which")):
+        open_source(tmp_path)
+
+
 @pytest.mark.parametrize(("train", "rest"), [("train", "test"), ("train", "val"), ("Train", "val")])
 def test_flat_training_pictures_are_refused(tmp_path, train, rest):
     fill(tmp_path / train)
@@ -263,3 +275,14 @@ def test_names_that_are_not_utf_8_are_left_out(tmp_path):
         r"\xe9t\xe9 (a name that is not UTF-8; rename it)",
     )
     assert len(catalogue.fingerprint) == 64
+
+
+def test_whatever_a_name_holds_a_message_is_one_line(tmp_path):
+    classes(tmp_path / "photos", "a", "b")
+    (tmp_path / "photos" / "a" / "x\ny.png").touch()
+    with pytest.raises(DataError) as caught:
+        open_source(tmp_path / "photos")
+    assert r"remove a/x\ny.png (the file is empty)" in str(caught.value)
+    path = os.path.join(tmp_path, os.fsdecode(b"caf\xe9"))
+    with pytest.raises(DataError, match=re.escape(r"caf\xe9: a path that is not UTF-8, which no")):
+        open_source(path)

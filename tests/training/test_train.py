@@ -339,7 +339,7 @@ def test_pictures_are_looked_at_before_anything_is_fetched_or_built(tmp_path, mo
     monkeypatch.setattr("inshape.training.api.open_for_training", fetch)
     monkeypatch.setattr("inshape.comparison.api._list_candidates", fetch)
     monkeypatch.setattr(Run, "load_model", fetch)
-    run = Run.create(tmp_path / "run", {"status": "complete"})
+    run = Run.create(tmp_path / "run", {}).updated(status="complete")
     run.save_labels(["a", "b"])
     run.model_path.touch()
     (tmp_path / "empty").mkdir()

@@ -142,13 +142,13 @@ def _walk(
                 continue
             identity, deep = _identity(entry.stat()), links + entry.is_symlink()
             if identity in above or deep > _MOST_LINKS:
-                contents.left_out.append(f"{_shown(name)} (links that lead round in a circle)")
+                contents.left_out.append(f"{printable(name)} (links that lead round in a circle)")
                 continue
             inner = _entries(entry.path)
         except UnicodeEncodeError:
-            contents.left_out.append(f"{_shown(name)} (a name that is not UTF-8; rename it)")
+            contents.left_out.append(f"{printable(name)} (a name that is not UTF-8; rename it)")
         except OSError as problem:
-            contents.left_out.append(f"{_shown(name)} ({problem.strerror})")
+            contents.left_out.append(f"{printable(name)} ({problem.strerror})")
         else:
             contents.folders.append(name)
             _walk(inner, f"{name}/", [*above, identity], deep, contents)
@@ -162,7 +162,7 @@ def _add_file(entry: os.DirEntry[str], name: str, contents: Contents) -> None:
         except FileNotFoundError:
             kind = ""  # a link to nothing; a picture that is gone is reported where it is read
         if kind:
-            contents.left_out.append(f"{_shown(name)} ({kind})")
+            contents.left_out.append(f"{printable(name)} ({kind})")
             return
     if is_picture(entry.path):
         contents.pictures.append(name)
@@ -193,8 +193,13 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _shown(name: str) -> str:
-    """A name in letters that can be printed."""
+def printable(name: str) -> str:
+    r"""A name in letters that can be printed.
+
+    Example:
+        >>> printable("a\nb"), printable(os.fsdecode(b"caf\xe9"))
+        ('a\\nb', 'caf\\xe9')
+    """
     if name.isprintable():
         return name
     stored = os.fsencode(name)

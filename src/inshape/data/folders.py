@@ -43,6 +43,10 @@ def list_folder(
         if labels == "required" and split:
             inner = _pass_through(folder, contents, part, known, warnings)
         flat, filled, empty = contents.below(inner)
+        if split == "test" and len(filled) == 1 and same_name(filled[0]) not in known:
+            # Pictures to predict, in a folder of their own since some loaders find no others.
+            inner = f"{inner}{filled[0]}/"
+            flat, filled, empty = contents.below(inner)
         if labels == "required" and flat:
             warnings.append(_strays(folder, inner, split, len(flat), bool(filled)))
         warnings += [f"{folder / inner / n}: no pictures in it, so it is no class" for n in empty]

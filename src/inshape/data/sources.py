@@ -13,7 +13,7 @@ from ..progress import Advance
 from ..requests import Written, read_location, write_source
 from .arrays import list_arrays, list_dataset, list_npy, list_npz
 from .catalogue import Catalogue, Listing, read_catalogue, same_name
-from .contents import is_picture, kind_of
+from .contents import is_picture, kind_of, printable
 from .folders import Labels, list_folder
 from .tables import TABLE_SUFFIXES, list_table
 
@@ -28,13 +28,22 @@ _KINDS = (
 
 
 def check_source(source: Source) -> None:
-    """Refuse the path of a source that is not there.
+    """Refuse the path of a source that is not there, or whose name is no text.
 
     Raises:
-        DataError: if there is nothing at the path.
+        DataError: if there is nothing at the path, or it is not UTF-8.
     """
+    if not isinstance(source, str | Path):
+        return
+    try:
+        str(source).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{printable(str(source))}: a path that is not UTF-8, which no record can hold; "
+            "expected one that is; rename the folder or file"
+        ) from None
     # Path.exists raises for a name that is too long, or no name at all.
-    if isinstance(source, str | Path) and not os.path.exists(source):
+    if not os.path.exists(source):
         raise DataError(f"{source}: no such file or folder; expected {_KINDS}; check the path")
 
 
