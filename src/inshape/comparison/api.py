@@ -81,6 +81,8 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
     begun = time.perf_counter()
     catalogue = _draw_pictures(request)
     folds_of(catalogue.labels, request.seed, catalogue.contents)  # refuses what cannot be probed
+    for line in catalogue.warnings:
+        warnings.warn(line, UserWarning, stacklevel=4)
     candidates = _list_candidates(request, catalogue)
     classes = count_classes(request.head, catalogue.class_names)
     weights = None if request.weights is None else str(request.weights)
@@ -200,8 +202,6 @@ def _rank(c: Candidate) -> tuple[bool, bool, float]:
 def _draw_pictures(request: CompareRequest) -> Catalogue:
     """The labelled pictures outside the test split, at most so many, each class with its share."""
     listed = open_source(request.source)
-    for line in listed.warnings:
-        warnings.warn(line, UserWarning, stacklevel=5)
     usable = np.flatnonzero((listed.splits != "test") & (listed.labels >= 0))
     if not len(usable):
         raise DataError("no labelled pictures to compare on; expected a folder per class")
