@@ -83,8 +83,10 @@ def test_heic_without_pillow_heif_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=re.escape("pip install 'inshape[heic]'")):
         open_source(tmp_path / "all")
     (tmp_path / "x.jpg").write_bytes(heic)
-    with pytest.raises(DataError, match=re.escape("x.jpg: HEIC without pillow-heif; expected it")):
+    with pytest.raises(DataError, match=re.escape("x.jpg: HEIC, which takes pip install")):
         decode.decode(tmp_path / "x.jpg")
+    one = tmp_path / "all" / "a" / "x.heic"
+    assert open_source(one, class_names=["a", "b"], labels="optional").names == ("x.heic",)
 
 
 def test_heic(tmp_path):

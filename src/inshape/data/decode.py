@@ -278,7 +278,8 @@ def _open(path: Path) -> Image.Image:
         if not is_heic:
             raise
         raise UnreadablePicture(
-            f"{path}: HEIC without pillow-heif; expected it to be installed; {HEIC_ADVICE}"
+            f"{path}: HEIC, which takes pip install 'inshape[heic]'; expected it to be installed; "
+            "do so, or save the picture as JPEG"
         ) from None
 
 

@@ -14,6 +14,7 @@ from ..requests import Written, read_location, write_source
 from .arrays import list_arrays, list_dataset, list_npy, list_npz
 from .catalogue import Catalogue, Listing, read_catalogue, same_name
 from .contents import is_picture, kind_of, printable
+from .decode import HEIC_SUFFIXES
 from .folders import Labels, list_folder
 from .tables import TABLE_SUFFIXES, list_table
 
@@ -142,7 +143,8 @@ def _list_file(path: Path, class_names: Sequence[str] | None, labels: Labels) ->
         return list_npz(path, class_names=class_names)
     if suffix == ".npy":
         return list_npy(path, class_names=class_names, labels=labels)
-    if labels == "optional" and is_picture(path):
+    # A HEIC that cannot be read says how it could be.
+    if labels == "optional" and (suffix in HEIC_SUFFIXES or is_picture(path)):
         return Listing([path.name], root=path.parent)
     raise DataError(f"{path}: not a source of labelled pictures; expected {_KINDS}; check the path")
 
