@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from inshape.data import decode
+from inshape.data.contents import look_into
 from inshape.data.prepare import Preparation
-from inshape.data.sources import find_pictures
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=1500)
     options = parser.parse_args()
-    names = [n for n in find_pictures(options.folder)[0] if n.lower().endswith((".jpg", ".jpeg"))]
+    names = [n for n in look_into(options.folder).pictures if n.lower().endswith((".jpg", ".jpeg"))]
     every = max(1, len(names) // options.pictures)
     paths = [str(options.folder / name) for name in names[::every]]
     print(f"{len(paths)} JPEG files, {os.cpu_count()} cores, median of {options.rounds} rounds")

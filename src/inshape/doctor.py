@@ -30,6 +30,7 @@ PURPOSES = {
     "quantize": "other ways to int8",
     "micro": "the arena that an int8 file needs on a micro-controller, measured",
     "parquet": "tables of pictures as .parquet",
+    "heic": "pictures as .heic, which phones take",
     "pandas": "tables as data frames",
     "mlflow": "train --mlflow",
     "ray": "work on several machines",

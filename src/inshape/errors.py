@@ -24,9 +24,11 @@ Each message says what came, what was expected and what to do, in one line.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
+_BREAK = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _MOST_REPEATED = 80
 
 
@@ -34,6 +36,14 @@ class InshapeError(Exception):
     """The base of every error that inshape raises on purpose."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        """Take the message, which stays one line whatever names are in it."""
+        super().__init__(_BREAK.sub(_escaped, message))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
 
 
 class RequestError(InshapeError):

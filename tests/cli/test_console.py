@@ -55,7 +55,7 @@ def test_json_stands_alone_on_standard_output(capsys):
     [
         (DataError("no pictures in x"), 2, "error: no pictures in x"),
         (RunError("the disk is full"), 1, "error: the disk is full"),
-        (DataError("two\nlines"), 2, "error: two lines"),
+        (DataError("two\nlines"), 2, r"error: two\nlines"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ZeroDivisionError("by 0"), 1, "error: unexpected ZeroDivisionError: by 0; --debug shows"),
     ],

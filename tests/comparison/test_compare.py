@@ -300,7 +300,7 @@ def test_a_class_of_one_picture_is_refused(photos, tmp_path, network):
         (tmp_path / label).mkdir()
         for i in range(count):
             Image.new("L", (9, 9), i * 20).save(tmp_path / label / f"{i}.png")
-    with pytest.raises(DataError, match="a class with 1 pictures, of 2 classes; expected two"):
+    with pytest.raises(DataError, match="a class with 1 picture, of 2 classes; expected two"):
         compare(tmp_path, shapes=["32x32x1"], backbones=[network], weights=None)
 
 
@@ -572,3 +572,19 @@ inshape.compare({str(photos)!r}, shapes=["9x8x1", "16x16x1"], strategies=["rebui
     by_shape = {c.input_shape: c for c in comparison.candidates}
     assert by_shape["9x8x1"].seconds["build"] == stamp
     assert {c.pictures for c in comparison.candidates} == {60}
+
+
+def test_what_is_left_out_is_said(tmp_path, monkeypatch):
+    for number in range(4):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((9, 9), number, np.uint8)).save(path)
+    (tmp_path / "a" / "clip.mp4").touch()
+
+    def stop(*_):
+        raise RequestError("far enough")
+
+    monkeypatch.setattr("inshape.comparison.api._list_candidates", stop)
+    line = r"left out 1 file that is no picture: 1 \.mp4"
+    with pytest.warns(UserWarning, match=line), pytest.raises(RequestError, match="far enough"):
+        compare(tmp_path, "40x33x1")

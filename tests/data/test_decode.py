@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from inshape.data.colour import Picture, luma, to_channels
-from inshape.data.decode import decode, load, stored_shape
+from inshape.data.decode import SUFFIXES, decode, load, stored_shape
 from inshape.data.prepare import Preparation, prepare
 from inshape.errors import DataError, UnreadablePicture
 
@@ -351,3 +351,70 @@ def test_cmyk_becomes_rgb(tmp_path):
     assert stored_shape(tmp_path / "a.jpg") == (40, 30, 3)
     assert np.abs(got.array.astype(int) - smooth(40, 30)).mean() < 3
     assert load(tmp_path / "a.jpg", Preparation.of("40x30x1")).shape == (40, 30, 1)
+
+
+def test_every_ending_that_pillow_writes_is_read(tmp_path):
+    Image.init()
+    smallest = Image.fromarray(smooth(8, 6))
+    for suffix in sorted(SUFFIXES - {".npy"}):
+        kind = Image.EXTENSION[suffix]
+        assert kind in Image.OPEN or kind == "MPO"  # which opens as a JPEG
+        if kind in Image.SAVE:
+            path = tmp_path / f"a{suffix}"
+            (smallest.convert("1") if kind == "XBM" else smallest).save(path, kind)
+            assert decode(path).array.shape[:2] == stored_shape(path)[:2] == (8, 6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("jpeg", ".tif"), ("tiff", ".jpg"), ("png", ".npy"), ("npy", ".png")]
+)
+def test_contents_count_and_not_endings(tmp_path, kind, suffix):
+    stored, path = noise(9, 7, 1, kind="uint16"), tmp_path / f"a{suffix}"
+    with path.open("wb") as file:
+        if kind == "npy":
+            np.save(file, stored)
+        elif kind == "tiff":
+            tifffile.imwrite(file, stored[..., 0])
+        else:
+            Image.fromarray(smooth(9, 7)).save(file, kind)
+    got = decode(path, Preparation.of("9x7x1"))
+    assert got.array.shape[:2] == stored_shape(path)[:2] == (9, 7)
+    assert np.array_equal(got.array, stored) == (kind in ("npy", "tiff"))
+
+
+def test_a_large_jpeg_is_decoded_at_reduced_scale(tmp_path, monkeypatch):
+    # As 196 megapixels are to the real limits.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr("inshape.data.decode.MOST_PIXELS", 2000)
+    monkeypatch.setattr("inshape.data.decode._MOST_PROGRESSIVE", 2000)
+    image, path = Image.fromarray(smooth(80, 64)), tmp_path / "a.jpg"
+    image.save(path)
+    assert decode(path, Preparation.of("8x8x3")).array.shape == (20, 16, 3)
+    assert stored_shape(path) == (80, 64, 3)
+    message = f"{path}: 64x80 pixels; expected at most 2,000 in all; scale it down or cut it"
+    for preparation in (None, Preparation.of("80x64x3"), Preparation.of("8x8x3", antialias=False)):
+        with pytest.raises(UnreadablePicture, match=re.escape(message)):
+            decode(path, preparation)
+    image.save(path, progressive=True)
+    with pytest.raises(UnreadablePicture, match=re.escape(message)):
+        decode(path, Preparation.of("8x8x3"))
+
+
+def test_few_bytes_that_stand_for_gigabytes_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((3000, 600), np.uint8), compression="zlib")
+    monkeypatch.setattr("inshape.data.decode.MOST_PIXELS", 1_000_000)
+    message = "a.tif: 600x3000 pixels; expected at most 1,000,000 in all; scale it down or cut it"
+    with pytest.raises(UnreadablePicture, match=re.escape(message)):
+        decode(path)
+    assert stored_shape(path) == (3000, 600, 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr("inshape.data.decode._MOST_BYTES", 50_000)
+    Image.fromarray(smooth(80, 64)).save(tmp_path / "a.png")
+    message = "a.png: too many pixels; expected at most 1,000,000; scale it down or cut it into"
+    with pytest.raises(UnreadablePicture, match=re.escape(message)):
+        decode(tmp_path / "a.png")
+    tifffile.imwrite(path, noise(80, 64, 10), photometric="minisblack", planarconfig="contig")
+    message = "a.tif: 50.0 KiB of pixels; expected at most 48.8 KiB; scale it down or cut it"
+    with pytest.raises(UnreadablePicture, match=re.escape(message)):
+        decode(path)

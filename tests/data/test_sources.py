@@ -47,6 +47,7 @@ def test_a_folder_per_class(tmp_path):
     assert catalogue.names[0] == "ant/young/0.png"
     assert set(catalogue.splits) == {""}
     assert catalogue.warnings == (
+        f"{tmp_path}: left out 1 file that is no picture: 1 .txt",
         f"{tmp_path}: 1 picture lies outside the class folders and cannot be used",
         f"{tmp_path / 'empty'}: no pictures in it, so it is no class",
     )
@@ -65,7 +66,8 @@ def test_a_folder_of_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [("Training", "Test", "Valid"), ("Train", "TEST", "Val"), ("train", "test", "val")]
+    "words",
+    [("Training", "Testing", "Valid"), ("train_set", "TEST", "Val"), ("train", "test", "val")],
 )
 def test_splits_are_known_by_any_of_their_names(tmp_path, words):
     for name, count in zip(words, (3, 2, 1), strict=True):
@@ -77,6 +79,7 @@ def test_splits_are_known_by_any_of_their_names(tmp_path, words):
     counts = [catalogue.counts(split)["a"] for split in ("train", "test", "validation")]
     assert counts == [3, 2, 1]
     assert catalogue.warnings == (
+        f"{tmp_path}: left out 1 file that is no picture: 1 .xml",
         f"{tmp_path / 'annotations'}: no pictures in it, so it is no split",
     )
 
@@ -237,7 +240,7 @@ def test_missing_files_of_a_table_are_skipped(tmp_path):
             "a,b\n1,2",
             "t.csv: columns a, b; expected path, label and perhaps split; name the column",
         ),
-        ("path,b\n1,2", "t.csv: columns path, b; expected path, label and perhaps split; name the"),
+        ("path,b,c\n1,2,3", "t.csv: columns path, b, c; expected path, label and perhaps split; n"),
         ("path,label\nx.png,", "t.csv: row 1 (x.png) has no label; expected one in every row"),
         (
             "path,label,split\nx.png,a,dev",

@@ -84,7 +84,7 @@ def test_a_split_that_is_there_stays():
             {"validation": 0.6, "test": 0.4},
             "validation 0.6 and test 0.4; expected less than",
         ),
-        ([2, 1], {}, "no class has 3 distinct pictures; expected enough to hold some out for"),
+        ([1, 1], {}, "no class has two distinct pictures; expected enough to hold some out for"),
         (
             [30, 3],
             {"validation": 0.4, "test": 0.55},
@@ -103,3 +103,26 @@ def test_nothing_left_to_split():
     whole = catalogue([4, 4])
     with pytest.raises(DataError, match=re.escape("no training pictures to split; expected some")):
         split(replace(whole, splits=np.full(8, "test")))
+
+
+def test_two_pictures_per_class_are_split_where_none_has_more():
+    tiny = split(catalogue([2, 2, 1]), validation=0.1)
+    assert tiny.counts("train") == {"0": 1, "1": 1, "2": 1}
+    assert tiny.counts("validation") == {"0": 1, "1": 1, "2": 0}
+    assert tiny.warnings == (
+        "no class has more than 2 distinct pictures, of which validation takes one: neither it nor "
+        "the training says much; add pictures",
+        "'2': fewer than 2 distinct pictures, all kept for training; validation says nothing about "
+        "this class",
+    )
+
+
+def test_one_picture_per_class_can_be_in_both_splits_as_the_refusal_says(tmp_path):
+    one = catalogue([1, 1])
+    both = {f"{name}_{part}": value for part in ("train", "val")
+            for name, value in (("x", one.arrays), ("y", [0, 1]))}  # fmt: skip
+    np.savez(tmp_path / "a.npz", **both)
+    divided = split(open_source(tmp_path / "a.npz"))
+    assert divided.counts("train") == divided.counts("validation") == {"0": 1, "1": 1}
+    assert len(divided.warnings) == 1
+    assert divided.warnings[0].startswith("2 identical pictures stand in two or more splits")

@@ -14,6 +14,7 @@ import pytest
 
 import inshape
 from inshape.choosing import train
+from inshape.cli.app import run as program
 from inshape.comparison import api as comparing
 from inshape.comparison.request import CompareRequest
 from inshape.data.batches import Batches
@@ -329,6 +330,31 @@ def test_an_output_that_exists_is_refused_before_any_work(network, tmp_path):
     run = Run.create(tmp_path / "run", {})
     with pytest.raises(OutputExists, match=re.escape(f"{run.folder} exists already")):
         train(tmp_path / "nowhere", "17x12x1", out=run.folder, backbone=network, weights=None)
+
+
+def test_pictures_are_looked_at_before_anything_is_fetched_or_built(tmp_path, monkeypatch, capsys):
+    def fetch(*_):
+        raise AssertionError("the data had to be looked at first")
+
+    monkeypatch.setattr("inshape.training.api.open_for_training", fetch)
+    monkeypatch.setattr("inshape.comparison.api._list_candidates", fetch)
+    monkeypatch.setattr(Run, "load_model", fetch)
+    run = Run.create(tmp_path / "run", {}).updated(status="complete")
+    run.save_labels(["a", "b"])
+    run.model_path.touch()
+    (tmp_path / "empty").mkdir()
+    for call in (
+        lambda: train(tmp_path / "empty", "32x32x3", out=tmp_path / "new"),
+        lambda: inshape.train(tmp_path / "empty", "auto", out=tmp_path / "new"),
+        lambda: inshape.compare(tmp_path / "empty", "32x32x3"),
+        lambda: inshape.evaluate(run, tmp_path / "empty"),
+    ):
+        with pytest.raises(DataError, match="empty: nothing in it, no pictures"):
+            call()
+    words = ["train", f"{tmp_path / 'empty'}", "--input", "32x32x3", "--out", f"{tmp_path / 'new'}"]
+    assert program(words) == 2
+    assert "empty: nothing in it, no pictures" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_cannot_be_resumed_is_named(photos, tmp_path):

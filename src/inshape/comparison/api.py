@@ -6,6 +6,7 @@ import itertools
 import json
 import string
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,8 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
     begun = time.perf_counter()
     catalogue = _draw_pictures(request)
     folds_of(catalogue.labels, request.seed, catalogue.contents)  # refuses what cannot be probed
+    for line in catalogue.warnings:
+        warnings.warn(line, UserWarning, stacklevel=4)
     candidates = _list_candidates(request, catalogue)
     classes = count_classes(request.head, catalogue.class_names)
     weights = None if request.weights is None else str(request.weights)

@@ -11,6 +11,7 @@ from scipy.stats import binom
 from sklearn.model_selection import StratifiedKFold
 
 from ..errors import DataError
+from ..text import plural
 
 FOLDS = 5
 LEVEL = 0.025
@@ -64,9 +65,9 @@ def _count_different(labels: NDArray[np.integer[Any]], group: NDArray[np.intp]) 
     pictures = int((labels == classes[different.index(fewest)]).sum()) if different else 0
     copies = ", all of them copies of one" if pictures > fewest else ""
     raise DataError(
-        f"a class with {pictures} pictures{copies}, of {len(classes)} classes; expected two "
-        "classes or more with at least two different pictures each; add pictures or leave the "
-        "class out"
+        f"a class with {plural(pictures, 'picture')}{copies}, of "
+        f"{plural(len(classes), 'class', 'classes')}; expected two classes or "
+        "more with at least two different pictures each; add pictures or leave the class out"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from ..processor import count_cores
 from ..progress import Advance
 from ..text import join_some, plural
 from .colour import Picture, to_channels
+from .contents import kind_of
 from .decode import load_compact
 from .prepare import Preparation, prepare_compact
 
@@ -60,7 +62,8 @@ class Listing:
         """Name the arrays, and fill in what is unknown."""
         names = self.names if self.arrays is None else [f"[{i}]" for i in range(len(self.arrays))]
         object.__setattr__(self, "names", names)
-        object.__setattr__(self, "classes", self.classes or [None] * len(names))
+        classes = [None if name is None else same_name(name) for name in self.classes]
+        object.__setattr__(self, "classes", classes or [None] * len(names))
         object.__setattr__(self, "splits", self.splits or [""] * len(names))
 
 
@@ -161,6 +164,18 @@ class Catalogue:
         )
 
 
+def same_name(name: str) -> str:
+    r"""A class's name in the one form for all that look alike (Unicode's NFC).
+
+    Some systems store an accent apart from its letter.
+
+    Example:
+        >>> same_name("e\N{COMBINING ACUTE ACCENT}") == "\N{LATIN SMALL LETTER E WITH ACUTE}"
+        True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 def read_catalogue(listing: Listing, progress: Advance | None = None) -> Catalogue:
     """Number the classes of what a source lists and hash its pictures, each of which is read once.
 
@@ -176,7 +191,7 @@ def read_catalogue(listing: Listing, progress: Advance | None = None) -> Catalog
         (('a', 'b'), [1, -1, 0], ('[0]', '[1]', '[2]'))
     """
     class_names = _class_names(listing)
-    numbers = {None: -1, **{name: number for number, name in enumerate(class_names)}}
+    numbers = {None: -1, **{same_name(name): i for i, name in enumerate(class_names)}}
     hashes = _hash_pictures(listing, progress)
     readable = [i for i, content in enumerate(hashes) if isinstance(content, bytes)]
     skipped = tuple(
@@ -205,7 +220,7 @@ def _class_names(listing: Listing) -> tuple[str, ...]:
     occurring = {name for name in listing.classes if name is not None}
     if listing.class_names is None:
         return tuple(in_order(occurring))
-    unknown = in_order(occurring.difference(listing.class_names))
+    unknown = in_order(occurring.difference(map(same_name, listing.class_names)))
     if unknown:
         raise DataError(
             f"unknown {'class' if len(unknown) == 1 else 'classes'} "
@@ -243,10 +258,16 @@ def refuse_too_many(skipped: Sequence[Skipped], listed: int) -> None:
 def _hash_pictures(listing: Listing, progress: Advance | None) -> list[bytes | Skipped]:
     def hash_file(index: int) -> bytes | Skipped:
         name = listing.names[index]
+        path = (listing.root or Path()) / name
         try:
-            content = ((listing.root or Path()) / name).read_bytes()
+            kind = kind_of(path.stat().st_mode)
+            content = b"" if kind else path.read_bytes()  # a pipe might never end
         except OSError as problem:
             return Skipped(name, problem.strerror or type(problem).__name__)
+        except ValueError as problem:  # a NUL byte in the name
+            return Skipped(name, str(problem))
+        if kind:
+            return Skipped(name, kind)
         return _digest(content) if content else Skipped(name, "the file is empty")
 
     def hash_array(index: int) -> bytes | Skipped:

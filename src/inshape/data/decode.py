@@ -1,11 +1,14 @@
-"""Picture files to arrays: JPEG, PNG, WebP, BMP, GIF, TIFF and ``.npy``."""
+"""Picture files to arrays: what Pillow reads, TIFF by tifffile, and ``.npy``."""
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
+import re
 import struct
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,45 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import DataError, UnreadablePicture
+from ..text import format_bytes
 from .colour import Bands, Picture, to_channels
 from .prepare import Preparation, prepare_compact, scaled_hw
 
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .gif .tif .tiff .npy".split())
-"""File name endings that count as pictures, in lower case."""
+SUFFIXES = frozenset(
+    (
+        ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .avifs .bmp .dib .gif .tif .tiff .npy "
+        ".jp2 .j2k .j2c .jpc .jpf .jpx .ppm .pgm .pbm .pnm .pfm .tga .icb .vda .vst .qoi .pcx "
+        ".sgi .rgb .rgba .bw .dds .psd .ras .xbm .xpm"
+    ).split()
+)
+"""File name endings that count as pictures, in lower case: what Pillow reads as photos or scans.
+Icons, documents and formats that need a program of their own are left out."""
+HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+"""Those that count where pillow-heif is installed."""
+HEIC_ADVICE = "for HEIC run: pip install 'inshape[heic]'"
+
+PREFIX_BYTES = 16
+"""How many of a file's first bytes tell what is in it."""
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NPY = b"\x93NUMPY"
+_JPEG = b"\xff\xd8\xff"
+_STARTS = (
+    _JPEG, *_TIFF, _NPY, b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"qoif", b"8BPS",
+    b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51",
+)  # fmt: skip
+_PPM = re.compile(rb"P[1-6Ff]\s")
+_AVIF_BRANDS = (b"avif", b"avis")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+MOST_PIXELS = 2 * 89_478_485
+"""Beyond which a picture is refused, as Pillow does by default: a few kB can stand for gigabytes.
+A JPEG that is decoded at reduced scale may have more."""
+_MOST_BYTES = 16 * MOST_PIXELS  # of a TIFF, which may have any number of bands
+_TOO_LARGE = "scale it down or cut it into tiles"
+_MOST_PROGRESSIVE = 2 * MOST_PIXELS  # which is held whole, whatever the scale
 
 DRAFT_GAP = 1.2
 """How many times the wanted size a JPEG decoded at reduced scale must at least have. At 320 -> 96
@@ -56,8 +91,42 @@ _DAMAGE = (
     TypeError,
     OverflowError,
     struct.error,
+    MemoryError,
     Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
 )
+
+
+def starts_as_picture(prefix: bytes) -> bool:
+    """Whether a file that starts so is a picture that can be read here.
+
+    Example:
+        >>> starts_as_picture(b"GIF89a"), starts_as_picture(b"%PDF-1.7")
+        (True, False)
+    """
+    brand = _brand(prefix)
+    return (
+        prefix.startswith(_STARTS)
+        or _PPM.match(prefix) is not None
+        or (prefix[:4] == b"RIFF" and prefix[8:12] == b"WEBP")
+        or brand in _AVIF_BRANDS
+        or (brand in _HEIC_BRANDS and has_heic())
+    )
+
+
+def _brand(prefix: bytes) -> bytes:
+    """The kind of an ISO media file, such as AVIF and HEIC are."""
+    return prefix[8:12] if prefix[4:8] == b"ftyp" else b""
+
+
+@cache
+def has_heic() -> bool:
+    """Whether Pillow reads HEIC, which pillow-heif teaches it."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return False
+    return True
 
 
 def load(path: str | os.PathLike[str], preparation: Preparation) -> NDArray[np.float32]:
@@ -133,9 +202,10 @@ def stored_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
     """
     path = Path(path)
     try:
-        if path.suffix.lower() == ".npy":
+        prefix = _prefix(path)
+        if prefix.startswith(_NPY):
             return _shape_of(_from_npy(path, mapped=True))
-        if path.suffix.lower() in (".tif", ".tiff"):
+        if prefix.startswith(_TIFF):
             return _shape_of(_from_tiff(path, None, pixels=False))
         return _pillow_shape(path)
     except DataError:
@@ -152,7 +222,7 @@ def _shape_of(picture: Picture) -> tuple[int, int, int]:
 
 
 def _pillow_shape(path: Path) -> tuple[int, int, int]:
-    with Image.open(path) as image:
+    with _open(path) as image:
         height, width = image.height, image.width
         grey = image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16")
         if _is_sideways(_orientation_of(image)):
@@ -177,12 +247,47 @@ def _decode_file(path: Path, preparation: Preparation | None) -> Picture:
         raise UnreadablePicture(
             f"{path}: the file is empty; expected a whole picture; restore or remove the file"
         )
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
+    # By what is in the file: endings are given by hand and by programs that convert nothing.
+    prefix = _prefix(path)
+    if prefix.startswith(_NPY):
         return _from_npy(path)
-    if suffix in (".tif", ".tiff"):
+    if prefix.startswith(_TIFF):
         return _from_tiff(path, preparation)
     return _from_pillow(path, preparation)
+
+
+def _prefix(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(PREFIX_BYTES)
+
+
+def _open(path: Path) -> Image.Image:
+    prefix = _prefix(path)
+    if prefix.startswith(_JPEG):
+        # Image.open would refuse a large one before it can be decoded at reduced scale, and would
+        # take the second picture of a stereo camera's file for a reason not to.
+        return JpegImageFile(path)
+    is_heic = _brand(prefix) in _HEIC_BRANDS and not has_heic()
+    try:
+        return Image.open(path)
+    except Image.DecompressionBombError:
+        raise UnreadablePicture(
+            f"{path}: too many pixels; expected at most {MOST_PIXELS:,}; {_TOO_LARGE}"
+        ) from None
+    except Image.UnidentifiedImageError:
+        if not is_heic:
+            raise
+        raise UnreadablePicture(
+            f"{path}: HEIC, which takes pip install 'inshape[heic]'; expected it to be installed; "
+            "do so, or save the picture as JPEG"
+        ) from None
+
+
+def _check_size(path: Path, height: int, width: int, most: int) -> None:
+    if height * width > most:
+        raise UnreadablePicture(
+            f"{path}: {width}x{height} pixels; expected at most {most:,} in all; {_TOO_LARGE}"
+        )
 
 
 def _from_npy(path: Path, *, mapped: bool = False) -> Picture:
@@ -198,7 +303,9 @@ def _from_npy(path: Path, *, mapped: bool = False) -> Picture:
 
 
 def _from_pillow(path: Path, preparation: Preparation | None) -> Picture:
-    with Image.open(path) as image:
+    with _open(path) as image:
+        if image.info.get("progressive"):
+            _check_size(path, image.height, image.width, _MOST_PROGRESSIVE)
         stored = _raw_modes(image)  # gone once the pixels are there, which a PNG's EXIF may cause
         orientation = _orientation_of(image)
         if preparation is not None:
@@ -206,6 +313,7 @@ def _from_pillow(path: Path, preparation: Preparation | None) -> Picture:
                 _draft(image, preparation, sideways=_is_sideways(orientation))
             if image.format == "PNG" and preparation.full_scale is not None:
                 _refuse_shortened(image.mode, stored, path)
+        _check_size(path, image.height, image.width, MOST_PIXELS)
         upright = _plain(image)
         if orientation in _FLIPS:
             upright = upright.transpose(_FLIPS[orientation])
@@ -239,7 +347,8 @@ def _refuse_shortened(mode: str, stored: str, path: Path) -> None:
 def _raw_modes(image: Image.Image) -> str:
     """How the pixels are stored, such as ``RGB;16B``; sizes and offsets hold digits as well."""
     decoders = [tile[3] for tile in getattr(image, "tile", ())]
-    return " ".join(str(args if isinstance(args, str) else (*args, "")[0]) for args in decoders)
+    first = (args if isinstance(args, str) else next(iter(args or ()), "") for args in decoders)
+    return " ".join(map(str, first))
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -297,6 +406,13 @@ def _read_tiff(path: Path, preparation: Preparation | None, pixels: bool) -> _St
             return None
         stack: Any = file.series[0]
         source = stack if _is_one_picture(stack, preparation) else page
+        if pixels:
+            _check_size(path, page.imagelength, page.imagewidth, MOST_PIXELS)
+            if source.nbytes > _MOST_BYTES:
+                raise UnreadablePicture(
+                    f"{path}: {format_bytes(source.nbytes)} of pixels; expected at most "
+                    f"{format_bytes(_MOST_BYTES)}; {_TOO_LARGE}"
+                )
         # Without its pixels a picture is zeros that take no memory.
         blank = np.broadcast_to(np.uint8(0), source.shape)
         tag = page.tags.get(_ORIENTATION)

@@ -6,22 +6,21 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from ..errors import DataError
 from ..progress import Advance
 from ..requests import Written, read_location, write_source
-from ..text import plural
 from .arrays import list_arrays, list_dataset, list_npy, list_npz
-from .catalogue import Catalogue, Listing, read_catalogue
-from .decode import SUFFIXES
-from .tables import SPLIT_WORDS, list_table
+from .catalogue import Catalogue, Listing, read_catalogue, same_name
+from .contents import is_picture, kind_of, printable
+from .decode import HEIC_SUFFIXES
+from .folders import Labels, list_folder
+from .tables import TABLE_SUFFIXES, list_table
 
 Source: TypeAlias = Any
 """What `open_source` takes: see its table."""
 
-
-Labels: TypeAlias = Literal["required", "optional"]
 
 _KINDS = (
     "a folder with one subfolder per class, a .csv, .tsv or .parquet table, .npy or .npz arrays, "
@@ -30,12 +29,22 @@ _KINDS = (
 
 
 def check_source(source: Source) -> None:
-    """Refuse the path of a source that is not there.
+    """Refuse the path of a source that is not there, or whose name is no text.
 
     Raises:
-        DataError: if there is nothing at the path.
+        DataError: if there is nothing at the path, or it is not UTF-8.
     """
-    if isinstance(source, str | Path) and not Path(source).exists():
+    if not isinstance(source, str | Path):
+        return
+    try:
+        str(source).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{printable(str(source))}: a path that is not UTF-8, which no record can hold; "
+            "expected one that is; rename the folder or file"
+        ) from None
+    # Path.exists raises for a name that is too long, or no name at all.
+    if not os.path.exists(source):
         raise DataError(f"{source}: no such file or folder; expected {_KINDS}; check the path")
 
 
@@ -67,8 +76,10 @@ def open_source(
     a ``tf.data.Dataset``          of (picture, label), batched or not, read into memory once
     ============================== ==============================================================
 
-    Hidden files and folders are ignored, and so are files that are no pictures. Every file is read
-    once, for the content hashes by which identical pictures are known.
+    Pictures are what Pillow, tifffile and NumPy read, by their endings or, without one, by their
+    first bytes. Hidden files are ignored; other files and what cannot be read are left out, which
+    a warning says. Links are followed. Every picture is read once, for the content hashes by which
+    identical pictures are known.
 
     A `Catalogue` is returned as it is. With ``class_names``, those of a model that exists, one
     class alone is enough, and a class that is not among them is an error. Where ``labels`` are
@@ -103,34 +114,15 @@ def source_text(source: Source) -> str:
     return str(source) if isinstance(source, str | Path) else "the data"
 
 
-def find_pictures(folder: Path) -> tuple[list[str], set[str]]:
-    """Picture files below a folder, relative and sorted, and the endings of the other files."""
-    pictures: list[str] = []
-    others: set[str] = set()
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not _is_hidden(f))
-        for file in files:
-            if _is_hidden(file):
-                continue
-            suffix = os.path.splitext(file)[1].lower()
-            if suffix in SUFFIXES:
-                pictures.append(Path(here, file).relative_to(folder).as_posix())
-            else:
-                others.add(suffix or file)
-    return sorted(pictures), others
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
-
-
 def _list_source(source: Source, class_names: Sequence[str] | None, labels: Labels) -> Listing:
     if isinstance(source, str | Path):
+        check_source(source)  # before is_dir, which raises for a name that is too long
         path = Path(source)
         if path.is_dir():
-            listing = _list_folder(path, labels)
+            listing = list_folder(path, labels=labels, class_names=class_names)
             # Folders of pictures that only want a prediction need not be named after classes.
-            is_foreign = class_names is not None and not set(listing.classes) <= set(class_names)
+            known = set(map(same_name, class_names or ()))
+            is_foreign = class_names is not None and not known.issuperset(listing.classes)
             return replace(listing, classes=()) if labels == "optional" and is_foreign else listing
         return _list_file(path, class_names, labels)
     if type(source) in (tuple, list) and len(source) == 2:
@@ -141,101 +133,20 @@ def _list_source(source: Source, class_names: Sequence[str] | None, labels: Labe
 
 
 def _list_file(path: Path, class_names: Sequence[str] | None, labels: Labels) -> Listing:
-    check_source(path)
+    kind = kind_of(path.stat().st_mode)
+    if kind:  # which might never end
+        raise DataError(f"{path}: {kind}; expected {_KINDS}; check the path")
     suffix = path.suffix.lower()
-    if suffix in (".csv", ".tsv", ".parquet"):
+    if suffix in TABLE_SUFFIXES:
         return list_table(path, labels=labels)
     if suffix == ".npz":
         return list_npz(path, class_names=class_names)
     if suffix == ".npy":
         return list_npy(path, class_names=class_names, labels=labels)
-    if suffix in SUFFIXES and labels == "optional":
+    # A HEIC that cannot be read says how it could be.
+    if labels == "optional" and (suffix in HEIC_SUFFIXES or is_picture(path)):
         return Listing([path.name], root=path.parent)
     raise DataError(f"{path}: not a source of labelled pictures; expected {_KINDS}; check the path")
-
-
-def _list_folder(folder: Path, labels: Labels) -> Listing:
-    parts, warnings = _split_folders(folder, labels)
-    names: list[str] = []
-    classes: list[str | None] = []
-    splits: list[str] = []
-    others: set[str] = set()
-    for split, part in parts:
-        pictures, endings = find_pictures(part)
-        others |= endings
-        if labels == "required":
-            filed = list(filter(_class_of, pictures))
-            warnings += _warn_of_strays(part, len(pictures) - len(filed), bool(names or filed))
-            pictures = filed
-        class_folders = [_class_of(name) for name in pictures]
-        empty = sorted(set(_folders(part)).difference(filter(None, class_folders)))
-        warnings += [f"{part / name}: no pictures in it, so it is no class" for name in empty]
-        names += [(part / name).relative_to(folder).as_posix() for name in pictures]
-        classes += class_folders
-        splits += [split] * len(pictures)
-    if not names:
-        raise _no_pictures(folder, others)
-    return Listing(names, classes, splits, root=folder, warnings=warnings)
-
-
-def _class_of(name: str) -> str | None:
-    """The folder directly below the source; none if the picture lies there itself."""
-    first, slash, _ = name.partition("/")
-    return first if slash else None
-
-
-def _no_pictures(folder: Path, endings: set[str]) -> DataError:
-    contents = f"only {', '.join(sorted(endings)[:5])} files" if endings else "nothing"
-    return DataError(
-        f"{folder}: {contents} in it, no pictures; expected one subfolder of pictures "
-        f"({' '.join(sorted(SUFFIXES))}) per class; check the path"
-    )
-
-
-def _warn_of_strays(folder: Path, count: int, has_classes: bool) -> list[str]:
-    """Say that pictures lie beside the class folders, or refuse a folder without any of these."""
-    if not count:
-        return []
-    if has_classes:
-        lie = plural(count, "picture lies", "pictures lie")
-        return [f"{folder}: {lie} outside the class folders and cannot be used"]
-    raise DataError(
-        f"{folder}: {plural(count, 'picture')} and no class folders; expected one subfolder per "
-        "class; sort the pictures into folders or write a table of path,label"
-    )
-
-
-def _split_folders(folder: Path, labels: Labels) -> tuple[list[tuple[str, Path]], list[str]]:
-    """The splits that a folder is divided into, or the whole of it, and warnings."""
-    folders = _folders(folder)
-    splits = {name: SPLIT_WORDS[name.lower()] for name in filter(_is_split, folders)}
-    others = [name for name in folders if name not in splits]
-    whole = [("", folder)]
-    # One folder called "train" among others may be a class.
-    if "train" not in splits.values() or (others and len(splits) == 1):
-        return whole, []
-    filled = _with_pictures(folder, others)
-    if filled and labels == "required":
-        raise DataError(
-            f"{folder}: {', '.join(filled)} beside {', '.join(splits)}; expected splits alone or "
-            "classes alone; move what is no split elsewhere, or write a table of path,label,split"
-        )
-    if filled:
-        return whole, []
-    warnings = [f"{folder / name}: no pictures in it, so it is no split" for name in others]
-    return [(split, folder / name) for name, split in splits.items()], warnings
-
-
-def _with_pictures(folder: Path, names: list[str]) -> list[str]:
-    return [name for name in names if find_pictures(folder / name)[0]]
-
-
-def _is_split(name: str) -> bool:
-    return name.lower() in SPLIT_WORDS
-
-
-def _folders(folder: Path) -> list[str]:
-    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not _is_hidden(e.name))
 
 
 def _check_classes(catalogue: Catalogue, source: str) -> Catalogue:

@@ -11,7 +11,7 @@ from ..errors import DataError
 from .catalogue import Catalogue
 
 _FEWEST = 3
-"""Distinct pictures below which a class stays in training whole."""
+"""Distinct pictures below which a class stays in training whole, if others can be split."""
 
 
 def split(
@@ -25,7 +25,7 @@ def split(
     nothing more is taken out of ``train/`` for it.
 
     ``validation`` and ``test`` are fractions in [0, 1). Classes with fewer than three distinct
-    pictures stay in training, with a warning.
+    pictures stay in training, with a warning; where all have two at most, those with two are split.
 
     Raises:
         DataError: if the fractions leave nothing to train on, or no class can be split.
@@ -95,10 +95,12 @@ def _assign(
     group_labels = catalogue.labels[pool][first]
     group_splits = np.full(len(first), "train", "U10")
     small: list[str] = []
+    most = int(np.bincount(group_labels[group_labels >= 0]).max(initial=0))
+    fewest = min(_FEWEST, max(most, 2))
     rng = np.random.default_rng(seed)
     for label, class_name in enumerate(catalogue.class_names):
         members = rng.permutation(np.flatnonzero(group_labels == label))
-        if len(members) >= _FEWEST:
+        if len(members) >= fewest:
             _draw(members, fractions, group_splits, class_name)
         elif len(members):
             small.append(repr(class_name))
@@ -106,16 +108,23 @@ def _assign(
     names = " and ".join(fractions)
     if (group_splits == "train").all():
         raise DataError(
-            f"no class has {_FEWEST} distinct pictures; expected enough to hold some out for "
-            f"{names}; add pictures, or set validation=0 and test=0"
+            f"no class has two distinct pictures; expected enough to hold some out for {names}; "
+            "add pictures, or say yourself which are for what, in folders train/ and val/ or a "
+            "column split: the same ones in both if there are no others"
         )
-    if not small:
-        return ()
-    return (
-        f"{', '.join(small)}: fewer than {_FEWEST} distinct pictures, all kept for training; "
-        f"{names} {'says' if len(fractions) == 1 else 'say'} nothing about "
-        f"{'this class' if len(small) == 1 else 'these classes'}",
-    )
+    warnings: list[str] = []
+    if fewest < _FEWEST:
+        warnings.append(
+            f"no class has more than {fewest} distinct pictures, of which {names} takes one: "
+            "neither it nor the training says much; add pictures"
+        )
+    if small:
+        warnings.append(
+            f"{', '.join(small)}: fewer than {fewest} distinct pictures, all kept for training; "
+            f"{names} {'says' if len(fractions) == 1 else 'say'} nothing about "
+            f"{'this class' if len(small) == 1 else 'these classes'}"
+        )
+    return tuple(warnings)
 
 
 def _draw(

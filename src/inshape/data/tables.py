@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import csv
 import importlib
+import os
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..errors import DataError
-from .catalogue import Listing
+from ..text import join_some, plural
+from .catalogue import Listing, same_name
+from .contents import ending_of, look_into
+from .decode import SUFFIXES
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+"""The endings of tables, in lower case."""
 
 SPLIT_WORDS = {
     "train": "train",
@@ -17,14 +29,38 @@ SPLIT_WORDS = {
     "valid": "validation",
     "validation": "validation",
     "test": "test",
+    "testing": "test",
 }
 """What people call the splits, in lower case, and what they are called here."""
+_OF_A_SPLIT = re.compile(r"[ _-]?(set|data|images|imgs)$")
 
+# Without what is no letter or digit.
 _COLUMNS = {
-    "path": ("path", "file", "filename", "image"),
-    "label": ("label", "class"),
+    "path": (
+        "path", "file", "filename", "filepath", "image", "imagepath", "imagename", "imagefile",
+        "img", "imgpath", "imgname", "picture", "photo", "imageid", "imgid",
+    ),
+    "label": (
+        "label", "class", "classname", "category", "labels", "target", "species", "breed",
+        "variety", "diagnosis", "dx", "tag",
+    ),
     "split": ("split", "subset"),
-}
+}  # fmt: skip
+_KNOWN = frozenset(name for names in _COLUMNS.values() for name in names)
+_LOOKED_AT = 20  # rows that show what a column is
+
+_Columns: TypeAlias = dict[str, Sequence[Any]]
+
+
+def split_of(word: str) -> str:
+    """The split that people call so; empty for none.
+
+    Example:
+        >>> split_of("Valid"), split_of("training_set"), split_of("cats")
+        ('validation', 'train', '')
+    """
+    word = word.strip().lower()
+    return SPLIT_WORDS.get(word) or SPLIT_WORDS.get(_OF_A_SPLIT.sub("", word), "")
 
 
 def list_table(table: Path, *, labels: str = "required") -> Listing:
@@ -32,83 +68,252 @@ def list_table(table: Path, *, labels: str = "required") -> Listing:
 
     It has a column ``path`` (or file, filename, image), relative to the table's folder, one
     ``label`` (or class) unless labels are ``"optional"`` and, if wanted, one ``split`` (or subset).
+    Columns of other names are taken where what is in them leaves no doubt, a column of 0 and 1 for
+    every class instead of labels too. A path that is not there as it is written (backslashes, no
+    ending, no folder) is looked for below the table's folder.
 
     Raises:
-        DataError: if a column or a label is missing or a split is none.
+        DataError: if a column or a label is missing, a split is none, or no picture is there.
     """
-    columns = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
-    paths = [str(path).strip() for path in _column(table, columns, "path") or ()]
-    classes = _column(table, columns, "label", optional=labels == "optional")
-    splits = _column(table, columns, "split", optional=True)
-    listing = Listing(
-        paths,
-        [_word(label) or None for label in classes or ()],
-        [_split(table, row, word) for row, word in enumerate(splits or (), 1)],
-        root=table.parent,
-    )
+    pictures = _Pictures(table.parent)
+    is_parquet = table.suffix.lower() == ".parquet"
+    columns = _read_parquet(table) if is_parquet else _read_csv(table, pictures)
+    # Some programs save the numbers of the rows with them, in a column that has no name.
+    columns = {n: v for n, v in columns.items() if n and not n.startswith("Unnamed: ")}
+    warnings: list[str] = []
+    path = _named(columns, "path") or _column_of_pictures(table, columns, pictures, warnings)
+    split = _named(columns, "split")
+    paths = [_text(table, path, value) for value in columns[path]]
+    values = _classes(table, columns, path, split, labels, warnings)
+    classes = [_word(label) or None for label in values]
+    splits = [_split(table, row, word) for row, word in enumerate(columns.get(split, ()), 1)]
+    _check_filled(table, paths, "path", paths)
     if labels == "required":
-        _check_labels(table, listing)
-    return listing
+        _check_filled(table, classes, "label", paths)
+    places = pictures.places(table, paths, warnings)
+    return Listing(places, classes, splits, root=table.parent, warnings=warnings)
 
 
-def _check_labels(table: Path, listing: Listing) -> None:
-    for row, (path, label) in enumerate(zip(listing.names, listing.classes, strict=True), 1):
-        if label is None:
+def _check_filled(
+    table: Path, values: Sequence[str | None], what: str, paths: Sequence[str]
+) -> None:
+    for row, (value, path) in enumerate(zip(values, paths, strict=True), 1):
+        if not value:
             raise DataError(
-                f"{table}: row {row} ({path}) has no label; expected one in every row; "
+                f"{table}: row {row} ({path}) has no {what}; expected one in every row; "
                 "fill it in or remove the row"
             )
 
 
-def _column(
-    table: Path, columns: dict[str, list[Any]], kind: str, *, optional: bool = False
-) -> list[Any] | None:
-    by_name = {name.strip().lower(): values for name, values in columns.items()}
-    values = next((by_name[name] for name in _COLUMNS[kind] if name in by_name), None)
-    if values is None and not optional:
+def _named(columns: _Columns, kind: str) -> str:
+    """The column that is called so; empty if none is."""
+    by_name = {_plain(name): name for name in reversed(columns)}
+    return next((by_name[name] for name in _COLUMNS[kind] if name in by_name), "")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.lower())
+
+
+def _column_of_pictures(
+    table: Path, columns: _Columns, pictures: _Pictures, warnings: list[str]
+) -> str:
+    """The one column that names pictures, whatever it is called."""
+    taken = (_named(columns, "label"), _named(columns, "split"))
+    counts: dict[str, int] = {}
+    for name in (n for n in columns if n not in taken):
+        words = [_word(value) for value in columns[name]]
+        if words and all(map(pictures.has, words[:_LOOKED_AT])):
+            counts[name] = len(set(words))
+    # Numbers of classes may happen to be names of files, but they come again and again.
+    most = [name for name, count in counts.items() if count == max(counts.values())]
+    if len(most) == 1:
+        warnings.append(f"{table}: column {most[0]!r} is taken as the path")
+        return most[0]
+    raise _missing(table, columns, "path")
+
+
+def _classes(
+    table: Path, columns: _Columns, path: str, split: str, labels: str, warnings: list[str]
+) -> Sequence[Any]:
+    name = _named(columns, "label")
+    if name or labels == "optional":
+        return columns.get(name, ())
+    rest = [n for n in columns if n not in (path, split)]
+    if len(rest) == 1:
+        warnings.append(f"{table}: column {rest[0]!r} is taken as the label")
+        return columns[rest[0]]
+    one_hot = [n for n in rest if all(_word(v) in ("0", "1", "0.0", "1.0") for v in columns[n])]
+    if len(one_hot) < 2:
+        raise _missing(table, columns, "label")
+    rows = [
+        [n for n, value in zip(one_hot, row, strict=True) if float(value)]
+        for row in zip(*(columns[n] for n in one_hot), strict=True)
+    ]
+    for number, names in enumerate(rows, 1):
+        if len(names) != 1:
+            raise DataError(
+                f"{table}: row {number} has {len(names)} of the columns {join_some(one_hot)} set; "
+                "expected exactly one, or a column label; correct it"
+            )
+    warnings.append(f"{table}: columns {join_some(one_hot)} are taken as the classes")
+    return [names[0] for names in rows]
+
+
+def _missing(table: Path, columns: _Columns, kind: str) -> DataError:
+    return DataError(
+        f"{table}: columns {join_some(list(columns), 8)}; expected path, label and perhaps split; "
+        f"name the column {kind}"
+    )
+
+
+def _text(table: Path, column: str, value: Any) -> str:
+    if value is not None and not isinstance(value, str | int):
         raise DataError(
-            f"{table}: columns {', '.join(columns)}; expected path, label and perhaps split; "
-            f"name the column {kind}"
+            f"{table}: column {column} holds values of type {type(value).__name__}; expected paths "
+            "of files; write the pictures to files"
         )
-    return values
+    return _word(value)
 
 
 def _word(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+    is_missing = value is None or value != value  # as NaN is in tables of numbers
+    return "" if is_missing else str(value).strip()
 
 
 def _split(table: Path, row: int, value: Any) -> str:
-    word = _word(value).lower()
-    if word and word not in SPLIT_WORDS:
+    word = _word(value)
+    if word and not split_of(word):
         raise DataError(
             f"{table}: row {row} has split {value!r}; expected train, validation or test; "
             "correct it or leave it empty"
         )
-    return SPLIT_WORDS.get(word, "")
+    return split_of(word)
 
 
-def _read_csv(table: Path) -> dict[str, list[Any]]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            # Commas may stand in file names, so the header decides: its names hold no separators.
-            separator = max(",;\t", key=first.count)
-            file.seek(0)
-            header, *rows = [r for r in csv.reader(file, delimiter=separator) if r] or [[]]
-    except UnicodeDecodeError:
-        raise DataError(
-            f"{table}: not UTF-8 text; expected a CSV table; save it as UTF-8"
-        ) from None
+@dataclass
+class _Pictures:
+    """The pictures that a table may mean, below its folder."""
+
+    root: Path
+
+    def has(self, path: str) -> bool:
+        """Whether a word is the path of a picture, at least by its looks."""
+        return bool(path) and (ending_of(path) in SUFFIXES or self._find(path) is not None)
+
+    def places(self, table: Path, paths: Sequence[str], warnings: list[str]) -> list[str]:
+        """Where the pictures are that a table names.
+
+        Raises:
+            DataError: if not one of them is there.
+        """
+        present = {path for path in paths if self._exists(path)}
+        elsewhere: dict[str, str] = {}
+        for path in dict.fromkeys(paths):
+            place = None if path in present else self._find(path)
+            # A file that is named as it is called is no other one that is missing.
+            if place is not None and place not in present:
+                elsewhere[path] = place
+        if paths and not present and not elsewhere:
+            raise DataError(
+                f"{table}: none of its pictures is there, such as {paths[0]!r}; expected paths "
+                f"relative to {self.root}; correct them, or move the table"
+            )
+        if elsewhere:
+            path, place = next(iter(elsewhere.items()))
+            are = plural(len(elsewhere), "path is", "paths are")
+            warnings.append(f"{table}: {are} written otherwise, such as {path!r} for {place!r}")
+        return [elsewhere.get(path, path) for path in paths]
+
+    def _exists(self, path: str) -> bool:
+        return os.path.exists(self.root / path)
+
+    def _find(self, path: str) -> str | None:
+        """The one picture that a path can mean that is not there as it is written."""
+        path = path.replace("\\", "/")
+        if self._exists(path):
+            return path
+        parent, _, name = path.rpartition("/")
+        places = self._by_name.get(_key(name), [])
+        if parent and os.path.isdir(self.root / parent):
+            parent = posixpath.normpath(parent)
+            places = [place for place in places if posixpath.dirname(place) == parent]
+        elif parent:
+            # Written down on another machine, from another folder.
+            near = ("", _key(posixpath.basename(parent)))
+            places = [p for p in places if _key(posixpath.basename(posixpath.dirname(p))) in near]
+        return places[0] if len(places) == 1 else None
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        """All pictures by their names with and without the ending."""
+        by_name: dict[str, list[str]] = {}
+        for place in look_into(self.root).pictures:
+            name = posixpath.basename(place)
+            for key in {_key(name), _key(posixpath.splitext(name)[0])}:
+                by_name.setdefault(key, []).append(place)
+        return by_name
+
+
+def _key(name: str) -> str:
+    return same_name(name).casefold()
+
+
+def _read_csv(table: Path, pictures: _Pictures) -> _Columns:
+    header, *rows = _rows(table)
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
             raise DataError(
                 f"{table}: row {number} has {len(row)} fields; expected {len(header)} as in the "
                 "header; quote fields that hold a separator"
             )
+    if _KNOWN.isdisjoint(map(_plain, header)) and any(pictures.has(c.strip()) for c in header):
+        rows = [header, *rows]
+        header = [f"column {number}" for number in range(1, len(header) + 1)]
+        splits = [i for i in range(len(header)) if all(split_of(row[i]) for row in rows)]
+        for i in splits[:1]:
+            header[i] = "split"
+    twice = sorted(name for name in set(header) if name and header.count(name) > 1)
+    if twice:
+        raise DataError(
+            f"{table}: more than one column {twice[0]!r}; expected each once; rename the others"
+        )
     return {name: [row[i] for row in rows] for i, name in enumerate(header)}
 
 
-def _read_parquet(table: Path) -> dict[str, list[Any]]:
+def _rows(table: Path) -> list[list[str]]:
+    """The rows of a table of text, the header first."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            # Commas may stand in file names, so the header decides: its names hold no separators.
+            separator = max(",;\t", key=first.count)
+            file.seek(0)
+            rows = [row for row in csv.reader(file, delimiter=separator) if row]
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{table}: not UTF-8 text; expected a CSV table; save it as UTF-8"
+        ) from None
+    except csv.Error as problem:
+        raise DataError(
+            f"{table}: {problem}; expected a CSV table of short fields; close every quote"
+        ) from None
+    except OSError as problem:
+        raise DataError(
+            f"{table}: {problem.strerror}; expected a CSV table; correct its permissions"
+        ) from None
+    for number, row in enumerate(rows):
+        if any("\0" in field for field in row):
+            where = f"row {number}" if number else "the header"
+            raise DataError(
+                f"{table}: a NUL byte in {where}; expected UTF-8 text; save it as UTF-8"
+            )
+    if not rows:
+        raise DataError(f"{table}: an empty file; expected columns path and label; write them")
+    return rows
+
+
+def _read_parquet(table: Path) -> _Columns:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError:

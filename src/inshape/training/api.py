@@ -112,14 +112,15 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
         check_mlflow()
     check_new_run(request.out)  # before any work is done
     keras.utils.set_random_seed(request.seed)
+    # The pictures first: what is wrong with them costs no download.
+    catalogue = _list_pictures(request, progress)
+    classes = count_classes(request.head, catalogue.class_names)
     plan_request, network = open_for_training(request.plan, request.weights)
     plan = decide_plan(plan_request, network)
     size_hw = _size_hw(plan)
     if request.recipe.distil:
         _check_distilling(request, plan)
     preparation = request.preparation.at(size_hw)
-    catalogue = _list_pictures(request, progress)
-    classes = count_classes(request.head, catalogue.class_names)
     begun = time.perf_counter()
     batches = _prepare_pictures(catalogue, preparation, request.recipe, progress)
     seconds = {"pictures": round(time.perf_counter() - begun, 2)}
