@@ -263,9 +263,7 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(cache):
     writers = []
     for kind in ("living", "killed"):
         command = [sys.executable, "-c", KILLED, str(cache.folder), kind]
-        writers.append(
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        )
+        writers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         assert writers[-1].stdout.readline() == b"writing\n"
     writers[1].wait()
     assert len(list(cache.folder.glob("*.part"))) == 2

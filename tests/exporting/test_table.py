@@ -164,9 +164,9 @@ def test_what_was_there_is_unchanged_when_its_successor_cannot_be_moved(own, mon
 def test_all_files_are_exchanged_or_none(form, exports, tmp_path, monkeypatch):
     """At every move, of files and of a folder."""
     path = tmp_path / "there" / Path(exports[form].path).name
-    new, old = tmp_path / "new", tmp_path / "old"
-    for folder in (path.parent, new, old):
-        folder.mkdir()
+    new = tmp_path / "place" / "new"
+    for folder in (path.parent, new):
+        folder.mkdir(parents=True)
     goals = writer._with_companions(FORMATS[form], path)
     present = [goal for goal in goals if (Path(exports[form].path).parent / goal.name).exists()]
     for goal in present:
@@ -177,16 +177,16 @@ def test_all_files_are_exchanged_or_none(form, exports, tmp_path, monkeypatch):
     changed = new / path.name / "saved_model.pb" if path.is_dir() else new / path.name
     changed.write_bytes(b"new")
     before, after = contents(path.parent), contents(new)
-    for move in range(2 * len(present)):
+    for move in range(2 * len(present) + 1):
         with monkeypatch.context() as patch:
             failing_at(move, patch)
             with pytest.raises(OSError, match="No space left"):
-                writer._exchange(goals, new, old)
+                writer._exchange(goals, new.parent)
         assert contents(path.parent) == before
         assert contents(new) == after
-    writer._exchange(goals, new, old)
+    writer._exchange(goals, new.parent)
     assert contents(path.parent) == after != before
-    assert contents(old) == before
+    assert contents(new.parent / "old") == before
 
 
 def test_a_program_that_fits_no_more_does_not_stay(own):
