@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import time
 
 import pytest
 
-from inshape.errors import RequestError
+from inshape.data.catalogue import Catalogue
+from inshape.errors import DataError, RequestError, UnreadablePicture
 from inshape.progress import Progress
 from inshape.requests import flat, make
 from inshape.runs import Run
@@ -160,6 +162,72 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(
     resumed = resume(cut)
     assert [row["phase"] for row in resumed.history()] == ["head", "head", "body", "body"]
     assert_same_run(resumed, whole(**choices), exactly=False)
+
+
+class Cut(BaseException):
+    """A kill, as far as what has been written is concerned."""
+
+
+def cut_before(monkeypatch, where, name, is_time=lambda *_: True):
+    """Cut what calls something, once, before it is called."""
+    real = getattr(where, name)
+
+    def cut(*arguments, **options):
+        if is_time(*arguments):
+            raise Cut
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(where, name, cut)
+
+
+def test_a_kill_between_two_files_loses_neither(request_for, whole, assert_same_run, monkeypatch):
+    """The history behind the last checkpoint, and the page behind the end."""
+    request = request_for(unfreeze="last")
+    with monkeypatch.context() as patch:
+        cut_before(patch, Run, "save_history", lambda _, rows: len(rows) == 4)
+        with pytest.raises(Cut):
+            run_training(request, Progress())
+    cut = Run.open(request.out)
+    assert (len(cut.history()), cut.record["done"]) == (3, ["head"])
+    for name in (".run-0123abcd.json", ".model-0123abcd.keras"):
+        (cut.folder / name).write_text("half")
+    with monkeypatch.context() as patch:
+        cut_before(patch, api, "leave_report")
+        with pytest.raises(Cut):
+            resume(cut)
+    cut = Run.open(request.out)
+    assert (cut.status, (cut.folder / "report.html").exists()) == ("complete", False)
+    complete = resume(cut)
+    assert_same_run(complete, whole(unfreeze="last"), exactly=False)
+    expected = {p.name for p in whole(unfreeze="last").folder.iterdir()}
+    assert {p.name for p in complete.folder.iterdir()} == expected
+    assert {"history.csv", "report.html"} <= expected
+    assert list(complete.checkpoints.iterdir()) == []
+
+
+def test_a_run_does_not_go_on_with_fewer_pictures(request_for, monkeypatch):
+    request = request_for(unfreeze="none", epochs=0)
+    with monkeypatch.context() as patch:
+        cut_before(patch, api, "keep_validation")
+        with pytest.raises(Cut):
+            run_training(request, Progress())
+    cut = Run.open(request.out)
+    load = Catalogue.load_compact
+
+    def load_all_but_one(self, index, preparation):
+        if self.names[index] == "lie/03.png":
+            raise UnreadablePicture("lie/03.png: Input/output error; expected it; restore it")
+        return load(self, index, preparation)
+
+    monkeypatch.setattr(Catalogue, "load_compact", load_all_but_one)
+    text = (
+        "lie/03.png cannot be read any more (lie/03.png: Input/output error); expected the "
+        f"pictures with which {cut.folder} began; restore it or train anew"
+    )
+    with pytest.raises(DataError, match=re.escape(text)):
+        resume(cut)
+    monkeypatch.setattr(Catalogue, "load_compact", load)
+    assert resume(cut).status == "complete"
 
 
 def test_every_option_survives_a_kill(start, request_for, every_option):
