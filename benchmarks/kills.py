@@ -177,7 +177,8 @@ def watched(command: Command, note: Path, kill_at: int | None = None) -> Callabl
             path = os.path.abspath(arguments[0])
             if path.startswith(here):
                 number = next(numbers)
-                notes.write(f"{event} {os.path.relpath(path, here)}\n")
+                name = re.sub("[0-9a-f]{8,}", "*", os.path.relpath(path, here))
+                notes.write(f"{event.removeprefix('os.')} {name}\n")
                 if number == kill_at:
                     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -244,7 +245,8 @@ def _steady(value: Any) -> Any:
 
 
 def _page(path: Path) -> str:
-    return re.sub(r"\d+(\.\d+)? (s|seconds|min)\b", "TIME", path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r'<section id="time">.*?</section>', "", text, flags=re.DOTALL)
 
 
 def measure(home: Path, commands: list[str], points: int, seed: int) -> list[Point]:
