@@ -366,6 +366,6 @@ def test_a_picture_that_vanishes_in_use_stops_and_is_named(folder):
     catalogue = open_source(folder)
     batches = Batches.open(catalogue, PREPARATION, cache="none")
     catalogue.path(0).unlink()
-    text = f"{catalogue.path(0)}: No such file or directory, though it could be read before"
+    text = f"{catalogue.path(0)}: no such file, though it could be read before"
     with pytest.raises(DataError, match=re.escape(text)):
         everything(batches)
