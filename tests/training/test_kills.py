@@ -1,4 +1,4 @@
-"""Killed in each part of a training, at a given step or from outside; what goes on ends alike."""
+"""Killed in each part of a training; what goes on ends alike."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from inshape.data.catalogue import Catalogue
-from inshape.errors import DataError, RequestError, UnreadablePicture
+from inshape.errors import DataError, UnreadablePicture
 from inshape.progress import Progress
 from inshape.requests import flat, make
 from inshape.runs import Run
@@ -36,7 +35,7 @@ from inshape.training.api import run_training
 from inshape.training.request import TrainRequest
 
 def die():
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGINT)
 
 class Killing(Progress):
     @contextmanager
@@ -59,10 +58,9 @@ def run_until_a_step(phase):
 
 phases._SAVE_EVERY_S = 0.0
 for line in sys.stdin:
-    place, record, log = json.loads(line)
+    how, place, record, log = json.loads(line)
     child = os.fork()
     if child:
-        print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
         continue
     for stream in (1, 2):
@@ -84,13 +82,12 @@ for line in sys.stdin:
 class Training:
     """A training in a process of its own."""
 
-    def __init__(self, starter, place, request):
+    def __init__(self, starter, how, place, request):
         self.log = request.out.with_name("log")
-        line = json.dumps([place, request.as_dict(), str(self.log)])
+        line = json.dumps([how, place, request.as_dict(), str(self.log)])
         starter.stdin.write(f"{line}\n")
         starter.stdin.flush()
         self._answers = starter.stdout
-        self.pid = int(self._answers.readline())
 
     def wait(self):
         """Its exit code and all that it said."""
@@ -99,12 +96,12 @@ class Training:
 
 @pytest.fixture(scope="module")
 def start():
-    """Starts a training: ``start(place, request)``."""
+    """Starts a training that is killed or interrupted: ``start("killed", place, request)``."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     ) as starter:  # fmt: skip
-        yield lambda place, request: Training(starter, place, request)
+        yield lambda how, place, request: Training(starter, how, place, request)
         starter.stdin.close()
 
 
@@ -151,7 +148,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(
     place, choices, done, start, request_for, whole, assert_same_run, monkeypatch
 ):
     request = request_for(**choices)
-    code, message = start(place, request).wait()
+    code, message = start("killed", place, request).wait()
     assert code == -signal.SIGKILL, message
     cut = Run.open(request.out)
     assert (cut.status, cut.record["done"]) == ("running", done)
@@ -233,7 +230,7 @@ def test_a_run_does_not_go_on_with_fewer_pictures(request_for, monkeypatch):
 def test_every_option_survives_a_kill(start, request_for, every_option):
     """The student's and, since the teacher was being trained, the teacher's."""
     request = request_for(**every_option)
-    code, message = start("teacher head", request).wait()
+    code, message = start("killed", "teacher head", request).wait()
     assert code == -signal.SIGKILL, message
     cut = Run.open(request.out)
     assert request_of(cut) == request
@@ -249,43 +246,27 @@ def test_every_option_survives_a_kill(start, request_for, every_option):
     assert same == request.recipe
 
 
-def epochs_in(folder):
-    try:
-        return len(Run.open(folder).history())
-    except RequestError:
-        return 0
-
-
-def wait_for_epochs(count, folder, log, seconds=300):
-    end = time.monotonic() + seconds
-    while epochs_in(folder) < count:
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.02)
-
-
-def test_a_run_killed_from_outside_goes_on_to_the_same_result(
-    start, request_for, whole, assert_same_run
-):
-    choices = {"unfreeze": "last", "epochs": 9, "batch_size": 4, "hidden": None}
-    request = request_for(**choices)
-    training = start("nowhere", request)
-    wait_for_epochs(2, request.out, training.log)
-    os.kill(training.pid, signal.SIGKILL)
-    code, message = training.wait()
-    assert code == -signal.SIGKILL, message
-    assert Run.open(request.out).status == "running"
-    assert_same_run(resume(request.out), whole(**choices), exactly=False)
-
-
 def test_ctrl_c_saves_and_says_how_to_go_on(start, request_for):
-    request = request_for(unfreeze="last", epochs=500, batch_size=4, hidden=None)
-    training = start("nowhere", request)
-    wait_for_epochs(3, request.out, training.log)
-    os.kill(training.pid, signal.SIGINT)
-    code, message = training.wait()
-    assert code != 0
+    request = request_for(unfreeze="last")
+    code, message = start("interrupted", "body", request).wait()
+    assert code == 1
     assert f"stopped; go on with: inshape train --resume {request.out}\n" in message
     run = Run.open(request.out)
     assert run.status == "interrupted"
     assert (run.checkpoints / "body.npz").exists()
     assert run.load_model().output_shape == (None, 3)  # with the head trained, it can be used
+
+
+def test_a_handful_of_random_points(repo_dir, tmp_path):
+    """The rest is ``python -m benchmarks.kills --points 60``."""
+    words = ["--points", "2", "--commands", "compare", "export", "--seed", "1", "--out", tmp_path]
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.kills", *words],
+        cwd=repo_dir, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stdout
+    points = json.loads((tmp_path / "kills.json").read_text())["points"]
+    assert [(point["command"], point["faults"]) for point in points] == [
+        ("compare", []),
+        ("export", []),
+    ]
