@@ -35,12 +35,12 @@ import numpy as np
 from . import results_folder
 
 SIDE = (20, 16)
-CLASSES = ("lie", "stand")
+CLASSES = ("bright", "dark")
 PICTURES = 12
 TRAINING: dict[str, Any] = {
     "shape": "11x9x1", "weights": None, "strategy": "rebuild", "unfreeze": "last", "hidden": 8,
     "epochs": 2, "head_epochs": 2, "patience": 99, "batch_size": 8, "validation": 0.25, "seed": 1,
-    "views": 2, "learning_rate": 0.05, "warmup_epochs": 0.0,
+    "views": 2, "learning_rate": 0.2, "warmup_epochs": 0.0,
 }  # fmt: skip
 COMPARING: dict[str, Any] = {
     "shapes": ["11x9x1", "9x7x1"], "weights": None, "strategies": "rebuild", "latency": False,
@@ -76,8 +76,7 @@ class Inputs:
         for name in CLASSES:
             (self.photos / name).mkdir(parents=True)
             for number in range(PICTURES):
-                along = np.mgrid[: SIDE[0], : SIDE[1]][int(name == "stand")]
-                level = 128 + 60 * np.sin(along * 1.2 + rng.uniform(0, 6)) + rng.normal(0, 50, SIDE)
+                level = (50, 210)[int(name == "bright")] + rng.normal(0, 25, SIDE)
                 pixels = np.clip(level, 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(self.photos / name / f"{number:02}.png")
         keras.utils.set_random_seed(3)
