@@ -24,6 +24,7 @@ import tempfile
 import time
 import traceback
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -288,6 +289,23 @@ def measure(home: Path, commands: list[str], points: int, seed: int) -> list[Poi
     return found
 
 
+def table(folder: Path) -> str:
+    """The kept points as a Markdown table, a row for each kind of place."""
+    points = json.loads((folder / "kills.json").read_text())["points"]
+    kinds = Counter[tuple[str, str]]()
+    right = Counter[tuple[str, str]]()
+    for point in points:
+        before = point["before"]
+        kind = point["command"], "at a random time" if before.endswith(" s") else f"`{before}`"
+        kinds[kind] += 1
+        right[kind] += not point["faults"]
+    rows = [f"| {name} | {place} | {n} | {right[name, place]} |" for (name, place), n in
+            sorted(kinds.items())]  # fmt: skip
+    total = f"| | | {len(points)} | {right.total()} |"
+    head = "| command | killed before | points | ended as in one go |"
+    return "\n".join([head, f"|{'---|' * 4}", *rows, total])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=60)
@@ -295,7 +313,11 @@ def main() -> int:
     parser.add_argument("--commands", nargs="+", default=["train", "compare", "export"])
     parser.add_argument("--out", type=Path, help="where kills.json goes")
     parser.add_argument("--keep", action="store_true", help="keep the folders")
+    parser.add_argument("--table", action="store_true", help="print what is kept as a table")
     options = parser.parse_args()
+    if options.table:
+        print(table(results_folder("kills", options.out, is_table=True)))
+        return 0
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Imported once for all children, in each of which TensorFlow starts anew.
     import inshape.comparison.api

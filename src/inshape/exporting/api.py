@@ -47,7 +47,8 @@ def export(request: ExportRequest, *, show: bool = False) -> Exports:
         The files: print them, or take ``as_dict()``. ``exports.json`` and ``exports.txt`` in the
         run's folder ``exports``, and in ``out``, say the same, beside what earlier exports left
         there. A format that goes wrong, such as one that has no operator for a layer, is among its
-        ``refused`` and the others are still written.
+        ``refused`` and the others are still written. What is left of a call that was killed, the
+        next one takes back before it begins.
 
     Raises:
         UnknownName: if there is no such format.
