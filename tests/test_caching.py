@@ -12,7 +12,6 @@ import time
 import numpy as np
 import pytest
 
-from inshape import caching
 from inshape.caching import Cache, checksum_of, key_of
 
 FACTS = {"format": 1, "shape": (97, 64, 1), "of": {"b": 2, "a": [None, 1.5]}}
@@ -155,8 +154,7 @@ def test_an_array_is_written_in_parts_and_mapped(cache, rng):
     np.testing.assert_array_equal(np.load(cache.load(FACTS).path, mmap_mode="r"), values)
 
 
-def test_content_for_its_maker_only_is_there_as_long_as_its_entry(cache, monkeypatch):
-    monkeypatch.setattr(caching, "_YOUNG_S", 0.0)
+def test_content_for_its_maker_only_is_there_as_long_as_its_entry(cache):
     once = cache.save(FACTS, lambda file: file.write(b"now") and None, suffix=".rows")
     again = cache.save(FACTS, lambda file: file.write(b"then") and None, suffix=".rows")
     assert cache.load(FACTS) is None
@@ -261,23 +259,19 @@ def test_content_for_its_maker_only_goes_with_the_process(cache):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
-def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(cache, monkeypatch):
-    monkeypatch.setattr(caching, "_YOUNG_S", 0.0)
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(cache.folder), kind],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )
-        for kind in ("killed", "living")
-    ]  # fmt: skip
-    assert [process.stdout.readline() for process in writers] == [b"writing\n"] * 2
-    writers[0].wait()
+def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(cache):
+    writers = []
+    for kind in ("living", "killed"):
+        command = [sys.executable, "-c", KILLED, str(cache.folder), kind]
+        writers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        assert writers[-1].stdout.readline() == b"writing\n"
+    writers[1].wait()
     assert len(list(cache.folder.glob("*.part"))) == 2
     cache.save(FACTS, rows, suffix=".rows")
     (part,) = cache.folder.glob("*.part")
     assert key_of({"of": "living"}) in part.name
     for process in writers:
         process.communicate()
-    assert writers[1].returncode == 0
+    assert writers[0].returncode == 0
     assert cache.load({"of": "living"}).path.read_bytes() == b"half"
     assert not list(cache.folder.glob("*.part"))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from inshape import writing
 from inshape.data.prepare import Preparation
 from inshape.errors import OutputExists, RequestError, RunError
-from inshape.runs import Run, versions
-from inshape.writing import write_atomically, write_json, write_text
+from inshape.runs import Run, check_new_run, locked, versions
+from inshape.writing import lock, new_part, write_atomically, write_json, write_text
 
 
 @pytest.fixture
@@ -122,6 +126,106 @@ def test_a_run_folder_appears_whole_or_not_at_all(tmp_path, there):
     assert Run.open(folder).record == run.record
     names = {"run.json", "labels.txt", "checkpoints", "exports"}
     assert {p.name for p in folder.iterdir()} - {".part-a-0"} == names
+
+
+def names(folder):
+    return {p.name for p in folder.iterdir()}
+
+
+def test_what_killed_writers_left_goes_with_the_next_one(tmp_path):
+    others = {".a-0123abcd.md", ".b-0123abcd.txt", ".a-notes.txt", "a-0123abcd.txt"}
+    for name in {".a-0123abcd.txt", *others}:
+        (tmp_path / name).write_text("half")
+    with new_part(tmp_path, ".a-", ".txt") as living:
+        write_text(tmp_path / "a.txt", "whole")
+        assert names(tmp_path) == {"a.txt", living.name, *others}
+    assert names(tmp_path) == {"a.txt", *others}
+
+
+def test_where_nothing_can_be_locked_only_what_is_old_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "fcntl", None)
+    old, young = tmp_path / ".a-0123abcd.txt", tmp_path / ".a-0123abce.txt"
+    for path in (old, young):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    write_text(tmp_path / "a.txt", "whole")
+    assert names(tmp_path) == {"a.txt", young.name}
+
+
+def test_what_a_killed_training_left_goes_with_the_next_one(tmp_path):
+    (tmp_path / ".part-b-0123abcd" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "a" / ".part-a-0123abcd").mkdir(parents=True)
+    Run.create(tmp_path / "a", {})
+    assert names(tmp_path) == {"a"}
+    assert names(tmp_path / "a") == {"run.json", "checkpoints", "exports"}
+
+
+def test_a_kill_while_a_run_is_moved_into_a_folder_leaves_the_run(tmp_path, monkeypatch):
+    folder = tmp_path / "mount"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "_remove", lambda path: None)  # nobody is left to do it
+        moved = []
+
+        def rename(path, goal):
+            if path.parent.parent == folder and len(moved) == 2:
+                raise KeyboardInterrupt
+            moved.append(goal)
+            return os.rename(path, goal)
+
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            Run.create(folder, {"seed": 3})
+    assert "run.json" not in names(folder)
+    with pytest.raises(OutputExists, match=re.escape(f"resume it (--resume {folder})")):
+        Run.create(folder, {})
+    assert names(folder) == {"run.json", "checkpoints", "exports"}
+    assert Run.open(folder).record["seed"] == 3
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_of_two_that_make_one_run_the_slower_is_refused(tmp_path, there):
+    folder = tmp_path / "a"
+    if there:
+        folder.mkdir()
+
+    def fill(new):
+        (new.checkpoints / "initial.keras").touch()
+        if new.record["seed"] == 1:
+            Run.create(folder, {"seed": 2}, fill=fill)
+
+    with pytest.raises(OutputExists, match=re.escape(f"{folder} exists already")):
+        Run.create(folder, {"seed": 1}, fill=fill)
+    assert Run.open(folder).record["seed"] == 2
+    assert names(tmp_path) == {"a"}
+    assert names(folder) == {"run.json", "checkpoints", "exports"}
+
+
+def test_a_run_that_is_being_trained_is_refused(run):
+    text = f"{run.folder} is being trained by another process; expected one at a time; wait for"
+    with lock(run.folder) as is_locked:
+        assert is_locked
+        with pytest.raises(RequestError, match=re.escape(text)):
+            check_new_run(run.folder)
+    with pytest.raises(OutputExists, match="resume it"):
+        check_new_run(run.folder)
+
+
+def test_the_lock_of_a_dead_process_is_none(run):
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from inshape.writing import lock\n"
+        "with lock(Path(sys.argv[1])) as is_locked:\n"
+        "    print(is_locked, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code, run.folder], capture_output=True, text=True, check=False
+    )
+    assert (process.stdout, process.returncode) == ("True\n", -signal.SIGKILL)
+    with locked(run.folder):
+        pass
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

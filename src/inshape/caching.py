@@ -10,28 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
-import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from .writing import sync_folder
-
-try:
-    import fcntl
-except ImportError:  # Windows, where nobody can remove a file that another process has open
-    fcntl = None
+from .writing import DIGITS, new_part, remove_abandoned, sync_folder
 
 Facts: TypeAlias = Mapping[str, Any]
 """Whatever determines a result, in values that JSON can hold; large data by its hash."""
-
-_YOUNG_S = 10.0
 
 
 def key_of(facts: Facts) -> str:
@@ -118,35 +109,27 @@ class Cache:
                 after an exception of ``write``.
         """
         key = key_of(facts)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._remove_abandoned()
-        part = self._part_path(key)
-        # Through the file and not through a mapping: a full disk answers a mapping by killing the
-        # process.
-        file = part.open("x+b")
-        try:
-            with suppress(OSError):  # some network drives have no locks
-                _lock(file)
-            notes = write(file)
-            file.flush()
-            os.fsync(file.fileno())
+        self._open()
+        with ExitStack() as stack:
+            part = stack.enter_context(self._new_part(key))
+            # Through the file and not through a mapping: a full disk answers a mapping by killing
+            # the process.
+            with part.open("w+b") as file:
+                notes = write(file)
+                file.flush()
+                os.fsync(file.fileno())
+                file.seek(0)
+                checksum = _checksum(file)
+                size = file.tell()
             if notes is None:
                 # Still locked, so that nobody takes it for what a killed writer left.
                 entry = Entry(part)
-                weakref.finalize(entry, _discard, file, part)
+                weakref.finalize(entry, stack.pop_all().close)
                 return entry
-            file.seek(0)
-            checksum = _checksum(file)
-            size = file.tell()
-            os.utime(part)  # young again while it stands unlocked
-            file.close()
             # Named after its content: of two processes that come to different ones (the last bits
             # of a float may), neither puts its content under the other's record.
             path = self.folder / f"{key}-{checksum[:8]}{suffix}"
             part.replace(path)
-        except BaseException:
-            _discard(file, part)
-            raise
         content = {"file": path.name, "bytes": size, "hash": checksum}
         return Entry(path, self._write_record(facts, notes, content))
 
@@ -156,15 +139,20 @@ class Cache:
         Raises:
             OSError: as `save`.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._open()
         kept = self._write_record(facts, notes, {"file": None})
         return Entry(self._record_path(facts), kept)
 
     def _record_path(self, facts: Facts) -> Path:
         return self.folder / f"{key_of(facts)}.json"
 
-    def _part_path(self, key: str) -> Path:
-        return self.folder / f".{key}-{uuid.uuid4().hex[:8]}.part"
+    def _open(self) -> None:
+        """Make the folder, or remove what killed writers left in it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.folder.glob(f".*-{DIGITS}.part"))
+
+    def _new_part(self, key: str) -> AbstractContextManager[Path]:
+        return new_part(self.folder, f".{key}-", ".part")
 
     def _write_record(
         self, facts: Facts, notes: Mapping[str, Any], content: Mapping[str, Any]
@@ -172,28 +160,14 @@ class Cache:
         """Write a record whole or not at all; return the notes as they will be read."""
         record = json.loads(json.dumps({"facts": facts, "notes": notes, **content}))
         record["seal"] = key_of(record)
-        part = self._part_path(key_of(facts))
-        try:
-            with part.open("x", encoding="utf-8") as file:
+        with self._new_part(key_of(facts)) as part:
+            with part.open("w", encoding="utf-8") as file:
                 json.dump(record, file, indent=2)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self._record_path(facts))
-            sync_folder(self.folder)
-        finally:
-            _remove(part)
+        sync_folder(self.folder)
         return record["notes"]
-
-    def _remove_abandoned(self) -> None:
-        """Remove what writers left that were killed; a living one holds a lock on its file."""
-        for part in self.folder.glob(".*.part"):
-            with suppress(OSError):
-                # A young one may stand between being opened and being locked.
-                if time.time() - part.stat().st_mtime < _YOUNG_S:
-                    continue
-                with part.open("rb") as file:
-                    _lock(file)
-                part.unlink()
 
 
 def _problem_of(record: dict[str, Any], content: Path | None, facts: Facts) -> str:
@@ -215,18 +189,6 @@ def _problem_of(record: dict[str, Any], content: Path | None, facts: Facts) -> s
 
 def _checksum(file: BufferedIOBase) -> str:
     return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def _lock(file: BinaryIO) -> None:
-    """Lock a file until it is closed or its process ends; an OSError if another holds it."""
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _discard(file: BinaryIO, path: Path) -> None:
-    with suppress(OSError):  # a full disk, of which the writer knows
-        file.close()
-    _remove(path)
 
 
 def _remove(path: Path) -> None:

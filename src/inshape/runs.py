@@ -23,13 +23,12 @@ import csv
 import importlib.metadata
 import io
 import json
-import os
 import platform
-import shutil
-import uuid
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -38,15 +37,10 @@ from .errors import OutputExists, RequestError, RunError
 from .graph.saving import load_model, save_model
 from .requests import write_file
 from .runtime.formats import FORMATS
-from .writing import sync_folder, write_json, write_text
+from .writing import DIGITS, lock, new_part, remove_abandoned, sync_folder, write_json, write_text
 
 if TYPE_CHECKING:
     import keras
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 Status: TypeAlias = Literal["running", "interrupted", "complete"]
 
@@ -55,6 +49,7 @@ _RECORD = "run.json"
 _MODEL = "model.keras"
 _LABELS = "labels.txt"
 _HISTORY = "history.csv"
+_FIRST = "checkpoints"
 _PART = ".part-"
 """How the name of a run folder begins that is not whole yet; a kill may leave one behind."""
 _PACKAGES = ("inshape", "keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "numpy")
@@ -120,29 +115,29 @@ class Run:
         check_new_run(path)
         # An empty folder may be a mount, which cannot be replaced; the parts then go inside.
         inside = path.is_dir()
-        part = (path if inside else path.parent) / f"{_PART}{path.name}-{uuid.uuid4().hex[:8]}"
         try:
-            (part / "checkpoints").mkdir(parents=True)
-            (part / "exports").mkdir()
-            run = cls(part, {}).updated(
-                format=_FORMAT, status="running", versions=versions(), **record
-            )
-            if fill is not None:
-                fill(run)
-            if inside:
-                _move_entries(part, path)
-            else:
-                part.rename(path)
+            home, make = path if inside else path.parent, partial(Path.mkdir, parents=True)
+            with new_part(home, f"{_PART}{path.name}-", make=make) as part:
+                (part / _FIRST).mkdir()
+                (part / "exports").mkdir()
+                run = cls(part, {}).updated(
+                    format=_FORMAT, status="running", versions=versions(), **record
+                )
+                if fill is not None:
+                    fill(run)
+                if inside:
+                    _move_entries(part, path)
+                else:
+                    part.rename(path)
             sync_folder(path.parent)
         except RunError as error:
-            raise RunError(str(error).replace(str(part), str(path))) from error
+            raise RunError(re.sub(rf"{_PART}(.*)-{DIGITS}", r"\1", str(error))) from error
         except OSError as error:
+            check_new_run(path)  # another process may have been faster
             raise RunError(
                 f"cannot make {path}: {error.strerror or error}; expected a folder that can be "
                 "written; choose another"
             ) from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         return replace(run, folder=path)
 
     @classmethod
@@ -187,7 +182,7 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         """The folder of what a resumed training needs."""
-        return self.folder / "checkpoints"
+        return self.folder / _FIRST
 
     @property
     def exports(self) -> Path:
@@ -299,36 +294,30 @@ def locked(folder: Path) -> Generator[None]:
     Raises:
         RequestError: if another process does so already.
     """
-    # The lock is on the open folder itself: it leaves no file, and it ends with the process
-    # however that ends. Where there is no such lock (Windows, some network file systems) nothing
-    # is kept off.
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with lock(folder) as is_locked:
+        if is_locked is False:
             raise RequestError(
                 f"{folder} is being trained by another process; expected one at a time; wait for "
                 "it, or stop it first"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
+            )
         yield
-    finally:
-        os.close(handle)
 
 
 def check_new_run(folder: Path) -> None:
-    """Refuse a folder in which something is already.
+    """Refuse a folder in which something is already; what is left of a killed `Run.create` goes.
 
     Raises:
         OutputExists: if it is neither absent nor empty.
+        RequestError: if another process is training into it.
     """
+    parts = f"{_PART}*-{DIGITS}"
+    remove_abandoned(folder.parent.glob(parts))
+    if folder.is_dir():
+        remove_abandoned(folder.glob(parts), lambda part: _finish_move(part, folder))
     if folder.exists() and (not folder.is_dir() or any(map(_is_whole, folder.iterdir()))):
-        fix = f"resume it (--resume {folder})" if (folder / _RECORD).exists() else "move it away"
+        with locked(folder):
+            is_run = (folder / _RECORD).exists()
+        fix = f"resume it (--resume {folder})" if is_run else "move it away"
         raise OutputExists(f"{folder} exists already; expected a new folder; {fix} or name another")
 
 
@@ -336,8 +325,15 @@ def _is_whole(entry: Path) -> bool:
     return not entry.name.startswith(_PART)
 
 
+def _finish_move(part: Path, target: Path) -> None:
+    """Move what a kill left behind, if it came while a whole run was being moved."""
+    if (part / _RECORD).exists() and not (part / _FIRST).exists():
+        _move_entries(part, target)
+
+
 def _move_entries(source: Path, target: Path) -> None:
-    # The record comes last: without it there is no run.
-    for entry in sorted(source.iterdir(), key=lambda e: e.name == _RECORD):
+    # The record comes last: without it there is no run. The first cannot be moved where another
+    # process has put its own, so that there are never the entries of two.
+    first_and_last = {_FIRST: 0, _RECORD: 2}
+    for entry in sorted(source.iterdir(), key=lambda e: first_and_last.get(e.name, 1)):
         entry.rename(target / entry.name)
-    source.rmdir()

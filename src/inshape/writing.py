@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import shutil
+import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+DIGITS = "[0-9a-f]" * 8
+"""A pattern for what `new_part` puts between the start and the end of a name."""
+_DAY_S = 86_400.0
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -28,21 +40,84 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ...     [p.name for p in Path(folder).iterdir()]
         ['a.txt']
     """
-    part = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    start, end = f".{path.stem}-", path.suffix
     try:
-        write(part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        remove_abandoned(path.parent.glob(f"{glob.escape(start)}{DIGITS}{glob.escape(end)}"))
+        with new_part(path.parent, start, end) as part:
+            write(part)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror or error}; what was there is unchanged; "
             "free some space or choose a folder that can be written"
         ) from error
+
+
+@contextmanager
+def lock(path: Path) -> Generator[bool | None]:
+    """Lock a file or folder that is there, and say whether that went well.
+
+    ``False`` if another has it; ``None`` where there are no locks (Windows, some network drives).
+    """
+    # The lock is on what is open: it leaves no file, and it ends with the process however that
+    # ends.
+    if fcntl is None:
+        yield None
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_locked = True
+        except BlockingIOError:
+            is_locked = False
+        except OSError:
+            is_locked = None
+        yield is_locked
     finally:
+        os.close(handle)
+
+
+@contextmanager
+def new_part(
+    folder: Path, start: str, end: str = "", *, make: Callable[[Path], object] = Path.touch
+) -> Generator[Path]:
+    """A new file, or what ``make`` makes, to be filled and moved to its place; or else it goes.
+
+    It is locked meanwhile, so that `remove_abandoned` leaves it alone.
+    """
+    with ExitStack() as stack:
+        while True:
+            part = folder / f"{start}{uuid.uuid4().hex[:8]}{end}"
+            make(part)
+            stack.callback(_remove, part)
+            # Before it was locked, another process may have taken it for abandoned.
+            with suppress(FileNotFoundError):
+                if stack.enter_context(lock(part)) is not False and part.exists():
+                    break
+        yield part
+
+
+def remove_abandoned(parts: Iterable[Path], first: Callable[[Path], object] | None = None) -> None:
+    """Remove those parts whose writers were killed; ``first`` saves what is to be kept of one."""
+    for part in parts:
+        with suppress(OSError), lock(part) as is_locked:
+            is_old = time.time() - part.stat().st_mtime > _DAY_S  # where there are no locks
+            if is_locked or (is_locked is None and is_old):
+                if first is not None:
+                    first(part)
+                _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         with suppress(OSError):
-            part.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

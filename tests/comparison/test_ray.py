@@ -6,17 +6,19 @@ import gc
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from inshape.comparison.api import compare
 from inshape.comparison.result import Candidate
-from inshape.comparison.workers import open_workers, placed, read_files
-from inshape.errors import RequestError
+from inshape.comparison.workers import Cluster, open_workers, placed, read_files
+from inshape.errors import RequestError, RunError
 
 # Ray leaves the handles of its own processes and logs to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -33,6 +35,10 @@ def processes(word: str) -> set[int]:
         if text.startswith(word) or f"/{word} " in text:
             pids.add(int(folder.name))
     return pids
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +115,46 @@ def test_a_candidate_whose_worker_dies_every_time_does_not_stop_the_rest(cluster
     candidate, state = by_name["bad"]
     assert candidate.error.startswith("its worker failed 4 times (WorkerCrashedError: ")
     assert state is None
+
+
+@pytest.mark.slow
+def test_a_machine_that_dies_ends_the_comparison_in_one_line(cluster):
+    # The last that needs the cluster: this is its only machine.
+    (raylet,) = {pid for pid in processes("raylet") if parent_of(pid) == os.getpid()}
+
+    def work(candidate):
+        time.sleep(1)
+        return candidate, None
+
+    calls = [(Candidate(name, "8x8x1", "rebuild"),) for name in ("one", "two", "three", "four")]
+    results = iter(cluster.run(work, calls))
+    next(results)
+    os.kill(raylet, signal.SIGKILL)
+    text = "ray=local: the cluster has gone while it was working (LocalRayletDiedError: "
+    with pytest.raises(RunError, match=re.escape(text)) as raised:
+        list(results)
+    assert "repeat the command, which goes on from what it has measured" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_head_that_dies_is_noticed_before_ray_ends_this_process():
+    """Which it does after a minute, in C++ and without a word of ours."""
+
+    class Ray:
+        """As far as a cluster is asked for its head."""
+
+        def get_runtime_context(self):
+            return SimpleNamespace(gcs_address="{}:{}".format(*head.getsockname()))
+
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        cluster = Cluster(Ray(), "10.0.0.7:6379")
+        cluster._ask_head()
+    text = (
+        "ray=10.0.0.7:6379: the cluster has gone while it was working (Connection refused); "
+        "expected it to stay until the end; see that one runs and repeat the command"
+    )
+    with pytest.raises(RunError, match=re.escape(text)):
+        cluster._ask_head()
 
 
 def test_files_come_along(tmp_path):

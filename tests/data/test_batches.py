@@ -346,3 +346,26 @@ def test_memory_stays_bounded(tmp_path, cache):
         assert grown < 40_000, grown
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_a_picture_that_changes_in_use_stops_and_is_named(folder, cache):
+    """Before it is prepared, or where each epoch reads it anew."""
+    catalogue = open_source(folder)
+    batches = Batches.open(catalogue, PREPARATION, cache="none")
+    first = catalogue.path(0)
+    first.write_bytes(catalogue.path(1).read_bytes())
+    text = f"{first} has changed since the pictures were listed; expected them to stay"
+    with pytest.raises(DataError, match=re.escape(text)):
+        everything(
+            batches if cache == "none" else Batches.open(catalogue, PREPARATION, cache=cache)
+        )
+
+
+def test_a_picture_that_vanishes_in_use_stops_and_is_named(folder):
+    catalogue = open_source(folder)
+    batches = Batches.open(catalogue, PREPARATION, cache="none")
+    catalogue.path(0).unlink()
+    text = f"{catalogue.path(0)}: no such file, though it could be read before"
+    with pytest.raises(DataError, match=re.escape(text)):
+        everything(batches)

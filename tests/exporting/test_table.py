@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -164,9 +165,9 @@ def test_what_was_there_is_unchanged_when_its_successor_cannot_be_moved(own, mon
 def test_all_files_are_exchanged_or_none(form, exports, tmp_path, monkeypatch):
     """At every move, of files and of a folder."""
     path = tmp_path / "there" / Path(exports[form].path).name
-    new, old = tmp_path / "new", tmp_path / "old"
-    for folder in (path.parent, new, old):
-        folder.mkdir()
+    new = tmp_path / "place" / "new"
+    for folder in (path.parent, new):
+        folder.mkdir(parents=True)
     goals = writer._with_companions(FORMATS[form], path)
     present = [goal for goal in goals if (Path(exports[form].path).parent / goal.name).exists()]
     for goal in present:
@@ -177,16 +178,97 @@ def test_all_files_are_exchanged_or_none(form, exports, tmp_path, monkeypatch):
     changed = new / path.name / "saved_model.pb" if path.is_dir() else new / path.name
     changed.write_bytes(b"new")
     before, after = contents(path.parent), contents(new)
-    for move in range(2 * len(present)):
+    for move in range(2 * len(present) + 1):
         with monkeypatch.context() as patch:
             failing_at(move, patch)
             with pytest.raises(OSError, match="No space left"):
-                writer._exchange(goals, new, old)
+                writer._exchange(goals, new.parent)
         assert contents(path.parent) == before
         assert contents(new) == after
-    writer._exchange(goals, new, old)
+    writer._exchange(goals, new.parent)
     assert contents(path.parent) == after != before
-    assert contents(old) == before
+    assert contents(new.parent / "old") == before
+
+
+class Cut(BaseException):
+    """A kill, as far as what has been written is concerned."""
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """A folder with an earlier export, and the scratch of one that is to come."""
+    folder = tmp_path / "there"
+    place = folder / ".export-0123abcd" / "savedmodel"
+    (place / "new" / "savedmodel" / "variables").mkdir(parents=True)
+    for name in ("savedmodel/saved_model.pb", "savedmodel/variables/a", "savedmodel.json"):
+        (place / "new" / name).write_text("new")
+    (folder / "savedmodel").mkdir()
+    for name in ("savedmodel/saved_model.pb", "savedmodel.json", "savedmodel.py", "other"):
+        (folder / name).write_text("old")
+    return folder, place
+
+
+def cut_at(move, monkeypatch):
+    """A kill before one of the moves."""
+    real, calls = os.replace, []
+
+    def replace(source, goal):
+        calls.append(goal)
+        if len(calls) == move + 1:
+            raise Cut
+        real(source, goal)
+
+    monkeypatch.setattr(writer.os, "replace", replace)
+
+
+def visible(folder):
+    return {name: content for name, content in contents(folder).items() if name.parts[0][0] != "."}
+
+
+@pytest.mark.parametrize("move", range(6))
+@pytest.mark.parametrize("again", [None, 0, 1, 2, 3])
+def test_a_killed_export_is_taken_back(move, again, earlier, monkeypatch):
+    """At every move, and where taking it back is killed as well."""
+    folder, place = earlier
+    before = visible(folder)
+    goals = writer._with_companions(FORMATS["savedmodel"], folder / "savedmodel")
+    with monkeypatch.context() as patch:
+        cut_at(move, patch)
+        with pytest.raises(Cut):
+            writer._exchange(goals, place)
+    if again is not None:
+        with monkeypatch.context() as patch, suppress(Cut):
+            cut_at(again, patch)
+            writer.take_back(folder)
+    writer.take_back(folder)
+    assert visible(folder) == before
+    assert not place.parent.exists()
+
+
+def test_what_an_export_has_finished_is_not_taken_back(earlier):
+    folder, place = earlier
+    goals = writer._with_companions(FORMATS["savedmodel"], folder / "savedmodel")
+    writer._exchange(goals, place)
+    after = visible(folder)
+    assert set(after.values()) == {b"new", b"old"}
+    assert "savedmodel.py" not in {name.as_posix() for name in after}
+    (place.parent / "done").touch()
+    writer.take_back(folder)
+    assert visible(folder) == after
+    assert not place.parent.exists()
+
+
+def test_an_export_that_fails_takes_back_all_that_it_wrote(own, monkeypatch):
+    export(own, "litert", timing=False)
+    before = contents(own / "exports")
+
+    def fail(*_):
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr(api, "keep_table", fail)
+    with pytest.raises(RunError, match="the disk is full"):
+        export(own, "litert", timing=False, batch=2, replace=True)
+    assert contents(own / "exports") == before
 
 
 def test_a_program_that_fits_no_more_does_not_stay(own):
@@ -201,6 +283,7 @@ def test_a_program_that_fits_no_more_does_not_stay(own):
 def test_loading_is_measured_without_the_import_of_the_runtime(name, exports):
     words = """
 import sys
+from contextlib import suppress
 from inshape.runtime import timing
 modules = []
 timing._peak_mb = lambda: modules.append(set(sys.modules)) or 1.0

@@ -1,17 +1,18 @@
-"""Killed in each part of a training, at a given step or from outside; what goes on ends alike."""
+"""Killed in each part of a training; what goes on ends alike."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from inshape.errors import RequestError
+from inshape.data.catalogue import Catalogue
+from inshape.errors import DataError, UnreadablePicture
 from inshape.progress import Progress
 from inshape.requests import flat, make
 from inshape.runs import Run
@@ -34,7 +35,7 @@ from inshape.training.api import run_training
 from inshape.training.request import TrainRequest
 
 def die():
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGINT)
 
 class Killing(Progress):
     @contextmanager
@@ -57,10 +58,9 @@ def run_until_a_step(phase):
 
 phases._SAVE_EVERY_S = 0.0
 for line in sys.stdin:
-    place, record, log = json.loads(line)
+    how, place, record, log = json.loads(line)
     child = os.fork()
     if child:
-        print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
         continue
     for stream in (1, 2):
@@ -82,13 +82,12 @@ for line in sys.stdin:
 class Training:
     """A training in a process of its own."""
 
-    def __init__(self, starter, place, request):
+    def __init__(self, starter, how, place, request):
         self.log = request.out.with_name("log")
-        line = json.dumps([place, request.as_dict(), str(self.log)])
+        line = json.dumps([how, place, request.as_dict(), str(self.log)])
         starter.stdin.write(f"{line}\n")
         starter.stdin.flush()
         self._answers = starter.stdout
-        self.pid = int(self._answers.readline())
 
     def wait(self):
         """Its exit code and all that it said."""
@@ -97,12 +96,12 @@ class Training:
 
 @pytest.fixture(scope="module")
 def start():
-    """Starts a training: ``start(place, request)``."""
+    """Starts a training that is killed or interrupted: ``start("killed", place, request)``."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     ) as starter:  # fmt: skip
-        yield lambda place, request: Training(starter, place, request)
+        yield lambda how, place, request: Training(starter, how, place, request)
         starter.stdin.close()
 
 
@@ -149,7 +148,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(
     place, choices, done, start, request_for, whole, assert_same_run, monkeypatch
 ):
     request = request_for(**choices)
-    code, message = start(place, request).wait()
+    code, message = start("killed", place, request).wait()
     assert code == -signal.SIGKILL, message
     cut = Run.open(request.out)
     assert (cut.status, cut.record["done"]) == ("running", done)
@@ -162,10 +161,76 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(
     assert_same_run(resumed, whole(**choices), exactly=False)
 
 
+class Cut(BaseException):
+    """A kill, as far as what has been written is concerned."""
+
+
+def cut_before(monkeypatch, where, name, is_time=lambda *_: True):
+    """Cut what calls something, once, before it is called."""
+    real = getattr(where, name)
+
+    def cut(*arguments, **options):
+        if is_time(*arguments):
+            raise Cut
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(where, name, cut)
+
+
+def test_a_kill_between_two_files_loses_neither(request_for, whole, assert_same_run, monkeypatch):
+    """The history behind the last checkpoint, and the page behind the end."""
+    request = request_for(unfreeze="last")
+    with monkeypatch.context() as patch:
+        cut_before(patch, Run, "save_history", lambda _, rows: len(rows) == 4)
+        with pytest.raises(Cut):
+            run_training(request, Progress())
+    cut = Run.open(request.out)
+    assert (len(cut.history()), cut.record["done"]) == (3, ["head"])
+    for name in (".run-0123abcd.json", ".model-0123abcd.keras"):
+        (cut.folder / name).write_text("half")
+    with monkeypatch.context() as patch:
+        cut_before(patch, api, "leave_report")
+        with pytest.raises(Cut):
+            resume(cut)
+    cut = Run.open(request.out)
+    assert (cut.status, (cut.folder / "report.html").exists()) == ("complete", False)
+    complete = resume(cut)
+    assert_same_run(complete, whole(unfreeze="last"), exactly=False)
+    expected = {p.name for p in whole(unfreeze="last").folder.iterdir()}
+    assert {p.name for p in complete.folder.iterdir()} == expected
+    assert {"history.csv", "report.html"} <= expected
+    assert list(complete.checkpoints.iterdir()) == []
+
+
+def test_a_run_does_not_go_on_with_fewer_pictures(request_for, monkeypatch):
+    request = request_for(unfreeze="none", epochs=0)
+    with monkeypatch.context() as patch:
+        cut_before(patch, api, "keep_validation")
+        with pytest.raises(Cut):
+            run_training(request, Progress())
+    cut = Run.open(request.out)
+    load = Catalogue.load_compact
+
+    def load_all_but_one(self, index, preparation):
+        if self.names[index] == "lie/03.png":
+            raise UnreadablePicture("lie/03.png: Input/output error; expected it; restore it")
+        return load(self, index, preparation)
+
+    monkeypatch.setattr(Catalogue, "load_compact", load_all_but_one)
+    text = (
+        "lie/03.png cannot be read any more (lie/03.png: Input/output error); expected the "
+        f"pictures with which {cut.folder} began; restore it or train anew"
+    )
+    with pytest.raises(DataError, match=re.escape(text)):
+        resume(cut)
+    monkeypatch.setattr(Catalogue, "load_compact", load)
+    assert resume(cut).status == "complete"
+
+
 def test_every_option_survives_a_kill(start, request_for, every_option):
     """The student's and, since the teacher was being trained, the teacher's."""
     request = request_for(**every_option)
-    code, message = start("teacher head", request).wait()
+    code, message = start("killed", "teacher head", request).wait()
     assert code == -signal.SIGKILL, message
     cut = Run.open(request.out)
     assert request_of(cut) == request
@@ -181,43 +246,27 @@ def test_every_option_survives_a_kill(start, request_for, every_option):
     assert same == request.recipe
 
 
-def epochs_in(folder):
-    try:
-        return len(Run.open(folder).history())
-    except RequestError:
-        return 0
-
-
-def wait_for_epochs(count, folder, log, seconds=300):
-    end = time.monotonic() + seconds
-    while epochs_in(folder) < count:
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.02)
-
-
-def test_a_run_killed_from_outside_goes_on_to_the_same_result(
-    start, request_for, whole, assert_same_run
-):
-    choices = {"unfreeze": "last", "epochs": 9, "batch_size": 4, "hidden": None}
-    request = request_for(**choices)
-    training = start("nowhere", request)
-    wait_for_epochs(2, request.out, training.log)
-    os.kill(training.pid, signal.SIGKILL)
-    code, message = training.wait()
-    assert code == -signal.SIGKILL, message
-    assert Run.open(request.out).status == "running"
-    assert_same_run(resume(request.out), whole(**choices), exactly=False)
-
-
 def test_ctrl_c_saves_and_says_how_to_go_on(start, request_for):
-    request = request_for(unfreeze="last", epochs=500, batch_size=4, hidden=None)
-    training = start("nowhere", request)
-    wait_for_epochs(3, request.out, training.log)
-    os.kill(training.pid, signal.SIGINT)
-    code, message = training.wait()
-    assert code != 0
+    request = request_for(unfreeze="last")
+    code, message = start("interrupted", "body", request).wait()
+    assert code == 1
     assert f"stopped; go on with: inshape train --resume {request.out}\n" in message
     run = Run.open(request.out)
     assert run.status == "interrupted"
     assert (run.checkpoints / "body.npz").exists()
     assert run.load_model().output_shape == (None, 3)  # with the head trained, it can be used
+
+
+def test_a_handful_of_random_points(repo_dir, tmp_path):
+    """The rest is ``python -m benchmarks.kills --points 60``."""
+    words = ["--points", "2", "--commands", "compare", "export", "--seed", "1", "--out", tmp_path]
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.kills", *words],
+        cwd=repo_dir, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stdout
+    points = json.loads((tmp_path / "kills.json").read_text())["points"]
+    assert [(point["command"], point["faults"]) for point in points] == [
+        ("compare", []),
+        ("export", []),
+    ]

@@ -59,6 +59,7 @@ def compare(request: CompareRequest, *, show: bool = False) -> Comparison:
         RequestError: if the request contradicts itself.
         DataError: if the pictures cannot be used.
         NoCandidate: if all failed or none meets the limits; it carries the comparison.
+        RunError: if the folder cannot be written, or the Ray cluster goes while it works.
 
     Example:
         >>> import inshape, numpy as np

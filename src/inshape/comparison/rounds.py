@@ -88,6 +88,9 @@ class Halving:
                     advance(finished, len(trials))
 
     def _note(self, trial: _Trial, candidate: Candidate, state: Any) -> None:
+        # With its scores rounded as the store gives them back to a later call: of two that are
+        # equal, one that is not rounded would look better or worse.
+        candidate = Candidate.from_dict(candidate.as_dict())
         trial.candidate, trial.state = candidate, state
         self.store.save(candidate)
 

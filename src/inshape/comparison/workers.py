@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from ..errors import RequestError
+from ..errors import RequestError, RunError
 from ..text import first_line
 from .result import Candidate, reason_of
 
@@ -23,6 +24,8 @@ Files: TypeAlias = Mapping[str, bytes]
 
 LOCAL = "local"
 _RETRIES = 3
+_ASK_S = 10.0
+"""How long nothing may happen before the head is asked for; Ray gives up on it after a minute."""
 
 
 class Workers(Protocol):
@@ -68,9 +71,11 @@ class Cluster:
 
     threads: int | None = 1
 
-    def __init__(self, ray: Any) -> None:
-        """Take the module, connected."""
+    def __init__(self, ray: Any, address: str) -> None:
+        """Take the module, connected, and what the cluster was called."""
         self._ray = ray
+        self._name = address
+        self._head = str(ray.get_runtime_context().gcs_address)
 
     def share(self, value: Any) -> Any:
         """A reference into the object store, in which the value is kept once per machine."""
@@ -78,7 +83,10 @@ class Cluster:
 
     def fetch(self, state: Any) -> Any:
         """The state out of the object store."""
-        return self._ray.get(state)
+        try:
+            return self._ray.get(state)
+        except self._ray.exceptions.RayError as error:
+            raise self._gone(reason_of(error)) from error
 
     def run(self, work: Work, calls: Iterable[tuple[Any, ...]]) -> Results:
         """All at once, as many as there are cores; a failure ends its candidate only."""
@@ -91,16 +99,38 @@ class Cluster:
             running[candidate] = len(candidates), state
             candidates.append(arguments[0])
         while running:
-            (finished,), _ = ray.wait(list(running), num_returns=1)
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=_ASK_S)
+            if not ready:
+                self._ask_head()
+                continue
+            (finished,) = ready
             number, state = running.pop(finished)
             try:
                 yield number, ray.get(finished), state
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None)  # what the work raised; that is not repeated
                 reason = reason_of(cause or error)
+                if isinstance(error, ray.exceptions.LocalRayletDiedError):
+                    raise self._gone(reason) from error
                 if cause is None:
+                    self._ask_head()
                     reason = f"its worker failed {_RETRIES + 1} times ({reason})"
                 yield number, candidates[number].but(error=reason), None
+
+    def _ask_head(self) -> None:
+        """Notice that the head has gone before Ray does, which then ends this process."""
+        host, _, port = self._head.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_ASK_S).close()
+        except OSError as error:
+            raise self._gone(error.strerror or str(error)) from error
+
+    def _gone(self, reason: str) -> RunError:
+        return RunError(
+            f"ray={self._name}: the cluster has gone while it was working ({reason}); expected it "
+            "to stay until the end; see that one runs and repeat the command, which goes on from "
+            "what it has measured if it has --out; or leave ray out"
+        )
 
 
 @contextmanager
@@ -114,13 +144,14 @@ def open_workers(
 
     Raises:
         RequestError: if Ray is not installed or does not answer.
+        RunError: if the cluster goes while it works.
     """
     if address is None:
         yield ThisProcess(), {}
         return
     ray, is_ours = _connect(address)
     try:
-        cluster = Cluster(ray)
+        cluster = Cluster(ray, address)
         # The cluster's machines may not have them.
         yield cluster, cluster.share(read_files(paths))
     finally:
@@ -165,6 +196,8 @@ def _connect(address: str) -> tuple[Any, bool]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         # What a candidate failed of is in its result.
         "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+        # The last lines of the logs of a machine that has gone; inshape says it in one.
+        "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)

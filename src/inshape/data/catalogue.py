@@ -6,6 +6,7 @@ import hashlib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -134,6 +135,7 @@ class Catalogue:
         """The same values as `load`, as bytes where that loses nothing."""
         path = self.path(index)
         if path is not None:
+            self._refuse_changed(index, path)
             return load_compact(path, preparation)
         assert self.arrays is not None
         name = f"picture {self.names[index]}"
@@ -145,6 +147,15 @@ class Catalogue:
         except DataError as problem:
             message = str(problem)
             raise DataError(message if message.startswith(name) else f"{name}: {message}") from None
+
+    def _refuse_changed(self, index: int, path: Path) -> None:
+        # What is kept of a picture is kept under the hash of what it was when it was listed.
+        with suppress(OSError):  # which decoding it will tell
+            if _digest(path.read_bytes()) != self.contents[index].tobytes():
+                raise DataError(
+                    f"{path} has changed since the pictures were listed; expected them to stay as "
+                    "they are while they are used; restore it and go on, or begin anew"
+                )
 
     def take(self, positions: Iterable[int]) -> Catalogue:
         """The catalogue of some of its pictures, in the order given.

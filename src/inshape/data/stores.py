@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, TypeAlias
 
@@ -103,17 +102,26 @@ class DecodingStore:
             return rows.astype(self.kind, copy=False)
 
         waiting: deque[list[Future[NDArray[Any]]]] = deque()
-        decode = partial(self.catalogue.load_compact, preparation=self.preparation)
         pool = ThreadPoolExecutor(self.workers)
         try:
             for positions in batches:
-                waiting.append([pool.submit(decode, i) for i in positions.tolist()])
+                waiting.append([pool.submit(self._decode, i) for i in positions.tolist()])
                 if len(waiting) > _AHEAD:
                     yield stack(waiting.popleft())
             while waiting:
                 yield stack(waiting.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _decode(self, index: int) -> NDArray[Any]:
+        try:
+            return self.catalogue.load_compact(index, self.preparation)
+        except UnreadablePicture as problem:
+            raise DataError(
+                f"{str(problem).split('; ')[0]}, though it could be read before; expected the "
+                "pictures to stay as they are while they are used; restore it and go on, or begin "
+                "anew"
+            ) from problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from .agreement import answer, compare_answers
 from .request import ExportRequest
 from .result import ExportFile, Exports, Refusal, check_table, keep_table
 from .selection import Selection, select_pictures
-from .writer import Writer, check_new_file, file_bytes, file_name
+from .writer import Writer, check_new_file, file_bytes, file_name, put_together, take_back
 
 _AT_ONCE = 32
 """Pictures per call of what Keras or TensorFlow runs, where one by one would take minutes."""
@@ -47,7 +47,8 @@ def export(request: ExportRequest, *, show: bool = False) -> Exports:
         The files: print them, or take ``as_dict()``. ``exports.json`` and ``exports.txt`` in the
         run's folder ``exports``, and in ``out``, say the same, beside what earlier exports left
         there. A format that goes wrong, such as one that has no operator for a layer, is among its
-        ``refused`` and the others are still written.
+        ``refused`` and the others are still written. What is left of a call that was killed, the
+        next one takes back before it begins.
 
     Raises:
         UnknownName: if there is no such format.
@@ -61,6 +62,7 @@ def export(request: ExportRequest, *, show: bool = False) -> Exports:
     run = _open_complete(request.run)
     folder = request.out or run.exports
     paths = {form: folder / file_name(form) for form in forms}
+    take_back(folder)
     if not request.replace:
         for form, path in paths.items():
             check_new_file(form, path)
@@ -75,27 +77,28 @@ def export(request: ExportRequest, *, show: bool = False) -> Exports:
         progress=progress,
     )
     model = run.load_model()
-    writer = Writer(run, model, selection.sample, request.io, request.batch)
     judge = _Judge.of(run, model, selection, request)
     make_folder(folder)
-    files, refused = _write_all(writer, judge, paths, progress)
-    keras_timings, problem = judge.time(run.model_path)
-    if problem is not None:
-        warnings.warn(problem, UserWarning, stacklevel=3)
-    exports = Exports(
-        run=str(run.folder),
-        source=selection.source,
-        fingerprint=selection.compared.catalogue.fingerprint,
-        min_agreement=request.min_agreement,
-        keras_accuracy=judge.keras_accuracy,
-        keras_timings=keras_timings,
-        files=files,
-        refused=refused,
-    )
-    make_folder(run.exports)
-    for place in dict.fromkeys((folder.resolve(), run.exports.resolve())):
-        keep_table(place, exports)
-    leave_report(run.folder)
+    with put_together(folder) as scratch:
+        writer = Writer(run, model, selection.sample, request.io, request.batch, scratch)
+        files, refused = _write_all(writer, judge, paths, progress)
+        keras_timings, problem = judge.time(run.model_path)
+        if problem is not None:
+            warnings.warn(problem, UserWarning, stacklevel=3)
+        exports = Exports(
+            run=str(run.folder),
+            source=selection.source,
+            fingerprint=selection.compared.catalogue.fingerprint,
+            min_agreement=request.min_agreement,
+            keras_accuracy=judge.keras_accuracy,
+            keras_timings=keras_timings,
+            files=files,
+            refused=refused,
+        )
+        make_folder(run.exports)
+        for place in dict.fromkeys((folder.resolve(), run.exports.resolve())):
+            keep_table(place, exports)
+        leave_report(run.folder)
     return exports
 
 

@@ -78,9 +78,11 @@ def embed(path: Path, form: Format, card: dict[str, Any]) -> None:
     text = json.dumps(card, ensure_ascii=False)
     if form.suffix == ".tflite":
         # A FlatBuffer says itself where everything stands: what follows it disturbs no reader.
+        # Entries without a date: the same model is the same file.
         with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(CARD, text)
-            archive.writestr(LABELS, "".join(f"{label}\n" for label in card["labels"]))
+            archive.writestr(zipfile.ZipInfo(CARD), text)
+            labels = "".join(f"{label}\n" for label in card["labels"])
+            archive.writestr(zipfile.ZipInfo(LABELS), labels)
     elif form.suffix == ".onnx":
         import onnx
 

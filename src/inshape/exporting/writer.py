@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Sequence
+import shutil
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +21,15 @@ from ..runs import Run
 from ..runtime.arena import Arena, arena_of
 from ..runtime.conversion import convert
 from ..runtime.formats import Format, Io
+from ..writing import DIGITS, new_part, remove_abandoned
 from .example import compose_example
 from .sidecar import add_quantisation, c_array, embed, make_card
 
 if TYPE_CHECKING:
     import keras
+
+_SCRATCH = ".export-"
+_NEW, _MOVING, _OLD, _NAMES, _DONE = "new", "moving", "old", "names.json", "done"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +43,8 @@ class Writer:
     """Prepared pictures to calibrate int8 on, each ``(1, height, width, channels)``."""
     io: Io
     batch: int | None
+    scratch: Path
+    """See `put_together`."""
 
     def write(self, form: Format, path: Path, progress: Advance | None = None) -> Arena | None:
         """Write the file, its card, its example and its C array in the place of earlier ones.
@@ -50,12 +57,10 @@ class Writer:
             RunError: if it cannot be written; what was there is then unchanged.
         """
         try:
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
-                new, old = Path(scratch) / "new", Path(scratch) / "old"
-                new.mkdir()
-                old.mkdir()
-                arena = self._fill(form, new / path.name, progress)
-                _exchange(_with_companions(form, path), new, old)
+            place = self.scratch / path.name
+            (place / _NEW).mkdir(parents=True)
+            arena = self._fill(form, place / _NEW / path.name, progress)
+            _exchange(_with_companions(form, path), place)
         except OSError as error:
             raise RunError(
                 f"cannot write {path}: {error.strerror or error}; what was there is unchanged; "
@@ -127,22 +132,65 @@ def _with_companions(form: Format, path: Path) -> list[Path]:
     return [path, *others]
 
 
-def _exchange(goals: Sequence[Path], new: Path, old: Path) -> None:
-    """Put the new files in the place of the old ones: all, or none where one cannot be moved."""
-    moved: list[tuple[Path, Path]] = []
-    # The old ones first, companions of no new file too: an example that fits no more must not stay.
-    old_first = [(goal, old / goal.name) for goal in goals] + [
-        (new / goal.name, goal) for goal in goals
-    ]
+@contextmanager
+def put_together(folder: Path) -> Generator[Path]:
+    """Let what is written into a folder stay all together, or else what was there comes back.
+
+    Yields the folder in which a `Writer` makes files. After a kill, `take_back` sees to it.
+    """
+    with new_part(folder, _SCRATCH, make=Path.mkdir) as scratch:
+        try:
+            yield scratch
+        except BaseException:
+            _undo_all(scratch)
+            raise
+        (scratch / _DONE).touch()
+        for place in filter(Path.is_dir, scratch.iterdir()):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def take_back(folder: Path) -> None:
+    """Take back what exports that were killed have begun to write into a folder."""
+    remove_abandoned(folder.glob(f"{_SCRATCH}{DIGITS}"), _undo_all)
+
+
+def _undo_all(scratch: Path) -> None:
+    if not (scratch / _DONE).exists():
+        for place in scratch.iterdir():
+            _undo(place, scratch.parent)
+
+
+def _exchange(goals: Sequence[Path], place: Path) -> None:
+    """Put new files, ``place/new``, in the place of the old ones: all, or none where one fails."""
+    old, new, moving = (place / name for name in (_OLD, _NEW, _MOVING))
+    folder = goals[0].parent
     try:
-        for source, goal in old_first:
-            if source.exists():
-                os.replace(source, goal)
-                moved.append((source, goal))
+        # The old ones first, companions of no new file too: an example that fits no more must not
+        # stay.
+        old.mkdir(exist_ok=True)
+        for goal in filter(Path.exists, goals):
+            os.replace(goal, old / goal.name)
+        names = [path.name for path in new.iterdir()]
+        (place / _NAMES).write_text(json.dumps(names), encoding="utf-8")
+        os.replace(new, moving)  # from here on, `_undo` takes these names out of the folder
+        for name in names:
+            os.replace(moving / name, folder / name)
     except OSError:
-        for source, goal in reversed(moved):
-            os.replace(goal, source)
+        _undo(place, folder)
         raise
+
+
+def _undo(place: Path, folder: Path) -> None:
+    """Take back an exchange wherever it was cut; this may be cut as well."""
+    old, new, moving = (place / name for name in (_OLD, _NEW, _MOVING))
+    if moving.exists():
+        for name in json.loads((place / _NAMES).read_text(encoding="utf-8")):
+            if not (moving / name).exists() and (folder / name).exists():
+                os.replace(folder / name, moving / name)
+    for path in old.iterdir() if old.exists() else ():
+        os.replace(path, folder / path.name)
+    if moving.exists():
+        os.replace(moving, new)
 
 
 def file_bytes(path: Path) -> int:

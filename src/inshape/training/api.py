@@ -185,7 +185,21 @@ def _reopen(run: Run, source: Source, progress: Progress) -> Job:
     if latest.name != _INITIAL:
         _publish(run)  # a kill may have come between the record and the copy
     batches = _prepare_pictures(catalogue, run.preparation, request.recipe, progress)
+    _check_skipped(batches, run)
     return Job(run, request, batches, model, progress)
+
+
+def _check_skipped(batches: Batches, run: Run) -> None:
+    """Refuse to go on with more or fewer readable pictures than a run began with."""
+    before = {skipped["name"] for skipped in run.record["data"]["skipped"]}
+    now = {skipped.name: skipped.reason for skipped in batches.skipped}
+    lost, found = sorted(now.keys() - before), sorted(before - now.keys())
+    if lost or found:
+        what = f"{lost[0]} cannot be read any more ({now[lost[0]]})" if lost else ""
+        raise DataError(
+            f"{what or f'{found[0]} can be read now'}; expected the pictures with which "
+            f"{run.folder} began; {'restore it' if lost else 'move it away'} or train anew"
+        )
 
 
 def _carry_on(job: Job) -> Run:
@@ -213,8 +227,7 @@ def _carry_on(job: Job) -> Run:
     with device_scope():
         keep_validation(run, job.model, job.batches)
     run = run.updated(status="complete")
-    leave_report(run.folder, job.batches.catalogue)
-    return _finish(run, mlflow_run)
+    return _finish(run, mlflow_run, job.batches.catalogue)
 
 
 def _train_teacher(job: Job) -> Run:
@@ -270,13 +283,16 @@ def _publish(run: Run) -> None:
     write_atomically(run.model_path, lambda part: shutil.copyfile(_latest(run), part))
 
 
-def _finish(run: Run, mlflow_run: MlflowRun | None = None) -> Run:
-    """Hand a complete run to MLflow, if it goes there, and drop what only a resumed one needs.
+def _finish(
+    run: Run, mlflow_run: MlflowRun | None = None, catalogue: Catalogue | None = None
+) -> Run:
+    """Leave the report of a complete run, hand it to MLflow and drop what only a resumed one needs.
 
     A kill, or a server that is away, may stop it in the middle; it can be called again.
     """
     if not run.checkpoints.is_dir() or not any(run.checkpoints.iterdir()):
         return run
+    leave_report(run.folder, catalogue)
     uri = run.record["request"]["mlflow"]
     if uri is not None:
         (mlflow_run or MlflowRun(run, uri)).finish(run)

@@ -230,6 +230,9 @@ def _begin(phase: Phase) -> tuple[Standing, _Weights]:
     if phase.path.exists():
         checkpoint = Checkpoint.load(phase.path)
         phase.learner.restore(checkpoint.state)
+        if checkpoint.standing.history:
+            # A kill may have come between the checkpoint and the history.
+            phase.on_epoch(checkpoint.standing.history)
         return checkpoint.standing, checkpoint.best
     accuracy, loss = phase.validation_scores()
     return Standing(best_accuracy=accuracy, best_loss=loss), phase.learner.weights()
