@@ -35,6 +35,8 @@ _SHRUNK = np.linspace(0.2, 1.0, 33)
 _VALUES_PER_PICTURE = 1000
 _BIAS_PICTURES = 200
 _PIXELS = (0.0, 255.0)
+_MOST_STEPS = 2**30
+"""Of a bias, so that what is added to it fits into 32 bits as well."""
 
 
 def int8_content(
@@ -54,7 +56,10 @@ def int8_content(
     operators.
     """
     int8 = _quantise(content, _ranges_of(content, pictures, clipped=clipped), io)
-    if int8 is None or not corrected:
+    if int8 is None:
+        return None
+    int8 = _fit_biases(int8, content)
+    if not corrected:
         return int8
     # From all over: the first ones may be of one class.
     places = np.linspace(0, len(pictures) - 1, min(len(pictures), _BIAS_PICTURES)).round()
@@ -180,6 +185,66 @@ def _works_in_float(model: Any) -> bool:
     return False
 
 
+def _fit_biases(content: bytes, reference: bytes) -> bytes:
+    """Give channels coarser weights where their bias has no room in 32 bits.
+
+    A bias counts steps of the input times those of the channel's weights. Beside weights of next to
+    nothing, as batch norm leaves them in a channel that never fires, these steps are so small that
+    the quantizer lets a bias of ordinary size wrap around to -2147483648.
+    """
+    biases = _floats_of(_read(reference))
+    model = _read(content)
+    graph = model.subgraphs[0]
+    factors: dict[int, Any] = {}
+    fitted: list[tuple[int, Any, NDArray[np.float64]]] = []
+    for place, index in _with_bias(model):
+        _, kernel, at = (int(n) for n in graph.operators[place].inputs[:3])
+        values = biases.get(_name(graph, at))
+        if values is None:
+            continue
+        bias = graph.tensors[at]
+        scale = np.asarray(bias.quantization.scale, np.float64)
+        # A correction may be as large as what the output can show.
+        shown = float(graph.tensors[index].quantization.scale[0]) * (_LEVELS - 1)
+        factor = np.maximum(np.abs(values), shown) / (scale * _MOST_STEPS)
+        factor = factor if len(scale) > 1 else factor.max(keepdims=True)
+        factors[kernel] = np.maximum(np.maximum(factor, 1.0), factors.get(kernel, 1.0))
+        fitted.append((kernel, bias, values))
+    for kernel, factor in factors.items():
+        tensor = graph.tensors[kernel]
+        buffer, shape = model.buffers[tensor.buffer], np.ones(len(tensor.shape), int)
+        shape[tensor.quantization.quantizedDimension] = len(factor)
+        steps = buffer.data.view(np.int8).reshape(tensor.shape) / factor.reshape(shape)
+        buffer.data = np.round(steps).astype(np.int8).view(np.uint8).ravel()
+        _scale_by(tensor, factor)
+    for kernel, bias, values in fitted:
+        _scale_by(bias, factors[kernel])
+        steps = np.round(values / np.asarray(bias.quantization.scale, np.float64))
+        model.buffers[bias.buffer].data = _as_int32(steps)
+    return _pack(model)
+
+
+def _scale_by(tensor: Any, factor: NDArray[np.float64]) -> None:
+    scale = np.asarray(tensor.quantization.scale, np.float64) * factor
+    tensor.quantization.scale = scale.astype(np.float32)
+
+
+def _as_int32(steps: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The bytes of a bias; NumPy makes -2147483648 of what lies beyond either end."""
+    limits = np.iinfo(np.int32)
+    return np.clip(steps, limits.min, limits.max).astype(np.int32).view(np.uint8)
+
+
+def _floats_of(model: Any) -> dict[str, NDArray[np.float64]]:
+    """The values of every constant float32 tensor, by its name."""
+    graph, float32 = model.subgraphs[0], _schema().TensorType.FLOAT32
+    return {
+        _name(graph, index): model.buffers[tensor.buffer].data.view(np.float32).astype(np.float64)
+        for index, tensor in enumerate(graph.tensors)
+        if tensor.type == float32 and model.buffers[tensor.buffer].data is not None
+    }
+
+
 def _correct_biases(
     content: bytes,
     reference: bytes,
@@ -196,8 +261,7 @@ def _correct_biases(
         bias = graph.tensors[graph.operators[place].inputs[2]]
         missing = (target[_name(graph, index)] - means) / np.asarray(bias.quantization.scale)
         buffer = model.buffers[bias.buffer]
-        steps = buffer.data.view(np.int32) + np.round(missing)
-        buffer.data = steps.astype(np.int32).view(np.uint8)
+        buffer.data = _as_int32(buffer.data.view(np.int32) + np.round(missing))
         if progress is not None:
             progress(count, len(layers))
     return _pack(model)
