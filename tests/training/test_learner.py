@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import warnings
 from dataclasses import replace
 
 import keras
@@ -62,6 +63,7 @@ def phase_of(tmp_path, shape=(9, 7, 1), recipe=None, **changes):
         path=tmp_path / "body.npz",
         progress=Progress(),
         on_epoch=lambda history: None,
+        note=warnings.warn,
     )
     return replace(phase, **changes)
 

@@ -88,10 +88,13 @@ def _ranges_of(
                 flat = flat[draw.integers(len(flat), size=_VALUES_PER_PICTURE)]
             samples[index].append(flat)
     ranges = {_name(graph, int(graph.inputs[0])): _PIXELS}
+    logits = _logits_of(model)
     for index, parts in samples.items():
         low, high = ends[index]
         if low == high:  # only zeros, which any range shows; XNNPACK refuses one of nothing
             low, high = 0.0, 1.0
+        elif clipped and index in logits and logits[index] <= _VALUES_PER_PICTURE:
+            low, high = least_softmax_error(np.stack(parts), low, high)
         elif clipped:
             low, high = least_error(np.concatenate(parts), low, high)
         ranges[_name(graph, index)] = (low, high)
@@ -123,6 +126,46 @@ def least_error(values: NDArray[np.floating[Any]], low: float, high: float) -> t
             if missed < error:
                 best, error = (float(bottom), float(top)), missed
     return best
+
+
+def least_softmax_error(
+    rows: NDArray[np.floating[Any]], low: float, high: float
+) -> tuple[float, float]:
+    """The range of logits, ``(pictures, classes)``, that changes their probabilities least.
+
+    A class that lies far behind may be shown as less far, and a sure answer as less sure: what is
+    left of the 256 levels then tells apart classes that are nearly as likely.
+
+    Example:
+        >>> rows = np.array([[8.0, 0.0, -9.0], [0.1, 0.0, -9.0]] * 50)
+        >>> low, high = least_softmax_error(rows, -9.0, 8.0)
+        >>> low > -9.0
+        True
+    """
+    from scipy.special import softmax  # slow to import
+
+    expected = softmax(rows, axis=1)
+    best, error = (low, high), np.inf
+    for bottom in _SHRUNK * low if low else [0.0]:
+        for top in _SHRUNK * high if high else [0.0]:
+            step = (top - bottom) / (_LEVELS - 1)
+            shown = np.round(np.clip(rows, bottom, top) / step) * step
+            missed = float(((softmax(shown, axis=1) - expected) ** 2).sum())
+            if missed < error:
+                best, error = (float(bottom), float(top)), missed
+    return best
+
+
+def _logits_of(model: Any) -> dict[int, int]:
+    """What softmax operators read: each tensor and how many values a picture has there."""
+    graph, softmax = model.subgraphs[0], _schema().BuiltinOperator.SOFTMAX
+    read = [
+        int(operator.inputs[0])
+        for operator in graph.operators
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == softmax
+    ]
+    shapes = {index: graph.tensors[index].shape for index in read}
+    return {index: int(shape[-1]) for index, shape in shapes.items() if len(shape) == 2}
 
 
 def _quantise(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) -> bytes | None:
