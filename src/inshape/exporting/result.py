@@ -58,6 +58,8 @@ class ExportFile:
     """Whether all answers are finite, agreement is as high as wanted and it could be timed."""
     problem: str | None = None
     """Why it could not be timed."""
+    cause: str | None = None
+    """Where it agrees less than was asked for, the likely cause and what to try."""
     planned_flash_bytes: int | None = None
     """Of a full-integer file, the size that the plan predicted."""
     planned_ram_bytes: int | None = None
@@ -87,6 +89,7 @@ class ExportFile:
             "planned_ram_bytes": self.planned_ram_bytes,
             "failed": not self.is_trusted,
             "problem": self.problem,
+            "cause": self.cause,
         }
 
 
@@ -260,6 +263,11 @@ def _notes(row: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
         )
     if row.get("problem"):
         yield f"{row['path']} could not be measured: {row['problem']}"
+    if row.get("cause"):
+        yield (
+            f"{row['path']} agrees on {format_percent(row['agreement'])}, expected "
+            f"{format_percent(row.get('min_agreement'))}: {row['cause']}"
+        )
     if row["tensor_bytes"] is not None:
         tensors = f"{format_bytes(row['tensor_bytes'])} for tensors"
         ram = f"{tensors}{_planned(row, 'ram')}, the interpreter's own records besides"

@@ -14,8 +14,9 @@ import importlib
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
+from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 import flatbuffers
 import numpy as np
@@ -35,6 +36,11 @@ _SHRUNK = np.linspace(0.2, 1.0, 33)
 _VALUES_PER_PICTURE = 1000
 _BIAS_PICTURES = 200
 _PIXELS = (0.0, 255.0)
+_LOST = 0.1
+"""Of what an output is made of, and of a layer's outputs: of a network as they are, one in 1,000 at
+most."""
+_WIPED_OUT = 0.5
+"""Of the channels of a map; of a network as they are, one in 50 at most."""
 _MOST_STEPS = 2**30
 """Of a bias, so that what is added to it fits into 32 bits as well."""
 
@@ -325,6 +331,94 @@ def _channel_means(
             sums[n] = sums[n] + values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
     names = [_name(model.subgraphs[0], index) for index in outputs]
     return {name: total / len(pictures) for name, total in zip(names, sums, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What 8 bits cannot show beside something larger that has the same scale."""
+
+    kind: Literal["weights", "values"]
+    tensor: str
+    """The name of the layer's weights or output in the file."""
+    largest: float
+    typical: float
+    """The median weight, or how much half of the channels vary by at most."""
+
+
+def find_hidden(content: bytes, pictures: Sequence[NDArray[np.float32]]) -> tuple[Hidden, ...]:
+    """The weights and values of a float32 file that rounding to 8 bits would wipe out.
+
+    Weights are counted by what they add to an output, which is their size times how much their
+    input varies over the pictures: a large weight of a channel that never fires adds nothing, but
+    decides the scale of all others.
+    """
+    model = _read(content)
+    graph, constants, builtin = model.subgraphs[0], _floats_of(model), _schema().BuiltinOperator
+    spreads, ends = _spreads_of(model, pictures)
+    hidden: list[Hidden] = []
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode not in (
+            builtin.CONV_2D,
+            builtin.FULLY_CONNECTED,
+        ):
+            continue
+        source, kernel = (int(index) for index in operator.inputs[:2])
+        name, shape = _name(graph, kernel), graph.tensors[kernel].shape
+        if name not in constants or len(spreads.get(source, ())) != shape[-1]:
+            continue
+        weights = np.abs(constants[name].reshape(shape[0], -1, shape[-1]))
+        added = (weights * spreads[source]) ** 2
+        largest = weights.max(axis=(1, 2), keepdims=True)
+        lost = (added * (weights < largest / (_LEVELS - 2))).sum(axis=(1, 2))
+        share = (lost > _LOST * added.sum(axis=(1, 2))).mean()
+        if share >= _LOST:
+            hidden.append(Hidden("weights", name, float(largest.max()), float(np.median(weights))))
+    for index, (low, high) in ends.items():
+        firing = spreads[index][spreads[index] > 0]
+        step = (high - low) / (_LEVELS - 1)
+        if len(firing) and (firing < step / 4).mean() >= _WIPED_OUT:
+            name = _name(graph, index)
+            hidden.append(Hidden("values", name, max(high, -low), float(np.median(firing))))
+    return tuple(hidden)
+
+
+def _spreads_of(
+    model: Any, pictures: Sequence[NDArray[np.float32]]
+) -> tuple[dict[int, NDArray[np.float64]], dict[int, tuple[float, float]]]:
+    """How much each channel of each tensor varies, and the ends of each tensor's values."""
+    picture = int(model.subgraphs[0].inputs[0])
+    tensors = _float_outputs(model)
+    run = _expose(model, tensors)
+    sums: dict[int, list[Any]] = {index: [0, 0.0, 0.0] for index in (picture, *tensors)}
+    ends = dict.fromkeys(tensors, (0.0, 0.0))
+    for pixels in pictures:
+        maps = [pixels, *run.all_outputs(pixels)]
+        for index, values in zip((picture, *tensors), maps, strict=True):
+            rows = np.asarray(values, np.float64).reshape(
+                -1, values.shape[-1] if values.ndim else 1
+            )
+            total = sums[index]
+            total[:] = (
+                total[0] + len(rows),
+                total[1] + rows.sum(axis=0),
+                total[2] + (rows**2).sum(axis=0),
+            )
+            if index in ends:
+                low, high = ends[index]
+                ends[index] = min(low, float(rows.min())), max(high, float(rows.max()))
+    spreads = {
+        index: np.sqrt(np.maximum(squares / count - (linear / count) ** 2, 0.0))
+        for index, (count, linear, squares) in sums.items()
+    }
+    return spreads, ends
+
+
+def largest_weight(content: bytes) -> tuple[str, float]:
+    """The name of the tensor with the largest constant of a float32 file, and its size."""
+    sizes = {
+        name: float(np.abs(v).max(initial=0.0)) for name, v in _floats_of(_read(content)).items()
+    }
+    return max(sizes.items(), key=lambda item: item[1], default=("", 0.0))
 
 
 def _expose(model: Any, tensors: Sequence[int], operators: int | None = None) -> LiteRTModel:
