@@ -394,15 +394,10 @@ def _spreads_of(
     for pixels in pictures:
         maps = [pixels, *run.all_outputs(pixels)]
         for index, values in zip((picture, *tensors), maps, strict=True):
-            rows = np.asarray(values, np.float64).reshape(
-                -1, values.shape[-1] if values.ndim else 1
-            )
-            total = sums[index]
-            total[:] = (
-                total[0] + len(rows),
-                total[1] + rows.sum(axis=0),
-                total[2] + (rows**2).sum(axis=0),
-            )
+            channels = values.shape[-1] if values.ndim else 1
+            rows = np.asarray(values, np.float64).reshape(-1, channels)
+            new = (len(rows), rows.sum(axis=0), (rows**2).sum(axis=0))
+            sums[index] = [a + b for a, b in zip(sums[index], new, strict=True)]
             if index in ends:
                 low, high = ends[index]
                 ends[index] = min(low, float(rows.min())), max(high, float(rows.max()))
