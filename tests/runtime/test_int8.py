@@ -116,6 +116,7 @@ def test_biases_are_corrected_on_pictures_from_all_over(monkeypatch):
     corrected_on = []
     monkeypatch.setattr(int8, "_ranges_of", lambda *args, **options: {})
     monkeypatch.setattr(int8, "_quantise", lambda *args: b"")
+    monkeypatch.setattr(int8, "_fit_biases", lambda *args: b"")
     monkeypatch.setattr(int8, "_correct_biases", lambda *args: corrected_on.append(args[2]))
     for count in (3, 64, 100, 400):
         int8_content(b"", [np.full((1, 1, 1, 1), n, np.float32) for n in range(count)])

@@ -184,7 +184,8 @@ def _quantise(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) ->
         for name, (low, high) in ranges.items()
     }
     # Older versions show their second progress bar whatever they are asked for.
-    with warnings.catch_warnings(), redirect_stderr(StringIO()):
+    # A bias beyond 32 bits is cast, which `_fit_biases` mends.
+    with warnings.catch_warnings(), redirect_stderr(StringIO()), np.errstate(invalid="ignore"):
         # Its own interpreter keeps all tensors, and says that this is for debugging.
         warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors")
         result = quantizer.quantize(
