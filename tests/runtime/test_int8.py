@@ -192,7 +192,7 @@ def test_a_bias_that_32_bits_do_not_hold_is_counted_in_larger_steps(
     expected = silent_channels.predict(pictures[24:], verbose=0)
     logits = answer(LiteRTModel(quantised), pictures[24:])
     # A few roundings to 255 levels; with the sign turned it was three quarters of the largest.
-    np.testing.assert_allclose(logits, expected, atol=0.02 * np.abs(expected).max())
+    np.testing.assert_allclose(logits, expected, atol=0.05 * np.abs(expected).max())
 
 
 @pytest.fixture

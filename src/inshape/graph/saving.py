@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import RunError, WeightsError
 from ..text import first_line
@@ -37,8 +38,9 @@ def load_model(path: Path) -> keras.Model:
             "architecture's name as backbone and the file as weights"
         )
     odd = _odd_arrays(path)
-    if odd and odd[0][1].kind not in "biu":
-        raise _odd_weights(path, _described(*odd[0]))
+    for name, values in odd:
+        if values.dtype.kind not in "biu":
+            raise _odd_weights(path, f"{name} {problem_of(values)}")
     custom_layers = {
         f"inshape>{kind.__name__}": kind
         for kind in (layers.AdaptivePooling2D, layers.GeneralizedMeanPooling2D)
@@ -60,8 +62,10 @@ def load_model(path: Path) -> keras.Model:
         ) from error
     problem = problem_in(model.variables)
     # Counters and seeds are whole numbers in the model as well.
-    if len(odd) > sum("float" not in str(variable.dtype) for variable in model.variables):
-        problem = _described(*odd[0])
+    whole = {tuple(v.shape) for v in model.variables if "float" not in str(v.dtype)}
+    for name, values in odd:
+        if values.shape not in whole:
+            problem = f"{name} {problem_of(values)}"
     if problem:
         raise _odd_weights(path, problem)
     return model
@@ -74,23 +78,19 @@ def _odd_weights(path: Path, problem: str) -> WeightsError:
     )
 
 
-def _described(name: str, kind: np.dtype[Any]) -> str:
-    return f"{name} {problem_of(np.empty(0, kind))}"
-
-
-def _odd_arrays(path: Path) -> list[tuple[str, np.dtype[Any]]]:
-    """The weights in a file that are no floating-point numbers, whole numbers last.
+def _odd_arrays(path: Path) -> list[tuple[str, NDArray[Any]]]:
+    """The weights in a file that are no floating-point numbers: their kind and shape alone.
 
     Keras casts whatever it reads to what a layer wants, and drops the imaginary part on the way.
     """
     import h5py
 
-    odd: list[tuple[str, np.dtype[Any]]] = []
+    odd: list[tuple[str, NDArray[Any]]] = []
 
     def collect(name: str, item: Any) -> None:
         is_weight = isinstance(item, h5py.Dataset) and not name.startswith("optimizer")
         if is_weight and item.dtype.kind != "f" and item.attrs.get("dtype") != "bfloat16":
-            odd.append((name, item.dtype))
+            odd.append((name, np.broadcast_to(np.empty((), item.dtype), item.shape)))
 
     with suppress(OSError, KeyError, zipfile.BadZipFile):  # which loading it will tell
         if h5py.is_hdf5(path):
@@ -100,7 +100,7 @@ def _odd_arrays(path: Path) -> list[tuple[str, np.dtype[Any]]]:
                 content = io.BytesIO(archive.read("model.weights.h5"))
         with h5py.File(content, "r") as file:
             file.visititems(collect)
-    return sorted(odd, key=lambda array: array[1].kind in "biu")
+    return odd
 
 
 def _version_of_keras(path: Path) -> str:
