@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks import RESULTS, demo_weights, probe_fidelity, transfer, zoo
+from benchmarks import RESULTS, demo_weights, exports, probe_fidelity, transfer, zoo
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TABLES = {
@@ -13,6 +13,7 @@ TABLES = {
     "demo_weights": demo_weights.tables,
     "probe_fidelity": probe_fidelity.report,
     "zoo": zoo.table,
+    "exports": exports.small_table,
 }
 
 

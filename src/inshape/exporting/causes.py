@@ -72,12 +72,12 @@ def likely_cause(
     fault: str | None,
 ) -> str:
     """Why a file answers otherwise than Keras, from both probabilities, and what to try."""
-    odd = ~np.isfinite(answers).all(axis=1)
+    count = len(answers) - int(np.isfinite(answers).all(axis=1).sum())
     if fault is not None:
         return fault
-    if odd.any():
+    if count:
         return (
-            f"it answers NaN or infinity to {int(odd.sum())} of {len(odd)} pictures; export "
+            f"it answers NaN or infinity to {count} of {len(answers)} pictures; export "
             "another format"
         )
     differs = answers.argmax(axis=1) != reference.argmax(axis=1)
