@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import keras
 import numpy as np
 import pytest
 
@@ -25,13 +24,13 @@ UNSURE = np.array([[0.52, 0.48], [0.48, 0.52]] * 10)
             INT8,
             UNSURE,
             None,
-            "is unsure of most of these pictures .* 0.04 apart.*min_agreement=0.95",
+            "is unsure of most .* 0.04 apart.*min_agreement=0.95",
         ),
         (
             INT8,
             SURE,
             None,
-            r"ranges may not fit these pictures; calibrate on more \(calibration=500",
+            r"ranges may not fit .* calibrate on more \(calibration=500",
         ),
         (PLAIN, SURE, None, "the converter computes a layer otherwise; export another format"),
         (INT8, SURE, "layer 'a' has weights", "layer 'a' has weights"),
@@ -50,27 +49,15 @@ def test_answers_that_are_not_finite_are_the_cause():
     assert likely_cause(PLAIN, answers, SURE, None).startswith(line)
 
 
-def test_a_weight_that_hides_the_others_is_named_before_the_file_is_written(
-    run, tmp_path, monkeypatch
-):
+def test_a_weight_that_float16_does_not_hold_is_named_before_the_file_is_written(run):
     """By the layer's name in Keras, with a remedy that has no such fault."""
     model = load_model(run.model_path)
     kernel, bias = model.get_layer("head_logits").get_weights()
-    fires = np.ptp(
-        keras.Model(model.inputs, model.get_layer("head_logits").input)(
-            np.random.default_rng(0).uniform(0, 255, (8, *model.input_shape[1:]))
-        ),
-        axis=0,
-    )
-    kernel[int(fires.argmin())] = 1e6
+    kernel[0] = 1e6
     model.get_layer("head_logits").set_weights([kernel, bias])
-    pictures = list(np.random.default_rng(0).uniform(0, 255, (4, 1, *model.input_shape[1:])))
-    pictures = [p.astype("float32") for p in pictures]
-    faults = find_faults(model, [INT8, HALF, PLAIN], pictures)
-    assert faults["litert-float16"] == (
-        "layer 'head_logits' holds a weight of 1e+06, and float16 ends at 65504; export litert"
-    )
-    assert "litert" not in faults
+    line = "layer 'head_logits' holds a weight of 1e+06, and float16 ends at 65504; export litert"
+    assert find_faults(model, [HALF, PLAIN], []) == {"litert-float16": line}
+    assert find_faults(model, [PLAIN], []) == {}
 
 
 def test_the_table_says_why_a_file_failed(run, tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ TEACHER = "teacher"
 _HEAD_MODEL = "head.keras"
 """The model as the first phase left it, among the checkpoints."""
 _SAVE_EVERY_S = 60.0
-_DIVERGED = 10.0
+_DIVERGED = 20.0
 """How many times the loss of guessing a loss is that no longer comes from learning."""
 
 
@@ -246,13 +246,13 @@ def _note_divergence(phase: Phase, standing: Standing) -> None:
     guessing = math.log(max(2, len(phase.class_weights)))
     # A teacher's share of the loss is multiplied by the square of its temperature.
     scale = max(1.0, recipe.distil_temperature**2) if phase.learner.is_taught else 1.0
-    losses = [max(row["loss"] / scale, row["val_loss"]) for row in standing.history]
-    worst = max(losses, default=0.0)
-    if worst > _DIVERGED * guessing:
-        phase.note(
-            f"{phase.name}: the loss came to {worst:.3g} in epoch {losses.index(worst) + 1}, where "
-            f"guessing has {guessing:.2f}: the training diverged; {kept}; {advice}"
-        )
+    for row in standing.history[-1:]:  # an earlier one may have been made up for
+        worst = max(row["loss"] / scale, row["val_loss"])
+        if worst > _DIVERGED * guessing:
+            phase.note(
+                f"{phase.name}: the loss came to {worst:.3g} in epoch {row['epoch']}, where "
+                f"guessing has {guessing:.2f}: the training diverged; {kept}; {advice}"
+            )
 
 
 def settle(job: Job, phase: Phase, standing: Standing) -> dict[str, Any]:
