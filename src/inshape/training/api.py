@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -213,13 +213,14 @@ def _carry_on(job: Job) -> Run:
             facts = step(working)
         # The record names the file that counts: a kill between the two repeats the step.
         save_model(job.model, run.checkpoints / f"{name}.keras")
-        run = _note(run, name, facts, time.perf_counter() - begun, working.notes)
+        run = replace(run, record={**run.record, "notes": [*_notes(run), *working.notes]})
+        run = _note(run, name, facts, time.perf_counter() - begun)
         _publish(run)
     with device_scope():
         keep_validation(run, job.model, job.batches)
     job = replace(job, run=run)
     _note_guessing(job)
-    run = run.updated(status="complete", notes=[*run.record.get("notes", ()), *job.notes])
+    run = run.updated(status="complete", notes=[*_notes(run), *job.notes])
     leave_report(run.folder, job.batches.catalogue)
     return _finish(run, mlflow_run)
 
@@ -257,16 +258,17 @@ def _steps(recipe: Recipe) -> tuple[tuple[str, Step], ...]:
     return tuple(steps)
 
 
-def _note(
-    run: Run, name: str, facts: Mapping[str, Any], seconds: float, notes: Sequence[str] = ()
-) -> Run:
+def _note(run: Run, name: str, facts: Mapping[str, Any], seconds: float) -> Run:
     """Write down that a step is over."""
     return run.updated(
-        notes=[*run.record.get("notes", ()), *notes],
         done=[*run.record["done"], name],
         seconds={**run.record["seconds"], name: round(seconds, 2)},
         metrics={**run.record["metrics"], **facts},
     )
+
+
+def _notes(run: Run) -> list[str]:
+    return list(run.record.get("notes", ()))
 
 
 def _note_guessing(job: Job) -> None:

@@ -248,7 +248,7 @@ def _note_divergence(phase: Phase, standing: Standing) -> None:
     scale = max(1.0, recipe.distil_temperature**2) if phase.learner.is_taught else 1.0
     for row in standing.history[-1:]:  # an earlier one may have been made up for
         worst = max(row["loss"] / scale, row["val_loss"])
-        if worst > _DIVERGED * guessing:
+        if worst > _DIVERGED * guessing and row["epoch"] > standing.best_epoch + 1:
             phase.note(
                 f"{phase.name}: the loss came to {worst:.3g} in epoch {row['epoch']}, where "
                 f"guessing has {guessing:.2f}: the training diverged; {kept}; {advice}"
