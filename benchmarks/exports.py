@@ -2,6 +2,8 @@
 
     python -m benchmarks.exports RUN FOLDER
     python -m benchmarks.exports --sizes
+    python -m benchmarks.exports --small PHOTOS WEIGHTS [--per-class 30,100,300] [--seeds 0,1,2]
+    python -m benchmarks.exports --small --table
 
 The first exports a run in every format, compares each file with the Keras model on the pictures of
 FOLDER, and times all of them interleaved, beside ``model.predict`` and a traced ``tf.function``:
@@ -10,11 +12,19 @@ and the ratios hold. Exit code 1 if LiteRT is not five times as fast as ``model.
 
 The second builds a model that takes any height and width, exports it to LiteRT and ONNX, and runs
 it at three sizes.
+
+The third trains with default settings on so many photos of each class in ``PHOTOS/train`` (all of a
+class that has fewer), exports what rounds to 8 bits, and compares it with Keras on
+``PHOTOS/validation``; WEIGHTS are ImageNet's of MobileNetV3Large-minimalistic. Finished
+measurements are kept under ``--out``, and ``--table`` prints what is there, by default the table of
+docs/exports.md. Exit code 1 if int8 agrees on less than 97 %.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import tempfile
 import time
@@ -26,6 +36,7 @@ import numpy as np
 import tensorflow as tf
 
 import inshape
+from benchmarks import results_folder
 from inshape.exporting.result import Exports
 from inshape.processor import count_cores
 from inshape.runs import Run
@@ -37,21 +48,32 @@ LEAST_SPEED_UP = 5.0
 _ROUNDS = 20
 _CALLS = 3
 _SIZES_HW = ((96, 96), (97, 130), (160, 128))
+_BACKBONE, _SHAPE = "MobileNetV3Large-minimalistic", "96x96x3"
+_ROUNDED = ("litert-int8", "litert-dynamic")
+LEAST_AGREEMENT = 0.97
 
 Call = Callable[[np.ndarray], Any]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", type=Path, nargs="?")
-    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("run", type=Path, nargs="?", help="with --small, PHOTOS")
+    parser.add_argument("folder", type=Path, nargs="?", help="with --small, WEIGHTS")
     parser.add_argument("--sizes", action="store_true")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--per-class", default="30,100,300")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--out", type=Path, help="of --small; by default runs/exports")
+    parser.add_argument("--table", action="store_true", help="print what --small has left")
     parser.add_argument("--rounds", type=int, default=_ROUNDS)
     options = parser.parse_args()
     if options.sizes:
         return any_size()
-    if options.run is None or options.folder is None:
-        parser.error("expected RUN and FOLDER, or --sizes")
+    is_complete = options.run is not None and options.folder is not None
+    if not is_complete and not (options.small and options.table):
+        parser.error("expected RUN and FOLDER, --small PHOTOS WEIGHTS, or --sizes")
+    if options.small:
+        return small_sets(options)
     run = Run.open(options.run)
     request = run.record["request"]
     with tempfile.TemporaryDirectory() as out:
@@ -148,6 +170,73 @@ def any_size() -> int:
             worst = max(worst, *off)
             print(f"| {height}x{width} | {apart:.1e} | {off[0]:.1e} | {off[1]:.1e} |")
     return int(not worst <= 1e-4)
+
+
+def small_sets(options: argparse.Namespace) -> int:
+    """How far 8-bit files agree with Keras after trainings on few photos."""
+    out = results_folder("exports", options.out, is_table=options.table)
+    if not options.table:
+        for count in map(int, options.per_class.split(",")):
+            for seed in map(int, options.seeds.split(",")):
+                record = out / f"small-{count:03}-{seed}.json"
+                if not record.exists():
+                    result = measure_small(options.run, options.folder, count, seed)
+                    record.write_text(json.dumps(result) + "\n")
+                    print(record.stem, result["agreement"], flush=True)
+    print(small_table(out))
+    worst = min(_read(path)["agreement"]["litert-int8"] for path in out.glob("small-*.json"))
+    return int(worst < LEAST_AGREEMENT)
+
+
+def measure_small(photos: Path, weights: Path, count: int, seed: int) -> dict[str, Any]:
+    """Train on so many photos of each class, drawn by the seed, and compare the files."""
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "photos"
+        for source in sorted((photos / "train").iterdir()):
+            (folder / source.name).mkdir(parents=True)
+            files = sorted(source.iterdir())
+            for number in rng.permutation(len(files))[:count]:
+                os.symlink(files[number].resolve(), folder / source.name / files[number].name)
+        run = inshape.train(
+            folder,
+            _SHAPE,
+            out=Path(scratch) / "run",
+            backbone=_BACKBONE,
+            weights=str(weights),
+            seed=seed,
+        )
+        exports = inshape.export(run, list(_ROUNDED), data=photos / "validation", timing=False)
+        return {
+            "per_class": count,
+            "seed": seed,
+            "trained_on": sum(run.record["data"]["train"].values()),
+            "compared_on": exports.files[0].pictures,
+            "keras": exports.keras_accuracy.value,
+            "agreement": {f.format: f.agreement for f in exports.files},
+            "accuracy": {f.format: f.accuracy.value for f in exports.files},
+        }
+
+
+def small_table(folder: Path) -> str:
+    """The kept measurements as a Markdown table, a row per training."""
+    lines = [
+        "| photos per class | seed | trained on | Keras | int8 agrees | int8 | dynamic agrees |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for path in sorted(folder.glob("small-*.json")):
+        one = _read(path)
+        agreement, accuracy = one["agreement"], one["accuracy"]
+        lines.append(
+            f"| {one['per_class']} | {one['seed']} | {one['trained_on']} | {one['keras']:.3f} | "
+            f"{100 * agreement['litert-int8']:.1f} % | {accuracy['litert-int8']:.3f} | "
+            f"{100 * agreement['litert-dynamic']:.1f} % |"
+        )
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import io
-import json
 import platform
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -37,7 +36,16 @@ from .errors import OutputExists, RequestError, RunError
 from .graph.saving import load_model, save_model
 from .requests import write_file
 from .runtime.formats import FORMATS
-from .writing import DIGITS, lock, new_part, remove_abandoned, sync_folder, write_json, write_text
+from .writing import (
+    DIGITS,
+    lock,
+    new_part,
+    parse_json,
+    remove_abandoned,
+    sync_folder,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -159,7 +167,7 @@ class Run:
             raise RequestError(f"{folder!r} is no run; expected a run folder; write its path")
         path = Path(folder)
         try:
-            record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
+            record = parse_json((path / _RECORD).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise _no_run(path) from None
         except (OSError, ValueError) as error:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .errors import RunError
 
@@ -127,7 +128,57 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object atomically, readable by people."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, format_json(value, indent=2) + "\n")
+
+
+class _NoNumber(ValueError):
+    """Text that JSON has no room for, which readers answer as any other damage."""
+
+
+def format_json(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON, which has no NaN and no infinity.
+
+    Raises:
+        RunError: if there is one in it; the message says where.
+    """
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        place, number = next(_not_finite(value, ""))
+        raise RunError(
+            f"a result is {number} ({place}), which JSON cannot hold; expected a finite number; "
+            "lower the learning rate, or check the pictures and the weights"
+        ) from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON; ``ValueError`` if it holds NaN, infinity or a number that is too large for any.
+
+    Example:
+        >>> parse_json('{"loss": 1.5}')
+        {'loss': 1.5}
+    """
+
+    def refuse(word: str) -> float:
+        raise _NoNumber(f"it holds {word}, which is no finite number")
+
+    def read(word: str) -> float:
+        number = float(word)
+        return number if math.isfinite(number) else refuse(word)
+
+    return json.loads(text, parse_constant=refuse, parse_float=read)
+
+
+def _not_finite(value: Any, place: str) -> Iterator[tuple[str, float]]:
+    """Every NaN and infinity in a value, with the way to it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place.lstrip("."), value
+    elif isinstance(value, Mapping):
+        for key, part in cast("Mapping[Any, Any]", value).items():
+            yield from _not_finite(part, f"{place}.{key}")
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(cast("Sequence[Any]", value)):
+            yield from _not_finite(part, f"{place}[{number}]")
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks import RESULTS, demo_weights, kills, probe_fidelity, transfer, zoo
+from benchmarks import RESULTS, demo_weights, exports, kills, probe_fidelity, transfer, zoo
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TABLES = {
@@ -14,6 +14,7 @@ TABLES = {
     "probe_fidelity": probe_fidelity.report,
     "zoo": zoo.table,
     "kills": kills.table,
+    "exports": exports.small_table,
 }
 
 

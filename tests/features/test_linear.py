@@ -31,9 +31,10 @@ def test_the_fit_is_scikit_learns_at_the_chosen_strength(classes, rng):
         [rows], labels, (held_out, held_out_labels),
         classes=classes, class_weights=np.ones(classes, "float32"), seed=0,
     )  # fmt: skip
-    scaled = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    spread = np.maximum(rows.std(axis=0), np.median(rows.std(axis=0)))
+    scaled = (rows - rows.mean(axis=0)) / spread
     judge = LogisticRegression(C=fit.strength / 100, tol=1e-6, max_iter=5000).fit(scaled, labels)
-    expected = judge.predict_proba((held_out - rows.mean(axis=0)) / rows.std(axis=0))
+    expected = judge.predict_proba((held_out - rows.mean(axis=0)) / spread)
     logits = held_out @ fit.kernel + fit.bias
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities, expected, atol=0.04)  # near the optimum is enough
@@ -100,6 +101,19 @@ def test_small_features_are_told_apart_as_well_as_large_ones(rng):
     correct = cross_validated(rows, labels, folds)
     assert correct.mean() > 0.8
     np.testing.assert_array_equal(cross_validated(rows * 2.0**-40, labels, folds), correct)
+
+
+def test_a_feature_that_hardly_ever_fires_gets_no_weight_that_hides_the_others(rng):
+    """One that is 0 on all but a picture of each class, and then says which it is."""
+    rows, labels = blobs(rng, 3, count=90, features=40)
+    rows[:, 0] = 0.0
+    rows[:3, 0] = labels[:3] * 1e-4
+    fit = fit_linear(
+        [rows], labels, (rows[60:], labels[60:]),
+        classes=3, class_weights=np.ones(3, "float32"), seed=0,
+    )  # fmt: skip
+    largest = np.abs(fit.kernel).max(axis=1)
+    assert largest[0] <= largest.max() < 40 * np.median(largest)
 
 
 def test_scores_by_hand():

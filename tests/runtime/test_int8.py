@@ -14,7 +14,7 @@ from inshape.exporting.agreement import answer
 from inshape.runtime import int8
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
-from inshape.runtime.int8 import int8_content, least_error
+from inshape.runtime.int8 import find_hidden, int8_content, least_error, least_softmax_error
 from inshape.runtime.litert import LiteRTModel, quantisation_of
 from inshape.runtime.litert_files import to_litert
 from inshape.runtime.runners import load
@@ -116,6 +116,7 @@ def test_biases_are_corrected_on_pictures_from_all_over(monkeypatch):
     corrected_on = []
     monkeypatch.setattr(int8, "_ranges_of", lambda *args, **options: {})
     monkeypatch.setattr(int8, "_quantise", lambda *args: b"")
+    monkeypatch.setattr(int8, "_fit_biases", lambda *args: b"")
     monkeypatch.setattr(int8, "_correct_biases", lambda *args: corrected_on.append(args[2]))
     for count in (3, 64, 100, 400):
         int8_content(b"", [np.full((1, 1, 1, 1), n, np.float32) for n in range(count)])
@@ -163,6 +164,82 @@ def test_a_layer_that_only_gives_zeros_is_quantised(tmp_path):
     sample = [np.full((1, 8, 8, 2), level, np.float32) for level in (100, 255)]
     convert(model, FORMATS["litert-int8"], tmp_path / "a.tflite", pictures=sample)
     np.testing.assert_allclose(load(tmp_path / "a.tflite")(sample[0]), [[3.0, 3.0]], atol=0.05)
+
+
+@pytest.fixture(scope="module")
+def silent_channels():
+    """A network two channels of which have hardly any weights and biases of ordinary size."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 12, 3))
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="stem")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, layers.Dense(3, name="logits")(x))
+    kernel, _ = model.get_layer("stem").get_weights()
+    kernel[..., 1:3] *= 0, 1e-8
+    model.get_layer("stem").set_weights([kernel, np.array([0.1, 3.0, 2.0, 0.0], "float32")])
+    return model
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_bias_that_32_bits_do_not_hold_is_counted_in_larger_steps(
+    corrected, silent_channels, pictures
+):
+    """Its step is that of the input times that of the weights, here 1e-11: 3 is 3e11 of these."""
+    content = to_litert(silent_channels)
+    sample = [p[None] for p in pictures[:8]]
+    quantised = int8_content(content, sample, corrected=corrected)
+    expected = silent_channels.predict(pictures[24:], verbose=0)
+    logits = answer(LiteRTModel(quantised), pictures[24:])
+    # A few roundings to 255 levels; with the sign turned it was three quarters of the largest.
+    np.testing.assert_allclose(logits, expected, atol=0.05 * np.abs(expected).max())
+
+
+@pytest.fixture
+def changed(silent_channels):
+    """The same network with other weights: ``changed(layer, change)``."""
+
+    def change_layer(layer, change):
+        model = keras.models.clone_model(silent_channels)
+        model.set_weights(silent_channels.get_weights())
+        kernel, bias = model.get_layer(layer).get_weights()
+        change(kernel, bias)
+        model.get_layer(layer).set_weights([kernel, bias])
+        return to_litert(model), kernel
+
+    return change_layer
+
+
+def test_weights_that_8_bits_do_not_show_are_found(network, changed, pictures):
+    sample = [p[None] for p in pictures[:8]]
+    assert find_hidden(to_litert(network), sample) == ()
+
+    def enlarge(kernel, bias):
+        kernel[1] = 1000.0  # of the channel that never varies: it adds nothing
+
+    content, kernel = changed("logits", enlarge)
+    (found,) = [h for h in find_hidden(content, sample) if h.kind == "weights"]
+    assert "logits" in found.tensor
+    assert (found.largest, found.typical) == pytest.approx((1000.0, np.median(np.abs(kernel))))
+
+
+def test_values_that_8_bits_do_not_show_are_found(changed, pictures):
+    def enlarge(kernel, bias):
+        bias[1] = 5e3
+
+    content, _ = changed("stem", enlarge)
+    found = [h for h in find_hidden(content, [p[None] for p in pictures[:8]]) if h.kind == "values"]
+    assert "stem" in found[0].tensor
+    assert found[0].largest == pytest.approx(5e3)
+
+
+def test_logits_are_shown_where_their_probabilities_are_decided():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(100, 10)) * 2
+    rows[::2, 3] = -60.0  # far behind whatever else is there
+    low, high = least_softmax_error(rows, -60.0, float(rows.max()))
+    assert -60.0 < low < -8.0
+    assert high > 2.0
 
 
 def test_weights_have_a_scale_for_each_output_channel(exported):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import warnings
 from dataclasses import replace
 
 import keras
@@ -62,6 +63,7 @@ def phase_of(tmp_path, shape=(9, 7, 1), recipe=None, **changes):
         path=tmp_path / "body.npz",
         progress=Progress(),
         on_epoch=lambda history: None,
+        note=warnings.warn,
     )
     return replace(phase, **changes)
 
@@ -192,9 +194,65 @@ def test_what_only_gets_worse_ends_as_it_began(tmp_path):
             rows, smooth_labels(labels, CLASSES, 0.0), np.ones(len(rows), "float32"), 0.02
         )
     before = phase.learner.weights()
-    assert run_phase(phase).best_epoch == -1
+    with pytest.warns(UserWarning, match="the loss came to .* the training diverged"):
+        assert run_phase(phase).best_epoch == -1
     for a, b in zip(phase.learner.weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_loss_that_is_not_finite_ends_the_phase_with_the_best_weights(tmp_path, monkeypatch):
+    recipe = Recipe(learning_rate=0.02, batch_size=8, patience=20)
+    phase = phase_of(tmp_path, recipe=recipe)
+    real, steps, best = phase.learner.step, [], []
+
+    def step(*args):
+        steps.append(real(*args))
+        if len(steps) == phase.feed.steps + 2:  # the second of the second epoch
+            kernel = phase.learner.head.weights[0]
+            kernel.assign(np.full(kernel.shape, np.nan, "float32"))
+            return float("nan")
+        return steps[-1]
+
+    monkeypatch.setattr(phase.learner, "step", step)
+    phase = replace(phase, on_epoch=lambda rows: best.append(phase.learner.weights()))
+    line = (
+        "body: a loss that is nan in epoch 2, step 2; stopped there, and the weights of epoch 1 "
+        "are kept; lower learning_rate, which is 0.02"
+    )
+    with pytest.warns(UserWarning, match=re.escape(line)):
+        standing = run_phase(phase)
+    assert (standing.epoch, standing.best_epoch, len(standing.history)) == (1, 0, 1)
+    for a, b in zip(phase.learner.weights(), best[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    # The checkpoint of the epoch before is whole: a resumed phase begins with finite numbers.
+    Checkpoint.load(phase.path)
+
+
+def test_weights_that_are_not_finite_are_not_scored_by_their_first_class(tmp_path, monkeypatch):
+    """argmax gives 0 for NaN, so that the largest class would be right by chance."""
+    phase = phase_of(tmp_path)
+    phase = replace(phase, labels=np.zeros_like(phase.labels))
+    before = phase.learner.weights()
+    ruined = [np.full_like(w, np.nan) for w in before]
+    real = phase.learner.step
+
+    def step(*args):
+        loss = real(*args)
+        phase.learner.set_weights(ruined)
+        return loss
+
+    monkeypatch.setattr(phase.learner, "step", step)
+    with pytest.warns(UserWarning, match="a (validation )?loss that is nan"):
+        run_phase(phase)
+    for a, b in zip(phase.learner.weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_checkpoint_that_is_not_finite_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    Checkpoint(Standing(), {"model/0": np.array([1.0, np.inf])}, [np.zeros(2)]).save(path)
+    with pytest.raises(RunError, match="holds NaN or infinity; expected finite numbers; remove it"):
+        Checkpoint.load(path)
 
 
 def test_ctrl_c_saves_after_the_step(tmp_path, stop_at):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 import warnings
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ..errors import InshapeError
+from ..writing import format_json
 
 INTERRUPTED = 130
 
@@ -46,7 +46,7 @@ class Console:
         """Give the command's answer: for people, and the same for machines as plain values."""
         self.show(text)
         if self.as_json:
-            print(json.dumps(values, ensure_ascii=False), file=self.stdout, flush=True)
+            print(format_json(values), file=self.stdout, flush=True)
 
 
 @contextmanager

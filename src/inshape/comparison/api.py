@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import string
 import time
 import warnings
@@ -22,7 +21,7 @@ from ..reporting.thumbnails import examples_of
 from ..requests import command_of, takes
 from ..runs import versions
 from ..training.request import count_classes
-from ..writing import write_json
+from ..writing import parse_json, write_json
 from .choose import fronts_of, pareto_front, recommend
 from .defaults import usual_shapes, usual_strategies
 from .finetune import finetune, training_of
@@ -164,7 +163,7 @@ def _record(
 def _refuse_other_file(path: Path) -> None:
     """Leave a file alone that only has the name of a comparison."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
     except (OSError, ValueError):

@@ -20,7 +20,13 @@ from ..heads import LOGITS, Head
 from ..planning import Network, Plan, PlanRequest, decide_plan, open_for_training
 from ..processor import count_cores
 from ..requests import make
-from ..runtime.frozen import TOLERANCE, by_keras, relative_difference, why_not_litert
+from ..runtime.frozen import (
+    TOLERANCE,
+    by_keras,
+    check_answers,
+    relative_difference,
+    why_not_litert,
+)
 from ..runtime.litert import LiteRunner, Setting, computes_shapes
 from ..runtime.litert_files import to_litert
 from ..shapes import InputShape
@@ -117,7 +123,8 @@ def probe_candidate(
         parts = [] if state.rows is None else [state.rows]
         known, count = sum(map(len, parts)), len(round_.labels)
         for start in range(known, count, _BATCH):
-            rows = run(np.asarray(pictures[start : min(count, start + _BATCH)], np.float32))
+            part = np.asarray(pictures[start : min(count, start + _BATCH)], np.float32)
+            rows = check_answers(run(part))
             parts.append(rows.reshape(len(rows), -1))
         state = replace(state, timed=None, rows=np.concatenate(parts))
     if notes.candidate.error is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,14 @@ from ..runtime.timing import Timing, time_file
 from ..text import first_line
 from ..writing import make_folder
 from .agreement import answer, compare_answers
+from .causes import find_faults, likely_cause
 from .request import ExportRequest
 from .result import ExportFile, Exports, Refusal, check_table, keep_table
 from .selection import Selection, select_pictures
 from .writer import Writer, check_new_file, file_bytes, file_name, put_together, take_back
 
+_LOOKED_AT = 32
+"""Pictures that say which of a model's weights count."""
 _AT_ONCE = 32
 """Pictures per call of what Keras or TensorFlow runs, where one by one would take minutes."""
 
@@ -77,7 +81,11 @@ def export(request: ExportRequest, *, show: bool = False) -> Exports:
         progress=progress,
     )
     model = run.load_model()
-    judge = _Judge.of(run, model, selection, request)
+    first = np.concatenate([*islice(selection.blocks(_LOOKED_AT), 1)])
+    faults = find_faults(model, forms, [picture[None] for picture in first])
+    for name, fault in faults.items():
+        warnings.warn(f"{name}: {fault}", UserWarning, stacklevel=3)
+    judge = _Judge.of(run, model, selection, request, faults)
     make_folder(folder)
     with put_together(folder) as scratch:
         writer = Writer(run, model, selection.sample, request.io, request.batch, scratch)
@@ -151,9 +159,18 @@ class _Judge:
     is_softmax: bool
     planned: Mapping[str, Any]
     """The footprint that the run's plan predicts for its int8 file."""
+    faults: Mapping[str, str]
+    """What was wrong with the model for a format, before the file was written."""
 
     @classmethod
-    def of(cls, run: Run, model: Any, selection: Selection, request: ExportRequest) -> _Judge:
+    def of(
+        cls,
+        run: Run,
+        model: Any,
+        selection: Selection,
+        request: ExportRequest,
+        faults: Mapping[str, str],
+    ) -> _Judge:
         """Let the model answer the pictures."""
         outputs = np.concatenate(
             [
@@ -168,6 +185,7 @@ class _Judge:
             reference=as_probabilities(outputs, is_softmax=is_softmax),
             is_softmax=is_softmax,
             planned=run.record.get("plan", {}).get("footprint", {}),
+            faults=faults,
         )
 
     @property
@@ -193,6 +211,8 @@ class _Judge:
         timings, problem = self.time(path, self._batch(form))
         agrees = result.is_finite and result.agreement >= self.request.min_agreement
         planned = self.planned if form.is_quantised else {}
+        fault = self.faults.get(form.name)
+        cause = None if agrees else likely_cause(form, answers, self.reference, fault)
         return ExportFile(
             format=form.name,
             path=str(path),
@@ -208,6 +228,7 @@ class _Judge:
             arena_bytes=None if arena is None else arena.total_bytes,
             is_trusted=agrees and problem is None,
             problem=problem,
+            cause=cause,
             planned_flash_bytes=planned.get("flash_bytes"),
             planned_ram_bytes=planned.get("ram_bytes"),
         )

@@ -6,7 +6,6 @@ The table of a folder, ``exports.json`` and ``exports.txt``, is one that every e
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from ..errors import OutputExists
 from ..evaluation.metrics import Score
 from ..runtime.timing import Timing
 from ..text import NONE, format_bytes, format_number, format_percent, plural
-from ..writing import write_atomically, write_json
+from ..writing import parse_json, write_atomically, write_json
 
 TABLE = "exports.json"
 """Files in it are named relative to its folder, so that both can be moved."""
@@ -59,6 +58,8 @@ class ExportFile:
     """Whether all answers are finite, agreement is as high as wanted and it could be timed."""
     problem: str | None = None
     """Why it could not be timed."""
+    cause: str | None = None
+    """Where it agrees less than was asked for, the likely cause and what to try."""
     planned_flash_bytes: int | None = None
     """Of a full-integer file, the size that the plan predicted."""
     planned_ram_bytes: int | None = None
@@ -88,6 +89,7 @@ class ExportFile:
             "planned_ram_bytes": self.planned_ram_bytes,
             "failed": not self.is_trusted,
             "problem": self.problem,
+            "cause": self.cause,
         }
 
 
@@ -199,7 +201,7 @@ def _rows_that_stay(
 def _read(folder: Path) -> dict[str, Any] | None:
     """What earlier exports left; ``None`` where there is no table of them."""
     try:
-        record = json.loads((folder / TABLE).read_text(encoding="utf-8"))
+        record = parse_json((folder / TABLE).read_text(encoding="utf-8"))
         is_ours = all({"path", "timings", "load_ms"} <= set(row) for row in record["exports"])
         is_ours &= all("written" in row for row in record["refused"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -261,6 +263,11 @@ def _notes(row: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
         )
     if row.get("problem"):
         yield f"{row['path']} could not be measured: {row['problem']}"
+    if row.get("cause"):
+        yield (
+            f"{row['path']} agrees on {format_percent(row['agreement'])}, expected "
+            f"{format_percent(row.get('min_agreement'))}: {row['cause']}"
+        )
     if row["tensor_bytes"] is not None:
         tensors = f"{format_bytes(row['tensor_bytes'])} for tensors"
         ram = f"{tensors}{_planned(row, 'ram')}, the interpreter's own records besides"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
+from ..errors import RequestError
 from ..runs import Run
 from ..runtime.arena import Arena
 from ..runtime.formats import OPSET, Format, Io
 from ..runtime.litert import quantisation_of
 from ..runtime.onnx_files import properties_of
+from ..writing import format_json, parse_json
 
 CARD = "inshape.json"
 """The card's name inside a LiteRT file and in the folder of a SavedModel."""
@@ -75,7 +76,7 @@ def embed(path: Path, form: Format, card: dict[str, Any]) -> None:
     label files (https://ai.google.dev/edge/litert/models/metadata); ONNX has properties, and a
     SavedModel is a folder.
     """
-    text = json.dumps(card, ensure_ascii=False)
+    text = format_json(card)
     if form.suffix == ".tflite":
         # A FlatBuffer says itself where everything stands: what follows it disturbs no reader.
         # Entries without a date: the same model is the same file.
@@ -107,7 +108,15 @@ def read_card(path: Path) -> dict[str, Any] | None:
     beside = path.with_name(f"{path.name}.json")
     if text is None and beside.exists():
         text = beside.read_text(encoding="utf-8")
-    return None if text is None else json.loads(text)
+    if text is None:
+        return None
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise RequestError(
+            f"{path} cannot be used: what it says of itself is no JSON ({error}); expected the "
+            "card that was exported with it; export it again"
+        ) from error
 
 
 def c_array(content: bytes, name: str, arena: Arena | None) -> str:

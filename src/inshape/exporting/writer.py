@@ -21,7 +21,7 @@ from ..runs import Run
 from ..runtime.arena import Arena, arena_of
 from ..runtime.conversion import convert
 from ..runtime.formats import Format, Io
-from ..writing import DIGITS, new_part, remove_abandoned
+from ..writing import DIGITS, format_json, new_part, remove_abandoned
 from .example import compose_example
 from .sidecar import add_quantisation, c_array, embed, make_card
 
@@ -77,7 +77,7 @@ class Writer:
         card = make_card(self.run, form, io=self.io, batch=self.batch, is_softmax=is_softmax)
         card = add_quantisation(card, part)
         embed(part, form, card)
-        text = json.dumps(card, indent=2, ensure_ascii=False)
+        text = format_json(card, indent=2)
         _beside(part, ".json").write_text(text + "\n", encoding="utf-8")
         program = self._example(form, part)
         if program is not None:

@@ -22,7 +22,9 @@ _PROBE_STRENGTH = 30.0
 _MOST_ROWS = 20_000
 _ITERATIONS = 200
 _PROBE_ITERATIONS = 150
-_LEAST_SCALE = 0.01
+_LEAST_SCALE = 1.0
+_PROBE_LEAST_SCALE = 0.01
+"""The smallest spread that a feature is divided by, in medians of those of all that fire."""
 _PRIOR_POWER = 0.5
 """Standard deviation of the logarithm of a temperature before any picture is known."""
 
@@ -58,7 +60,7 @@ def fit_linear(
     """
     rows, labels = _draw(views, np.asarray(labels), seed)
     held_out, held_out_labels = validation
-    regression = _Regression(rows, labels, _ITERATIONS)
+    regression = _Regression(rows, labels, _ITERATIONS, _LEAST_SCALE)
     best: LinearFit | None = None
     for strength in _STRENGTHS if len(held_out) else _STRENGTHS[1:2]:
         with _undisturbed():
@@ -90,7 +92,9 @@ def cross_validated(
 
     def fit(held_out: NDArray[np.intp]) -> None:
         rest = np.setdiff1d(np.arange(len(labels)), held_out)
-        regression = _Regression(features[rest], labels[rest], _PROBE_ITERATIONS)
+        regression = _Regression(
+            features[rest], labels[rest], _PROBE_ITERATIONS, _PROBE_LEAST_SCALE
+        )
         regression.fit(_PROBE_STRENGTH)
         correct[held_out] = regression.classify(features[held_out]) == labels[held_out]
 
@@ -107,13 +111,17 @@ def cross_validated(
 class _Regression:
     """A logistic regression on standardised rows, for one strength after the other."""
 
-    def __init__(self, rows: NDArray[Any], labels: NDArray[Any], iterations: int) -> None:
+    def __init__(
+        self, rows: NDArray[Any], labels: NDArray[Any], iterations: int, least_scale: float
+    ) -> None:
         self._mean = np.asarray(np.mean(rows, axis=0, dtype=np.float64))
         self._scale = np.asarray(np.std(rows, axis=0, dtype=np.float64))
         # A channel that hardly ever fires would get a weight beside which an 8-bit file holds no
-        # other. The floor follows the other channels: those of random weights are all small.
+        # other. The floor follows the other channels: those of random weights are all small. At
+        # their median, a head of 30 photos a class is a point better and its int8 file agrees on a
+        # point more, since small channels are the ones that rounding changes most.
         firing = self._scale[self._scale > 0]
-        floor = _LEAST_SCALE * np.median(firing) if len(firing) else 1.0
+        floor = least_scale * np.median(firing) if len(firing) else 1.0
         np.maximum(self._scale, floor, out=self._scale)
         self._rows, self._labels = self._standardise(rows), labels
         # Each strength begins where the one before it ended.

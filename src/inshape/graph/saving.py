@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import WeightsError
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import RunError, WeightsError
 from ..text import first_line
 from ..writing import write_atomically
+from .finite import problem_in, problem_of
 
 if TYPE_CHECKING:
     import keras
@@ -31,12 +37,16 @@ def load_model(path: Path) -> keras.Model:
             f"{path} holds weights without their model, expected a whole model; give the "
             "architecture's name as backbone and the file as weights"
         )
+    odd = _odd_arrays(path)
+    for name, values in odd:
+        if values.dtype.kind not in "biu":
+            raise _odd_weights(path, f"{name} {problem_of(values)}")
     custom_layers = {
         f"inshape>{kind.__name__}": kind
         for kind in (layers.AdaptivePooling2D, layers.GeneralizedMeanPooling2D)
     }
     try:
-        return cast("keras.Model", keras.saving.load_model(path, custom_layers, compile=False))
+        model = cast("keras.Model", keras.saving.load_model(path, custom_layers, compile=False))
     except Exception as error:  # zipfile, h5py and Keras each raise their own
         reason = first_line(str(error).partition(" Full object config")[0] or error)
         version = _version_of_keras(path)
@@ -50,6 +60,47 @@ def load_model(path: Path) -> keras.Model:
             f"{path} cannot be loaded ({reason}); expected a whole model; save it with "
             "model.save('name.keras'), or train anew"
         ) from error
+    problem = problem_in(model.variables)
+    # Counters and seeds are whole numbers in the model as well.
+    whole = {tuple(v.shape) for v in model.variables if "float" not in str(v.dtype)}
+    for name, values in odd:
+        if values.shape not in whole:
+            problem = f"{name} {problem_of(values)}"
+    if problem:
+        raise _odd_weights(path, problem)
+    return model
+
+
+def _odd_weights(path: Path, problem: str) -> WeightsError:
+    return WeightsError(
+        f"{path}: {problem}; expected finite floating-point numbers; take an earlier state of the "
+        "model, or train anew with a lower learning rate"
+    )
+
+
+def _odd_arrays(path: Path) -> list[tuple[str, NDArray[Any]]]:
+    """The weights in a file that are no floating-point numbers: their kind and shape alone.
+
+    Keras casts whatever it reads to what a layer wants, and drops the imaginary part on the way.
+    """
+    import h5py
+
+    odd: list[tuple[str, NDArray[Any]]] = []
+
+    def collect(name: str, item: Any) -> None:
+        is_weight = isinstance(item, h5py.Dataset) and not name.startswith("optimizer")
+        if is_weight and item.dtype.kind != "f" and item.attrs.get("dtype") != "bfloat16":
+            odd.append((name, np.broadcast_to(np.empty((), item.dtype), item.shape)))
+
+    with suppress(OSError, KeyError, zipfile.BadZipFile):  # which loading it will tell
+        if h5py.is_hdf5(path):
+            content: Any = path
+        else:
+            with zipfile.ZipFile(path) as archive:
+                content = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(content, "r") as file:
+            file.visititems(collect)
+    return odd
 
 
 def _version_of_keras(path: Path) -> str:
@@ -72,5 +123,15 @@ def _holds_model(path: Path) -> bool:
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Save a model atomically."""
+    """Save a model atomically.
+
+    Raises:
+        RunError: if its weights are not finite, or the file cannot be written.
+    """
+    problem = problem_in(model.variables)
+    if problem:
+        raise RunError(
+            f"{path} is not written: {problem}; expected finite numbers; train with a lower "
+            "learning rate, or from other weights"
+        )
     write_atomically(path, model.save)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..runs import Run
+from ..writing import parse_json
 from .drawing import draw_stages
 from .page import render
 from .plots import plot_confusion, plot_learning
@@ -79,7 +79,7 @@ def _evaluation(
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

@@ -100,7 +100,7 @@ def missing_operator(name: str, model: keras.Model, traced: Any, message: str) -
             f"{name} cannot hold the model ({reason}); expected layers that it has operators for; "
             "export to savedmodel or keras"
         )
-    layer = _layer_of(model, missing.name)
+    layer = layer_of(model, missing.name)
     instead = INSTEAD.get(missing.type, "replace the layer")
     return GraphError(
         f"{name} has no built-in operator for {missing.type} (layer {layer!r}); expected layers "
@@ -108,7 +108,7 @@ def missing_operator(name: str, model: keras.Model, traced: Any, message: str) -
     )
 
 
-def _layer_of(model: keras.Model, operation: str) -> str:
+def layer_of(model: keras.Model, operation: str) -> str:
     """The layer that an operation such as ``functional_1/enlarge_1/resize/ResizeBicubic`` is of."""
     names: set[str] = set()
     unread: list[Any] = [model]

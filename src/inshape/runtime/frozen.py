@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import RunError
 from ..processor import count_cores
 from ..text import first_line
 from .litert import LiteRTModel, LiteRunner, Setting
@@ -70,10 +71,14 @@ class Forward:
             self.engine = "litert"
 
     def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The network's output for any number of pictures, one float32 row each."""
+        """The network's output for any number of pictures, one float32 row each.
+
+        Raises:
+            RunError: if it is not finite.
+        """
         if self._runner is None or not len(pictures):
-            return by_keras(self._model, pictures)
-        return self._runner(pictures)
+            return check_answers(by_keras(self._model, pictures))
+        return check_answers(self._runner(pictures))
 
     def _try_litert(self, sample: NDArray[np.float32], setting: Setting | None) -> str:
         """Set up the interpreters; return why that failed, or nothing."""
@@ -90,6 +95,21 @@ class Forward:
         self.setting = setting or _fastest(content, sample)
         self._runner = LiteRunner(content, self.setting)
         return ""
+
+
+def check_answers(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows, one per picture, as they are.
+
+    Raises:
+        RunError: if there is NaN or infinity in one.
+    """
+    if not np.isfinite(rows).all():
+        odd = int((~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)).sum())
+        raise RunError(
+            f"the network answers NaN or infinity to {odd} of {len(rows)} pictures; expected "
+            "finite numbers; its weights are too large for float32: start from other weights"
+        )
+    return rows
 
 
 def why_not_litert() -> str:

@@ -14,8 +14,9 @@ import importlib
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
+from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 import flatbuffers
 import numpy as np
@@ -35,6 +36,13 @@ _SHRUNK = np.linspace(0.2, 1.0, 33)
 _VALUES_PER_PICTURE = 1000
 _BIAS_PICTURES = 200
 _PIXELS = (0.0, 255.0)
+_LOST = 0.1
+"""Of what an output is made of, and of a layer's outputs: of a network as they are, one in 1,000 at
+most."""
+_WIPED_OUT = 0.5
+"""Of the channels of a map; of a network as they are, one in 50 at most."""
+_MOST_STEPS = 2**30
+"""Of a bias, so that what is added to it fits into 32 bits as well."""
 
 
 def int8_content(
@@ -54,7 +62,10 @@ def int8_content(
     operators.
     """
     int8 = _quantise(content, _ranges_of(content, pictures, clipped=clipped), io)
-    if int8 is None or not corrected:
+    if int8 is None:
+        return None
+    int8 = _fit_biases(int8, content)
+    if not corrected:
         return int8
     # From all over: the first ones may be of one class.
     places = np.linspace(0, len(pictures) - 1, min(len(pictures), _BIAS_PICTURES)).round()
@@ -83,10 +94,13 @@ def _ranges_of(
                 flat = flat[draw.integers(len(flat), size=_VALUES_PER_PICTURE)]
             samples[index].append(flat)
     ranges = {_name(graph, int(graph.inputs[0])): _PIXELS}
+    logits = _logits_of(model)
     for index, parts in samples.items():
         low, high = ends[index]
         if low == high:  # only zeros, which any range shows; XNNPACK refuses one of nothing
             low, high = 0.0, 1.0
+        elif clipped and index in logits and logits[index] <= _VALUES_PER_PICTURE:
+            low, high = least_softmax_error(np.stack(parts), low, high)
         elif clipped:
             low, high = least_error(np.concatenate(parts), low, high)
         ranges[_name(graph, index)] = (low, high)
@@ -120,6 +134,46 @@ def least_error(values: NDArray[np.floating[Any]], low: float, high: float) -> t
     return best
 
 
+def least_softmax_error(
+    rows: NDArray[np.floating[Any]], low: float, high: float
+) -> tuple[float, float]:
+    """The range of logits, ``(pictures, classes)``, that changes their probabilities least.
+
+    A class that lies far behind may be shown as less far, and a sure answer as less sure: what is
+    left of the 256 levels then tells apart classes that are nearly as likely.
+
+    Example:
+        >>> rows = np.array([[8.0, 0.0, -9.0], [0.1, 0.0, -9.0]] * 50)
+        >>> low, high = least_softmax_error(rows, -9.0, 8.0)
+        >>> low > -9.0
+        True
+    """
+    from scipy.special import softmax  # slow to import
+
+    expected = softmax(rows, axis=1)
+    best, error = (low, high), np.inf
+    for bottom in _SHRUNK * low if low else [0.0]:
+        for top in _SHRUNK * high if high else [0.0]:
+            step = (top - bottom) / (_LEVELS - 1)
+            shown = np.round(np.clip(rows, bottom, top) / step) * step
+            missed = float(((softmax(shown, axis=1) - expected) ** 2).sum())
+            if missed < error:
+                best, error = (float(bottom), float(top)), missed
+    return best
+
+
+def _logits_of(model: Any) -> dict[int, int]:
+    """What softmax operators read: each tensor and how many values a picture has there."""
+    graph, softmax = model.subgraphs[0], _schema().BuiltinOperator.SOFTMAX
+    read = [
+        int(operator.inputs[0])
+        for operator in graph.operators
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == softmax
+    ]
+    shapes = {index: graph.tensors[index].shape for index in read}
+    return {index: int(shape[-1]) for index, shape in shapes.items() if len(shape) == 2}
+
+
 def _quantise(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) -> bytes | None:
     tools: Any = importlib.import_module("ai_edge_quantizer.quantizer")
     recipes: Any = importlib.import_module("ai_edge_quantizer.recipe")
@@ -130,7 +184,8 @@ def _quantise(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) ->
         for name, (low, high) in ranges.items()
     }
     # Older versions show their second progress bar whatever they are asked for.
-    with warnings.catch_warnings(), redirect_stderr(StringIO()):
+    # A bias beyond 32 bits is cast, which `_fit_biases` mends.
+    with warnings.catch_warnings(), redirect_stderr(StringIO()), np.errstate(invalid="ignore"):
         # Its own interpreter keeps all tensors, and says that this is for debugging.
         warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors")
         result = quantizer.quantize(
@@ -180,6 +235,66 @@ def _works_in_float(model: Any) -> bool:
     return False
 
 
+def _fit_biases(content: bytes, reference: bytes) -> bytes:
+    """Give channels coarser weights where their bias has no room in 32 bits.
+
+    A bias counts steps of the input times those of the channel's weights. Beside weights of next to
+    nothing, as batch norm leaves them in a channel that never fires, these steps are so small that
+    the quantizer lets a bias of ordinary size wrap around to -2147483648.
+    """
+    biases = _floats_of(_read(reference))
+    model = _read(content)
+    graph = model.subgraphs[0]
+    factors: dict[int, Any] = {}
+    fitted: list[tuple[int, Any, NDArray[np.float64]]] = []
+    for place, index in _with_bias(model):
+        _, kernel, at = (int(n) for n in graph.operators[place].inputs[:3])
+        values = biases.get(_name(graph, at))
+        if values is None:
+            continue
+        bias = graph.tensors[at]
+        scale = np.asarray(bias.quantization.scale, np.float64)
+        # A correction may be as large as what the output can show.
+        shown = float(graph.tensors[index].quantization.scale[0]) * (_LEVELS - 1)
+        factor = np.maximum(np.abs(values), shown) / (scale * _MOST_STEPS)
+        factor = factor if len(scale) > 1 else factor.max(keepdims=True)
+        factors[kernel] = np.maximum(np.maximum(factor, 1.0), factors.get(kernel, 1.0))
+        fitted.append((kernel, bias, values))
+    for kernel, factor in factors.items():
+        tensor = graph.tensors[kernel]
+        buffer, shape = model.buffers[tensor.buffer], np.ones(len(tensor.shape), int)
+        shape[tensor.quantization.quantizedDimension] = len(factor)
+        steps = buffer.data.view(np.int8).reshape(tensor.shape) / factor.reshape(shape)
+        buffer.data = np.round(steps).astype(np.int8).view(np.uint8).ravel()
+        _scale_by(tensor, factor)
+    for kernel, bias, values in fitted:
+        _scale_by(bias, factors[kernel])
+        steps = np.round(values / np.asarray(bias.quantization.scale, np.float64))
+        model.buffers[bias.buffer].data = _as_int32(steps)
+    return _pack(model)
+
+
+def _scale_by(tensor: Any, factor: NDArray[np.float64]) -> None:
+    scale = np.asarray(tensor.quantization.scale, np.float64) * factor
+    tensor.quantization.scale = scale.astype(np.float32)
+
+
+def _as_int32(steps: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The bytes of a bias; NumPy makes -2147483648 of what lies beyond either end."""
+    limits = np.iinfo(np.int32)
+    return np.clip(steps, limits.min, limits.max).astype(np.int32).view(np.uint8)
+
+
+def _floats_of(model: Any) -> dict[str, NDArray[np.float64]]:
+    """The values of every constant float32 tensor, by its name."""
+    graph, float32 = model.subgraphs[0], _schema().TensorType.FLOAT32
+    return {
+        _name(graph, index): model.buffers[tensor.buffer].data.view(np.float32).astype(np.float64)
+        for index, tensor in enumerate(graph.tensors)
+        if tensor.type == float32 and model.buffers[tensor.buffer].data is not None
+    }
+
+
 def _correct_biases(
     content: bytes,
     reference: bytes,
@@ -196,8 +311,7 @@ def _correct_biases(
         bias = graph.tensors[graph.operators[place].inputs[2]]
         missing = (target[_name(graph, index)] - means) / np.asarray(bias.quantization.scale)
         buffer = model.buffers[bias.buffer]
-        steps = buffer.data.view(np.int32) + np.round(missing)
-        buffer.data = steps.astype(np.int32).view(np.uint8)
+        buffer.data = _as_int32(buffer.data.view(np.int32) + np.round(missing))
         if progress is not None:
             progress(count, len(layers))
     return _pack(model)
@@ -218,6 +332,89 @@ def _channel_means(
             sums[n] = sums[n] + values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
     names = [_name(model.subgraphs[0], index) for index in outputs]
     return {name: total / len(pictures) for name, total in zip(names, sums, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What 8 bits cannot show beside something larger that has the same scale."""
+
+    kind: Literal["weights", "values"]
+    tensor: str
+    """The name of the layer's weights or output in the file."""
+    largest: float
+    typical: float
+    """The median weight, or how much half of the channels vary by at most."""
+
+
+def find_hidden(content: bytes, pictures: Sequence[NDArray[np.float32]]) -> tuple[Hidden, ...]:
+    """The weights and values of a float32 file that rounding to 8 bits would wipe out.
+
+    Weights are counted by what they add to an output, which is their size times how much their
+    input varies over the pictures: a large weight of a channel that never fires adds nothing, but
+    decides the scale of all others.
+    """
+    model = _read(content)
+    graph, constants, builtin = model.subgraphs[0], _floats_of(model), _schema().BuiltinOperator
+    spreads, ends = _spreads_of(model, pictures)
+    hidden: list[Hidden] = []
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode not in (
+            builtin.CONV_2D,
+            builtin.FULLY_CONNECTED,
+        ):
+            continue
+        source, kernel = (int(index) for index in operator.inputs[:2])
+        name, shape = _name(graph, kernel), graph.tensors[kernel].shape
+        if name not in constants or len(spreads.get(source, ())) != shape[-1]:
+            continue
+        weights = np.abs(constants[name].reshape(shape[0], -1, shape[-1]))
+        added = (weights * spreads[source]) ** 2
+        largest = weights.max(axis=(1, 2), keepdims=True)
+        lost = (added * (weights < largest / (_LEVELS - 2))).sum(axis=(1, 2))
+        share = (lost > _LOST * added.sum(axis=(1, 2))).mean()
+        if share >= _LOST:
+            hidden.append(Hidden("weights", name, float(largest.max()), float(np.median(weights))))
+    for index, (low, high) in ends.items():
+        firing = spreads[index][spreads[index] > 0]
+        step = (high - low) / (_LEVELS - 1)
+        if len(firing) and (firing < step / 4).mean() >= _WIPED_OUT:
+            name = _name(graph, index)
+            hidden.append(Hidden("values", name, max(high, -low), float(np.median(firing))))
+    return tuple(hidden)
+
+
+def _spreads_of(
+    model: Any, pictures: Sequence[NDArray[np.float32]]
+) -> tuple[dict[int, NDArray[np.float64]], dict[int, tuple[float, float]]]:
+    """How much each channel of each tensor varies, and the ends of each tensor's values."""
+    picture = int(model.subgraphs[0].inputs[0])
+    tensors = _float_outputs(model)
+    run = _expose(model, tensors)
+    sums: dict[int, list[Any]] = {index: [0, 0.0, 0.0] for index in (picture, *tensors)}
+    ends = dict.fromkeys(tensors, (0.0, 0.0))
+    for pixels in pictures:
+        maps = [pixels, *run.all_outputs(pixels)]
+        for index, values in zip((picture, *tensors), maps, strict=True):
+            channels = values.shape[-1] if values.ndim else 1
+            rows = np.asarray(values, np.float64).reshape(-1, channels)
+            new = (len(rows), rows.sum(axis=0), (rows**2).sum(axis=0))
+            sums[index] = [a + b for a, b in zip(sums[index], new, strict=True)]
+            if index in ends:
+                low, high = ends[index]
+                ends[index] = min(low, float(rows.min())), max(high, float(rows.max()))
+    spreads = {
+        index: np.sqrt(np.maximum(squares / count - (linear / count) ** 2, 0.0))
+        for index, (count, linear, squares) in sums.items()
+    }
+    return spreads, ends
+
+
+def largest_weight(content: bytes) -> tuple[str, float]:
+    """The name of the tensor with the largest constant of a float32 file, and its size."""
+    sizes = {
+        name: float(np.abs(v).max(initial=0.0)) for name, v in _floats_of(_read(content)).items()
+    }
+    return max(sizes.items(), key=lambda item: item[1], default=("", 0.0))
 
 
 def _expose(model: Any, tensors: Sequence[int], operators: int | None = None) -> LiteRTModel:

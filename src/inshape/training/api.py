@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 import warnings
@@ -29,6 +30,7 @@ from ..reporting.thumbnails import examples_of
 from ..requests import command_of, takes
 from ..runs import Run, check_new_run, load_model, locked, save_model
 from ..shapes import InputShape
+from ..text import plural
 from ..writing import write_atomically
 from .devices import device_scope
 from .job import ROOM, Features, Job
@@ -42,6 +44,9 @@ Step: TypeAlias = Callable[[Job], dict[str, Any]]
 
 _INITIAL = "initial.keras"
 _NAMED = 10
+_FEW = 30
+"""Pictures for validation below which its accuracy is a rough guess."""
+_MOST_HELD_OUT = 0.5
 
 
 def run_training(request: TrainRequest, progress: Progress) -> Run:
@@ -218,15 +223,19 @@ def _carry_on(job: Job) -> Run:
         if name in run.record["done"]:
             continue
         begun = time.perf_counter()
+        working = replace(job, run=run, journals=journals, notes=[])
         with device_scope():
-            facts = step(replace(job, run=run, journals=journals))
+            facts = step(working)
         # The record names the file that counts: a kill between the two repeats the step.
         save_model(job.model, run.checkpoints / f"{name}.keras")
+        run = replace(run, record={**run.record, "notes": [*_notes(run), *working.notes]})
         run = _note(run, name, facts, time.perf_counter() - begun)
         _publish(run)
     with device_scope():
         keep_validation(run, job.model, job.batches)
-    run = run.updated(status="complete")
+    job = replace(job, run=run)
+    _note_guessing(job)
+    run = run.updated(status="complete", notes=[*_notes(run), *job.notes])
     return _finish(run, mlflow_run, job.batches.catalogue)
 
 
@@ -270,6 +279,25 @@ def _note(run: Run, name: str, facts: Mapping[str, Any], seconds: float) -> Run:
         seconds={**run.record["seconds"], name: round(seconds, 2)},
         metrics={**run.record["metrics"], **facts},
     )
+
+
+def _notes(run: Run) -> list[str]:
+    return list(run.record.get("notes", ()))
+
+
+def _note_guessing(job: Job) -> None:
+    """Say so if the model is right no more often than one that always gives the same answer."""
+    counts = job.batches.catalogue.counts("validation")
+    largest = max(counts, key=lambda name: counts[name])
+    share = counts[largest] / sum(counts.values())
+    accuracy = job.run.record["metrics"]["validation"]["accuracy"]
+    if accuracy <= share:
+        job.note(
+            f"validation accuracy {accuracy:.3f} is no better than always answering {largest!r}, "
+            f"which is right for {share:.3f}: the network has not learned to tell the classes "
+            "apart; look at the pictures in report.html, unfreeze more of the network or start "
+            "from pretrained weights"
+        )
 
 
 def _latest(run: Run) -> Path:
@@ -343,9 +371,27 @@ def _list_pictures(request: TrainRequest, progress: Progress) -> Catalogue:
     """
     with progress.bar("reading the list of pictures") as advance:
         catalogue = open_source(request.source, progress=advance)
+    brings_split = bool(len(catalogue.indices("validation")))
     catalogue = split(catalogue, validation=request.recipe.validation, seed=request.seed)
     used = [catalogue.indices(name).tolist() for name in ("train", "validation")]
-    return catalogue.take([*used[0], *used[1]])
+    catalogue = catalogue.take([*used[0], *used[1]])
+    if len(used[1]) < _FEW:
+        line = _few_to_validate(len(used[1]), len(catalogue), brings_split)
+        catalogue = replace(catalogue, warnings=(*catalogue.warnings, line))
+    return catalogue
+
+
+def _few_to_validate(count: int, total: int, brings_split: bool) -> str:
+    share = math.ceil(10 * _FEW / total) / 10
+    more = "add pictures"
+    if brings_split:
+        more = "put more pictures into the validation split"
+    elif share <= _MOST_HELD_OUT:
+        more += f", or hold out more of them (validation={share:g})"
+    return (
+        f"validated on {plural(count, 'picture')}, of which each is {100 / max(1, count):.0f} % of "
+        f"the accuracy; expected {_FEW} or more; {more}"
+    )
 
 
 def _prepare_pictures(
@@ -359,6 +405,11 @@ def _prepare_pictures(
         named = "; ".join(f"{s.name} ({s.reason})" for s in batches.skipped[:_NAMED])
         more = " and more, which run.json lists" if len(batches.skipped) > _NAMED else ""
         progress.say(f"left out {len(batches.skipped)} that cannot be read: {named}{more}")
+    if not len(batches.catalogue.indices("validation")):
+        raise DataError(
+            "no picture for validation can be read; expected some to choose the best epoch by; "
+            "restore them"
+        )
     channels = preparation.shape.channels
     changes = augmenter(recipe.augment, channels=channels, rand_augment=recipe.rand_augment)
     for line in (*batches.catalogue.warnings, *changes.notes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Standing:
     best_loss: float = float("inf")
     history: list[dict[str, Any]] = field(default_factory=list)
     """One row per finished epoch."""
+    stopped: str = ""
+    """Why the phase ended before its time, where numbers were no longer finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,20 @@ class Checkpoint:
                 f"{path} cannot be read ({error}); expected a checkpoint; remove it to start this "
                 "phase again"
             ) from error
+        if not is_finite(arrays.values()):
+            raise RunError(
+                f"{path} holds NaN or infinity; expected finite numbers; remove it to start this "
+                "phase again, with a lower learning rate"
+            )
         standing = Standing(**json.loads(arrays.pop(_STANDING).tobytes()))
         state = {n.removeprefix("state/"): v for n, v in arrays.items() if n.startswith("state/")}
         best = [arrays[f"best/{i}"] for i in range(sum(n.startswith("best/") for n in arrays))]
         return cls(standing, state, best)
+
+
+def is_finite(arrays: Iterable[NDArray[Any]]) -> bool:
+    """Whether there is neither NaN nor infinity in any of them."""
+    return all(bool(np.isfinite(array).all()) for array in arrays)
 
 
 def _savez(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

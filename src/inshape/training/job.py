@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,13 @@ class Job:
     """The model that learns."""
     progress: Progress
     journals: Sequence[Journal] = ()
+    notes: list[str] = field(default_factory=list[str])
+    """What the run's record and its report are to say besides numbers."""
+
+    def note(self, line: str) -> None:
+        """Warn of something now, and keep it for the record."""
+        self.notes.append(line)
+        warnings.warn(line, UserWarning, stacklevel=3)
 
     def keep_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the whole history into the run folder and hand it to the journals."""

@@ -61,6 +61,11 @@ class Learner:
         self._spread = tf.function(self._on_each_replica)
         self._forward = tf.function(self._logits_of, input_signature=[row])
 
+    @property
+    def is_taught(self) -> bool:
+        """Whether labels hold a teacher's soft ones as well."""
+        return self._teaching is not None
+
     def step(
         self,
         rows: NDArray[np.float32],

@@ -6,6 +6,7 @@ step and ends as if it had not been.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import RunError
 from ..features.cut import section
 from ..features.linear import fit_linear, scores, temperature
 from ..features.views import View
@@ -27,7 +29,7 @@ from ..graph.walk import all_layers
 from ..heads import LOGITS
 from ..progress import Advance, Progress
 from ..runs import Run, load_model
-from .checkpoint import Checkpoint, Standing
+from .checkpoint import Checkpoint, Standing, is_finite
 from .devices import computing_in
 from .feeds import FeatureFeed, Feed, smooth_labels
 from .job import Features, Job
@@ -42,10 +44,16 @@ TEACHER = "teacher"
 _HEAD_MODEL = "head.keras"
 """The model as the first phase left it, among the checkpoints."""
 _SAVE_EVERY_S = 60.0
+_DIVERGED = 20.0
+"""How many times the loss of guessing a loss is that no longer comes from learning."""
 
 
 class Stopped(KeyboardInterrupt):
     """The user pressed Ctrl-C; the phase was saved after its last step."""
+
+
+class _NotFinite(Exception):
+    """A loss, a score or a weight is NaN or infinite; the message says which, and when."""
 
 
 def train_head(job: Job) -> dict[str, Any]:
@@ -151,6 +159,8 @@ class Phase:
     progress: Progress
     on_epoch: Callable[[list[dict[str, Any]]], None]
     """Handed the rows of the history after each epoch."""
+    note: Callable[[str], None]
+    """Handed what the user should know of how it went."""
 
     def validation_scores(self) -> tuple[float, float]:
         """Accuracy and loss of the learner as it is."""
@@ -179,6 +189,7 @@ def phase_of(job: Job, name: str, learner: Learner, feed: Feed, epochs: int) -> 
         path=job.run.checkpoints / f"{name}.npz",
         progress=job.progress,
         on_epoch=on_epoch,
+        note=job.note,
     )
 
 
@@ -199,14 +210,49 @@ def run_phase(phase: Phase) -> Standing:
     ):
         standing, best = _begin(phase)
         while not _is_over(standing, phase):
-            standing = _epoch(phase, standing, best, advance, interrupted)
-            standing, best = _validate(phase, standing, best)
-            Checkpoint(standing, learner.state(), best).save(phase.path)
+            try:
+                standing = _epoch(phase, standing, best, advance, interrupted)
+                standing, best = _validate(phase, standing, best)
+                _save(phase, standing, best)
+            except _NotFinite as error:
+                # The earlier checkpoint stays: a resumed phase comes to the same end.
+                standing = replace(standing, stopped=str(error))
+                break
             phase.on_epoch(standing.history)
             if interrupted():
                 raise Stopped
     learner.set_weights(best)
+    _note_divergence(phase, standing)
     return standing
+
+
+def _save(phase: Phase, standing: Standing, best: _Weights) -> None:
+    """Write a checkpoint, of finite numbers only."""
+    state = phase.learner.state()
+    if not is_finite(state.values()):
+        raise _NotFinite(f"weights that are NaN or infinite in epoch {standing.epoch + 1}")
+    Checkpoint(standing, state, best).save(phase.path)
+
+
+def _note_divergence(phase: Phase, standing: Standing) -> None:
+    """Say so if a phase ended in NaN, or with a loss that no working training has."""
+    kept = "before the first epoch" if standing.best_epoch < 0 else f"{standing.best_epoch + 1}"
+    kept = f"the weights {'of epoch ' if standing.best_epoch >= 0 else 'from '}{kept} are kept"
+    recipe = phase.learner.recipe
+    advice = f"lower learning_rate, which is {recipe.learning_rate:g}"
+    if standing.stopped:
+        phase.note(f"{phase.name}: {standing.stopped}; stopped there, and {kept}; {advice}")
+        return
+    guessing = math.log(max(2, len(phase.class_weights)))
+    # A teacher's share of the loss is multiplied by the square of its temperature.
+    scale = max(1.0, recipe.distil_temperature**2) if phase.learner.is_taught else 1.0
+    for row in standing.history[-1:]:  # an earlier one may have been made up for
+        worst = max(row["loss"] / scale, row["val_loss"])
+        if worst > _DIVERGED * guessing and row["epoch"] > standing.best_epoch + 1:
+            phase.note(
+                f"{phase.name}: the loss came to {worst:.3g} in epoch {row['epoch']}, where "
+                f"guessing has {guessing:.2f}: the training diverged; {kept}; {advice}"
+            )
 
 
 def settle(job: Job, phase: Phase, standing: Standing) -> dict[str, Any]:
@@ -235,6 +281,11 @@ def _begin(phase: Phase) -> tuple[Standing, _Weights]:
             phase.on_epoch(checkpoint.standing.history)
         return checkpoint.standing, checkpoint.best
     accuracy, loss = phase.validation_scores()
+    if not math.isfinite(loss):
+        raise RunError(
+            f"{phase.name}: the network's answers are not finite before the first epoch; expected "
+            "finite logits; start from other weights"
+        )
     return Standing(best_accuracy=accuracy, best_loss=loss), phase.learner.weights()
 
 
@@ -259,12 +310,16 @@ def _epoch(
         # Labels may be mixed and smoothed, and so is the weight of a row; a teacher's stand behind.
         weights = labels[:, : len(phase.class_weights)] @ phase.class_weights
         loss = learner.step(rows, labels, weights, rate)
+        if not math.isfinite(loss):
+            raise _NotFinite(
+                f"a loss that is {loss} in epoch {standing.epoch + 1}, step {standing.step + 1}"
+            )
         standing = replace(standing, step=standing.step + 1, loss_sum=standing.loss_sum + loss)
         advance(number + 1, phase.epochs * steps)
         # After the last step the epoch is validated first: its end is saved with its score.
         is_stopped = interrupted() and standing.step < steps
         if is_stopped or time.monotonic() - saved > _SAVE_EVERY_S:
-            Checkpoint(standing, learner.state(), best).save(phase.path)
+            _save(phase, standing, best)
             saved = time.monotonic()
         if is_stopped:
             raise Stopped
@@ -283,6 +338,8 @@ def _validate(phase: Phase, standing: Standing, best: _Weights) -> tuple[Standin
         learner.set_weights(current)
     else:
         accuracy, loss = phase.validation_scores()
+    if not math.isfinite(loss):
+        raise _NotFinite(f"a validation loss that is {loss} after epoch {standing.epoch + 1}")
     last_step = (standing.epoch + 1) * steps - 1
     row = {
         "phase": phase.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -86,6 +87,10 @@ def _keep_if_better(
     gained = before["loss"] - after["loss"] > _LEAST_GAIN
     same = after["accuracy"] == before["accuracy"]
     is_better = after["accuracy"] > before["accuracy"] or (same and gained)
+    if not math.isfinite(after["loss"]):
+        job.model.set_weights(weights)
+        job.note(f"{name}: the network's answers were no longer finite; not kept")
+        return {name: {"before": before, "kept": False, "reason": "answers that are not finite"}}
     if not is_better:
         job.model.set_weights(weights)
     gain = after["accuracy"] - before["accuracy"]

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..backbones import Backbone
 from ..errors import NoClassifier, WeightsError
+from ..graph.finite import problem_of
 
 if TYPE_CHECKING:
     import keras
@@ -53,6 +54,7 @@ def load_demo(backbone: Backbone, *, include_top: bool) -> keras.Model:
         if _shape_of(arrays.get(name)) != tuple(variable.shape)
     ]
     odd += [f"{name} has no place" for name in arrays if name not in wanted]
+    odd += [f"{name} {problem}" for name in wanted if (problem := problem_of(arrays[name], name))]
     if odd:
         raise WeightsError(f"{PATH} does not fit {BACKBONE}: {odd[0]}; install inshape again")
     for name, variable in wanted.items():

@@ -15,7 +15,6 @@ that of its repository; a file that says nothing is taken for one of the others,
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ..errors import WeightsError
+from ..writing import parse_json
 from .tensors import Shape, Tensors
 
 Three: TypeAlias = tuple[float, float, float]
@@ -194,7 +194,7 @@ def _config_beside(path: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"{file} cannot be read ({error}); expected timm's configuration of {path.name}; "

@@ -42,6 +42,7 @@ import numpy as np
 
 from ..backbones import Backbone
 from ..errors import NoClassifier, WeightsError
+from ..graph.finite import problem_of
 from . import hub, kaggle
 from .demo import load_demo
 from .download import fetch_imagenet, published
@@ -181,6 +182,12 @@ def _fill(
     _check_fit(slots, stored, backbone, leaves_head=leaves_head)
     for slot in slots:
         for variable, values in zip(slot.variables, stored.arrays(slot), strict=True):
+            problem = problem_of(values, variable.name)
+            if problem:
+                raise WeightsError(
+                    f"{stored.path}: {slot.name} {problem}; expected finite floating-point "
+                    "numbers; save or download the weights again"
+                )
             variable.assign(values)
     is_from_keras = isinstance(stored, KerasWeights)
     if backbone.family == "efficientnet" and is_from_keras and _divides_twice(stored):

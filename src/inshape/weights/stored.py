@@ -280,7 +280,7 @@ def _attribute(group: h5py.Group, name: str) -> list[str]:
 
 
 def _values(dataset: h5py.Dataset) -> NDArray[Any]:
-    if dataset.attrs.get("dtype") != "bfloat16":
+    if dataset.attrs.get("dtype") != "bfloat16" or dataset.dtype.itemsize != 2:
         return np.asarray(dataset[()])
     # HDF5 knows no bfloat16 and keeps the two bytes of each value as they are.
     upper_half = np.frombuffer(dataset[()].tobytes(), np.uint16).astype(np.uint32)

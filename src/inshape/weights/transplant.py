@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import WeightsError
 from ..geometry.spec import GraphSpec
+from ..graph.finite import problem_in
 from ..graph.rewrite import LayerMap, LayerPair
 from .channels import convert_constants, convert_kernel, projection_kernel
 from .resample import compose
@@ -66,6 +67,12 @@ def transplant(
     copied: list[str] = []
     converted: list[tuple[str, str]] = []
     for pair in layer_map.pairs:
+        problem = problem_in(pair.source.variables)
+        if problem:
+            raise WeightsError(
+                f"{problem}; expected finite numbers; load the network's weights anew, or take an "
+                "earlier state of it"
+            )
         values = [np.asarray(keras.ops.convert_to_numpy(v)) for v in pair.source.variables]
         resampling = changed[pair.index].resampling
         how: list[str] = []

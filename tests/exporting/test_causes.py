@@ -1,0 +1,72 @@
+"""Why a file may not answer as the model does, and what to try."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from inshape.exporting.api import export
+from inshape.exporting.causes import find_faults, likely_cause
+from inshape.runs import load_model
+from inshape.runtime.formats import FORMATS
+
+INT8, HALF, PLAIN = (FORMATS[name] for name in ("litert-int8", "litert-float16", "litert"))
+SURE = np.array([[0.9, 0.1], [0.1, 0.9]] * 10)
+UNSURE = np.array([[0.52, 0.48], [0.48, 0.52]] * 10)
+
+
+@pytest.mark.parametrize(
+    ("form", "reference", "fault", "line"),
+    [
+        (
+            INT8,
+            UNSURE,
+            None,
+            "is unsure of most .* 0.04 apart.*min_agreement=0.95",
+        ),
+        (
+            INT8,
+            SURE,
+            None,
+            r"ranges may not fit .* calibrate on more \(calibration=500",
+        ),
+        (PLAIN, SURE, None, "the converter computes a layer otherwise; export another format"),
+        (INT8, SURE, "layer 'a' has weights", "layer 'a' has weights"),
+    ],
+)
+def test_the_likely_cause_of_one_other_answer_in_twenty(form, reference, fault, line):
+    answers = reference.copy()
+    answers[3] = answers[3, ::-1]
+    assert re.search(line, likely_cause(form, answers, reference, fault))
+
+
+def test_answers_that_are_not_finite_are_the_cause():
+    answers = SURE.copy()
+    answers[:2] = np.nan
+    line = "it answers NaN or infinity to 2 of 20 pictures"
+    assert likely_cause(PLAIN, answers, SURE, None).startswith(line)
+
+
+def test_a_weight_that_float16_does_not_hold_is_named_before_the_file_is_written(run):
+    """By the layer's name in Keras, with a remedy that has no such fault."""
+    model = load_model(run.model_path)
+    kernel, bias = model.get_layer("head_logits").get_weights()
+    kernel[0] = 1e6
+    model.get_layer("head_logits").set_weights([kernel, bias])
+    line = "layer 'head_logits' holds a weight of 1e+06, and float16 ends at 65504; export litert"
+    assert find_faults(model, [HALF, PLAIN], []) == {"litert-float16": line}
+    assert find_faults(model, [PLAIN], []) == {}
+
+
+def test_the_table_says_why_a_file_failed(run, tmp_path, monkeypatch):
+    from inshape.exporting import api
+
+    monkeypatch.setattr(api, "find_faults", lambda *args: {"litert-dynamic": "layer 'x' is odd"})
+    monkeypatch.setattr(api._Judge, "answer", lambda self, *args: 1 - self.reference)
+    with pytest.warns(UserWarning, match="litert-dynamic: layer 'x' is odd"):
+        exports = export(run, "litert-dynamic", timing=False, out=tmp_path / "x")
+    (file,) = exports.failed
+    assert file.as_dict()["cause"] == "layer 'x' is odd"
+    assert "expected 97.0\N{NO-BREAK SPACE}%: layer 'x' is odd" in str(exports)
