@@ -35,7 +35,7 @@ _MEMORY_SHARE = 0.25
 _DISK_SHARE = 0.5
 _CHUNK_BYTES = 16 * 2**20  # prepared pictures in flight while a store is filled
 _AHEAD = 2  # batches decoded before they are asked for
-_FORMAT = 3  # raise it when prepared pictures change
+_FORMAT = 4  # raise it when prepared pictures change
 _CHOSEN = "as asked"
 
 
