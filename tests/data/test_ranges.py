@@ -48,6 +48,8 @@ def range_of(pictures: np.ndarray) -> tuple[tuple[float, float] | None, str]:
         (values(-1024, 3071, "int16"), (-1024, 3071)),  # a CT
         (values(-1024, 3071, "int16", fill=-3024), (-1024, 3071)),  # with its padding
         (values(29000, 31000, "uint16"), (29000, 31000)),  # heat
+        (values(0, 4000, "uint16", fill=65535), (0, 4095)),
+        (values(0, 60000, "uint16", fill=65535), (0, 65535)),  # overexposed
         (values(0, 1, "float32"), (0, 1)),
         (values(0, 0.2, "float64"), (0, 0.2)),
         (values(-1, 1, "float32"), (-1, 1)),
@@ -76,7 +78,7 @@ def test_what_was_taken_is_said():
         _, message = range_of(values(0, 0.9, "float32", fill=fill))
         assert f"; {name} stands for missing pixels, which become black" in message
     hot = values(0, 4093, "uint16")
-    hot[0, 0, 0] = 65535
+    hot[0, 0, 0] = 60000
     found, message = range_of(hot)
     assert found == (0, 65535)
     assert re.search(r"; yet 99\.9 % of the values in most are up to [\d.]+ only;", message)

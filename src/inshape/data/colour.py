@@ -51,8 +51,8 @@ class Picture:
         """
         value = math.nan if self.no_data is None else self.no_data
         if is_plain(self.array.dtype):
-            return np.equal(self.colours, value).all(axis=-1, keepdims=True)
-        return np.asarray(np.equal(self.array, value))
+            return np.all(np.isin(self.colours, value), axis=-1)[..., None]
+        return np.isin(self.array, value)
 
 
 def to_channels(picture: Picture, preparation: Preparation, name: str = "picture") -> NDArray[Any]:

@@ -164,7 +164,9 @@ class Preparation:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `from_dict` reads them back."""
-        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "shape": str(self.shape)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        full_scale = None if self.full_scale is None else list(self.full_scale)
+        return {**values, "shape": str(self.shape), "full_scale": full_scale}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preparation:
@@ -341,7 +343,8 @@ def is_plain(kind: np.dtype[Any]) -> bool:
 
 def is_present(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Where there is a value, rather than NaN, infinity or a number that only fills the place."""
-    return np.abs(values) < MOST_VALUE
+    with np.errstate(over="ignore"):  # half precision ends before it
+        return np.abs(values) < MOST_VALUE
 
 
 def _ends(kind: np.dtype[Any], full_scale: FullScale | None) -> FullScale | None:

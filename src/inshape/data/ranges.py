@@ -23,6 +23,7 @@ ten thousandths. A sample seldom holds the very greatest value of its set."""
 _BYTES = 127.5
 """Floats beyond it are in [0, 255] already, as long as none is beyond that."""
 _SENTINELS = (-999.0, -9999.0, -99999.0, -32767.0, -32768.0)
+_GREATEST = (32767.0, 65535.0, 2.0**31 - 1, 2.0**32 - 1)
 _LEAST_GAP = 0.2
 _LEAST_SHARE = 1e-3
 _LEAST_LEVELS = 16
@@ -48,10 +49,10 @@ class Evidence:
     """Whether NaN, infinity or a number that only fills the place stands in it."""
     low: float
     high: float
-    second: float
-    """The least value but one."""
-    at_low: float
-    """Which share of the values is the least one."""
+    second: tuple[float, float]
+    """The least and the greatest value but one."""
+    at_end: tuple[float, float]
+    """Which share of the values is the least, and which the greatest."""
     levels: int
     """How many values differ, in a part of the picture."""
     typical: float
@@ -77,8 +78,8 @@ class Evidence:
         has_gaps = len(values) < count
         if not len(values):
             return None
-        low = values.min()
-        above = values[values > low]
+        low, high = values.min(), values.max()
+        above, below = values[values > low], values[values < high]
         part = values[:: -(-len(values) // _MOST_LOOKED_AT)]
         return cls(
             type=array.dtype.name,
@@ -87,9 +88,9 @@ class Evidence:
             no_data=no_data,
             has_gaps=has_gaps,
             low=float(low),
-            high=float(values.max()),
-            second=float(above.min() if len(above) else low),
-            at_low=1 - len(above) / len(values),
+            high=float(high),
+            second=(above.min(initial=high).item(), below.max(initial=low).item()),
+            at_end=(1 - len(above) / len(values), 1 - len(below) / len(values)),
             levels=len(np.unique(part)),
             typical=float(np.percentile(part, _TYPICAL)),
         )
@@ -130,7 +131,7 @@ def find_range(evidence: Iterable[Evidence | None]) -> FoundRange | None:
             f"pictures of {join_some(types, _NAMED)}; expected whole numbers alone or floats alone,"
             " which one range suits; convert some, or set full_scale to LOW:HIGH"
         )
-    low, high, sentinel = _extremes(pictures)
+    low, high, under, over = _extremes(pictures)
     looked_at = plural(len(pictures), "picture that was looked at", "pictures that were looked at")
     declared = _agreed(pictures)
     if declared is not None and declared[0] <= low and high <= declared[1]:
@@ -145,27 +146,34 @@ def find_range(evidence: Iterable[Evidence | None]) -> FoundRange | None:
     message = (
         f"pictures of {join_some(types, _NAMED)} are read with full_scale "
         f"{write_full_scale(full_scale)}, {reason}"
-        f"{_on_gaps(every, sentinel)}{_on_outliers(pictures, full_scale)}; "
+        f"{_on_gaps(every, under)}{_on_outliers(pictures, full_scale, over)}; "
         "set full_scale to LOW:HIGH to read them otherwise"
     )
     return FoundRange(full_scale, message)
 
 
-def _extremes(pictures: Sequence[Evidence]) -> tuple[float, float, float | None]:
-    """The least and the greatest value, and the one below that only marks missing pixels."""
+def _extremes(pictures: Sequence[Evidence]) -> tuple[float, float, float | None, float | None]:
+    """The least and the greatest value, and those beyond that only mark missing pixels.
+
+    Such a value is far from all others and frequent, or a usual one; above, the type's greatest.
+    """
     low, high = min(one.low for one in pictures), max(one.high for one in pictures)
-    at_low = [one for one in pictures if one.low == low]
-    others = [one.low for one in pictures if one.low > low]
-    others += [one.second for one in at_low if one.second > low]
-    if low >= 0 or not others:
-        return low, high, None
-    second = min(others)
-    gap, share = second - low, sum(one.at_low for one in at_low) / len(pictures)
-    is_known = low in _SENTINELS and gap >= -low / 2
-    is_shared = share >= _LEAST_SHARE and max(one.levels for one in pictures) >= _LEAST_LEVELS
-    if is_known or (is_shared and gap >= _LEAST_GAP * (high - second)):
-        return second, high, low
-    return low, high, None
+    lows = [value for one in pictures for value in (one.low, one.second[0])]
+    highs = [value for one in pictures for value in (one.high, one.second[1])]
+    above = min((value for value in lows if value > low), default=low)
+    below = max((value for value in highs if value < high), default=high)
+    at_low = sum(one.at_end[0] for one in pictures if one.low == low) / len(pictures)
+    at_high = sum(one.at_end[1] for one in pictures if one.high == high) / len(pictures)
+    has_levels = max(one.levels for one in pictures) >= _LEAST_LEVELS
+    under = over = None
+    is_usual = low in _SENTINELS and above - low >= -low / 2
+    is_apart = has_levels and at_low >= _LEAST_SHARE and above - low >= _LEAST_GAP * (high - above)
+    if low < 0 and above > low and (is_usual or is_apart):
+        low, under = above, low
+    is_apart = has_levels and at_high >= _LEAST_SHARE and high - below > below - low
+    if high in _GREATEST and is_apart:
+        high, over = below, high
+    return low, high, under, over
 
 
 def _agreed(pictures: Sequence[Evidence]) -> FullScale | None:
@@ -190,8 +198,8 @@ def _rounded(low: float, high: float, is_float: bool) -> FullScale | None:
     return 0.0, next((depth for depth in _DEPTHS if high <= depth), high)
 
 
-def _on_gaps(pictures: Sequence[Evidence], sentinel: float | None) -> str:
-    values = {sentinel, *(one.no_data for one in pictures)}
+def _on_gaps(pictures: Sequence[Evidence], under: float | None) -> str:
+    values = {under, *(one.no_data for one in pictures)}
     names = [_number(value) for value in sorted(v for v in values if v is not None)]
     if any(one.has_gaps for one in pictures):
         names.append("NaN")
@@ -201,7 +209,9 @@ def _on_gaps(pictures: Sequence[Evidence], sentinel: float | None) -> str:
     return f"; {join_some(names, _NAMED)} {verb} for missing pixels, which become black"
 
 
-def _on_outliers(pictures: Sequence[Evidence], full_scale: FullScale) -> str:
+def _on_outliers(pictures: Sequence[Evidence], full_scale: FullScale, over: float | None) -> str:
+    if over is not None:
+        return f"; {_number(over)}, far above, becomes white; if it marks missing pixels, make it 0"
     low, high = full_scale
     typical = float(np.median([one.typical for one in pictures]))
     if low < typical and _OUTLYING * (typical - low) < high - low:
