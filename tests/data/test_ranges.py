@@ -197,7 +197,7 @@ def test_pictures_of_8_bits_are_not_looked_at(tmp_path, monkeypatch):
 
 
 def test_a_deep_picture_that_the_sample_missed_is_found(monkeypatch):
-    monkeypatch.setattr(survey, "SAMPLE", 2)
+    monkeypatch.setattr(survey, "GLANCE", 2)
     pictures = [*np.zeros((5, 12, 16, 1), np.uint8)]
     pictures[3] = values(0, 4000, "uint16")[3]
     batches = Batches.open(open_source((pictures, [0, 1, 0, 1, 0])), SHAPE)
