@@ -208,9 +208,29 @@ def test_what_pictures_advise_can_be_followed():
         pictures = samples.Samples(opened, request, CandidateStore(request, opened))
         assert pictures.at(InputShape(9, 9, 1)).max() == pytest.approx(largest, rel=0.01)
     request = make(CompareRequest, **options)
-    pictures = samples.Samples(opened, request, CandidateStore(request, opened))
-    with pytest.raises(DataError, match="set full_scale to the value that stands for white"):
+    empty = open_source((np.zeros_like(deep), [0, 1] * 10))
+    pictures = samples.Samples(empty, request, CandidateStore(request, empty))
+    with pytest.raises(DataError, match="set full_scale to LOW:HIGH, the values of black and"):
         pictures.at(InputShape(9, 9, 1))
+
+
+def test_candidates_and_their_command_have_the_range_of_the_pictures(network, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, top in (("dim", 900), ("bright", 4000)):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            Image.fromarray(rng.integers(0, top, (9, 8), np.uint16)).save(
+                tmp_path / name / f"{i}.png"
+            )
+    with pytest.warns(UserWarning, match="pictures of uint16 are read with full_scale 0:4095"):
+        comparison = compare(
+            tmp_path, shapes="9x8x1", strategies="rebuild", backbones=network, weights=None,
+            latency=False,
+        )  # fmt: skip
+    assert "--full-scale 0:4095" in comparison.command
+    assert comparison.record["request"]["picture_options"]["full_scale"] == [0, 4095]
+    (note,) = comparison.record["data"]["warnings"]
+    assert "full_scale 0:4095" in note
 
 
 def test_a_head_of_other_classes_is_refused(photos, network):

@@ -279,14 +279,15 @@ def test_a_class_that_cannot_be_read(folder):
 
 
 def test_unit_pictures_are_noticed():
-    unit = np.random.default_rng(0).random((6, 8, 9, 3))
+    unit = np.random.default_rng(0).integers(0, 2, (6, 8, 9, 3), np.uint8)
     batches = Batches.open(open_source((unit, [0, 1] * 3)), Preparation.of("8x9x3"))
     (warning,) = batches.catalogue.warnings
-    assert warning.startswith("6 of 6 pictures have values from ")
-    assert warning.endswith("; expected 0 to 255; multiply by 255 or set full_scale=1.0")
-    scaled = Batches.open(open_source((unit, [0, 1] * 3)), Preparation.of("8x9x3", full_scale=1.0))
-    assert scaled.catalogue.warnings == ()
-    np.testing.assert_allclose(everything(scaled)[0], unit * 255, rtol=1e-5)
+    begin = "6 of 6 pictures have values from 0 to 1, which is black; expected 0 to 255; "
+    assert warning == begin + "multiply them by 255, or make them floats"
+    deep = Preparation.of("8x9x3", full_scale=4095)
+    read = Batches.open(open_source((unit.astype(np.float32), [0, 1] * 3)), deep)
+    (warning,) = read.catalogue.warnings
+    assert warning.endswith("; they are read with full_scale 0:4095, and hold other values")
 
 
 def test_a_wrong_picture_stops_and_is_named(folder):

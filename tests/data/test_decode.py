@@ -129,7 +129,8 @@ def test_sixteen_bit_png_keeps_its_bits(tmp_path):
     got = decode(tmp_path / "a.png")
     assert got.array.dtype == np.uint16
     assert np.array_equal(got.array[..., 0], stored)
-    ready = load(tmp_path / "a.png", Preparation.of("13x8x1"))
+    with pytest.warns(UserWarning, match="pictures of uint16 are read with full_scale 0:65535, "):
+        ready = load(tmp_path / "a.png", Preparation.of("13x8x1"))
     np.testing.assert_allclose(ready[..., 0], stored / 257.0, rtol=1e-5)
 
 
@@ -241,7 +242,7 @@ def test_premultiplied_tiff(tmp_path):
 def test_white_is_zero_and_float_tiff(tmp_path):
     stored = noise(11, 6)
     tifffile.imwrite(tmp_path / "w.tif", stored, photometric="miniswhite")
-    assert np.array_equal(decode(tmp_path / "w.tif").array[..., 0], 255 - stored)
+    assert np.array_equal(load(tmp_path / "w.tif", Preparation.of("11x6x1"))[..., 0], 255 - stored)
     floats = RNG.random((11, 6), np.float32)
     tifffile.imwrite(tmp_path / "f.tif", floats)
     ready = load(tmp_path / "f.tif", Preparation.of("11x6x1", full_scale=1.0))
@@ -276,7 +277,8 @@ def test_npy_pictures(tmp_path):
     assert np.array_equal(decode(tmp_path / "a.npy").array, stored)
     assert stored_shape(tmp_path / "a.npy") == (9, 14, 6)
     np.save(tmp_path / "grey.npy", stored[..., 0])
-    assert load(tmp_path / "grey.npy", Preparation.of("9x14x3")).shape == (9, 14, 3)
+    preparation = Preparation.of("9x14x3", full_scale=65535)
+    assert load(tmp_path / "grey.npy", preparation).shape == (9, 14, 3)
     np.save(tmp_path / "many.npy", stored[None])
     message = "many.npy: array of shape (1, 9, 14, 6); expected (height, width, bands)"
     with pytest.raises(UnreadablePicture, match=re.escape(message)):

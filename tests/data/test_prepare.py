@@ -12,7 +12,6 @@ from inshape.data.prepare import (
     PictureOptions,
     Preparation,
     prepare,
-    range_warning,
     scaled_hw,
     target_hw,
 )
@@ -129,6 +128,14 @@ def test_sixteen_bits_and_full_scale_map_to_255():
     np.testing.assert_allclose(
         prepare(picture, twelve).ravel(), [0, 257 * 255 / 4095, 255, 255], rtol=1e-6
     )
+    signed = np.array([[-3000, -1024, 1023, 3071]], np.int16)[..., None]
+    scan = Preparation.of("1x4x1", full_scale="-1024:3071")
+    np.testing.assert_allclose(
+        prepare(signed, scan).ravel(), [0, 0, 2047 * 255 / 4095, 255], rtol=1e-6
+    )
+    gaps = np.array([[np.nan, -np.inf, 1e38, 1.0]])[..., None]
+    ready = prepare(gaps, Preparation.of("1x4x1", full_scale=(-1, 1)))
+    assert ready.ravel().tolist() == [0, 0, 0, 255]
     unit = prepare(np.array([[[0.0], [0.5], [1.0]]]), Preparation.of("1x3x1", full_scale=1.0))
     np.testing.assert_allclose(unit.ravel(), [0, 127.5, 255])
     assert prepare(np.array([[[False], [True]]]), Preparation.of("1x2x1")).ravel().tolist() == [
@@ -185,7 +192,7 @@ def test_pictures_that_do_not_fit_are_refused(picture, options, message):
         ),
         ("8x6x3", {"crop_margin": 0.0}, "crop_margin 0.0; expected more than 0 and at most 1"),
         ("8x6x3", {"fill": 300.0}, "fill 300.0; expected 0 to 255; use 0 for a black border"),
-        ("8x6x3", {"full_scale": 0.0}, "full_scale 0.0; expected a positive number"),
+        ("8x6x3", {"full_scale": 0.0}, "full_scale 0.0; expected LOW:HIGH, the stored values of"),
     ],
 )
 def test_preparations_that_cannot_be_are_refused(shape, options, message):
@@ -202,12 +209,14 @@ def test_picture_options_become_the_preparation():
         "colour": "bands",
         "crop_margin": 0.5,
         "fill": 7.5,
-        "full_scale": 4095.0,
+        "full_scale": [-1024.0, 4095.0],
     }
     expected = {name.removeprefix("picture_"): value for name, value in options.items()}
     chosen = make(PictureOptions, **options)
     assert chosen.as_dict() == options  # every option is one of these
-    assert chosen.at("97x64x1").as_dict() == {"shape": "97x64x1", **expected}
+    ready = chosen.at("97x64x1")
+    assert ready == Preparation.of("97x64x1", **expected)
+    assert json.loads(json.dumps(ready.as_dict())) == {"shape": "97x64x1", **expected}
     assert restore(PictureOptions, chosen.as_dict()) == chosen
 
 
@@ -216,7 +225,11 @@ def test_picture_options_become_the_preparation():
     [
         ({"crop_margin": 1.5}, "crop_margin 1.5; expected more than 0 and at most 1; use 0.875"),
         ({"fill": 300}, "fill 300.0; expected 0 to 255; use 0 for a black border"),
-        ({"full_scale": -1.0}, "full_scale -1.0; expected a positive number"),
+        ({"full_scale": -1.0}, "full_scale=-1.0; expected LOW:HIGH, the stored values of black"),
+        ({"full_scale": "4095:0"}, "full_scale='4095:0'; expected LOW:HIGH"),
+        ({"full_scale": (0, "x")}, "full_scale=(0, 'x'); expected LOW:HIGH"),
+        ({"full_scale": "0:nan"}, "full_scale='0:nan'; expected LOW:HIGH"),
+        ({"full_scale": "0:1:2"}, "full_scale='0:1:2'; expected LOW:HIGH"),
         ({"picture_fit": "strech"}, "unknown picture_fit 'strech'; did you mean stretch? choose"),
         ({"fill": "white"}, "fill='white'; expected a number"),
     ],
@@ -230,12 +243,3 @@ def test_unknown_words_list_the_choices():
     message = "unknown fit 'strech'; did you mean stretch? choose from: stretch, letterbox, crop"
     with pytest.raises(UnknownName, match=re.escape(message)):
         Preparation.of("8x6x3", fit="strech")
-
-
-def test_range_warning_tells_unit_pictures_from_others():
-    unit = np.random.default_rng(0).random((2, 5, 5, 3))
-    assert "expected 0 to 255; multiply by 255" in str(range_warning(unit))
-    assert "undo their normalisation" in str(range_warning(unit * 2 - 1.0))
-    assert range_warning(unit * 255) is None
-    assert range_warning(np.zeros((2, 5, 5, 3))) is None
-    assert range_warning((unit > 0.5).astype(np.uint8)) is None

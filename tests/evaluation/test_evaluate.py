@@ -200,9 +200,9 @@ def test_an_array_file_without_labels(tmp_path, rng):
 def test_pictures_from_0_to_1_are_told(tmp_path, rng):
     run = run_of(tmp_path / "run", (13, 10, 3))
     unit = rng.random((4, 20, 30, 3))
-    with pytest.warns(UserWarning, match="4 of 4 pictures have values from .* multiply by 255"):
+    with pytest.warns(UserWarning, match="pictures of float64 are read with full_scale 0:1, "):
         predict(run, unit)
-    with pytest.warns(UserWarning, match="4 of 4 pictures have values from .* multiply by 255"):
+    with pytest.warns(UserWarning, match="pictures of float64 are read with full_scale 0:1, "):
         evaluate(run, (unit, [0, 1, 1, 0]), resamples=20)
 
 

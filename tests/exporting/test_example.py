@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from inshape.data.decode import load
@@ -25,6 +26,10 @@ PREPARATIONS = {
     "bicubic": Preparation.of("64x80x3", interpolation="bicubic"),
     "nearest": Preparation.of("64x80x3", interpolation="nearest"),
     "grey nearest": Preparation.of("64x80x1", interpolation="nearest"),
+    "12 bits": Preparation.of("97x64x1", full_scale=4095),
+    "12 bits in colour": Preparation.of("64x61x3", full_scale=4095, interpolation="bicubic"),
+    "signed letterbox": Preparation.of("33x64x3", full_scale="-1024:3071", fit="letterbox", fill=7),
+    "signed crop": Preparation.of("61x96x1", full_scale="-1024.5:3071", fit="crop"),
 }
 
 
@@ -56,6 +61,26 @@ def pictures(tmp_path_factory):
     return sorted(folder.iterdir())
 
 
+@pytest.fixture(scope="module")
+def deep_pictures(tmp_path_factory):
+    """Grey pictures of more than 8 bits, of every kind that Pillow reads."""
+    folder = tmp_path_factory.mktemp("deep")
+    coarse = np.random.default_rng(0).integers(-1500, 5000, (13, 17))
+    stored = np.kron(coarse, np.ones((8, 8), int))
+    no_data = [(42113, "s", 0, "-9999", False)]
+    Image.fromarray(np.maximum(stored, 0).astype(np.uint16)).save(folder / "a.png")
+    for kind, name in (("uint16", "minisblack"), ("uint16", "miniswhite"), ("int16", "minisblack")):
+        values = np.maximum(stored, 0) if kind == "uint16" else stored
+        tifffile.imwrite(folder / f"{kind}_{name}.tif", values.astype(kind), photometric=name)
+    floats = stored + 0.25
+    floats[3:9, 4:60] = -9999
+    floats[10:12] = np.nan
+    tifffile.imwrite(
+        folder / "gaps.tif", floats.astype(np.float32), photometric="minisblack", extratags=no_data
+    )
+    return sorted(folder.iterdir())
+
+
 def prepared_by_the_example(text, path):
     """The array that its lines, up to the model, make of a picture."""
     space = {"__file__": "model.onnx.py"}
@@ -66,12 +91,12 @@ def prepared_by_the_example(text, path):
 
 
 @pytest.mark.parametrize("name", PREPARATIONS)
-def test_its_pixels_are_those_of_training(name, pictures):
+def test_its_pixels_are_those_of_training(name, pictures, deep_pictures):
     preparation = PREPARATIONS[name]
     text = compose_example(
         Path("model.onnx"), preparation, ["a", "b"], io="float32", is_fixed=True
     )  # fmt: skip
-    for path in pictures:
+    for path in [*pictures, *(deep_pictures if preparation.full_scale else [])]:
         expected = load(path, preparation)[None]
         got = prepared_by_the_example(text, path)
         assert got.dtype == np.float32
@@ -100,7 +125,6 @@ def test_it_is_short():
         Preparation.of("?x?x3"),
         Preparation.of("96x96x3", interpolation="area"),
         Preparation.of("96x96x3", antialias=False),
-        Preparation.of("96x96x1", full_scale=4095.0),
         Preparation.of("96x96x3", fit="letterbox", fill=0.5),
     ],
 )

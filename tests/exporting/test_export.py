@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from inshape.choosing import train
 from inshape.errors import DataError, GraphError, OutputExists, RequestError, UnknownName
@@ -486,3 +487,35 @@ def test_a_call_that_pictures_do_not_fill_is_filled_up():
     pictures = np.arange(6, dtype=np.uint8).reshape(3, 1, 2, 1)
     np.testing.assert_array_equal(answer(run, pictures, at_once=2), pictures.reshape(3, 2))
     assert shapes == [(2, 1, 2, 1)] * 2
+
+
+def test_twelve_bits_are_read_alike_in_training_and_in_use(backbone, tmp_path, run_example):
+    """One file through the training's preparation, both kinds of `predict` and the program."""
+    rng = np.random.default_rng(0)
+    for name, level in (("dark", 900), ("light", 3100)):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        for i in range(8):
+            pixels = rng.normal(level, 300, (26, 22)).clip(0, 4090).astype(np.uint16)
+            Image.fromarray(pixels).save(tmp_path / "scans" / name / f"{i}.png")
+    picture = tmp_path / "scans" / "light" / "3.png"
+    with pytest.warns(UserWarning, match="pictures of uint16 are read with full_scale 0:4095"):
+        run = train(
+            tmp_path / "scans", "24x20x3", out=tmp_path / "a", backbone=backbone(), weights=None,
+            unfreeze="none", head_epochs=1, validation=0.25, batch_size=8, augment="none",
+        )  # fmt: skip
+    assert run.record["preparation"]["full_scale"] == [0, 4095]
+    assert run.preparation.full_scale == (0, 4095)
+    assert any("full_scale 0:4095" in line for line in run.record["data"]["warnings"])
+    assert "full_scale 0:4095" in (run.folder / "report.html").read_text(encoding="utf-8")
+    (file,) = export(run, "litert", timing=False).files
+    assert read_card(Path(file.path))["preparation"]["full_scale"] == [0, 4095]
+    pixels = Image.open(picture)
+    scaled = Image.fromarray(np.asarray(pixels, np.float32) * np.float32(255 / 4095))
+    by_hand = np.asarray(scaled.resize((20, 24), Image.Resampling.BILINEAR))
+    inputs = np.repeat(by_hand[None, ..., None], 3, axis=-1)
+    expected = run.load_model()(inputs).numpy()[0]
+    for asked in (run, file.path):
+        (prediction,) = predict(asked, [picture], top=2)
+        chances = dict(prediction.top)
+        assert [chances[name] for name in run.labels] == pytest.approx(expected, abs=1e-4)
+    assert run_example(file.path, picture) == [run.labels[expected.argmax()]]

@@ -204,7 +204,7 @@ def test_auto_compares_what_will_be_trained(drawings, network, tmp_path, monkeyp
     (request,) = requests
     assert (request.head, request.seed, request.limits.max_flash) == (head, 3, 600 * 1024)
     options = request.picture_options
-    assert (options.full_scale, options.picture_fit, options.colour) == (99, "crop", "grey")
+    assert (options.full_scale, options.picture_fit, options.colour) == ((0, 99), "crop", "grey")
 
 
 def test_auto_takes_no_model_of_python(drawings, build_network, tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..data.catalogue import Catalogue
 from ..data.sources import open_source, source_text
+from ..data.survey import with_range
 from ..errors import DataError, NoCandidate, OutputExists, RequestError
 from ..progress import Progress
 from ..reporting.api import leave_report
@@ -84,6 +85,12 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
     for line in catalogue.warnings:
         warnings.warn(line, UserWarning, stacklevel=4)
     candidates = _list_candidates(request, catalogue)
+    preparation = request.picture_options.at(candidates[0].input_shape)
+    preparation, notes = with_range(catalogue, preparation)
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=4)
+    # One range for every shape, for what is trained and in the commands.
+    request = request.but(full_scale=preparation.full_scale)
     classes = count_classes(request.head, catalogue.class_names)
     weights = None if request.weights is None else str(request.weights)
     store = CandidateStore(request, catalogue)
@@ -111,7 +118,7 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
         reason=reason,
         command="" if chosen is None else _train_command(chosen, request),
         seconds=seconds.since(ranked, pictures=samples.seconds, all=time.perf_counter() - begun),
-        record=_record(request, samples.catalogue, ranked, chosen),
+        record=_record(request, samples.catalogue, ranked, chosen, notes),
     )
     if request.out is not None:
         write_json(request.out / _FILE, comparison.as_dict())
@@ -145,6 +152,7 @@ def _record(
     catalogue: Catalogue,
     candidates: Sequence[Candidate],
     chosen: Candidate | None,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """All that repeats and explains a comparison beside its candidates."""
     return {
@@ -153,6 +161,7 @@ def _record(
             "fingerprint": catalogue.fingerprint,
             "classes": catalogue.counts(),
             "examples": examples_of(catalogue),
+            "warnings": list(notes),
         },
         "versions": versions(),
         "plan": None if chosen is None else chosen.plan,

@@ -14,7 +14,7 @@ from ..errors import DataError, UnknownName
 from ..processor import count_cores
 from ..progress import Advance
 from .catalogue import Catalogue, Skipped, refuse_too_many
-from .prepare import Preparation, range_warning
+from .prepare import FullScale, Preparation, write_full_scale
 from .stores import (
     CacheReport,
     Filled,
@@ -26,6 +26,7 @@ from .stores import (
     default_cache_dir,
     memory_budget,
 )
+from .survey import with_range
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +66,9 @@ class Batches:
         Memory stays bounded: what does not fit ``memory_budget_bytes`` (see `memory_budget`) goes
         to the disk, in ``cache_dir`` (see `default_cache_dir`), and what does not fit there is
         decoded again for every epoch; ``cache`` chooses one of the three. So many ``workers``
-        decode; by default one per core.
+        decode; by default one per core. Pictures of more than 8 bits are read by the preparation's
+        full scale; without one, by the one that a sample of them shows (see `with_range`), which
+        ``batches.preparation`` keeps and a warning of the catalogue names.
 
         Raises:
             UnknownName: if ``cache`` is none of the choices.
@@ -87,6 +90,7 @@ class Batches:
                 f"preparation at {preparation.shape}; expected a known height and width, since a "
                 "batch has one size; use preparation.at((160, 160)) or the backbone's native size"
             )
+        preparation, notes = with_range(catalogue, preparation)
         budget_bytes = memory_budget() if memory_budget_bytes is None else memory_budget_bytes
         opener = Opener(
             catalogue=catalogue,
@@ -101,8 +105,12 @@ class Batches:
             store, filled, report = opener.open(cache, kind)
         except NotBytes:
             kind = np.float32
+            if preparation.full_scale is None:  # the sample may have missed the few that have more
+                preparation, notes = with_range(catalogue, preparation, thorough=True)
+                opener = replace(opener, preparation=preparation)
             store, filled, report = opener.open(cache, kind)
-        readable, slots = _readable(catalogue, filled)
+        catalogue = replace(catalogue, warnings=(*catalogue.warnings, *notes))
+        readable, slots = _readable(catalogue, filled, preparation.full_scale)
         report = replace(report, pictures=len(readable))
         return cls(
             catalogue=readable,
@@ -155,7 +163,9 @@ class Batches:
             yield pictures, self.catalogue.labels[positions]
 
 
-def _readable(catalogue: Catalogue, filled: Filled) -> tuple[Catalogue, NDArray[np.intp]]:
+def _readable(
+    catalogue: Catalogue, filled: Filled, full_scale: FullScale | None
+) -> tuple[Catalogue, NDArray[np.intp]]:
     """The catalogue without the unreadable pictures, and where each stands in the store."""
     skipped = catalogue.skipped + tuple(filled.skipped[i] for i in sorted(filled.skipped))
     refuse_too_many(skipped, len(catalogue) + len(catalogue.skipped))
@@ -169,7 +179,19 @@ def _readable(catalogue: Catalogue, filled: Filled) -> tuple[Catalogue, NDArray[
                 "restore the files or remove the class"
             )
     warnings = catalogue.warnings
-    warning = range_warning(np.asarray(filled.dim_range)) if filled.dim_count else None
-    if warning is not None and 2 * filled.dim_count > len(readable):
-        warnings += (f"{filled.dim_count} of {len(readable)} {warning}",)
+    if 2 * filled.dim_count > len(readable):
+        warnings += (_dim_warning(filled, len(readable), full_scale),)
     return replace(readable, skipped=skipped, warnings=warnings), slots
+
+
+def _dim_warning(filled: Filled, count: int, full_scale: FullScale | None) -> str:
+    low, high = filled.dim_range
+    fix = (
+        "multiply them by 255, or make them floats"
+        if full_scale is None
+        else f"they are read with full_scale {write_full_scale(full_scale)}, and hold other values"
+    )
+    return (
+        f"{filled.dim_count} of {count} pictures have values from {low:.4g} to {high:.4g}, which "
+        f"is black; expected 0 to 255; {fix}"
+    )

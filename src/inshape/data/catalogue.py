@@ -20,8 +20,8 @@ from ..progress import Advance
 from ..text import join_some, plural
 from .colour import Picture, to_channels
 from .contents import kind_of
-from .decode import load_compact
-from .prepare import Preparation, prepare_compact
+from .decode import decode, has_range, load_compact
+from .prepare import Preparation, is_plain, prepare_compact
 
 MOST_SKIPPED = 0.05
 """The fraction of unreadable pictures above which a run stops."""
@@ -137,12 +137,9 @@ class Catalogue:
         if path is not None:
             self._refuse_changed(index, path)
             return load_compact(path, preparation)
-        assert self.arrays is not None
         name = f"picture {self.names[index]}"
-        array = np.asarray(self.arrays[int(self.rows[index])])
-        array = array[..., None] if array.ndim == 2 else array
         try:
-            channels = to_channels(Picture(array, "bands"), preparation, name)
+            channels = to_channels(self.decode(index, preparation), preparation, name)
             return prepare_compact(channels, preparation)
         except DataError as problem:
             message = str(problem)
@@ -156,6 +153,23 @@ class Catalogue:
                     f"{path} has changed since the pictures were listed; expected them to stay as "
                     "they are while they are used; restore it and go on, or begin anew"
                 )
+
+    def decode(self, index: int, preparation: Preparation) -> Picture:
+        """One picture as it was stored; raises as `decode.decode`."""
+        path = self.path(index)
+        if path is not None:
+            return decode(path, preparation)
+        assert self.arrays is not None
+        array = np.asarray(self.arrays[int(self.rows[index])])
+        return Picture(array[..., None] if array.ndim == 2 else array, "bands")
+
+    def has_range(self, index: int) -> bool:
+        """Whether a picture may need a full scale; see `decode.has_range`."""
+        path = self.path(index)
+        if path is not None:
+            return has_range(path)
+        assert self.arrays is not None
+        return not is_plain(np.asarray(self.arrays[int(self.rows[index])]).dtype)
 
     def take(self, positions: Iterable[int]) -> Catalogue:
         """The catalogue of some of its pictures, in the order given.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..text import plural
-from .prepare import Preparation
+from .prepare import FullScale, Preparation, is_plain, is_present
 
 Bands: TypeAlias = Literal["grey", "grey+alpha", "rgb", "rgb+alpha", "bands"]
 
@@ -28,6 +29,30 @@ class Picture:
     """What they mean; ``"bands"`` where the file does not say."""
     premultiplied: bool = False
     """Whether the colours were multiplied by the transparency."""
+    declared: FullScale | None = None
+    """The least and the greatest value that the file allows, where it says so."""
+    is_inverted: bool = False
+    """Whether less is brighter in it."""
+    is_shortened: bool = False
+    """Whether its file holds 16 bits, of which 8 were read."""
+    no_data: float | None = None
+    """The value that the file declares to stand for missing pixels."""
+
+    @property
+    def colours(self) -> NDArray[Any]:
+        """The bands without declared transparency."""
+        return self.array[..., :-1] if self.bands.endswith("+alpha") else self.array
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Where it holds what it declares to be missing, ``(height, width, bands or 1)``.
+
+        In a picture of 8 bits, whose every value is common, all the bands of a pixel must hold it.
+        """
+        value = math.nan if self.no_data is None else self.no_data
+        if is_plain(self.array.dtype):
+            return np.all(np.isin(self.colours, value), axis=-1)[..., None]
+        return np.isin(self.array, value)
 
 
 def to_channels(picture: Picture, preparation: Preparation, name: str = "picture") -> NDArray[Any]:
@@ -59,6 +84,34 @@ def to_channels(picture: Picture, preparation: Preparation, name: str = "picture
     if bands == wanted:
         return array
     return luma(array) if wanted == "grey" else np.repeat(array, 3, axis=-1)
+
+
+def as_shown(picture: Picture, preparation: Preparation) -> Picture:
+    """The picture with more for brighter, and black where its file declares it to be missing."""
+    if picture.no_data is None and not picture.is_inverted:
+        return picture
+    array, full_scale = picture.array, preparation.full_scale
+    low = 0.0 if full_scale is None or is_plain(array.dtype) else full_scale[0]
+    if picture.is_inverted:
+        array = _inverted(array, full_scale)
+    if array.dtype.kind in "ui":
+        limits = np.iinfo(array.dtype)
+        low = min(max(math.floor(low), limits.min), limits.max)
+    array = np.where(picture.missing, array.dtype.type(low), array)
+    return replace(picture, array=array, is_inverted=False, no_data=None)
+
+
+def _inverted(array: NDArray[Any], full_scale: FullScale | None) -> NDArray[Any]:
+    """The picture with its values from the other end of its range, or of its type's."""
+    kind = array.dtype
+    if kind.kind == "b":
+        return ~array
+    if full_scale is None or is_plain(kind):
+        return (np.iinfo(kind).max - array) if kind.kind == "u" else -array
+    low, high = full_scale
+    values = array.astype(np.float32)
+    inverted = np.float32(low + high) - np.clip(values, low, high)
+    return np.where(is_present(values), inverted, np.float32(low))
 
 
 def luma(array: NDArray[Any]) -> NDArray[Any]:

@@ -7,7 +7,8 @@ import math
 import os
 import re
 import struct
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import DataError, UnreadablePicture
 from ..text import format_bytes
-from .colour import Bands, Picture, to_channels
-from .prepare import Preparation, prepare_compact, scaled_hw
+from .colour import Bands, Picture, as_shown, to_channels
+from .prepare import FullScale, Preparation, is_plain, prepare_compact, scaled_hw
+from .ranges import Evidence, find_range
 
 SUFFIXES = frozenset(
     (
@@ -60,8 +62,11 @@ DRAFT_GAP = 1.2
 """How many times the wanted size a JPEG decoded at reduced scale must at least have. At 320 -> 96
 pixels this allows half scale, 1.7 times as fast, at a mean difference of 0.9 grey levels."""
 
+_EIGHT_BITS = (_JPEG, b"GIF8", b"BM", b"RIFF")
 _ORIENTATION = 0x0112
 _SAMPLES = 0x0115
+_LEAST_VALUES, _MOST_VALUES = (0x0118, 0x0154), (0x0119, 0x0155)
+_GDAL_NO_DATA = 0xA481
 _FLIPS: dict[int, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -132,6 +137,9 @@ def has_heic() -> bool:
 def load(path: str | os.PathLike[str], preparation: Preparation) -> NDArray[np.float32]:
     """Read a picture file into the float32 array in [0, 255] that the model takes.
 
+    A picture of more than 8 bits is read by the preparation's full scale; without one, the range
+    that this picture uses is taken, with a warning that says which.
+
     Raises:
         UnreadablePicture: if the file holds no whole picture.
         DataError: if its bands or values do not fit, naming the file.
@@ -144,13 +152,24 @@ def load(path: str | os.PathLike[str], preparation: Preparation) -> NDArray[np.f
         ...     load(path, Preparation.of("15x20x3")).mean().item()
         255.0
     """
-    return load_compact(path, preparation).astype(np.float32)
+    picture = decode(path, preparation)
+    if preparation.full_scale is None:
+        found = find_range([Evidence.of(picture)])
+        if found is not None:
+            warnings.warn(found.message, UserWarning, stacklevel=2)
+            preparation = replace(preparation, full_scale=found.full_scale)
+    return _prepare_file(picture, preparation, path).astype(np.float32)
 
 
 def load_compact(path: str | os.PathLike[str], preparation: Preparation) -> NDArray[Any]:
     """The same values as `load`, as bytes where that loses nothing (`prepare_compact`)."""
-    picture = decode(path, preparation)
-    channels = to_channels(picture, preparation, str(path))
+    return _prepare_file(decode(path, preparation), preparation, path)
+
+
+def _prepare_file(
+    picture: Picture, preparation: Preparation, path: str | os.PathLike[str]
+) -> NDArray[Any]:
+    channels = to_channels(as_shown(picture, preparation), preparation, str(path))
     try:
         return prepare_compact(channels, preparation)
     except DataError as problem:
@@ -158,7 +177,7 @@ def load_compact(path: str | os.PathLike[str], preparation: Preparation) -> NDAr
 
 
 def decode(path: str | os.PathLike[str], preparation: Preparation | None = None) -> Picture:
-    """Read a picture file as it was stored, upright.
+    """Read a picture file as it was stored, upright; `as_shown` makes more of it brighter.
 
     EXIF and TIFF orientation is undone. Palettes become RGB, CMYK and YCbCr too. Of an animation
     or a TIFF of several pages the first is read, unless its pages are named as channels. 16-bit
@@ -216,9 +235,30 @@ def stored_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
         ) from problem
 
 
+def has_range(path: Path) -> bool:
+    """Whether a file holds more than 8 bits, or declares values to be missing; by its first bytes.
+
+    A file that cannot be read has none; decoding it says what is wrong with it.
+    """
+    try:
+        prefix = _prefix(path)
+        if prefix.startswith(_EIGHT_BITS):
+            return False
+        if prefix.startswith(_NPY):
+            return not is_plain(_from_npy(path, mapped=True).array.dtype)
+        if prefix.startswith(_TIFF):
+            with tifffile.TiffFile(path) as file:
+                page: Any = file.pages[0]
+                return not is_plain(page.dtype) or _GDAL_NO_DATA in page.tags
+        with _open(path) as image:
+            return image.mode in ("I", "F") or "16" in image.mode + _raw_modes(image)
+    except (DataError, *_DAMAGE):
+        return False
+
+
 def _shape_of(picture: Picture) -> tuple[int, int, int]:
-    height, width, bands = picture.array.shape
-    return height, width, bands - picture.bands.endswith("+alpha")
+    height, width, bands = picture.colours.shape
+    return height, width, bands
 
 
 def _pillow_shape(path: Path) -> tuple[int, int, int]:
@@ -311,16 +351,23 @@ def _from_pillow(path: Path, preparation: Preparation | None) -> Picture:
         if preparation is not None:
             if image.format == "JPEG":
                 _draft(image, preparation, sideways=_is_sideways(orientation))
-            if image.format == "PNG" and preparation.full_scale is not None:
-                _refuse_shortened(image.mode, stored, path)
         _check_size(path, image.height, image.width, MOST_PIXELS)
+        is_shortened = (
+            image.format == "PNG" and "16" in stored and image.mode in ("RGB", "RGBA", "LA")
+        )
+        if is_shortened and preparation is not None and preparation.full_scale is not None:
+            raise DataError(
+                f"{path}: a 16-bit colour PNG is read in 8 bits, so full_scale does not apply to "
+                "it; expected 16-bit grey or TIFF; save it as TIFF"
+            )
         upright = _plain(image)
         if orientation in _FLIPS:
             upright = upright.transpose(_FLIPS[orientation])
         array = np.asarray(upright)
     if array.dtype == np.int32 and array.min() >= 0 and array.max() <= 65535:
         array = array.astype(np.uint16)
-    return Picture(array[..., None] if array.ndim == 2 else array, _PLAIN_MODES[upright.mode])
+    array = array[..., None] if array.ndim == 2 else array
+    return Picture(array, _PLAIN_MODES[upright.mode], is_shortened=is_shortened)
 
 
 def _draft(image: Image.Image, preparation: Preparation, *, sideways: bool) -> None:
@@ -334,14 +381,6 @@ def _draft(image: Image.Image, preparation: Preparation, *, sideways: bool) -> N
         width = math.ceil(round(wanted_width * DRAFT_GAP, 6))
     mode = "L" if preparation.colour == "grey" and image.mode == "RGB" else image.mode
     image.draft(mode, (width, height))
-
-
-def _refuse_shortened(mode: str, stored: str, path: Path) -> None:
-    if "16" in stored and mode in ("RGB", "RGBA", "LA"):
-        raise DataError(
-            f"{path}: a 16-bit colour PNG is read in 8 bits, so full_scale does not apply to it; "
-            "expected 16-bit grey or TIFF; save it as TIFF"
-        )
 
 
 def _raw_modes(image: Image.Image) -> str:
@@ -376,6 +415,8 @@ class _StoredTiff:
     photometric: str
     extras: tuple[str, ...]
     orientation: int
+    declared: FullScale | None
+    no_data: float | None
 
 
 def _from_tiff(path: Path, preparation: Preparation | None, *, pixels: bool = True) -> Picture:
@@ -388,13 +429,18 @@ def _from_tiff(path: Path, preparation: Preparation | None, *, pixels: bool = Tr
     if stored is None:
         return _from_pillow(path, preparation)
     array = _bands_last(stored.array, stored.axes, path, preparation)
-    if stored.photometric == "MINISWHITE":
-        array = _inverted(array)
     if stored.orientation in _FLIPS:
         array = _turned(array, stored.orientation)
     bands = _tiff_bands(array.shape[-1], stored.photometric, stored.extras)
     array = np.ascontiguousarray(array) if pixels else array
-    return Picture(array, bands, premultiplied=stored.extras == ("ASSOCALPHA",))
+    return Picture(
+        array,
+        bands,
+        premultiplied=stored.extras == ("ASSOCALPHA",),
+        declared=stored.declared,
+        is_inverted=stored.photometric == "MINISWHITE",
+        no_data=stored.no_data,
+    )
 
 
 def _read_tiff(path: Path, preparation: Preparation | None, pixels: bool) -> _StoredTiff | None:
@@ -422,7 +468,38 @@ def _read_tiff(path: Path, preparation: Preparation | None, pixels: bool) -> _St
             photometric=photometric,
             extras=tuple(getattr(extra, "name", "") for extra in page.extrasamples),
             orientation=1 if tag is None else int(tag.value),
+            declared=_declared_range(page),
+            no_data=_declared_no_data(page),
         )
+
+
+def _declared_range(page: Any) -> FullScale | None:
+    """The least and the greatest value by the tags, if they say more than the type does."""
+    low, high = (
+        next((page.tags[code].value for code in codes if code in page.tags), None)
+        for codes in (_LEAST_VALUES, _MOST_VALUES)
+    )
+    bits = page.bitspersample
+    if high is None and not isinstance(bits, tuple) and bits not in (8, 16, 32, 64):
+        high = 2**bits - 1
+    if high is None:
+        return None
+    try:
+        ends = float(np.min(low)) if low is not None else 0.0, float(np.max(high))
+    except (TypeError, ValueError):
+        return None  # text, or nothing
+    whole = np.iinfo(page.dtype).max if page.dtype.kind in "ui" else math.inf
+    return ends if ends[0] < ends[1] < whole else None
+
+
+def _declared_no_data(page: Any) -> float | None:
+    """The value that GDAL's tag declares to be missing; NaN is known without it."""
+    tag = page.tags.get(_GDAL_NO_DATA)
+    try:
+        value = math.nan if tag is None else float(str(tag.value).strip(" \0"))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _is_one_picture(stack: Any, preparation: Preparation | None) -> bool:
@@ -473,12 +550,6 @@ def _bands_last(
         f"{'' if channels is None else f' of {channels} bands'}; save it with its bands as samples "
         "(tifffile: photometric='minisblack', planarconfig='contig')"
     )
-
-
-def _inverted(array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype.kind == "b":
-        return ~array
-    return (np.iinfo(array.dtype).max - array) if array.dtype.kind == "u" else -array
 
 
 def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:

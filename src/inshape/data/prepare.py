@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, UnknownName
-from ..requests import Request, flat
+from ..requests import Request, Written, flat
 from ..shapes import InputShape, ShapeLike
+from ..text import Unread
 from .resize import Interpolation, resample
 
 Fit: TypeAlias = Literal["stretch", "letterbox", "crop"]
@@ -21,7 +23,43 @@ CHANNELS = {"grey": 1, "rgb": 3}
 """Of the colours that have a certain number of them."""
 
 _TOP = 255.0
-_SLACK = 0.5  # a float picture that was itself resampled may overshoot by a rounding
+SLACK = 0.5
+"""How far beyond [0, 255] a float picture may reach, which was itself resampled and rounded."""
+
+MOST_VALUE = 1e30
+"""Floats from here on, like NaN and infinity, stand for pixels that are missing."""
+
+FullScale: TypeAlias = tuple[float, float]
+"""The stored values that become 0 and 255."""
+
+
+def read_full_scale(value: Any) -> FullScale:
+    """Read the stored values of black and white; one number is that of white.
+
+    Example:
+        >>> read_full_scale("-1024:3071"), read_full_scale(4095)
+        ((-1024.0, 3071.0), (0.0, 4095.0))
+    """
+    parts: Any = value.split(":") if isinstance(value, str) else value
+    try:
+        ends = [float(part) for part in (parts if np.ndim(parts) else [parts])]
+        low, high = [0.0, *ends] if len(ends) == 1 else ends
+    except (TypeError, ValueError):
+        low = high = math.nan
+    # The difference too: a pair such as -1e308:1e308 divides by infinity.
+    if not (low < high and math.isfinite(high - low)):
+        raise Unread(value, "LOW:HIGH, the stored values of black and white, such as 0:4095")
+    return low, high
+
+
+def write_full_scale(full_scale: FullScale) -> str:
+    """The values of black and white as `read_full_scale` reads them.
+
+    Example:
+        >>> write_full_scale((-1024.0, 3071.5))
+        '-1024:3071.5'
+    """
+    return ":".join(repr(end).removesuffix(".0") for end in full_scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +84,11 @@ class Preparation:
         crop_margin: for ``"crop"``, the fraction of the shorter side (after scaling) that is kept,
             in (0, 1]. 0.875 is ImageNet's usual 224 out of 256.
         fill: for ``"letterbox"``, the value of the border, in [0, 255].
-        full_scale: the stored value that becomes 255, for pictures of 16 bits and more and for
-            float ones: 4095 for a 12-bit sensor, 1.0 for pictures in [0, 1]. By default 65535 for
-            unsigned 16-bit pictures, while float pictures are in [0, 255] already.
+        full_scale: the stored values that become 0 and 255, as ``(low, high)`` or ``"LOW:HIGH"``,
+            for pictures of 16 bits and more and for float ones: ``(-1024, 3071)`` for a CT. One
+            number is that of 255: 4095 for a 12-bit sensor, 1.0 for pictures in [0, 1]. NaN becomes
+            0 then. By default 65535 for unsigned 16-bit pictures, while float pictures are in
+            [0, 255] already. `inshape.data.survey` finds the values that a set of pictures uses.
 
     Raises:
         UnknownName: if a word is none of the choices.
@@ -66,7 +106,7 @@ class Preparation:
     colour: Colour | None = None
     crop_margin: float = 1.0
     fill: float = 0.0
-    full_scale: float | None = None
+    full_scale: FullScale | None = None
 
     def __post_init__(self) -> None:
         """Fill in the colour and refuse what cannot be carried out."""
@@ -87,7 +127,12 @@ class Preparation:
                 f"colour {self.colour!r} with {channels} channels; expected {expected}; "
                 "use colour='bands' for channels that are neither grey nor RGB"
             )
-        _check_numbers(self.crop_margin, self.fill, self.full_scale)
+        _check_numbers(self.crop_margin, self.fill)
+        if self.full_scale is not None:
+            try:
+                object.__setattr__(self, "full_scale", read_full_scale(self.full_scale))
+            except Unread as problem:
+                raise DataError(f"full_scale {problem}") from None
 
     @classmethod
     def of(cls, shape: ShapeLike, **options: Any) -> Preparation:
@@ -119,7 +164,9 @@ class Preparation:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `from_dict` reads them back."""
-        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "shape": str(self.shape)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        full_scale = None if self.full_scale is None else list(self.full_scale)
+        return {**values, "shape": str(self.shape), "full_scale": full_scale}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preparation:
@@ -151,14 +198,17 @@ class PictureOptions(Request):
     """For crop, the fraction of the shorter side that is kept; 0.875 is ImageNet's 224 of 256."""
     fill: float = 0.0
     """For letterbox, the value of the border, 0 to 255."""
-    full_scale: float | None = None
-    """The stored value that becomes 255: 4095 for a 12-bit sensor, 1.0 for pictures in [0, 1]; by
-    default 65535 for unsigned 16-bit pictures."""
+    full_scale: (
+        Annotated[FullScale, Written(read_full_scale, write_full_scale, "LOW:HIGH")] | None
+    ) = None
+    """The stored values that become 0 and 255, for pictures of more than 8 bits: 0:4095 for a
+    12-bit sensor, -1024:3071 for a CT, 0:1 for floats; by default what TIFF tags say, or the least
+    and the greatest value that a sample of all pictures holds."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range before anything is read."""
         Request.__post_init__(self)  # a class with slots is made twice, which breaks super()
-        _check_numbers(self.crop_margin, self.fill, self.full_scale)
+        _check_numbers(self.crop_margin, self.fill)
 
     def at(self, shape: ShapeLike) -> Preparation:
         """The preparation for an input shape."""
@@ -166,7 +216,7 @@ class PictureOptions(Request):
         return Preparation.of(shape, **options)
 
 
-def _check_numbers(crop_margin: float, fill: float, full_scale: float | None) -> None:
+def _check_numbers(crop_margin: float, fill: float) -> None:
     if not 0.0 < crop_margin <= 1.0:
         raise DataError(
             f"crop_margin {crop_margin}; expected more than 0 and at most 1; "
@@ -174,11 +224,6 @@ def _check_numbers(crop_margin: float, fill: float, full_scale: float | None) ->
         )
     if not 0.0 <= fill <= _TOP:
         raise DataError(f"fill {fill}; expected 0 to 255; use 0 for a black border")
-    if full_scale is not None and not full_scale > 0.0:
-        raise DataError(
-            f"full_scale {full_scale}; expected a positive number; use the stored value "
-            "that stands for white, such as 4095"
-        )
 
 
 def target_hw(preparation: Preparation, picture_hw: tuple[int, int]) -> tuple[int, int]:
@@ -225,8 +270,9 @@ def prepare(picture: NDArray[Any], preparation: Preparation) -> NDArray[np.float
     """Bring a decoded picture to the size and value range that the model takes.
 
     The picture has the channels of ``preparation.shape`` already. bool and uint8 are taken as they
-    are, uint16 is divided by 257 (or by ``full_scale / 255``), floats are in [0, 255] (or
-    ``[0, full_scale]``).
+    are. Of others the values of ``full_scale`` become 0 and 255, what lies beyond is cut off, and
+    what is missing (NaN, infinity, floats beyond 1e30) becomes 0; without ``full_scale``, uint16 is
+    divided by 257, and floats are in [0, 255].
 
     Raises:
         DataError: if the channels, the type or the values do not fit.
@@ -264,49 +310,45 @@ def prepare_compact(picture: NDArray[Any], preparation: Preparation) -> NDArray[
     return np.clip(fitted, 0.0, _TOP).astype(np.float32)  # cubic weights overshoot
 
 
-def range_warning(pictures: NDArray[Any]) -> str | None:
-    """Say so if pictures look like [0, 1] floats, which a [0, 255] model sees as black.
-
-    Example:
-        >>> range_warning(np.linspace(0.0, 1.0, 12))
-        'pictures have values from 0 to 1; expected 0 to 255; multiply by 255 or set full_scale=1.0'
-        >>> range_warning(np.linspace(0.0, 255.0, 12)) is None
-        True
-    """
-    values = np.asarray(pictures)
-    if values.dtype.kind != "f" or not values.size:
-        return None
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if not 0.0 < high <= 1.0:
-        return None
-    fix = "multiply by 255 or set full_scale=1.0" if low >= 0.0 else "undo their normalisation"
-    return f"pictures have values from {low:.4g} to {high:.4g}; expected 0 to 255; {fix}"
-
-
-def _to_range(picture: NDArray[Any], full_scale: float | None) -> NDArray[Any]:
+def _to_range(picture: NDArray[Any], full_scale: FullScale | None) -> NDArray[Any]:
     """A picture in [0, 255]: bytes as they are, all else as float32."""
-    if picture.dtype == np.bool_:
-        return picture.astype(np.uint8) * np.uint8(_TOP)
-    if picture.dtype == np.uint8:
-        return picture
-    white = _white(picture.dtype, full_scale)
-    values = picture.astype(np.float32)
-    if not np.isfinite(values).all():
+    if is_plain(picture.dtype):
+        return picture if picture.dtype == np.uint8 else picture.astype(np.uint8) * np.uint8(_TOP)
+    ends = _ends(picture.dtype, full_scale)
+    with np.errstate(over="ignore"):  # a double may be infinite in single precision
+        values = picture.astype(np.float32)
+    if full_scale is not None:
+        values[~is_present(values)] = full_scale[0]
+    elif not np.isfinite(values).all():
         raise DataError(
-            "picture holds NaN or infinity; expected finite values; fill the missing pixels first"
+            "picture holds NaN or infinity; expected finite values; fill the missing pixels first, "
+            "or set full_scale to LOW:HIGH, which makes them black"
         )
-    if white is not None:
-        return np.clip(values * np.float32(_TOP / white), 0.0, _TOP)
-    if values.min() < -_SLACK or values.max() > _TOP + _SLACK:
+    if ends is not None:
+        low, high = ends
+        scaled = (values - np.float32(low)) * np.float32(_TOP / (high - low))
+        return np.clip(scaled, 0.0, _TOP)
+    if values.min() < -SLACK or values.max() > _TOP + SLACK:
         raise DataError(
             f"float picture with values from {values.min():.4g} to {values.max():.4g}; "
-            "expected 0 to 255; set full_scale to the value that stands for white"
+            "expected 0 to 255; set full_scale to LOW:HIGH, the values of black and white"
         )
     return values
 
 
-def _white(kind: np.dtype[Any], full_scale: float | None) -> float | None:
-    """The stored value that becomes 255; ``None`` for floats, which are in [0, 255] already."""
+def is_plain(kind: np.dtype[Any]) -> bool:
+    """Whether pictures of a type are taken as they are, whatever the range of others."""
+    return kind.kind == "b" or kind == np.uint8
+
+
+def is_present(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where there is a value, rather than NaN, infinity or a number that only fills the place."""
+    with np.errstate(over="ignore"):  # half precision ends before it
+        return np.abs(values) < MOST_VALUE
+
+
+def _ends(kind: np.dtype[Any], full_scale: FullScale | None) -> FullScale | None:
+    """The stored values of 0 and 255; ``None`` for floats, which are in [0, 255] already."""
     if kind.kind not in "uif":
         raise DataError(
             f"picture of type {kind}; expected uint8, uint16 or float; convert it first"
@@ -314,11 +356,11 @@ def _white(kind: np.dtype[Any], full_scale: float | None) -> float | None:
     if full_scale is not None or kind.kind == "f":
         return full_scale
     if kind == np.uint16:
-        return 65535.0
+        return 0.0, 65535.0
     # A signed or 32-bit picture may hold anything: counts, depths, reflectances.
     raise DataError(
         f"picture of type {kind} has no agreed white; expected uint8, uint16 or float; "
-        "set full_scale to the value that stands for white"
+        "set full_scale to LOW:HIGH, the values of black and white"
     )
 
 

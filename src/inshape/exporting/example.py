@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..data.colour import LUMA
 from ..data.decode import DRAFT_GAP
-from ..data.prepare import Preparation
+from ..data.prepare import MOST_VALUE, Preparation, write_full_scale
 from ..runtime.formats import Io
 
 _IMPORTS = {
@@ -29,7 +29,7 @@ model = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": 
 answer = model(pixels)[0][0]"""
 _BOX = {
     "letterbox": """\
-whole = Image.new({mode!r}, ({width}, {height}), {fill})
+whole = Image.new({mode}, ({width}, {height}), {fill})
 inner_wh = [max(1, round(n * scale)) for n in picture.size]
 inner = {resized}
 whole.paste(inner, (({width} - inner.width) // 2, ({height} - inner.height) // 2))
@@ -47,13 +47,15 @@ def compose_example(
     """A program that classifies a picture by a file, whose input may have a fixed size.
 
     ``None`` where the format or the preparation needs more than that: bands that are neither grey
-    nor RGB, values above 255, reduction by area or without antialiasing.
+    nor RGB, reduction by area or without antialiasing. Where there is a full scale, it takes grey
+    pictures of more than 8 bits; colour ones Pillow does not read.
     """
     if path.suffix not in _IMPORTS or not _is_simple(preparation):
         return None
     call = {".onnx": _ONNX, ".xml": _OPENVINO}.get(path.suffix) or _litert(io, is_fixed)
+    kind = "of 8 bits" if preparation.full_scale is None else "of 8 bits or of deeper grey"
     lines = [
-        f'"""Classify a picture of 8 bits: python {path.name}.py PICTURE"""\n',
+        f'"""Classify a picture {kind}: python {path.name}.py PICTURE"""\n',
         *(["import math"] if preparation.fit != "stretch" else []),
         "import sys",
         "from pathlib import Path\n",
@@ -75,7 +77,6 @@ def _is_simple(preparation: Preparation) -> bool:
         preparation.shape.is_static
         and (smooth or preparation.interpolation == "nearest")
         and preparation.colour in ("grey", "rgb")
-        and preparation.full_scale is None
         and preparation.fill == round(preparation.fill)
     )
 
@@ -83,25 +84,51 @@ def _is_simple(preparation: Preparation) -> bool:
 def _prepared(preparation: Preparation) -> list[str]:
     """The lines from the file to ``pixels``, equal to what `inshape.data.decode.load` does."""
     mode = "L" if preparation.colour == "grey" else "RGB"
+    scaled = [] if preparation.full_scale is None else _scaled(*preparation.full_scale)
     lines = ["picture = Image.open(sys.argv[1])", *_drafted(preparation, mode)]
     lines += [
+        *(['tags = getattr(picture, "tag_v2", {})'] if scaled else []),
         "picture = ImageOps.exif_transpose(picture)",
+        *scaled,
         "if picture.has_transparency_data:  # goes over white",
         '    white = Image.new("RGB", picture.size, "white")',
         '    white.paste(picture, mask=picture.convert("RGBA").getchannel("A"))',
         "    picture = white",
     ]
+    ready = f'picture.mode not in ("{mode}", "F")' if scaled else f'picture.mode != "{mode}"'
     if mode == "L":
         lines += [
-            'if picture.mode != "L":',
+            f"if {ready}:",
             f"    grey = np.asarray(picture.convert('RGB'), np.float32) @ np.float32({LUMA})",
             "    picture = Image.fromarray(np.rint(grey).astype(np.uint8))",
         ]
+    elif scaled:
+        lines += [f"if {ready}:", '    picture = picture.convert("RGB")']
     else:
         lines.append('picture = picture.convert("RGB")')
     lines += _fitted(preparation, mode)
-    pixels = "np.asarray(picture, np.float32)[None]"
-    return [*lines, f"pixels = {pixels}{'[..., None]' if mode == 'L' else ''}"]
+    pixels = f"np.asarray(picture, np.float32)[None{', ..., None' if mode == 'L' else ''}]"
+    if not scaled:
+        return [*lines, f"pixels = {pixels}"]
+    lines.append(f"pixels = np.clip({pixels}, 0, 255)")
+    if mode == "RGB":
+        lines += ["if pixels.ndim == 3:", "    pixels = np.repeat(pixels[..., None], 3, axis=-1)"]
+    return lines
+
+
+def _scaled(low: float, high: float) -> list[str]:
+    """The lines that bring grey of more than 8 bits to [0, 255], as floats."""
+    low_text, high_text = write_full_scale((low, high)).split(":")
+    return [
+        'if picture.mode[0] in "IF":  # more than 8 bits',
+        f"    low, high = {low_text}, {high_text}",
+        "    stored = np.asarray(picture).astype(np.float32)",
+        f"    missing = ~(np.abs(stored) < {MOST_VALUE!r})",
+        '    missing |= stored == float(tags.get(42113, "nan").strip(" \\0"))  # GDAL\'s no data',
+        "    values = low + high - np.clip(stored, low, high) if tags.get(262) == 0 else stored",
+        "    values = (np.where(missing, low, values) - low) * np.float32(255 / (high - low))",
+        "    picture = Image.fromarray(np.clip(values, 0, 255).astype(np.float32))",
+    ]
 
 
 def _drafted(preparation: Preparation, mode: str) -> list[str]:
@@ -148,12 +175,14 @@ def _fitted(preparation: Preparation, mode: str) -> list[str]:
     )
     fill = int(preparation.fill)
     values = {
-        "mode": mode,
+        "mode": repr(mode) if preparation.full_scale is None else "picture.mode",
         "height": height,
         "width": width,
         "fill": fill if mode == "L" else (fill,) * 3,
         "resized": resized,
     }
+    if preparation.full_scale is not None and mode == "RGB":
+        values["fill"] = f'{fill} if picture.mode == "F" else {(fill,) * 3}'
     scale = f"scale = {_scale(preparation, 'picture.width', 'picture.height')}"
     return [scale, _BOX[preparation.fit].format(**values)]
 

@@ -150,7 +150,7 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
             "request": request.as_dict(),
             "command": command_of("train", again),
             "plan": plan.as_dict(),
-            "preparation": preparation.as_dict(),
+            "preparation": batches.preparation.as_dict(),
             "data": {**_describe(catalogue), **_describe_reading(batches)},
             "done": [],
             "seconds": seconds,
