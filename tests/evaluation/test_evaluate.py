@@ -18,7 +18,7 @@ from inshape.data.sources import open_source
 from inshape.errors import DataError, RequestError
 from inshape.evaluation.api import evaluate
 from inshape.evaluation.metrics import as_probabilities
-from inshape.evaluation.probabilities import ends_in_softmax, predict_probabilities
+from inshape.evaluation.probabilities import gives_probabilities, predict_probabilities
 from inshape.prediction import predict
 from inshape.runs import Run
 
@@ -136,11 +136,11 @@ def test_probabilities_sum_to_one_whatever_the_model_puts_out(activation, rng):
     logits = 0.01 * pixels.mean(axis=(1, 2)) * [-1, 1] + [1.28, -1.28]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(result, expected, rtol=1e-4)
-    assert ends_in_softmax(model) == (activation != "logits")
+    assert gives_probabilities(model) == (activation != "logits")
 
 
 def test_probabilities_of_large_logits_are_finite():
-    result = as_probabilities(np.array([[1000.0, -1000.0]], "float32"), is_softmax=False)
+    result = as_probabilities(np.array([[1000.0, -1000.0]], "float32"), is_probability=False)
     assert result.tolist() == [[1.0, 0.0]]
 
 

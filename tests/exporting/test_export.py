@@ -18,15 +18,15 @@ import pytest
 from inshape.choosing import train
 from inshape.errors import DataError, GraphError, OutputExists, RequestError, UnknownName
 from inshape.exporting import api, bench
-from inshape.exporting.agreement import answer, compare_answers
+from inshape.exporting.agreement import compare_answers
 from inshape.exporting.api import export
-from inshape.exporting.sidecar import read_card
 from inshape.prediction import predict
 from inshape.runs import Run
 from inshape.runtime import formats
+from inshape.runtime.cards import read_card
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
-from inshape.runtime.runners import kind_of, load
+from inshape.runtime.runners import answer, kind_of, load
 from inshape.runtime.timing import Timing
 
 layers = keras.layers

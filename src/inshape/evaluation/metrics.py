@@ -247,14 +247,24 @@ def _statistics(
     return compute
 
 
-def as_probabilities(outputs: NDArray[np.float32], *, is_softmax: bool) -> NDArray[np.float32]:
-    """A classifier's outputs, ``(pictures, classes)``, as rows that sum to 1.
+def as_probabilities(outputs: NDArray[np.float32], *, is_probability: bool) -> NDArray[np.float32]:
+    """A classifier's outputs, ``(pictures, outputs)``, as ``(pictures, classes)``.
+
+    A single output is that of the second of two classes. Rows sum to 1, except those of a sigmoid
+    for each of several classes, which are left as they are.
 
     Example:
-        >>> as_probabilities(np.array([[0.0, 0.0]], "float32"), is_softmax=False).tolist()
+        >>> as_probabilities(np.array([[0.0, 0.0]], "float32"), is_probability=False).tolist()
         [[0.5, 0.5]]
+        >>> as_probabilities(np.array([[0.25]], "float32"), is_probability=True).tolist()
+        [[0.75, 0.25]]
     """
-    if is_softmax:
+    if outputs.shape[1] == 1:
+        from scipy.special import expit  # slow to import
+
+        of_second = outputs if is_probability else expit(outputs)
+        return np.concatenate([1 - of_second, of_second], axis=1)
+    if is_probability:
         return outputs
     from scipy.special import softmax  # slow to import
 
