@@ -176,6 +176,7 @@ def _save_heatmaps(
     """Write a picture's heat each; their paths, numbered as the pictures are."""
     from .features.heatmaps import Heatmaps, draw_heat  # loads Keras
 
+    assert classifier.model is not None  # see `_check_options`
     size_hw = batches.preparation.shape.as_static_tuple()[:2]
     heatmaps = Heatmaps(classifier.model, size_hw)
     make_folder(folder)

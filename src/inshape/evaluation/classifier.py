@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,7 +19,7 @@ from ..runtime.cards import batch_in, read_card
 from ..runtime.runners import Runner, answer, load
 from ..shapes import InputShape
 from ..text import plural
-from .metrics import as_probabilities
+from .metrics import classify
 from .request import is_exported
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _BLOCK = 64
 
 
-class _Classify(Protocol):
+class _OfBatches(Protocol):
     def __call__(self, batches: Batches, *, mirrored: bool) -> NDArray[np.float32]: ...
 
 
@@ -41,7 +42,7 @@ class Classifier:
     preparation: Preparation
     input_shape: InputShape
     """What the model takes."""
-    classify: _Classify
+    of_batches: _OfBatches
     run: Run | None
     """The run that it is of, where that is known."""
     model: keras.Model | None
@@ -55,7 +56,7 @@ class Classifier:
         Raises:
             RequestError: if there are not as many outputs as labels.
         """
-        rows = self.classify(batches, mirrored=mirrored)
+        rows = self.of_batches(batches, mirrored=mirrored)
         if rows.shape[1] != len(self.labels):
             raise RequestError(
                 f"{self.name} tells {rows.shape[1]} classes apart and has "
@@ -81,7 +82,7 @@ def _of_run(run: Run) -> Classifier:
 
     model = run.load_model()
 
-    def classify(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
+    def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
         return predict_probabilities(model, batches, mirrored=mirrored)
 
     return Classifier(
@@ -89,7 +90,7 @@ def _of_run(run: Run) -> Classifier:
         labels=run.labels,
         preparation=run.preparation,
         input_shape=InputShape(*model.input_shape[1:]),
-        classify=classify,
+        of_batches=of_batches,
         run=run,
         model=model,
     )
@@ -106,15 +107,16 @@ def _of_file(path: Path) -> Classifier:
     at_once = batch_in(card)
     is_probability = card["output"]["kind"] == "probabilities"
 
-    def ask(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        outputs = answer(runner, pictures, at_once=at_once)
-        return as_probabilities(outputs, is_probability=is_probability)
-
-    def classify(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
-        parts: list[NDArray[np.float32]] = []
-        for pictures, _ in batches.iterate(None, _BLOCK):
-            rows = np.asarray(pictures, np.float32)
-            parts.append((ask(rows) + ask(rows[:, :, ::-1])) / 2 if mirrored else ask(rows))
+    def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
+        parts = [
+            classify(
+                partial(answer, runner, at_once=at_once),
+                np.asarray(pictures, np.float32),
+                is_probability=is_probability,
+                mirrored=mirrored,
+            )
+            for pictures, _ in batches.iterate(None, _BLOCK)
+        ]
         return np.concatenate(parts)
 
     run = None
@@ -127,7 +129,7 @@ def _of_file(path: Path) -> Classifier:
         labels=tuple(str(label) for label in card["labels"]),
         preparation=Preparation.from_dict(card["preparation"]),
         input_shape=InputShape.of(card["input"]["shape"]),
-        classify=classify,
+        of_batches=of_batches,
         run=run,
         model=None,
     )

@@ -269,3 +269,19 @@ def as_probabilities(outputs: NDArray[np.float32], *, is_probability: bool) -> N
     from scipy.special import softmax  # slow to import
 
     return softmax(outputs, axis=1)
+
+
+def classify(
+    ask: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    pictures: NDArray[np.float32],
+    *,
+    is_probability: bool,
+    mirrored: bool = False,
+) -> NDArray[np.float32]:
+    """Probabilities of prepared pictures ``(pictures, height, width, channels)``.
+
+    Of ``mirrored`` ones, the mean of each picture's and of its mirror image's.
+    """
+    ways = (pictures, pictures[:, :, ::-1]) if mirrored else (pictures,)
+    answers = [as_probabilities(ask(way), is_probability=is_probability) for way in ways]
+    return np.mean(answers, axis=0)

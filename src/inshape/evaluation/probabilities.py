@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..data.batches import Batches
 from ..runtime.frozen import Forward
-from .metrics import as_probabilities
+from .metrics import classify
 
 _BATCH = 16
 """Few enough that the maps of a batch do not set the peak memory of a whole training."""
@@ -21,10 +21,7 @@ _WORTH_CONVERTING = 500
 def predict_probabilities(
     model: keras.Model, batches: Batches, *, mirrored: bool = False
 ) -> NDArray[np.float32]:
-    """``(pictures, classes)`` in the catalogue's order, whatever the model's last activation.
-
-    Of ``mirrored`` ones, the mean of each picture's and of its mirror image's.
-    """
+    """``(pictures, classes)`` in the catalogue's order, whatever the model's last activation."""
     engine = "auto" if len(batches) >= _WORTH_CONVERTING else "keras"
     is_probability = gives_probabilities(model)
     forward: Forward | None = None
@@ -33,9 +30,7 @@ def predict_probabilities(
         rows = np.asarray(pictures, np.float32)
         if forward is None:
             forward = Forward(model, rows, engine=engine)
-        ways = (rows, rows[:, :, ::-1]) if mirrored else (rows,)
-        answers = [as_probabilities(forward(w), is_probability=is_probability) for w in ways]
-        parts.append(np.mean(answers, axis=0))
+        parts.append(classify(forward, rows, is_probability=is_probability, mirrored=mirrored))
     return np.concatenate(parts)
 
 
