@@ -76,7 +76,7 @@ def _evaluate(**options: Any) -> Callable[[Path], object]:
 
 
 def _one_of_three(folder: Path) -> object:
-    (folder / "cut.png").write_bytes(_picture(folder / "p.png").read_bytes()[:60])
+    (folder / "cut.png").write_bytes(_picture(folder / "p.png").read_bytes()[:45])
     paths = [folder / "p.png", folder / "cut.png", folder / "p.png"]
     return len(inshape.predict(_run(folder), paths)), "answers"
 
