@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from inshape.exporting.agreement import answer, compare_answers
+from inshape.exporting.agreement import compare_answers
 from inshape.exporting.selection import select_pictures
 from inshape.runs import Run
 from inshape.runtime.conversion import convert, freeze
 from inshape.runtime.formats import FORMATS
 from inshape.runtime.int8 import int8_content
-from inshape.runtime.runners import load
+from inshape.runtime.runners import answer, load
 
 
 def main() -> None:

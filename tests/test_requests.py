@@ -62,6 +62,9 @@ NEEDED = {
 # What an option of its own kind may be; numbers, switches and choices are made up below. Each has
 # something that a shell, a parser or a list could take for something else.
 SAMPLES = {
+    "csv": [HERE / "answers.csv"],
+    "save_heatmaps": ["heat"],
+    "on": ["a,b"],
     "shape": ["auto", "?x?x4", "1x2x3"],
     "input_shape": ["?x64x3", (33, 40, 1)],
     "source": [HERE / "data", "/a b/-c"],

@@ -62,6 +62,25 @@ def test_labels_preparation_and_history_come_back(run, shape):
     ]
 
 
+def test_labels_are_json_for_machines_and_lines_for_people(run):
+    labels = ["a, b", "ä", '"']
+    run.save_labels(labels)
+    assert json.loads((run.folder / "labels.json").read_text(encoding="utf-8")) == labels
+    assert (run.folder / "labels.txt").read_text(encoding="utf-8") == 'a, b\nä\n"\n'
+    (run.folder / "labels.json").unlink()  # a run of before there was one
+    assert run.labels == tuple(labels)
+
+
+@pytest.mark.parametrize(
+    "text", ["[", '{"a": 0}', '["a", 1]', '["a", "a"]', "[" * 100_000, "\udcff"]
+)
+def test_labels_that_are_no_list_of_names_are_refused(run, text):
+    run.save_labels(["a", "b"])
+    (run.folder / "labels.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(RequestError, match=r"labels.json cannot be read .* expected a JSON list"):
+        _ = run.labels
+
+
 def test_history_before_the_first_epoch_is_empty(run):
     assert run.history() == []
 
@@ -79,7 +98,7 @@ def test_the_model_comes_back_with_the_same_output(run, shape, rng):
 def test_what_an_unfinished_run_lacks_is_named(run):
     hint = f"finish it with inshape train --resume {run.folder}"
     for what, ask in (
-        ("labels.txt", lambda: run.labels),
+        ("labels.json", lambda: run.labels),
         ("preparation", lambda: run.preparation),
         ("model.keras", run.load_model),
     ):
@@ -124,7 +143,7 @@ def test_a_run_folder_appears_whole_or_not_at_all(tmp_path, there):
     assert run.folder == folder
     assert run.labels == ("cat", "dog")
     assert Run.open(folder).record == run.record
-    names = {"run.json", "labels.txt", "checkpoints", "exports"}
+    names = {"run.json", "labels.json", "labels.txt", "checkpoints", "exports"}
     assert {p.name for p in folder.iterdir()} - {".part-a-0"} == names
 
 

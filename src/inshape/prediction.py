@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,15 +16,20 @@ from numpy.typing import NDArray
 
 from .data.batches import Batches
 from .data.catalogue import Catalogue, Listing, read_catalogue
-from .data.prepare import Preparation
-from .data.sources import open_source
-from .errors import DataError, RequestError
-from .evaluation.metrics import as_probabilities
-from .exporting.agreement import answer
-from .exporting.sidecar import batch_in, read_card
-from .requests import Positional, Range, Request, Written, read_location, takes, write_source
-from .runs import Run, write_run
-from .runtime.runners import load
+from .data.sources import find_pictures, open_source
+from .errors import DataError, OutputExists, RequestError
+from .evaluation.classifier import Classifier, open_classifier
+from .evaluation.request import ClassifierField
+from .requests import File, Folder, Positional, Range, Request, Written, takes, write_source
+from .writing import make_folder, write_atomically, write_text
+
+UNSURE = "unsure"
+"""The label of an answer below the threshold."""
+_TABLES = (".csv", ".tsv", ".parquet", ".npz", ".npy")
+"""The endings of files that list or hold many pictures."""
+_HEATED = 16
+"""Pictures per batch of heat maps, whose gradients take memory."""
+_LONGEST_STEM = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +39,13 @@ class Prediction:
     picture: str
     """Its path, or ``"[17]"``."""
     label: str
-    """The most probable class."""
+    """The most probable class, or ``"unsure"`` if it is below the threshold."""
     probability: float
     """Of that class, in [0, 1]."""
     top: tuple[tuple[str, float], ...]
     """The most probable classes with their probabilities, the most probable first."""
+    heatmap: str | None = None
+    """The path of its heat map, if one was asked for."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -44,25 +54,36 @@ class Prediction:
             "label": self.label,
             "probability": round(self.probability, 6),
             "top": [{"label": name, "probability": round(p, 6)} for name, p in self.top],
+            **({} if self.heatmap is None else {"heatmap": self.heatmap}),
         }
 
     def __str__(self) -> str:
         shown = ", ".join(f"{name} {p:.3f}" for name, p in self.top)
-        return f"{self.picture}: {shown}"
+        unsure = f"{UNSURE}, " if self.label == UNSURE else ""
+        return f"{self.picture}: {unsure}{shown}"
 
 
 @dataclass(frozen=True, slots=True)
 class PredictRequest(Request):
     """Classify pictures with a run or an exported file."""
 
-    run: Annotated[Any, Written(read_location, write_run, "RUN"), Positional()]
+    run: Annotated[ClassifierField, Positional()]
     """A run folder, or an exported file."""
     pictures: Annotated[
         Any, Written(lambda value: value, write_source, "PICTURES..."), Positional(many=True)
     ]
-    """Files or one folder; in Python also an array of pictures or of one picture."""
+    """Files and folders; in Python also an array of pictures or of one picture."""
     top: Annotated[int, Range(1)] = 3
     """How many classes to name per picture."""
+    threshold: Annotated[float, Range(0, 1)] = 0.0
+    """The least probability of an answer; below it the label is unsure."""
+    tta: bool = False
+    """Average the answers to each picture and its mirror image (test-time augmentation)."""
+    csv: File | None = None
+    """Write the answers into this table too, one row per picture."""
+    save_heatmaps: Folder | None = None
+    """Write where each picture speaks for its class (Grad-CAM, arXiv 1610.02391) into this folder,
+    as PNG; of a run."""
 
 
 @takes(PredictRequest)
@@ -78,80 +99,138 @@ def predict(request: PredictRequest) -> list[Prediction]:
         axes is one picture if the last has the length of the model's channels, or 3 or 4.
 
     Raises:
-        RequestError: if there is no finished run.
-        DataError: if there is nothing to predict, or pictures cannot be read.
+        RequestError: if there is no finished run, or something cannot be had of it.
+        OutputExists: if the table is there already.
+        DataError: if there is nothing to predict, or no picture can be read.
     """
-    pictures = request.pictures
-    if isinstance(request.run, Run) or not is_exported(Path(request.run)):
-        answers = _ask_run(Run.open(request.run), pictures)
-    else:
-        answers = _ask_file(Path(request.run), pictures)
-    for skipped in answers.batches.skipped:
+    if request.csv is not None and request.csv.exists():
+        raise OutputExists(f"{request.csv} exists already; expected a new file; name another")
+    classifier = open_classifier(request.run)
+    _check_options(classifier, request)
+    catalogue = _catalogue(request.pictures, classifier)
+    batches = Batches.open(catalogue, classifier.preparation)
+    for skipped in batches.skipped:
         warnings.warn(f"{skipped.name} is left out: {skipped.reason}", UserWarning, stacklevel=3)
-    for message in answers.batches.catalogue.warnings:
+    for message in batches.catalogue.warnings:
         warnings.warn(message, UserWarning, stacklevel=3)
-    best = np.argsort(-answers.rows, axis=1, kind="stable")[:, : request.top]
-    names = _picture_names(pictures, answers.batches.catalogue)
-    return [
+    rows = classifier.probabilities(batches, mirrored=request.tta)
+    best = np.argsort(-rows, axis=1, kind="stable")[:, : request.top]
+    names = _picture_names(batches.catalogue)
+    heatmaps: Sequence[str | None] = [None] * len(names)
+    if request.save_heatmaps is not None:
+        heatmaps = _save_heatmaps(request.save_heatmaps, classifier, batches, best[:, 0], names)
+    labels = classifier.labels
+    predictions = [
         Prediction(
             picture=name,
-            label=answers.labels[order[0]],
+            label=labels[order[0]] if row[order[0]] >= request.threshold else UNSURE,
             probability=float(row[order[0]]),
-            top=tuple((answers.labels[i], float(row[i])) for i in order),
+            top=tuple((labels[i], float(row[i])) for i in order),
+            heatmap=heatmap,
         )
-        for name, row, order in zip(names, answers.rows, best, strict=True)
+        for name, row, order, heatmap in zip(names, rows, best, heatmaps, strict=True)
     ]
+    if request.csv is not None:
+        _write_table(request.csv, predictions)
+    return predictions
 
 
-def is_exported(path: Path) -> bool:
-    """Whether a path is an exported file rather than a run folder."""
-    return path.is_file() or (path / "saved_model.pb").exists()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Answers:
-    labels: tuple[str, ...]
-    batches: Batches
-    rows: NDArray[np.float32]
-    """Probabilities, ``(pictures, classes)``."""
-
-
-def _ask_run(run: Run, pictures: Any) -> _Answers:
-    from .evaluation.probabilities import predict_probabilities  # loads Keras
-
-    model, preparation = run.load_model(), run.preparation
-    catalogue = _catalogue(pictures, run.labels, preparation.shape.channels)
-    batches = Batches.open(catalogue, preparation)
-    return _Answers(run.labels, batches, predict_probabilities(model, batches))
-
-
-def _ask_file(path: Path, pictures: Any) -> _Answers:
-    runner = load(path)
-    card = read_card(path)
-    if card is None:
+def _check_options(classifier: Classifier, request: PredictRequest) -> None:
+    """Refuse what the model cannot give, before any picture is read."""
+    if request.save_heatmaps is not None and classifier.model is None:
+        home = "the run folder" if classifier.run is None else classifier.run.folder
         raise RequestError(
-            f"{path} does not say what its classes are; expected the JSON that was exported with "
-            f"it, {path.name}.json; put it beside the file"
+            f"heat maps of {classifier.name}, an exported file, which has no gradients; expected a "
+            f"run; name {home}"
         )
-    labels = tuple(str(label) for label in card["labels"])
-    preparation = Preparation.from_dict(card["preparation"])
-    catalogue = _catalogue(pictures, labels, preparation.shape.channels)
-    batches = Batches.open(catalogue, preparation)
-    at_once = batch_in(card)
-    parts = [answer(runner, part, at_once=at_once) for part, _ in batches.iterate(None, 64)]
-    is_softmax = card["output"]["kind"] == "probabilities"
-    rows = as_probabilities(np.concatenate(parts), is_softmax=is_softmax)
-    return _Answers(labels, batches, rows)
+    recipe = {} if classifier.run is None else classifier.run.record.get("request", {})
+    if request.tta and not recipe.get("recipe", {}).get("flip", True):
+        raise RequestError(
+            f"tta asks for mirror images, but {classifier.name} was trained with flip=False; "
+            "expected a run whose pictures may be mirrored; leave tta out"
+        )
 
 
-def _catalogue(pictures: Any, labels: Sequence[str], channels: int) -> Catalogue:
+def _write_table(path: Path, predictions: Sequence[Prediction]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    others = range(2, len(predictions[0].top) + 1)
+    more = [column for i in others for column in (f"label_{i}", f"probability_{i}")]
+    writer.writerow(["picture", "label", "probability", *more])
+    for one in predictions:
+        cells = [cell for name, p in one.top[1:] for cell in (name, f"{p:.6f}")]
+        writer.writerow([one.picture, one.label, f"{one.probability:.6f}", *cells])
+    make_folder(path.parent)
+    # A name that is no text is a name of a file all the same.
+    encoded = text.getvalue().encode("utf-8", "backslashreplace")
+    write_text(path, encoded.decode("utf-8"))
+
+
+def _save_heatmaps(
+    folder: Path,
+    classifier: Classifier,
+    batches: Batches,
+    classes: NDArray[np.integer[Any]],
+    names: Sequence[str],
+) -> list[str]:
+    """Write a picture's heat each; their paths, numbered as the pictures are."""
+    from .features.heatmaps import Heatmaps, draw_heat  # loads Keras
+
+    assert classifier.model is not None  # see `_check_options`
+    size_hw = batches.preparation.shape.as_static_tuple()[:2]
+    heatmaps = Heatmaps(classifier.model, size_hw)
+    make_folder(folder)
+    paths: list[str] = []
+    for pictures, _ in batches.iterate(None, _HEATED):
+        rows = np.asarray(pictures, np.float32)
+        start = len(paths)
+        heats = heatmaps(rows, classes[start : start + len(rows)])
+        for number, (row, heat) in enumerate(zip(rows, heats, strict=True), start):
+            stem = Path(names[number]).stem.strip("[]")[:_LONGEST_STEM]
+            path = folder / f"{number:05}_{stem}.png"
+            write_atomically(path, partial(draw_heat(row, heat).save, format="PNG"))
+            paths.append(str(path))
+    return paths
+
+
+def _catalogue(pictures: Any, classifier: Classifier) -> Catalogue:
+    labels, channels = classifier.labels, classifier.preparation.shape.channels
+    lenient = partial(Listing, class_names=labels, is_lenient=True)
     if isinstance(pictures, np.ndarray):
-        return read_catalogue(Listing(arrays=_stacked(pictures, channels), class_names=labels))
-    if isinstance(pictures, list | tuple) and all(isinstance(p, str | Path) for p in pictures):
-        if not pictures:
-            raise DataError("an empty list of pictures; expected at least one; give a path")
-        return read_catalogue(Listing(list(map(str, pictures)), root=Path(), class_names=labels))
-    return open_source(pictures, class_names=labels, labels="optional")
+        return read_catalogue(lenient(arrays=_stacked(pictures, channels)))
+    if _is_path(pictures) and (Path(pictures).suffix.lower() in _TABLES or _is_no_file(pictures)):
+        return open_source(pictures, class_names=labels, labels="none")
+    listed: list[Any] = [pictures] if _is_path(pictures) else _as_list(pictures)
+    if listed and all(map(_is_path, listed)):
+        if len(listed) == 1 and not _is_path(pictures):
+            return _catalogue(listed[0], classifier)
+        names = [name for path in listed for name in _files_of(Path(path))]
+        return read_catalogue(lenient(names, root=Path()))
+    if listed and all(isinstance(one, np.ndarray) and one.ndim in (2, 3) for one in listed):
+        return read_catalogue(lenient(arrays=listed))
+    if isinstance(pictures, list | tuple) and not listed:
+        raise DataError("an empty list of pictures; expected at least one; give a path")
+    return open_source(pictures, class_names=labels, labels="none")
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | Path)
+
+
+def _is_no_file(path: str | Path) -> bool:
+    return not Path(path).exists() or Path(path).is_dir()
+
+
+def _as_list(value: Any) -> list[Any]:
+    return [*value] if isinstance(value, list | tuple) else []
+
+
+def _files_of(path: Path) -> list[str]:
+    """A picture's own path, or those of the pictures in a folder."""
+    if not path.is_dir():
+        return [str(path)]
+    names, *_ = find_pictures(path)
+    return [str(path / name) for name in names]
 
 
 def _stacked(pictures: NDArray[Any], channels: int) -> NDArray[Any]:
@@ -166,8 +245,8 @@ def _stacked(pictures: NDArray[Any], channels: int) -> NDArray[Any]:
     )
 
 
-def _picture_names(pictures: Any, catalogue: Catalogue) -> list[str]:
+def _picture_names(catalogue: Catalogue) -> list[str]:
     """The pictures as the user knows them: paths that can be opened from here."""
-    if isinstance(pictures, str | Path) and catalogue.root is not None:
-        return [str(catalogue.root / name) for name in catalogue.names]
-    return list(catalogue.names)
+    if catalogue.root is None:
+        return list(catalogue.names)
+    return [str(catalogue.root / name) for name in catalogue.names]

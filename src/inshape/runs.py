@@ -3,7 +3,8 @@
     runs/a/
       run.json       request, plan, data fingerprint, preparation, versions, seed, metrics, status
       model.keras    the model with the weights of the best epoch
-      labels.txt     one class per line, in the order of the model's outputs
+      labels.json    the classes, in the order of the model's outputs
+      labels.txt     the same for people, one per line
       history.csv    one row per epoch
       logs/          the same as TensorBoard's event files
       held_out.json  scores on the pictures that were held out of the training
@@ -29,7 +30,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from .data.prepare import Preparation
 from .errors import OutputExists, RequestError, RunError
@@ -38,6 +39,7 @@ from .requests import write_file
 from .runtime.formats import FORMATS
 from .writing import (
     DIGITS,
+    format_json,
     lock,
     new_part,
     parse_json,
@@ -55,7 +57,8 @@ Status: TypeAlias = Literal["running", "interrupted", "complete"]
 _FORMAT = 1
 _RECORD = "run.json"
 _MODEL = "model.keras"
-_LABELS = "labels.txt"
+_LABELS = "labels.json"
+_LABELS_TEXT = "labels.txt"
 _HISTORY = "history.csv"
 _FIRST = "checkpoints"
 _PART = ".part-"
@@ -207,12 +210,24 @@ class Run:
         """The classes, in the order of the model's outputs.
 
         Raises:
-            RequestError: if the run has none yet.
+            RequestError: if the run has none yet, or they cannot be read.
         """
+        path = self.folder / _LABELS
         try:
-            return tuple((self.folder / _LABELS).read_text(encoding="utf-8").splitlines())
-        except OSError:
+            if not path.exists():  # a run of before there was one
+                lines = (self.folder / _LABELS_TEXT).read_text(encoding="utf-8")
+                return tuple(lines.removesuffix("\n").split("\n"))
+            labels: Any = parse_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             raise self._unfinished(_LABELS) from None
+        except (OSError, ValueError) as error:
+            raise _no_labels(path, str(error)) from error
+        if not isinstance(labels, list):
+            raise _no_labels(path, "no list")
+        names = [name for name in cast("list[Any]", labels) if isinstance(name, str)]
+        if len(names) != len(cast("list[Any]", labels)) or len(set(names)) != len(names):
+            raise _no_labels(path, "not every entry is a name of its own")
+        return tuple(names)
 
     @property
     def preparation(self) -> Preparation:
@@ -250,8 +265,9 @@ class Run:
         save_model(model, self.model_path)
 
     def save_labels(self, labels: Sequence[str]) -> None:
-        """Write ``labels.txt``: the classes in the order of the model's outputs."""
-        write_text(self.folder / _LABELS, "".join(f"{label}\n" for label in labels))
+        """Write the classes in the order of the model's outputs: as JSON, and one per line."""
+        write_text(self.folder / _LABELS, format_json(list(labels)) + "\n")
+        write_text(self.folder / _LABELS_TEXT, "".join(f"{label}\n" for label in labels))
 
     def save_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write ``history.csv``: a row per epoch, with every column that any of them has."""
@@ -278,6 +294,13 @@ class Run:
         )
 
 
+def _no_labels(path: Path, reason: str) -> RequestError:
+    return RequestError(
+        f"{path} cannot be read ({reason}); expected a JSON list with the name of every class; "
+        "restore it, or train anew"
+    )
+
+
 def _no_run(path: Path) -> RequestError:
     """What is wrong with a path at which there is no run."""
     is_exported = any(form.is_of(path) for form in FORMATS.values())
@@ -286,8 +309,13 @@ def _no_run(path: Path) -> RequestError:
             f"{path} holds no {_RECORD}; expected a run folder; train one with inshape train"
         )
     kind = "an exported file" if is_exported else "a file"
-    home = next((str(p) for p in path.parents if (p / _RECORD).exists()), "the one it came from")
+    home = home_of(path) or "the one it came from"
     return RequestError(f"{path} is {kind}; expected a run folder; name {home}")
+
+
+def home_of(path: Path) -> Path | None:
+    """The run folder that a file lies in, if it does."""
+    return next((p for p in path.parents if (p / _RECORD).exists()), None)
 
 
 def write_run(value: Any) -> str | None:

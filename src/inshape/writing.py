@@ -152,7 +152,7 @@ def format_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Read JSON; ``ValueError`` if it holds NaN, infinity or a number that is too large for any.
+    """Read JSON; ``ValueError`` if it holds NaN, infinity, a number too large for any, or is none.
 
     Example:
         >>> parse_json('{"loss": 1.5}')
@@ -166,7 +166,10 @@ def parse_json(text: str | bytes) -> Any:
         number = float(word)
         return number if math.isfinite(number) else refuse(word)
 
-    return json.loads(text, parse_constant=refuse, parse_float=read)
+    try:
+        return json.loads(text, parse_constant=refuse, parse_float=read)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def _not_finite(value: Any, place: str) -> Iterator[tuple[str, float]]:

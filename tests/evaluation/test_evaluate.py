@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+import shutil
 import warnings
 
 import keras
@@ -15,10 +17,11 @@ from inshape.data.batches import Batches
 from inshape.data.catalogue import Listing, read_catalogue
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
-from inshape.errors import DataError, RequestError
+from inshape.errors import DataError, OutputExists, RequestError, UnknownName
 from inshape.evaluation.api import evaluate
 from inshape.evaluation.metrics import as_probabilities
-from inshape.evaluation.probabilities import ends_in_softmax, predict_probabilities
+from inshape.evaluation.probabilities import gives_probabilities, predict_probabilities
+from inshape.features.heatmaps import Heatmaps
 from inshape.prediction import predict
 from inshape.runs import Run
 
@@ -41,12 +44,12 @@ def brightness_model(shape, activation="softmax"):
     return model
 
 
-def run_of(folder, shape, size_hw=None):
+def run_of(folder, shape, size_hw=None, model=None):
     run = Run.create(folder, {"seed": 0})
     prepared = Preparation.of(tuple(shape))
     run = run.updated(preparation=prepared.at(size_hw or shape[:2]).as_dict(), status="complete")
     run.save_labels(LABELS)
-    run.save_model(brightness_model(shape))
+    run.save_model(model or brightness_model(shape))
     return run
 
 
@@ -136,11 +139,11 @@ def test_probabilities_sum_to_one_whatever_the_model_puts_out(activation, rng):
     logits = 0.01 * pixels.mean(axis=(1, 2)) * [-1, 1] + [1.28, -1.28]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(result, expected, rtol=1e-4)
-    assert ends_in_softmax(model) == (activation != "logits")
+    assert gives_probabilities(model) == (activation != "logits")
 
 
 def test_probabilities_of_large_logits_are_finite():
-    result = as_probabilities(np.array([[1000.0, -1000.0]], "float32"), is_softmax=False)
+    result = as_probabilities(np.array([[1000.0, -1000.0]], "float32"), is_probability=False)
     assert result.tolist() == [[1.0, 0.0]]
 
 
@@ -238,3 +241,175 @@ def test_reliability_adds_up_to_the_accuracy(tmp_path, photos):
     assert sum(b["pictures"] for b in bins) == scores.pictures
     right = sum(b["pictures"] * b["accuracy"] for b in bins if b["pictures"])
     assert right / scores.pictures == pytest.approx(scores.accuracy.value, abs=1e-5)
+
+
+def single_output_model(shape, activation):
+    """How light a picture is, by one output."""
+    image = keras.Input(shape)
+    x = layers.GlobalAveragePooling2D()(image)
+    x = layers.Dense(1, name="head_logits")(x)
+    if activation is not None:
+        x = layers.Activation(activation)(x)
+    model = keras.Model(image, x)
+    model.get_layer("head_logits").set_weights(
+        [np.full((shape[-1], 1), 0.02 / shape[-1]), np.array([-2.56])]
+    )
+    return model
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+def test_a_single_output_is_that_of_the_second_class(activation, tmp_path, photos):
+    shape = (8, 8, 3)
+    run = run_of(tmp_path / "run", shape, model=single_output_model(shape, activation))
+    evaluation = evaluate(run, photos, save=False)
+    assert evaluation.scores.confusion.tolist() == [[2, 1], [0, 2]]
+    # 1 / (1 + exp(2.56 - 0.02 * level)), as the two logits of the other model have it.
+    by_two = predict(run_of(tmp_path / "two", shape), photos)
+    for one, other in zip(predict(run, photos), by_two, strict=True):
+        assert one.label == other.label
+        assert one.probability == pytest.approx(other.probability, abs=1e-5)
+
+
+def test_a_sigmoid_for_each_class_is_no_softmax():
+    outputs = np.array([[0.9, 0.8, 0.1]], "float32")
+    np.testing.assert_array_equal(as_probabilities(outputs, is_probability=True), outputs)
+    image = keras.Input((4, 4, 1))
+    x = layers.Dense(3, activation="sigmoid")(layers.Flatten()(image))
+    assert gives_probabilities(keras.Model(image, x))
+
+
+def test_labels_that_are_not_as_many_as_the_outputs_are_refused(tmp_path, photos):
+    run = run_of(tmp_path / "run", (8, 8, 3))
+    run.save_labels(("dark", "dim", "light"))
+    text = f"{run.folder} tells 2 classes apart and has 3 labels; expected a label for every class"
+    for ask in (predict, evaluate):
+        with pytest.raises(RequestError, match=re.escape(text)):
+            ask(run, photos)
+
+
+def test_a_bad_picture_of_three_costs_one_answer(tmp_path, photos, rng):
+    run = run_of(tmp_path / "run", (8, 8, 3))
+    whole = photos / "light" / "c.png"
+    (photos / "light" / "cut.png").write_bytes(whole.read_bytes()[:900])
+    (photos / "light" / "d.png").rename(photos / "d.png")
+    shutil.rmtree(photos / "dark")
+    paths = [whole, photos / "light" / "cut.png", photos / "d.png"]
+    for asked in (paths, photos):
+        with pytest.warns(UserWarning, match=r"cut.png is left out: "):
+            assert [p.label for p in predict(run, asked)] == ["light", "light"]
+    with pytest.warns(UserWarning, match=r"none.png is left out: No such file"):
+        assert len(predict(run, [whole, photos / "none.png", whole])) == 2
+    # A picture that the preparation cannot take is one picture too.
+    pixels = [np.full((9, 7, channels), 200, np.uint8) for channels in (3, 5, 3)]
+    with pytest.warns(UserWarning, match=r"\[1\] is left out: picture \[1\]"):
+        assert [p.picture for p in predict(run, pixels)] == ["[0]", "[2]"]
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_a_list_of_one_answers_as_its_path(is_listed, tmp_path, photos):
+    run = run_of(tmp_path / "run", (8, 8, 3))
+    bare = photos / "light" / "bare"
+    (photos / "light" / "c.png").rename(bare)  # a picture without a suffix
+    (photos / "bad.png").write_bytes(b"no picture")
+
+    def ask(path):
+        return predict(run, [path] if is_listed else path)
+
+    (one,) = ask(bare)
+    assert (one.picture, one.label) == (str(bare), "light")
+    assert [p.label for p in ask(photos / "dark")] == ["dark", "dark", "light"]
+    text = "no readable pictures: 1 of 1 pictures cannot be read; expected at least one; restore"
+    with pytest.raises(DataError, match=re.escape(text)):
+        ask(photos / "bad.png")
+    with pytest.raises(DataError, match="no such file"):
+        ask(photos / "none.png")
+
+
+def test_folders_and_files_stand_in_one_list(tmp_path, photos):
+    run = run_of(tmp_path / "run", (8, 8, 3))
+    result = predict(run, [photos / "light" / "d.png", photos / "dark"])
+    assert [p.label for p in result] == ["light", "dark", "dark", "light"]
+    assert result[1].picture == str(photos / "dark" / "a.png")
+
+
+def test_an_answer_below_the_threshold_is_unsure(tmp_path, photos):
+    run = run_of(tmp_path / "run", (8, 8, 3))
+    result = predict(run, photos, threshold=0.8)
+    # A level of 70 is dark by 1 / (1 + exp(0.02 * (70 - 128))) = 0.76, one of 180 light by 0.74.
+    assert [p.label for p in result] == ["dark", "unsure", "light", "unsure", "light"]
+    assert result[1].top[0][0] == "dark"
+    assert "b.png: unsure, dark 0.7" in str(result[1])
+
+
+def test_the_answers_as_a_table(tmp_path, photos):
+    run = run_of(tmp_path / "run", (8, 8, 3))
+    path = tmp_path / "new" / "answers.csv"
+    result = predict(run, photos, csv=path, top=2)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["picture", "label", "probability", "label_2", "probability_2"]
+    assert [(r["picture"], r["label"]) for r in rows] == [(p.picture, p.label) for p in result]
+    assert float(rows[0]["probability_2"]) == pytest.approx(result[0].top[1][1], abs=1e-6)
+    with pytest.raises(OutputExists, match=re.escape(f"{path} exists already")):
+        predict(run, photos, csv=path)
+
+
+def left_model():
+    """Tells what is light on the left from what is dark there."""
+    image = keras.Input((8, 8, 1))
+    x = layers.Dense(2, activation="softmax")(layers.Flatten()(image))
+    model = keras.Model(image, x)
+    left = (np.arange(64) % 8 < 4)[:, None] * 0.0002 * np.array([-1.0, 1.0])
+    model.layers[-1].set_weights([left, np.zeros(2)])
+    return model
+
+
+def test_mirror_images_are_averaged(tmp_path, rng):
+    run = run_of(tmp_path / "run", (8, 8, 1), model=left_model())
+    pixels = rng.integers(0, 255, (3, 8, 8, 1), np.uint8)
+    pixels[:, :, :4] //= 4
+
+    def lightness(*asked, **options):
+        return [dict(p.top)["light"] for p in predict(run, *asked, **options)]
+
+    plain, mirrored = lightness(pixels), lightness(pixels[:, :, ::-1])
+    assert np.abs(np.subtract(plain, mirrored)).max() > 0.05
+    expected = (np.array(plain) + np.array(mirrored)) / 2
+    np.testing.assert_allclose(lightness(pixels, tta=True), expected, atol=1e-6)
+    unflipped = run.updated(request={"recipe": {"flip": False}})
+    with pytest.raises(RequestError, match=r"tta asks for mirror images, but .* flip=False"):
+        predict(unflipped, pixels, tta=True)
+
+
+def test_heat_stands_where_the_class_is(tmp_path):
+    image = keras.Input((12, 16, 1))
+    x = layers.Conv2D(1, 1, use_bias=False, name="map")(image)
+    x = layers.Dense(2, name="head_logits")(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(image, layers.Activation("softmax")(x))
+    model.get_layer("map").set_weights([np.ones((1, 1, 1, 1))])
+    model.get_layer("head_logits").set_weights([np.array([[-1.0, 1.0]]), np.array([9.0, 0.0])])
+    pixels = np.zeros((1, 12, 16, 1), np.float32)
+    pixels[0, 2:5, 9:14] = 250
+    heatmaps = Heatmaps(model, (12, 16))
+    # The map is the picture, and the mean over it has one weight: heat is the picture over its top.
+    np.testing.assert_allclose(heatmaps(pixels, np.array([1]))[0], pixels[0, :, :, 0] / 250)
+    assert not heatmaps(pixels, np.array([0])).any()  # dark: nothing light speaks for it
+    run = run_of(tmp_path / "run", (12, 16, 1), model=model)
+    (one,) = predict(run, pixels.astype(np.uint8), save_heatmaps=tmp_path / "heat")
+    assert one.label == "light"
+    assert one.heatmap == one.as_dict()["heatmap"] == str(tmp_path / "heat" / "00000_0.png")
+    drawn = np.asarray(Image.open(one.heatmap), float).sum(axis=-1)
+    assert drawn.shape == (12, 16)
+    assert drawn[2:5, 9:14].min() > 2 * drawn[7:, :].max()
+
+
+def test_pictures_of_some_classes(tmp_path, photos):
+    run = run_of(tmp_path / "run", (8, 8, 3))
+    evaluation = evaluate(run, photos, on=["dark"], save=False)
+    assert evaluation.scores.pictures == 3
+    assert evaluation.accuracy.value == pytest.approx(2 / 3)
+    with pytest.raises(UnknownName, match="unknown class 'dim'"):
+        evaluate(run, photos, on="dark,dim")
+    shutil.rmtree(photos / "light")
+    with pytest.raises(DataError, match=re.escape("no pictures of 'light' in split 'all'")):
+        evaluate(run, photos, on="light")

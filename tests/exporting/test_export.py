@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -18,16 +19,17 @@ from PIL import Image
 
 from inshape.choosing import train
 from inshape.errors import DataError, GraphError, OutputExists, RequestError, UnknownName
+from inshape.evaluation.api import evaluate
 from inshape.exporting import api, bench
-from inshape.exporting.agreement import answer, compare_answers
+from inshape.exporting.agreement import compare_answers
 from inshape.exporting.api import export
-from inshape.exporting.sidecar import read_card
 from inshape.prediction import predict
 from inshape.runs import Run
 from inshape.runtime import formats
+from inshape.runtime.cards import read_card
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
-from inshape.runtime.runners import kind_of, load
+from inshape.runtime.runners import answer, kind_of, load
 from inshape.runtime.timing import Timing
 
 layers = keras.layers
@@ -519,3 +521,60 @@ def test_twelve_bits_are_read_alike_in_training_and_in_use(backbone, tmp_path, r
         chances = dict(prediction.top)
         assert [chances[name] for name in run.labels] == pytest.approx(expected, abs=1e-4)
     assert run_example(file.path, picture) == [run.labels[expected.argmax()]]
+
+
+_MEDIAPIPE = """
+import json, sys
+import mediapipe, numpy
+from PIL import Image
+from mediapipe.tasks.python import BaseOptions, vision
+picture, *files = sys.argv[1:]
+pixels = numpy.asarray(Image.open(picture).convert("RGB").resize((13, 17)))
+image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pixels.copy())
+for file in files:
+    options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=file))
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        (head,) = classifier.classify(image).classifications
+    print(json.dumps({c.category_name: c.score for c in head.categories}))
+"""
+
+
+def test_mediapipe_answers_with_class_names(exports, photos):
+    if importlib.util.find_spec("mediapipe") is None:
+        pytest.skip("mediapipe is not installed; pip install mediapipe")
+    picture = photos / "stand" / "04.png"
+    kinds = ("litert", "litert-float16", "litert-dynamic", "litert-int8")
+    files = [exports[kind].path for kind in kinds]
+    words = [sys.executable, "-c", _MEDIAPIPE, str(picture), *files]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    for file, line in zip(files, done.stdout.splitlines()[-len(files) :], strict=True):
+        scores = json.loads(line)
+        (expected,) = predict(file, picture)
+        assert scores.keys() == dict(expected.top).keys()
+        for label, probability in expected.top:
+            assert scores[label] == pytest.approx(probability, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["litert", "litert-int8", "onnx", "openvino", "keras"])
+def test_a_file_is_evaluated_like_a_run(name, exports, run, elsewhere):
+    by_run = evaluate(run, elsewhere, save=False, resamples=20)
+    by_file = evaluate(exports[name].path, elsewhere, resamples=20)
+    assert by_file.run == exports[name].path
+    if name == "litert-int8":
+        assert by_file.accuracy.value == pytest.approx(by_run.accuracy.value, abs=0.1)
+    else:
+        assert by_file.scores.confusion.tolist() == by_run.scores.confusion.tolist()
+    assert not (run.folder / "metrics.json").exists()
+
+
+def test_a_file_beside_its_run_is_not_measured_on_what_that_was_trained_on(exports, photos):
+    with pytest.warns(UserWarning, match="measured on the 18 of 60 that were held out"):
+        evaluation = evaluate(exports["litert"].path, photos, resamples=20)
+    assert (evaluation.split, evaluation.seen_in_training) == ("validation", 0)
+
+
+def test_a_file_alone_says_what_it_cannot_do(exports, photos, tmp_path):
+    with pytest.raises(RequestError, match=r"heat maps of .*; expected a run; name .*/a"):
+        predict(exports["litert"].path, photos, save_heatmaps=tmp_path / "heat")
+    with pytest.raises(RequestError, match="size 7x7; the model takes 17x13 only"):
+        evaluate(exports["litert"].path, photos, sizes=7)

@@ -10,14 +10,13 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 
-from inshape.exporting.agreement import answer
 from inshape.runtime import int8
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
 from inshape.runtime.int8 import find_hidden, int8_content, least_error, least_softmax_error
 from inshape.runtime.litert import LiteRTModel, quantisation_of
 from inshape.runtime.litert_files import to_litert
-from inshape.runtime.runners import load
+from inshape.runtime.runners import answer, load
 
 layers = keras.layers
 constant = keras.initializers.Constant

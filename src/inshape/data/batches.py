@@ -168,7 +168,8 @@ def _readable(
 ) -> tuple[Catalogue, NDArray[np.intp]]:
     """The catalogue without the unreadable pictures, and where each stands in the store."""
     skipped = catalogue.skipped + tuple(filled.skipped[i] for i in sorted(filled.skipped))
-    refuse_too_many(skipped, len(catalogue) + len(catalogue.skipped))
+    listed = len(catalogue) + len(catalogue.skipped)
+    refuse_too_many(skipped, listed, is_lenient=catalogue.is_lenient)
     slots = np.setdiff1d(np.arange(len(catalogue)), list(filled.skipped))
     readable = catalogue.take(slots) if filled.skipped else catalogue
     left = readable.counts()

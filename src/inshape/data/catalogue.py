@@ -27,6 +27,8 @@ MOST_SKIPPED = 0.05
 """The fraction of unreadable pictures above which a run stops."""
 
 _NAMED = 5
+_UNWRITABLE = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's control characters, halves of surrogates, and separators of lines and paragraphs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Listing:
     class_names: Sequence[str] | None = None
     """The classes to number by; by default those that occur, in order."""
     warnings: Sequence[str] = ()
+    is_lenient: bool = False
+    """Whether every picture that cannot be used is left out, however many they are."""
 
     def __post_init__(self) -> None:
         """Name the arrays, and fill in what is unknown."""
@@ -92,6 +96,8 @@ class Catalogue:
     """Pictures that were listed but cannot be used."""
     warnings: tuple[str, ...] = ()
     """What the user should know, one line each."""
+    is_lenient: bool = False
+    """Whether every picture that cannot be used is left out, however many they are."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -207,7 +213,8 @@ def read_catalogue(listing: Listing, progress: Advance | None = None) -> Catalog
     Files that cannot be opened or are empty are left out and named in ``skipped``.
 
     Raises:
-        DataError: if a class is not among ``class_names`` or too many files cannot be opened.
+        DataError: if a class is not among ``class_names`` or its name is no single line, or too
+            many files cannot be opened.
 
     Example:
         >>> pictures = np.zeros((3, 8, 8, 1), np.uint8)
@@ -224,7 +231,7 @@ def read_catalogue(listing: Listing, progress: Advance | None = None) -> Catalog
         for content, split in zip(hashes, listing.splits, strict=True)
         if isinstance(content, Skipped)
     )
-    refuse_too_many(skipped, len(hashes))
+    refuse_too_many(skipped, len(hashes), is_lenient=listing.is_lenient)
     catalogue = Catalogue(
         labels=np.asarray([numbers[name] for name in listing.classes], np.int32),
         splits=np.asarray(listing.splits, "U10"),
@@ -234,6 +241,7 @@ def read_catalogue(listing: Listing, progress: Advance | None = None) -> Catalog
         rows=np.arange(len(hashes)),
         root=listing.root,
         arrays=listing.arrays,
+        is_lenient=listing.is_lenient,
     )
     if skipped:
         catalogue = catalogue.take(readable)
@@ -243,6 +251,7 @@ def read_catalogue(listing: Listing, progress: Advance | None = None) -> Catalog
 
 def _class_names(listing: Listing) -> tuple[str, ...]:
     occurring = {name for name in listing.classes if name is not None}
+    check_class_names(occurring)
     if listing.class_names is None:
         return tuple(in_order(occurring))
     unknown = in_order(occurring.difference(map(same_name, listing.class_names)))
@@ -256,6 +265,26 @@ def _class_names(listing: Listing) -> tuple[str, ...]:
     return tuple(listing.class_names)
 
 
+def check_class_names(class_names: Iterable[str]) -> None:
+    """Refuse names that no list of one class per line can hold.
+
+    Raises:
+        DataError: if one is empty, breaks a line, or holds a control character or what is no text.
+    """
+    wrong = [name for name in class_names if not name or _UNWRITABLE & _categories(name)]
+    if wrong:
+        raise DataError(
+            f"{'class' if len(wrong) == 1 else 'classes'} "
+            f"{join_some([ascii(name) for name in sorted(wrong)], _NAMED)}: an empty name, a line "
+            "break, a control character or bytes that are no text; expected names that fit on a "
+            "line of labels.txt; rename the folders or labels"
+        )
+
+
+def _categories(name: str) -> set[str]:
+    return set(map(unicodedata.category, name))
+
+
 def in_order(class_names: Iterable[str]) -> list[str]:
     """Class names sorted: numbers by value, anything else by letter.
 
@@ -267,16 +296,21 @@ def in_order(class_names: Iterable[str]) -> list[str]:
     return sorted(names, key=int) if all(n.isascii() and n.isdecimal() for n in names) else names
 
 
-def refuse_too_many(skipped: Sequence[Skipped], listed: int) -> None:
-    """Stop if more than 5 % of the listed pictures cannot be read, naming the first of them."""
-    if not skipped or len(skipped) <= MOST_SKIPPED * listed:
+def refuse_too_many(skipped: Sequence[Skipped], listed: int, *, is_lenient: bool = False) -> None:
+    """Stop if more than 5 % of the listed pictures cannot be read, naming the first of them.
+
+    Where that is lenient, only if none of them can.
+    """
+    is_enough = len(skipped) < listed if is_lenient else len(skipped) <= MOST_SKIPPED * listed
+    if not skipped or is_enough:
         return
+    wanted = "at least one" if is_lenient else f"at most {MOST_SKIPPED:.0%}"
     first = "; ".join(f"{s.name} ({s.reason})" for s in skipped[:_NAMED])
     more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
     whole = "no readable pictures: " if len(skipped) == listed else ""
     raise DataError(
-        f"{whole}{len(skipped)} of {listed} pictures cannot be read; expected at most "
-        f"{MOST_SKIPPED:.0%}; restore or remove {first}{more}"
+        f"{whole}{len(skipped)} of {listed} pictures cannot be read; expected "
+        f"{wanted}; restore or remove {first}{more}"
     )
 
 

@@ -12,7 +12,7 @@ from .catalogue import Listing, same_name
 from .contents import Contents, look_into
 from .tables import TABLE_SUFFIXES, split_of
 
-Labels: TypeAlias = Literal["required", "optional"]
+Labels: TypeAlias = Literal["required", "optional", "none"]
 
 _Part: TypeAlias = tuple[str, str]  # a split, and its folder with a slash behind it
 

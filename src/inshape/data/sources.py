@@ -83,7 +83,8 @@ def open_source(
 
     A `Catalogue` is returned as it is. With ``class_names``, those of a model that exists, one
     class alone is enough, and a class that is not among them is an error. Where ``labels`` are
-    ``"optional"``, a flat folder and a single file will do too.
+    ``"optional"``, a flat folder and a single file will do too. Where they are ``"none"``, no class
+    and no split is looked for, and every picture that cannot be used is left out, however many.
 
     Raises:
         DataError: if there is nothing to read, fewer than two classes, a class that training does
@@ -98,13 +99,16 @@ def open_source(
     """
     if isinstance(source, Catalogue):
         return source
-    listing = _list_source(source, class_names, labels)
+    has_labels = labels != "none"
+    listing = _list_source(source, class_names, labels if has_labels else "optional")
     if listing.class_names is None:
         listing = replace(listing, class_names=class_names)
+    if not has_labels:
+        listing = replace(listing, classes=(), splits=(), is_lenient=True)
     catalogue = read_catalogue(listing, progress)
     if not len(catalogue):
         raise DataError(f"{source_text(source)}: no pictures; expected {_KINDS}; check the path")
-    if labels == "optional" or class_names is not None:
+    if labels != "required" or class_names is not None:
         return catalogue
     return _check_classes(catalogue, source_text(source))
 

@@ -364,6 +364,10 @@ class Opener:
             # Pillow's own complaints of a damaged file are OSErrors too, but without a number.
             cause = problem.__cause__
             return _Failure(reason, isinstance(cause, OSError) and cause.errno is not None)
+        except DataError as problem:  # bands or values that the preparation cannot take
+            if not self.catalogue.is_lenient:
+                raise
+            return _Failure(str(problem), is_passing=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`evaluate`: a run on labelled pictures."""
+"""`evaluate`: a run or an exported file on labelled pictures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..data.sources import open_source, source_text
 from ..data.split import held_out
-from ..errors import DataError, RequestError
+from ..errors import DataError, RequestError, UnknownName
 from ..reporting.api import leave_report
 from ..requests import takes
 from ..runs import Run
 from ..text import format_shape
 from ..writing import write_json
+from .classifier import Classifier, open_classifier
 from .leakage import count_trained_on, split_as_trained
 from .metrics import Scores, score
 from .probabilities import predict_probabilities
@@ -34,7 +35,7 @@ _HELD_OUT = "held_out.json"
 
 @takes(EvaluateRequest)
 def evaluate(request: EvaluateRequest) -> Evaluation:
-    """Measure a run on labelled pictures.
+    """Measure a run or an exported file on labelled pictures.
 
     Pictures that the run was trained on make scores too high. Its own source is therefore split
     again as it was then, and only what was held out is measured, with a warning that says so.
@@ -46,39 +47,41 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
         The evaluation: print it, or take ``as_dict()``.
 
     Raises:
-        RequestError: if there is no finished run, or it cannot take a size.
+        RequestError: if there is no finished run, a file does not say what its classes are, or a
+            size cannot be taken.
+        UnknownName: if a class of ``on`` is none of the model's.
         DataError: if there is nothing to measure on.
     """
-    run = Run.open(request.run)
-    chosen = _choose_pictures(run, request)
-    model, preparation = run.load_model(), run.preparation
-    at_sizes = [_at(preparation, model, size_hw) for size_hw in request.sizes]
+    classifier = open_classifier(request.run)
+    run, preparation = classifier.run, classifier.preparation
+    chosen = _choose_pictures(classifier, request)
+    at_sizes = [_at(classifier, size_hw) for size_hw in request.sizes]
     batches = Batches.open(chosen.catalogue, preparation)
     for message in (*chosen.warnings, *batches.catalogue.warnings):
         warnings.warn(message, UserWarning, stacklevel=3)
 
     def measure(pictures: Batches) -> tuple[NDArray[np.float32], Scores]:
-        rows = predict_probabilities(model, pictures)
+        rows = classifier.probabilities(pictures)
         labels = pictures.catalogue.labels
         resampling = {"resamples": request.resamples, "seed": request.seed}
-        return rows, score(rows, labels, run.labels, **resampling)
+        return rows, score(rows, labels, classifier.labels, **resampling)
 
     rows, scores = measure(batches)
     evaluation = Evaluation(
-        run=str(run.folder),
+        run=classifier.name,
         source=source_text(request.source),
         split=chosen.split,
         seen_in_training=chosen.trained_on,
         shape=str(preparation.shape),
         scores=scores,
-        mistakes=_worst_mistakes(rows, batches.catalogue, run.labels),
+        mistakes=_worst_mistakes(rows, batches.catalogue, classifier.labels),
         skipped=tuple((s.name, s.reason) for s in batches.skipped),
         by_size={
             str(at.shape.size): measure(Batches.open(chosen.catalogue, at))[1].accuracy
             for at in at_sizes
         },
     )
-    if request.save:
+    if request.save and run is not None and classifier.model is not None:
         write_json(run.folder / _METRICS, evaluation.as_dict())
         leave_report(run.folder, batches.catalogue)
     return evaluation
@@ -120,25 +123,30 @@ class _Choice:
     warnings: tuple[str, ...]
 
 
-def _choose_pictures(run: Run, request: EvaluateRequest) -> _Choice:
+def _choose_pictures(classifier: Classifier, request: EvaluateRequest) -> _Choice:
     """The labelled pictures of the split that is asked for, or of the one furthest from training.
 
     A source that the run was trained on is first divided as it was then.
     """
-    listed = open_source(request.source, class_names=run.labels)
-    again = split_as_trained(run, listed)
+    labels, run = classifier.labels, classifier.run
+    for name in request.on:
+        if name not in labels:
+            raise UnknownName("class", name, labels)
+    listed = open_source(request.source, class_names=labels)
+    again = None if run is None else split_as_trained(run, listed)
     divided = listed if again is None else again
     part = request.split or held_out(divided)
-    catalogue = _take_labelled(divided, part)
+    catalogue = _take_labelled(divided, part, request.on)
     messages: list[str] = []
     # A split that the source itself does not have is the one that the training made of it.
-    if request.split is None and part != "all" and not len(listed.indices(part)):
+    is_made = part != "all" and not len(listed.indices(part))
+    if run is not None and request.split is None and is_made:
         messages.append(
             f"{source_text(request.source)} holds the pictures that {run.folder} was trained on: "
             f"measured on the {len(catalogue)} of {len(listed)} that were held out; split 'all' "
             "takes every one"
         )
-    trained_on = count_trained_on(run, catalogue, again)
+    trained_on = 0 if run is None else count_trained_on(run, catalogue, again)
     if trained_on:
         messages.append(
             f"{trained_on} of {len(catalogue)} pictures were trained on, which makes the scores "
@@ -147,7 +155,7 @@ def _choose_pictures(run: Run, request: EvaluateRequest) -> _Choice:
     return _Choice(catalogue, part, trained_on, tuple(messages))
 
 
-def _take_labelled(catalogue: Catalogue, part: str) -> Catalogue:
+def _take_labelled(catalogue: Catalogue, part: str, on: Sequence[str]) -> Catalogue:
     positions = catalogue.indices(None if part == "all" else part)
     if not len(positions):
         splits = sorted({str(s) for s in catalogue.splits if s})
@@ -161,17 +169,26 @@ def _take_labelled(catalogue: Catalogue, part: str) -> Catalogue:
             "no labelled pictures to evaluate on; expected a folder per class or a label column; "
             "use predict for pictures without classes"
         )
-    return labelled
+    if not on:
+        return labelled
+    numbers = [labelled.class_names.index(name) for name in on]
+    chosen = labelled.take(np.flatnonzero(np.isin(labelled.labels, numbers)))
+    if not len(chosen):
+        raise DataError(
+            f"no pictures of {', '.join(map(repr, on))} in split {part!r}; expected some to "
+            "evaluate on; name another split, or leave on out"
+        )
+    return chosen
 
 
-def _at(preparation: Preparation, model: keras.Model, size_hw: tuple[int, int]) -> Preparation:
-    model_hw = model.input_shape[1:3]
+def _at(classifier: Classifier, size_hw: tuple[int, int]) -> Preparation:
+    model_hw = classifier.input_shape.hw
     if any(n not in (None, wanted) for n, wanted in zip(model_hw, size_hw, strict=True)):
         raise RequestError(
             f"size {format_shape(size_hw)}; the model takes {format_shape(model_hw)} only; train "
-            f"with an input of ?x?x{preparation.shape.channels} for a model of any size"
+            f"with an input of ?x?x{classifier.preparation.shape.channels} for a model of any size"
         )
-    return preparation.at(size_hw)
+    return classifier.preparation.at(size_hw)
 
 
 def _worst_mistakes(

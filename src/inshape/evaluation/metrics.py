@@ -247,15 +247,41 @@ def _statistics(
     return compute
 
 
-def as_probabilities(outputs: NDArray[np.float32], *, is_softmax: bool) -> NDArray[np.float32]:
-    """A classifier's outputs, ``(pictures, classes)``, as rows that sum to 1.
+def as_probabilities(outputs: NDArray[np.float32], *, is_probability: bool) -> NDArray[np.float32]:
+    """A classifier's outputs, ``(pictures, outputs)``, as ``(pictures, classes)``.
+
+    A single output is that of the second of two classes. Rows sum to 1, except those of a sigmoid
+    for each of several classes, which are left as they are.
 
     Example:
-        >>> as_probabilities(np.array([[0.0, 0.0]], "float32"), is_softmax=False).tolist()
+        >>> as_probabilities(np.array([[0.0, 0.0]], "float32"), is_probability=False).tolist()
         [[0.5, 0.5]]
+        >>> as_probabilities(np.array([[0.25]], "float32"), is_probability=True).tolist()
+        [[0.75, 0.25]]
     """
-    if is_softmax:
+    if outputs.shape[1] == 1:
+        from scipy.special import expit  # slow to import
+
+        of_second = outputs if is_probability else expit(outputs)
+        return np.concatenate([1 - of_second, of_second], axis=1)
+    if is_probability:
         return outputs
     from scipy.special import softmax  # slow to import
 
     return softmax(outputs, axis=1)
+
+
+def classify(
+    ask: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    pictures: NDArray[np.float32],
+    *,
+    is_probability: bool,
+    mirrored: bool = False,
+) -> NDArray[np.float32]:
+    """Probabilities of prepared pictures ``(pictures, height, width, channels)``.
+
+    Of ``mirrored`` ones, the mean of each picture's and of its mirror image's.
+    """
+    ways = (pictures, pictures[:, :, ::-1]) if mirrored else (pictures,)
+    answers = [as_probabilities(ask(way), is_probability=is_probability) for way in ways]
+    return np.mean(answers, axis=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
+from pathlib import Path
 from typing import Annotated, Any
 
 from ..data.sources import SourceField
@@ -25,6 +26,20 @@ RunField = Annotated[Any, Written(read_location, write_run, "RUN", check=Run.ope
 """A run as an option of a request."""
 
 
+def is_exported(path: Path) -> bool:
+    """Whether a path is an exported file rather than a run folder."""
+    return path.is_file() or (path / "saved_model.pb").exists()
+
+
+def _check_classifier(value: Any) -> None:
+    if not (isinstance(value, str | Path) and is_exported(Path(value))):
+        Run.open(value)
+
+
+ClassifierField = Annotated[Any, Written(read_location, write_run, "RUN", check=_check_classifier)]
+"""A run or an exported file as an option of a request."""
+
+
 def read_size(value: Any) -> tuple[int, int]:
     """Read a size in pixels: one number for a square, or height and width.
 
@@ -38,14 +53,16 @@ def read_size(value: Any) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class EvaluateRequest(Request):
-    """Measure a run on labelled pictures."""
+    """Measure a run or an exported file on labelled pictures."""
 
-    run: Annotated[RunField, Positional()]
-    """A run folder."""
+    run: Annotated[ClassifierField, Positional()]
+    """A run folder, or an exported file."""
     source: Annotated[SourceField, Positional()]
     """The pictures: a folder per class, a table or arrays; their classes are among the run's."""
     split: Annotated[str, Written(str, str, "NAME")] | None = None
     """train, validation, test or all; by default the one furthest from training."""
+    on: Annotated[tuple[str, ...], Written(many(str), joined(str), "CLASSES")] = ()
+    """Measure on the pictures of these classes alone."""
     sizes: Annotated[
         tuple[tuple[int, int], ...],
         Written(many(read_size, single=(tuple,)), joined(write_hw), "SIZES"),
@@ -57,4 +74,4 @@ class EvaluateRequest(Request):
     seed: Annotated[int, Range(0), Flag("")] = 0
     """Of the bootstrap."""
     save: bool = True
-    """Write metrics.json into the run folder, and its report anew."""
+    """Write metrics.json into the run folder, and its report anew; not of an exported file."""

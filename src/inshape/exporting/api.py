@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InshapeError, RequestError, RunError
 from ..evaluation.metrics import Score, as_probabilities
-from ..evaluation.probabilities import ends_in_softmax
+from ..evaluation.probabilities import gives_probabilities
 from ..processor import count_cores
 from ..progress import Progress
 from ..reporting.api import leave_report
@@ -22,11 +22,11 @@ from ..requests import takes
 from ..runs import Run
 from ..runtime.arena import Arena
 from ..runtime.formats import Format, formats_of
-from ..runtime.runners import kind_of, load
+from ..runtime.runners import answer, kind_of, load
 from ..runtime.timing import Timing, time_file
 from ..text import first_line
 from ..writing import make_folder
-from .agreement import answer, compare_answers
+from .agreement import compare_answers
 from .causes import find_faults, likely_cause
 from .request import ExportRequest
 from .result import ExportFile, Exports, Refusal, check_table, keep_table
@@ -156,7 +156,7 @@ class _Judge:
     request: ExportRequest
     reference: NDArray[np.float32]
     """The model's probabilities."""
-    is_softmax: bool
+    is_probability: bool
     planned: Mapping[str, Any]
     """The footprint that the run's plan predicts for its int8 file."""
     faults: Mapping[str, str]
@@ -178,12 +178,12 @@ class _Judge:
                 for rows in selection.blocks(_AT_ONCE)
             ]
         )
-        is_softmax = ends_in_softmax(model)
+        is_probability = gives_probabilities(model)
         return cls(
             selection=selection,
             request=request,
-            reference=as_probabilities(outputs, is_softmax=is_softmax),
-            is_softmax=is_softmax,
+            reference=as_probabilities(outputs, is_probability=is_probability),
+            is_probability=is_probability,
             planned=run.record.get("plan", {}).get("footprint", {}),
             faults=faults,
         )
@@ -201,7 +201,7 @@ class _Judge:
         outputs = np.concatenate(
             [answer(runner, rows, at_once=at_once) for rows in self.selection.blocks(at_once)]
         )
-        return as_probabilities(outputs, is_softmax=self.is_softmax)
+        return as_probabilities(outputs, is_probability=self.is_probability)
 
     def judge(
         self, form: Format, path: Path, answers: NDArray[np.float32], arena: Arena | None

@@ -9,12 +9,12 @@ from typing import Any
 
 from ..errors import RequestError
 from ..processor import count_cores
+from ..runtime.cards import batch_in, read_card
 from ..runtime.runners import kind_of
 from ..runtime.timing import Timing, time_file
 from ..shapes import InputShape
 from ..text import plural
 from .request import BenchRequest
-from .sidecar import batch_in, read_card
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..errors import RequestError
 from ..runs import Run
 from ..runtime.arena import Arena
+from ..runtime.cards import CARD, KEY
 from ..runtime.formats import OPSET, Format, Io
 from ..runtime.litert import quantisation_of
-from ..runtime.onnx_files import properties_of
-from ..writing import format_json, parse_json
+from ..runtime.metadata import Description, add_metadata
+from ..shapes import InputShape
+from ..writing import format_json
 
-CARD = "inshape.json"
-"""The card's name inside a LiteRT file and in the folder of a SavedModel."""
 LABELS = "labels.txt"
-"""The name under which TensorFlow Lite's own tools look for labels inside a file."""
-_KEY = "inshape"  # in an ONNX file's properties
+"""The name of the classes inside a LiteRT file, where its metadata and older tools look."""
 
 
 def make_card(
-    run: Run, form: Format, *, io: Io, batch: int | None, is_softmax: bool
+    run: Run, form: Format, *, io: Io, batch: int | None, is_probability: bool
 ) -> dict[str, Any]:
     """Everything that a program needs to use a file, as plain values; see `ExportRequest`."""
     plan = run.record["plan"]
@@ -43,19 +40,13 @@ def make_card(
             "colour": preparation.colour,
             "batch": per_call,
         },
-        "output": {"kind": "probabilities" if is_softmax else "logits", "dtype": dtype},
+        "output": {"kind": "probabilities" if is_probability else "logits", "dtype": dtype},
         "preparation": preparation.as_dict(),
         "model": {name: plan[name] for name in ("backbone", "strategy", "channels")},
     }
     if form.name == "onnx":
         card["opset"] = OPSET
     return card
-
-
-def batch_in(card: Mapping[str, Any]) -> int:
-    """Pictures per call: as many as the file is made for, one where it takes any number."""
-    batch = card["input"].get("batch", 1)
-    return batch if isinstance(batch, int) else 1
 
 
 def add_quantisation(card: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -72,12 +63,13 @@ def add_quantisation(card: dict[str, Any], path: Path) -> dict[str, Any]:
 def embed(path: Path, form: Format, card: dict[str, Any]) -> None:
     """Put the card into the file itself; OpenVINO's and Keras's are left as they are.
 
-    A LiteRT file may be followed by a ZIP archive, which is how TensorFlow Lite Metadata packs
-    label files (https://ai.google.dev/edge/litert/models/metadata); ONNX has properties, and a
-    SavedModel is a folder.
+    A LiteRT file has metadata and may be followed by a ZIP archive, in which TensorFlow Lite
+    Metadata packs label files (https://ai.google.dev/edge/litert/models/metadata); ONNX has
+    properties, and a SavedModel is a folder.
     """
     text = format_json(card)
     if form.suffix == ".tflite":
+        path.write_bytes(add_metadata(path.read_bytes(), _describe(card)))
         # A FlatBuffer says itself where everything stands: what follows it disturbs no reader.
         # Entries without a date: the same model is the same file.
         with zipfile.ZipFile(path, "a") as archive:
@@ -88,35 +80,21 @@ def embed(path: Path, form: Format, card: dict[str, Any]) -> None:
         import onnx
 
         model = onnx.load(str(path))
-        onnx.helper.set_model_props(model, {_KEY: text, "labels": "\n".join(card["labels"])})
+        onnx.helper.set_model_props(model, {KEY: text, "labels": "\n".join(card["labels"])})
         onnx.save(model, str(path))
     elif form.name == "savedmodel":
         (path / CARD).write_text(text, encoding="utf-8")
 
 
-def read_card(path: Path) -> dict[str, Any] | None:
-    """The card of an exported file, from inside it or from the JSON beside it, if there is one."""
-    text = None
-    if path.suffix == ".tflite" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if CARD in archive.namelist():
-                text = archive.read(CARD).decode("utf-8")
-    elif path.suffix == ".onnx":
-        text = properties_of(path).get(_KEY)
-    elif (path / CARD).is_file():
-        text = (path / CARD).read_text(encoding="utf-8")
-    beside = path.with_name(f"{path.name}.json")
-    if text is None and beside.exists():
-        text = beside.read_text(encoding="utf-8")
-    if text is None:
-        return None
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        raise RequestError(
-            f"{path} cannot be used: what it says of itself is no JSON ({error}); expected the "
-            "card that was exported with it; export it again"
-        ) from error
+def _describe(card: dict[str, Any]) -> Description:
+    return Description(
+        name=card["model"]["backbone"],
+        version=card["inshape"],
+        colour=card["input"]["colour"],
+        size_hw=InputShape.of(card["input"]["shape"]).hw,
+        labels_file=LABELS,
+        is_probability=card["output"]["kind"] == "probabilities",
+    )
 
 
 def c_array(content: bytes, name: str, arena: Arena | None) -> str:

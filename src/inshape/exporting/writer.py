@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OutputExists, RunError
-from ..evaluation.probabilities import ends_in_softmax
+from ..evaluation.probabilities import gives_probabilities
 from ..progress import Advance
 from ..runs import Run
 from ..runtime.arena import Arena, arena_of
@@ -73,8 +73,8 @@ class Writer:
         convert(
             self.model, form, part, pictures=sample, io=self.io, batch=self.batch, progress=progress
         )
-        is_softmax = ends_in_softmax(self.model)
-        card = make_card(self.run, form, io=self.io, batch=self.batch, is_softmax=is_softmax)
+        kind = gives_probabilities(self.model)
+        card = make_card(self.run, form, io=self.io, batch=self.batch, is_probability=kind)
         card = add_quantisation(card, part)
         embed(part, form, card)
         text = format_json(card, indent=2)

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any, Literal
 
-import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
 from ..processor import count_cores
 from ..progress import Advance
+from .flatbuffer import litert_schema, pack_model, read_model
 from .formats import Io
 from .litert import LiteRTModel
 
@@ -77,7 +77,7 @@ def _ranges_of(
     content: bytes, pictures: Sequence[NDArray[np.float32]], *, clipped: bool
 ) -> dict[str, tuple[float, float]]:
     """The smallest and largest value that each tensor's 256 levels stand for, by its name."""
-    model = _read(content)
+    model = read_model(content)
     graph = model.subgraphs[0]
     tensors = _float_outputs(model)
     run = _expose(model, tensors)
@@ -164,7 +164,7 @@ def least_softmax_error(
 
 def _logits_of(model: Any) -> dict[int, int]:
     """What softmax operators read: each tensor and how many values a picture has there."""
-    graph, softmax = model.subgraphs[0], _schema().BuiltinOperator.SOFTMAX
+    graph, softmax = model.subgraphs[0], litert_schema().BuiltinOperator.SOFTMAX
     read = [
         int(operator.inputs[0])
         for operator in graph.operators
@@ -192,7 +192,7 @@ def _quantise(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) ->
             statistics, enable_progress_bar=False, enable_progress_report=False
         )
     int8 = bytes(result.quantized_model)
-    return None if _works_in_float(_read(int8)) else int8
+    return None if _works_in_float(read_model(int8)) else int8
 
 
 def _set_ends(quantizer: Any, tools: Any, io: Io) -> None:
@@ -219,7 +219,7 @@ def _set_ends(quantizer: Any, tools: Any, io: Io) -> None:
 
 def _works_in_float(model: Any) -> bool:
     """Whether an operator other than the conversions at both ends takes or gives float32."""
-    schema = _schema()
+    schema = litert_schema()
     ends = (schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE)
     graph = model.subgraphs[0]
     outside = {int(index) for index in (*graph.inputs, *graph.outputs)}
@@ -242,8 +242,8 @@ def _fit_biases(content: bytes, reference: bytes) -> bytes:
     nothing, as batch norm leaves them in a channel that never fires, these steps are so small that
     the quantizer lets a bias of ordinary size wrap around to -2147483648.
     """
-    biases = _floats_of(_read(reference))
-    model = _read(content)
+    biases = _floats_of(read_model(reference))
+    model = read_model(content)
     graph = model.subgraphs[0]
     factors: dict[int, Any] = {}
     fitted: list[tuple[int, Any, NDArray[np.float64]]] = []
@@ -271,7 +271,7 @@ def _fit_biases(content: bytes, reference: bytes) -> bytes:
         _scale_by(bias, factors[kernel])
         steps = np.round(values / np.asarray(bias.quantization.scale, np.float64))
         model.buffers[bias.buffer].data = _as_int32(steps)
-    return _pack(model)
+    return pack_model(model)
 
 
 def _scale_by(tensor: Any, factor: NDArray[np.float64]) -> None:
@@ -287,7 +287,7 @@ def _as_int32(steps: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 def _floats_of(model: Any) -> dict[str, NDArray[np.float64]]:
     """The values of every constant float32 tensor, by its name."""
-    graph, float32 = model.subgraphs[0], _schema().TensorType.FLOAT32
+    graph, float32 = model.subgraphs[0], litert_schema().TensorType.FLOAT32
     return {
         _name(graph, index): model.buffers[tensor.buffer].data.view(np.float32).astype(np.float64)
         for index, tensor in enumerate(graph.tensors)
@@ -301,8 +301,8 @@ def _correct_biases(
     pictures: Sequence[NDArray[np.float32]],
     progress: Advance | None,
 ) -> bytes:
-    target = _channel_means(_read(reference), None, pictures)
-    model = _read(content)
+    target = _channel_means(read_model(reference), None, pictures)
+    model = read_model(content)
     graph = model.subgraphs[0]
     layers = [(n, index) for n, index in _with_bias(model) if _name(graph, index) in target]
     for count, (place, index) in enumerate(layers, 1):
@@ -314,7 +314,7 @@ def _correct_biases(
         buffer.data = _as_int32(buffer.data.view(np.int32) + np.round(missing))
         if progress is not None:
             progress(count, len(layers))
-    return _pack(model)
+    return pack_model(model)
 
 
 def _channel_means(
@@ -353,8 +353,12 @@ def find_hidden(content: bytes, pictures: Sequence[NDArray[np.float32]]) -> tupl
     input varies over the pictures: a large weight of a channel that never fires adds nothing, but
     decides the scale of all others.
     """
-    model = _read(content)
-    graph, constants, builtin = model.subgraphs[0], _floats_of(model), _schema().BuiltinOperator
+    model = read_model(content)
+    graph, constants, builtin = (
+        model.subgraphs[0],
+        _floats_of(model),
+        litert_schema().BuiltinOperator,
+    )
     spreads, ends = _spreads_of(model, pictures)
     hidden: list[Hidden] = []
     for operator in graph.operators:
@@ -412,7 +416,8 @@ def _spreads_of(
 def largest_weight(content: bytes) -> tuple[str, float]:
     """The name of the tensor with the largest constant of a float32 file, and its size."""
     sizes = {
-        name: float(np.abs(v).max(initial=0.0)) for name, v in _floats_of(_read(content)).items()
+        name: float(np.abs(v).max(initial=0.0))
+        for name, v in _floats_of(read_model(content)).items()
     }
     return max(sizes.items(), key=lambda item: item[1], default=("", 0.0))
 
@@ -425,12 +430,12 @@ def _expose(model: Any, tensors: Sequence[int], operators: int | None = None) ->
     graph.outputs = np.asarray(tensors, np.int32)
     exposed = copy.copy(model)
     exposed.subgraphs, exposed.signatureDefs = [graph, *model.subgraphs[1:]], []
-    return LiteRTModel(_pack(exposed), threads=count_cores())
+    return LiteRTModel(pack_model(exposed), threads=count_cores())
 
 
 def _with_bias(model: Any) -> list[tuple[int, int]]:
     """The place and the output of every operator whose bias can be corrected."""
-    schema = _schema()
+    schema = litert_schema()
     kinds = {getattr(schema.BuiltinOperator, name) for name in CORRECTED}
     return [
         (place, int(operator.outputs[0]))
@@ -442,7 +447,7 @@ def _with_bias(model: Any) -> list[tuple[int, int]]:
 
 
 def _float_outputs(model: Any) -> list[int]:
-    graph, float32 = model.subgraphs[0], _schema().TensorType.FLOAT32
+    graph, float32 = model.subgraphs[0], litert_schema().TensorType.FLOAT32
     outputs = [int(index) for operator in graph.operators for index in operator.outputs]
     return [index for index in outputs if graph.tensors[index].type == float32]
 
@@ -450,40 +455,3 @@ def _float_outputs(model: Any) -> list[int]:
 def _name(graph: Any, index: int) -> str:
     name = graph.tensors[index].name
     return name.decode() if isinstance(name, bytes) else name
-
-
-def _schema() -> Any:
-    return importlib.import_module("ai_edge_litert.schema_py_generated")
-
-
-def _read(content: bytes) -> Any:
-    tools: Any = importlib.import_module("ai_edge_litert.tools.flatbuffer_utils")
-    model = tools.read_model_from_bytearray(bytearray(content))
-    for buffer in model.buffers:  # as arrays they are written whole, otherwise byte by byte
-        if buffer.data is not None:
-            buffer.data = np.frombuffer(buffer.data, np.uint8)
-    return model
-
-
-def _pack(model: Any) -> bytes:
-    builder = _Sharing(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
-
-
-class _Sharing(flatbuffers.Builder):
-    """Writes equal vectors once.
-
-    Every channel of a layer's weights has a zero point of eight bytes, which is 0: in a small
-    network they are a tenth of the file.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self._places: dict[tuple[str, bytes], int] = {}
-
-    def CreateNumpyVector(self, x: NDArray[Any]) -> int:
-        key = (x.dtype.str, x.tobytes())
-        if key not in self._places:
-            self._places[key] = super().CreateNumpyVector(x)
-        return self._places[key]

@@ -63,3 +63,18 @@ def load(path: Path, *, threads: int | None = None) -> Runner:
             f"{path} cannot be read by {kind} ({first_line(error)}); "
             "expected an exported model; export it again"
         ) from error
+
+
+def answer(runner: Runner, pictures: NDArray[Any], *, at_once: int = 1) -> NDArray[np.float32]:
+    """Outputs ``(pictures, classes)``; by default one call per picture, as on a device.
+
+    A file for a fixed number of pictures takes no fewer: the last call is filled up with zeros.
+    """
+    parts: list[NDArray[np.float32]] = []
+    for start in range(0, len(pictures), at_once):
+        part = np.asarray(pictures[start : start + at_once], np.float32)
+        count = len(part)
+        if count < at_once:
+            part = np.pad(part, [(0, at_once - count), *[(0, 0)] * (part.ndim - 1)])
+        parts.append(runner(part)[:count])
+    return np.concatenate(parts)

@@ -18,7 +18,7 @@ FOLDER = "logs"
 """Where event files are, in a run folder."""
 _NOT_SCORES = ("phase", "epoch")
 _EXPERIMENT = "inshape"
-_FILES = ("run.json", "history.csv", "labels.txt", "model.keras")
+_FILES = ("run.json", "history.csv", "labels.json", "labels.txt", "model.keras")
 _LONGEST = 500
 """Characters that MLflow takes as a parameter's value."""
 
