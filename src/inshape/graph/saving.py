@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ..errors import WeightsError
 from ..text import first_line
 from ..writing import write_atomically
+from .hdf5 import DAMAGE, open_checked
 
 if TYPE_CHECKING:
     import keras
@@ -31,6 +33,8 @@ def load_model(path: Path) -> keras.Model:
             f"{path} holds weights without their model, expected a whole model; give the "
             "architecture's name as backbone and the file as weights"
         )
+    with suppress(*DAMAGE), open_checked(path):  # damage is what loading it will tell
+        pass
     custom_layers = {
         f"inshape>{kind.__name__}": kind
         for kind in (layers.AdaptivePooling2D, layers.GeneralizedMeanPooling2D)
