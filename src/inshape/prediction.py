@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from .data.batches import Batches
 from .data.catalogue import Catalogue, Listing, read_catalogue
-from .data.sources import find_pictures, open_source
+from .data.contents import look_into
+from .data.sources import open_source
 from .errors import DataError, OutputExists, RequestError
 from .evaluation.classifier import Classifier, open_classifier
 from .evaluation.request import ClassifierField
@@ -229,8 +230,7 @@ def _files_of(path: Path) -> list[str]:
     """A picture's own path, or those of the pictures in a folder."""
     if not path.is_dir():
         return [str(path)]
-    names, *_ = find_pictures(path)
-    return [str(path / name) for name in names]
+    return [str(path / name) for name in look_into(path).pictures]
 
 
 def _stacked(pictures: NDArray[Any], channels: int) -> NDArray[Any]:

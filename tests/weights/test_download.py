@@ -106,6 +106,48 @@ def test_a_file_that_is_not_there(server, target):
         fetch(f"{server.url}b.h5", target, digest=None, whom="Net")
 
 
+def test_the_date_of_a_file_stands_for_its_tag(server, target):
+    server.tagged = False
+    server.headers["/a.h5"] = {"Last-Modified": "Mon, 02 Nov 2026 09:00:00 GMT"}
+    server.breaks_off_after = [100_000]
+    fetch(f"{server.url}a.h5", target, digest=None, whom="Net")
+    assert target.read_bytes() == CONTENT
+    assert server.asked[-1] == ("/a.h5", "bytes=100000-")
+
+
+@pytest.mark.parametrize("place", ["bytes 7-299999/300000", "items 100000-", ""])
+def test_another_part_than_was_asked_for_is_not_joined(place, server, target):
+    server.headers["/a.h5"] = {"Content-Range": place}
+    server.breaks_off_after = [100_000]
+    fetch(f"{server.url}a.h5", target, digest=None, whom="Net")
+    assert target.read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.asked] == ["", "bytes=100000-", ""]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [(b"", "is empty"), (b"\n<!DOCTYPE html><p>Please sign in", "is a web page")],
+)
+def test_what_is_no_file_of_weights_is_not_kept(content, fault, server, target):
+    (server.folder / "a.h5").write_bytes(content)
+    with pytest.raises(WeightsError, match=f"what arrived from {server.url}a.h5 {fault}"):
+        fetch(f"{server.url}a.h5", target, digest=None, whom="Net")
+    assert list(target.parent.iterdir()) == []
+    (server.folder / "a.h5").write_bytes(CONTENT)
+    target.write_bytes(content)  # as an earlier version would have kept it
+    assert fetch(f"{server.url}a.h5", target, digest=None, whom="Net").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("note", [b"\xff\xfe", b"a\r\nHost: elsewhere"])
+def test_a_broken_note_of_what_came_is_dropped(note, server, target):
+    target.parent.mkdir(parents=True)
+    target.with_name("a.h5.part").write_bytes(b"of something else")
+    target.with_name("a.h5.part-etag").write_bytes(note)
+    fetch(f"{server.url}a.h5", target, digest=None, whom="Net")
+    assert target.read_bytes() == CONTENT
+    assert server.asked == [("/a.h5", "")]
+
+
 @pytest.mark.parametrize(
     "name", ["MobileNetV3Small-minimalistic", "MobileNetV3Large-0.75", "MobileNetV2-0.35", "VGG16"]
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from contextlib import suppress
@@ -16,6 +15,7 @@ from ..errors import RunError, WeightsError
 from ..text import first_line
 from ..writing import write_atomically
 from .finite import problem_in, problem_of
+from .hdf5 import DAMAGE, open_checked
 
 if TYPE_CHECKING:
     import keras
@@ -92,14 +92,8 @@ def _odd_arrays(path: Path) -> list[tuple[str, NDArray[Any]]]:
         if is_weight and item.dtype.kind != "f" and item.attrs.get("dtype") != "bfloat16":
             odd.append((name, np.broadcast_to(np.empty((), item.dtype), item.shape)))
 
-    with suppress(OSError, KeyError, zipfile.BadZipFile):  # which loading it will tell
-        if h5py.is_hdf5(path):
-            content: Any = path
-        else:
-            with zipfile.ZipFile(path) as archive:
-                content = io.BytesIO(archive.read("model.weights.h5"))
-        with h5py.File(content, "r") as file:
-            file.visititems(collect)
+    with suppress(*DAMAGE), open_checked(path) as file:  # damage is what loading it will tell
+        file.visititems(collect)
     return odd
 
 

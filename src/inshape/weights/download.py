@@ -11,6 +11,7 @@ import contextlib
 import csv
 import hashlib
 import os
+import re
 import tempfile
 import urllib.error
 import urllib.request
@@ -63,15 +64,16 @@ def fetch_imagenet(backbone: str, *, top: bool) -> Path:
 
 def fetch(url: str, target: Path, *, digest: str | None, whom: str) -> Path:
     """Download a file, or find it where an earlier call put it."""
-    if target.is_file() and _is_right(target, digest):
+    if target.is_file() and not _fault_of(target, digest):
         return target
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _insist(url, part, is_verified=digest is not None)
-        if not _is_right(part, digest):
+        fault = _fault_of(part, digest)
+        if fault:
             _forget(part)
-            raise OSError(f"what arrived from {url} has another hash than {digest}")
+            raise OSError(f"what arrived from {url} {fault}")
         part.replace(target)
         _forget(part)
     except (OSError, HTTPException) as error:
@@ -101,7 +103,7 @@ def _receive(url: str, part: Path, *, is_verified: bool) -> None:
     """Bring a partial file to its end, from where it stopped if the server still has the same."""
     stamp = _stamp(part)
     start = part.stat().st_size if part.exists() else 0
-    known = stamp.read_text(encoding="utf-8") if stamp.exists() else ""
+    known = _read_stamp(stamp)
     can_go_on = start > 0 and (bool(known) or is_verified)
     headers = {"Range": f"bytes={start}-"} if can_go_on else {}
     if can_go_on and known:
@@ -114,14 +116,24 @@ def _receive(url: str, part: Path, *, is_verified: bool) -> None:
             raise
         return
     with answer:
+        first = _first_byte(answer) if answer.status == 206 else 0
+        if first not in (0, start):
+            _forget(part)
+            raise ConnectionError(f"the server sent bytes from {first} on, asked for {start}")
         stamp.write_text(_validator(answer), encoding="utf-8")
-        _write(answer, part, start if answer.status == 206 else 0)
+        _write(answer, part, first)
+
+
+def _first_byte(answer: Any) -> int:
+    """Where a part of a file begins; -1 where the server does not say it."""
+    place = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range") or "")
+    return int(place[1]) if place else -1
 
 
 def _write(answer: Any, part: Path, start: int) -> None:
     """Write down what arrives, from a place on."""
-    length = answer.headers.get("Content-Length")
-    total = None if length is None else start + int(length)
+    length = answer.headers.get("Content-Length") or ""
+    total = start + int(length) if length.isdecimal() else None
     with part.open("r+b" if start else "wb") as file:
         file.seek(start)
         _copy(answer, file, start, total, part.name.removesuffix(".part"))
@@ -131,9 +143,18 @@ def _write(answer: Any, part: Path, start: int) -> None:
 
 
 def _validator(answer: Any) -> str:
-    """What the server calls this version of the file; weak ones do not vouch for single bytes."""
+    """What the server calls this version of the file; weak tags do not vouch for single bytes."""
     tag = answer.headers.get("ETag") or ""
-    return "" if tag.startswith("W/") else tag
+    return (answer.headers.get("Last-Modified") or "") if tag[:2] in ("", "W/") else tag
+
+
+def _read_stamp(stamp: Path) -> str:
+    """What the server called the part that is there; nothing where the note of it is broken."""
+    try:
+        known = stamp.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""
+    return known if known.isprintable() else ""
 
 
 def _copy(answer: Any, file: BinaryIO, start: int, total: int | None, name: str) -> None:
@@ -152,12 +173,21 @@ def _copy(answer: Any, file: BinaryIO, start: int, total: int | None, name: str)
         os.fsync(file.fileno())
 
 
-def _is_right(path: Path, digest: str | None) -> bool:
-    if digest is None:
-        return True
+def _fault_of(path: Path, digest: str | None) -> str:
+    """Why a file cannot be the one that was asked for; empty if nothing speaks against it."""
     with path.open("rb") as file:
+        if digest is None:
+            return _fault_of_start(file.read(512).lstrip())
         kind = "sha256" if len(digest) == 64 else "md5"
-        return hashlib.file_digest(file, kind).hexdigest() == digest
+        is_same = hashlib.file_digest(file, kind).hexdigest() == digest
+    return "" if is_same else f"has another hash than {digest}"
+
+
+def _fault_of_start(start: bytes) -> str:
+    """What a file is that holds no weights, as portals and servers in trouble send it."""
+    if not start:
+        return "is empty"
+    return "is a web page" if start.startswith(b"<") else ""
 
 
 def _stamp(part: Path) -> Path:

@@ -10,11 +10,10 @@ from pathlib import Path
 import h5py
 
 from ..errors import WeightsError
+from ..graph.hdf5 import ARCHIVED, is_archive
 from .state_dict import StateDict
 from .stored import FORMS, StoredWeights, damaged, open_hdf5
 from .tensors import is_safetensors, open_pickle, open_safetensors
-
-_ARCHIVED = "model.weights.h5"
 
 
 @contextlib.contextmanager
@@ -35,13 +34,11 @@ def _open(path: Path, stack: contextlib.ExitStack, repository: str) -> StoredWei
     try:
         with path.open("rb") as file:
             start = file.read(9)
-        names = _names_in_archive(path) if start.startswith(b"PK") else ()
-        if _ARCHIVED in names:
-            with zipfile.ZipFile(path) as archive:
-                content = archive.read(_ARCHIVED)
-            return stack.enter_context(open_hdf5(path, content))
+        names = _names_in_archive(path) if is_archive(path) else ()
     except (OSError, zipfile.BadZipFile) as error:
         raise damaged(path, error) from error
+    if ARCHIVED in names:
+        return stack.enter_context(open_hdf5(path))
     if is_safetensors(start):  # before pickles: its header may be 128 bytes long
         tensors = stack.enter_context(open_safetensors(path))
         return StateDict(path, tensors, repository=repository)
@@ -50,7 +47,7 @@ def _open(path: Path, stack: contextlib.ExitStack, repository: str) -> StoredWei
         return StateDict(path, tensors, repository=repository)
     if names:
         raise WeightsError(
-            f"{path} is an archive without {_ARCHIVED}; expected {FORMS}; save the model with "
+            f"{path} is an archive without {ARCHIVED}; expected {FORMS}; save the model with "
             "model.save('model.keras')"
         )
     if not h5py.is_hdf5(path):

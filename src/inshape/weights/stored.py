@@ -13,7 +13,6 @@ Of Keras's own, two layouts are read, whatever the file is called; see `state_di
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
+from ..graph.hdf5 import DAMAGE, is_archive, open_checked
 from .tensors import Shape
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class KerasWeights(StoredWeights):
         """The values of a slot."""
         try:
             return [_values(dataset) for dataset in self._groups[slot.key]]
-        except OSError as error:
+        except DAMAGE as error:
             raise damaged(Path(self.path), error) from error
 
     def beyond(self, slots: Sequence[Slot]) -> tuple[str, ...]:
@@ -137,16 +137,14 @@ class KerasWeights(StoredWeights):
 
 
 @contextlib.contextmanager
-def open_hdf5(path: Path, content: bytes | None = None) -> Generator[KerasWeights]:
+def open_hdf5(path: Path) -> Generator[KerasWeights]:
     """Open weights that Keras wrote."""
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(
-                h5py.File(path if content is None else io.BytesIO(content), "r")
-            )
+            file = stack.enter_context(open_checked(path))
             stored = _layout(path, file)
-            stored.is_whole = content is not None or "model_config" in file.attrs
-        except (OSError, KeyError) as error:
+            stored.is_whole = is_archive(path) or "model_config" in file.attrs
+        except DAMAGE as error:
             raise damaged(path, error) from error
         yield stored
 
