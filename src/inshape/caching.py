@@ -80,7 +80,7 @@ class Cache:
             read = json.loads(record.read_text(encoding="utf-8"))
             content = self.folder / read["file"] if read["file"] else None
             problem = _problem_of(read, content, facts)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             read, problem = {}, f"its record cannot be read: {type(error).__name__}"
         if problem:
             # By the key: what a damaged record names may be anything.

@@ -30,7 +30,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from .data.prepare import Preparation
 from .errors import OutputExists, RequestError, RunError
@@ -43,6 +43,7 @@ from .writing import (
     lock,
     new_part,
     parse_json,
+    read_json,
     remove_abandoned,
     sync_folder,
     write_json,
@@ -170,7 +171,7 @@ class Run:
             raise RequestError(f"{folder!r} is no run; expected a run folder; write its path")
         path = Path(folder)
         try:
-            record = parse_json((path / _RECORD).read_text(encoding="utf-8"))
+            record = read_json(path / _RECORD)
         except (FileNotFoundError, NotADirectoryError):
             raise _no_run(path) from None
         except (OSError, ValueError) as error:
@@ -182,6 +183,11 @@ class Run:
             raise RequestError(
                 f"{path} has run format {record.get('format')}; expected {_FORMAT}; "
                 "read it with the version of inshape that wrote it"
+            )
+        if record.get("status") not in get_args(Status):
+            raise RequestError(
+                f"{path / _RECORD} has the status {record.get('status')!r}; expected one of "
+                f"{', '.join(get_args(Status))}; train anew"
             )
         return cls(path, record)
 
@@ -239,7 +245,13 @@ class Run:
         values = self.record.get("preparation")
         if values is None:
             raise self._unfinished("preparation")
-        return Preparation.from_dict(values)
+        try:
+            return Preparation.from_dict(values)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RequestError(
+                f"{self.folder / _RECORD} holds no preparation that can be read ({error!r}); "
+                "expected the record of a run; train anew"
+            ) from error
 
     def load_model(self) -> keras.Model:
         """Load the model.

@@ -131,7 +131,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, format_json(value, indent=2) + "\n")
 
 
-class _NoNumber(ValueError):
+class _NoJson(ValueError):
     """Text that JSON has no room for, which readers answer as any other damage."""
 
 
@@ -160,7 +160,7 @@ def parse_json(text: str | bytes) -> Any:
     """
 
     def refuse(word: str) -> float:
-        raise _NoNumber(f"it holds {word}, which is no finite number")
+        raise _NoJson(f"it holds {word}, which is no finite number")
 
     def read(word: str) -> float:
         number = float(word)
@@ -169,7 +169,20 @@ def parse_json(text: str | bytes) -> Any:
     try:
         return json.loads(text, parse_constant=refuse, parse_float=read)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise _NoJson("it is nested too deep") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file, as `parse_json` does.
+
+    Raises:
+        OSError: if there is no file, or one that cannot be read.
+        ValueError: if it holds anything else.
+    """
+    value = parse_json(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise _NoJson(f"it holds {type(value).__name__}, no object")
+    return cast("dict[str, Any]", value)
 
 
 def _not_finite(value: Any, place: str) -> Iterator[tuple[str, float]]:

@@ -272,3 +272,19 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(RunError, match=re.escape(f"{path} cannot be read (")):
         Checkpoint.load(path)
+
+
+def test_a_phase_with_a_damaged_checkpoint_is_trained_again(tmp_path):
+    whole = phase_of(tmp_path)
+    run_phase(whole)
+    expected = whole.learner.weights()
+    damaged = phase_of(tmp_path)
+    content = bytearray(damaged.path.read_bytes())
+    content[len(content) // 2] ^= 1  # one bit
+    damaged.path.write_bytes(content)
+    with pytest.warns(
+        UserWarning, match=r"cannot be read .*; body is trained again from its start"
+    ):
+        run_phase(damaged)
+    for a, b in zip(damaged.learner.weights(), expected, strict=True):
+        np.testing.assert_array_equal(a, b)

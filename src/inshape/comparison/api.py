@@ -22,7 +22,7 @@ from ..reporting.thumbnails import examples_of
 from ..requests import command_of, takes
 from ..runs import versions
 from ..training.request import count_classes
-from ..writing import parse_json, write_json
+from ..writing import read_json, write_json
 from .choose import fronts_of, pareto_front, recommend
 from .defaults import usual_shapes, usual_strategies
 from .finetune import finetune, training_of
@@ -172,13 +172,13 @@ def _record(
 def _refuse_other_file(path: Path) -> None:
     """Leave a file alone that only has the name of a comparison."""
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         return
     except (OSError, ValueError):
         content = None
     keys = {"candidates", "pareto_front", "recommendation"}
-    if not (isinstance(content, dict) and keys <= content.keys()):
+    if content is None or not keys <= content.keys():
         raise OutputExists(
             f"{path} exists already and is no comparison; expected a new folder; choose another "
             "or move it away"

@@ -17,7 +17,10 @@ from .catalogue import Listing
 from .tables import SPLIT_WORDS
 
 # What NumPy raises on damaged files.
-_DAMAGE = (OSError, ValueError, EOFError, TypeError, AttributeError, BadZipFile, zlib.error)
+_DAMAGE = (
+    *(OSError, ValueError, EOFError, TypeError, AttributeError, KeyError, SyntaxError),
+    *(MemoryError, NotImplementedError, RecursionError, BadZipFile, zlib.error),
+)
 
 DATASET_BYTES = 2 * 2**30
 """The most bytes of pictures that are taken out of a ``tf.data.Dataset``."""

@@ -20,7 +20,7 @@ from ..errors import OutputExists
 from ..evaluation.metrics import Score
 from ..runtime.timing import Timing
 from ..text import NONE, format_bytes, format_number, format_percent, plural
-from ..writing import parse_json, write_atomically, write_json
+from ..writing import read_json, write_atomically, write_json
 
 TABLE = "exports.json"
 """Files in it are named relative to its folder, so that both can be moved."""
@@ -201,7 +201,7 @@ def _rows_that_stay(
 def _read(folder: Path) -> dict[str, Any] | None:
     """What earlier exports left; ``None`` where there is no table of them."""
     try:
-        record = parse_json((folder / TABLE).read_text(encoding="utf-8"))
+        record = read_json(folder / TABLE)
         is_ours = all({"path", "timings", "load_ms"} <= set(row) for row in record["exports"])
         is_ours &= all("written" in row for row in record["refused"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -13,7 +13,7 @@ from ..errors import OutputExists, RequestError
 from ..requests import takes
 from ..runs import Run
 from ..text import first_line
-from ..writing import make_folder, parse_json, write_atomically
+from ..writing import make_folder, read_json, write_atomically
 from .comparison_page import render_comparison
 from .page import is_report
 from .request import Kind, ReportRequest
@@ -118,7 +118,7 @@ def _render(
 def _comparison(folder: Path) -> Mapping[str, Any]:
     path = folder / _COMPARISON
     try:
-        record = parse_json(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         [c["name"] for c in record["candidates"]]  # what every comparison has
     except (FileNotFoundError, NotADirectoryError):
         raise RequestError(

@@ -9,7 +9,7 @@ from typing import Any
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..runs import Run
-from ..writing import parse_json
+from ..writing import read_json
 from .drawing import draw_stages
 from .page import render
 from .plots import plot_confusion, plot_learning
@@ -79,7 +79,7 @@ def _evaluation(
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,17 @@ KEY = "inshape"
 
 def read_card(path: Path) -> dict[str, Any] | None:
     """The card of an exported file, from inside it or from the JSON beside it, if there is one."""
+    try:
+        text = _text_of(path)
+        return None if text is None else parse_json(text)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise RequestError(
+            f"{path} cannot be used: what it says of itself cannot be read ({error}); expected the "
+            "card that was exported with it; export it again"
+        ) from error
+
+
+def _text_of(path: Path) -> str | None:
     text = None
     if path.suffix == ".tflite" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -31,15 +43,7 @@ def read_card(path: Path) -> dict[str, Any] | None:
     beside = path.with_name(f"{path.name}.json")
     if text is None and beside.exists():
         text = beside.read_text(encoding="utf-8")
-    if text is None:
-        return None
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        raise RequestError(
-            f"{path} cannot be used: what it says of itself is no JSON ({error}); expected the "
-            "card that was exported with it; export it again"
-        ) from error
+    return text
 
 
 def batch_in(card: Mapping[str, Any]) -> int:

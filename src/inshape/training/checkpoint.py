@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,11 @@ from ..errors import RunError
 from ..writing import write_atomically
 
 _STANDING = "standing"
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, SyntaxError),
+    *(MemoryError, NotImplementedError, RecursionError, zipfile.BadZipFile, zlib.error),
+)
+"""What NumPy, zipfile and JSON say of a damaged file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,9 @@ class Checkpoint:
         try:
             with path.open("rb") as file, np.load(file) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            standing = Standing(**json.loads(arrays.pop(_STANDING).tobytes()))
+            best = [arrays[f"best/{i}"] for i in range(sum(n.startswith("best/") for n in arrays))]
+        except _DAMAGE as error:
             raise RunError(
                 f"{path} cannot be read ({error}); expected a checkpoint; remove it to start this "
                 "phase again"
@@ -72,9 +80,7 @@ class Checkpoint:
                 f"{path} holds NaN or infinity; expected finite numbers; remove it to start this "
                 "phase again, with a lower learning rate"
             )
-        standing = Standing(**json.loads(arrays.pop(_STANDING).tobytes()))
         state = {n.removeprefix("state/"): v for n, v in arrays.items() if n.startswith("state/")}
-        best = [arrays[f"best/{i}"] for i in range(sum(n.startswith("best/") for n in arrays))]
         return cls(standing, state, best)
 
 

@@ -271,10 +271,24 @@ def settle(job: Job, phase: Phase, standing: Standing) -> dict[str, Any]:
     }
 
 
+def _read_checkpoint(phase: Phase) -> Checkpoint | None:
+    """Where a phase was cut; a damaged checkpoint is removed with a warning."""
+    if not phase.path.exists():
+        return None
+    try:
+        return Checkpoint.load(phase.path)
+    except RunError as refusal:
+        problem, _, _ = str(refusal).partition("; ")
+        message = f"{problem}; {phase.name} is trained again from its start"
+        warnings.warn(message, UserWarning, stacklevel=2)
+        phase.path.unlink()
+        return None
+
+
 def _begin(phase: Phase) -> tuple[Standing, _Weights]:
     """Where the phase stands, from its checkpoint if it was cut, and the best weights so far."""
-    if phase.path.exists():
-        checkpoint = Checkpoint.load(phase.path)
+    checkpoint = _read_checkpoint(phase)
+    if checkpoint is not None:
         phase.learner.restore(checkpoint.state)
         if checkpoint.standing.history:
             # A kill may have come between the checkpoint and the history.

@@ -112,9 +112,12 @@ def _receive(url: str, part: Path, *, is_verified: bool) -> None:
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # the range begins at or behind the end: nothing is missing
+        if error.code != 416:  # the range begins at or behind the end
             raise
-        return
+        if is_verified or error.headers.get("Content-Range") == f"bytes */{start}":
+            return  # nothing is missing
+        _forget(part)
+        raise ConnectionError(f"{part.name} is longer than the file") from error
     with answer:
         first = _first_byte(answer) if answer.status == 206 else 0
         if first not in (0, start):
