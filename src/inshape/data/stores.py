@@ -119,8 +119,7 @@ class DecodingStore:
         except UnreadablePicture as problem:
             raise DataError(
                 f"{str(problem).split('; ')[0]}, though it could be read before; expected the "
-                "pictures to stay as they are while they are used; restore it and go on, or begin "
-                "anew"
+                "pictures to stay as they are in use; restore it and go on, or begin anew"
             ) from problem
 
 
