@@ -132,6 +132,8 @@ class Point:
     command: str
     before: str
     """The change that it came before, or the time at which it came."""
+    answer: str = ""
+    """What the next call refused, where an export had been complete before the kill came."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -277,12 +279,14 @@ def measure(home: Path, commands: list[str], points: int, seed: int) -> list[Poi
         else:
             in_child(folder, watched(command, note, rng.randrange(len(changes[name]))))
             before = note.read_text().splitlines()[-1]
-        faults = []
+        answer, faults = "", list[str]()
         if in_child(folder, command.call):
-            faults.append(folder.with_suffix(".log").read_text().splitlines()[-1])
+            answer = folder.with_suffix(".log").read_text().splitlines()[-1]
+            if name != "export" or "exists already" not in answer:
+                faults.append(answer)
         faults += differences(folder / command.out, whole[name] / command.out)
         faults += [f"litter: {p.name}" for p in folder.iterdir() if p.name != command.out]
-        found.append(Point(name, before, faults))
+        found.append(Point(name, before, answer, faults))
         print(f"{number:3} {name:8} {before:70} {'; '.join(faults) or 'as in one go'}", flush=True)
         if not faults:
             shutil.rmtree(folder)

@@ -118,8 +118,8 @@ class DecodingStore:
             return self.catalogue.load_compact(index, self.preparation)
         except UnreadablePicture as problem:
             raise DataError(
-                f"{str(problem).split('; ')[0]}, though it could be read before; expected "
-                "pictures that stay as they are; restore it and go on, or begin anew"
+                f"{str(problem).split('; ')[0]}, though it could be read before; expected the "
+                "pictures to stay as they are in use; restore it and go on, or begin anew"
             ) from problem
 
 
