@@ -13,7 +13,8 @@ changed in five ways. Its answers to two random pictures are compared with those
 - ``smaller``, ``odd``: the constructor's own model at that shape, with the source's weights;
 - ``1 channel``: the source on three equal channels (``channels="sum"``);
 - ``4 channels``: the source on the first three of them (``channels="zero"``);
-- ``any size``: the constructor's own models at two sizes that it can build.
+- ``any size``: the constructor's own models at two sizes that it can build, in the steps in which
+  the plan says that sizes fit.
 
 In the same run the plan is held against what is built: parameters, multiply-accumulates
 (benchmarks/zoo_macs.py) and the map of every layer.
@@ -222,6 +223,7 @@ class Judge:
         randomise_all(self.source, self._native)
         self._weights = self.source.get_weights()
         self._answers: dict[HWC, Reference | str] = {}
+        self._step_px = 1
 
     def cell(self, way: str) -> Cell:
         """The source, changed in one way."""
@@ -234,6 +236,7 @@ class Judge:
             "any size": ((None, None, 3), {"strategy": "flexible"}),
         }
         shape, options = asked[way]
+        self._step_px = 1
         text = "x".join(map(_word, shape))
         try:
             plan = inshape.plan(self.source, shape, head="top", **options)
@@ -246,6 +249,9 @@ class Judge:
             return Cell(CRASHED, text, _crash(error))
         static = plan.static_shape.as_tuple()
         measured = self._checks(plan, model, static if None not in static else self._native)
+        self._step_px = plan.decision.size_step_px or 1
+        if self._step_px > 1:
+            text += f" in steps of {self._step_px}"
         return self._compared(model, way, text, measured)
 
     def _judged(self, way: str) -> Iterator[HWC]:
@@ -255,7 +261,8 @@ class Judge:
             found = 0
             for size in (SMALLER, ODD, *FITTING):
                 hwc = (*size, channels)
-                if found < 2 and isinstance(self._reference(hwc)[1], Reference):
+                fits = all((n - old) % self._step_px == 0 for n, old in zip(size, hw, strict=True))
+                if found < 2 and fits and isinstance(self._reference(hwc)[1], Reference):
                     found += 1
                     yield hwc
             return

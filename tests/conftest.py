@@ -82,8 +82,11 @@ _OPENED_AT_MOST = 12
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _networks_are_opened_once() -> Iterator[None]:
-    """Tests share the networks that adapting starts from: it never changes them."""
+def networks_opened_once() -> Iterator[Callable[[], None]]:
+    """Tests share the networks that adapting starts from: it never changes them.
+
+    What it gives forgets them, for tests that want random weights of their own seed.
+    """
     import keras
 
     from inshape.weights import native as module
@@ -101,7 +104,7 @@ def _networks_are_opened_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "native", native)
-        yield
+        yield opened.cache_clear
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def test_a_command_names_what_is_not_the_default(tmp_path, monkeypatch):
     )
     more = {"seed": 3, "hidden": 64, "full_scale": 4095, "head": Head(pool="gem")}
     text = _train_command(candidate("net", 0.5, 1.0), request.but(**more))
-    assert text.endswith(" --seed 3 --pool gem --hidden 64 --full-scale 4095.0 --strategy rebuild")
+    assert text.endswith(" --seed 3 --pool gem --hidden 64 --full-scale 0:4095 --strategy rebuild")
     for letter in "ab":
         (tmp_path / "runs" / letter).mkdir(parents=True)
     assert " --out runs/c " in _train_command(candidate("net", 0.5, 1.0), request)

@@ -117,26 +117,6 @@ def test_a_candidate_whose_worker_dies_every_time_does_not_stop_the_rest(cluster
     assert state is None
 
 
-@pytest.mark.slow
-def test_a_machine_that_dies_ends_the_comparison_in_one_line(cluster):
-    # The last that needs the cluster: this is its only machine.
-    (raylet,) = {pid for pid in processes("raylet") if parent_of(pid) == os.getpid()}
-
-    def work(candidate):
-        time.sleep(1)
-        return candidate, None
-
-    calls = [(Candidate(name, "8x8x1", "rebuild"),) for name in ("one", "two", "three", "four")]
-    results = iter(cluster.run(work, calls))
-    next(results)
-    os.kill(raylet, signal.SIGKILL)
-    text = "ray=local: the cluster has gone while it was working (LocalRayletDiedError: "
-    with pytest.raises(RunError, match=re.escape(text)) as raised:
-        list(results)
-    assert "repeat the command, which goes on from what it has measured" in str(raised.value)
-    assert "\n" not in str(raised.value)
-
-
 def test_a_head_that_dies_is_noticed_before_ray_ends_this_process():
     """Which it does after a minute, in C++ and without a word of ours."""
 

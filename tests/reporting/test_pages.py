@@ -319,7 +319,7 @@ def test_a_page_that_fails_is_one_warning(run, photos, monkeypatch):
     text = "report.html is not written (first line); everything else is; write it with inshape"
     with pytest.warns(UserWarning, match=re.escape(text)) as caught:
         evaluation = evaluate(run, photos, split="validation", resamples=20)
-    assert len(caught) == 1
+    assert sum("report.html" in str(warning.message) for warning in caught) == 1
     assert evaluation.scores.pictures == 9
     assert (run.folder / "metrics.json").exists()
 

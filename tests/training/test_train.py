@@ -338,16 +338,11 @@ def test_pictures_are_looked_at_before_anything_is_fetched_or_built(tmp_path, mo
 
     monkeypatch.setattr("inshape.training.api.open_for_training", fetch)
     monkeypatch.setattr("inshape.comparison.api._list_candidates", fetch)
-    monkeypatch.setattr(Run, "load_model", fetch)
-    run = Run.create(tmp_path / "run", {}).updated(status="complete")
-    run.save_labels(["a", "b"])
-    run.model_path.touch()
     (tmp_path / "empty").mkdir()
     for call in (
         lambda: train(tmp_path / "empty", "32x32x3", out=tmp_path / "new"),
         lambda: inshape.train(tmp_path / "empty", "auto", out=tmp_path / "new"),
         lambda: inshape.compare(tmp_path / "empty", "32x32x3"),
-        lambda: inshape.evaluate(run, tmp_path / "empty"),
     ):
         with pytest.raises(DataError, match="empty: nothing in it, no pictures"):
             call()

@@ -50,7 +50,7 @@ def test_every_array_arrives_where_it_belongs():
     assert np.abs(stem).mean() > 0.01
 
 
-def test_features_tell_classes_apart_better_than_random_ones():
+def test_features_tell_classes_apart_better_than_random_ones(networks_opened_once):
     from sklearn.datasets import load_digits
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -60,6 +60,7 @@ def test_features_tell_classes_apart_better_than_random_ones():
     labels = digits.target[:600]
     right = {}
     for weights in ("demo", None):
+        networks_opened_once()
         keras.utils.set_random_seed(0)
         model = inshape.adapt(BACKBONE, "24x24x1", strategy="restride", weights=weights)
         rows = StandardScaler().fit_transform(model.predict(pictures, verbose=0))

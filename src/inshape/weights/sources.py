@@ -182,7 +182,9 @@ def _fill(
     _check_fit(slots, stored, backbone, leaves_head=leaves_head)
     for slot in slots:
         for variable, values in zip(slot.variables, stored.arrays(slot), strict=True):
-            problem = problem_of(values, variable.name)
+            # A counter or a seed is a whole number in the model as well.
+            is_weight = "float" in str(variable.dtype)
+            problem = problem_of(values, variable.name) if is_weight else ""
             if problem:
                 raise WeightsError(
                     f"{stored.path}: {slot.name} {problem}; expected finite floating-point "
