@@ -47,13 +47,14 @@ def main() -> None:
         convert(model, FORMATS["litert"], plain)
         content = plain.read_bytes()
         calibrating = list(selection.sample)
-        quantise = partial(int8_content, content, calibrating)
+        quantise = partial(int8_content, content, calibrating, equal=False)
         ways: dict[str, Callable[[], bytes | None]] = {
             "float32": lambda: content,
             "TFLiteConverter": lambda: by_converter(model, calibrating),
             "ai-edge-quantizer, widest ranges": lambda: quantise(clipped=False, corrected=False),
             "+ ranges by least error": lambda: quantise(corrected=False),
             "+ corrected biases": quantise,
+            "+ channels of like size": lambda: int8_content(content, calibrating),
         }
         for name, way in ways.items():
             content_int8 = way()

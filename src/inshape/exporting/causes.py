@@ -16,6 +16,8 @@ from ..runtime.litert_files import to_litert
 if TYPE_CHECKING:
     import keras
 
+    from ..runtime.int8 import Hidden
+
 _EIGHT_BITS = ("litert-int8", "litert-dynamic")
 _HALF = "litert-float16"
 _LARGEST_HALF = 65504.0
@@ -32,6 +34,7 @@ def find_faults(
     rounded = {form.name for form in forms} & {*_EIGHT_BITS, _HALF}
     if not rounded:
         return {}
+    from ..runtime.equalise import equalised
     from ..runtime.int8 import find_hidden, largest_weight  # loads the tools of 8-bit files
 
     try:
@@ -46,23 +49,28 @@ def find_faults(
             f"{_LARGEST_HALF:g}; export litert"
         )
     remedy = "litert" if _HALF in faults else f"{_HALF} or litert"
-    for hidden in find_hidden(content, pictures) if rounded & {*_EIGHT_BITS} else ():
-        layer = layer_of(model, hidden.tensor.split(";")[0])
-        if hidden.kind == "weights":
-            line = (
-                f"layer {layer!r} has weights of up to {hidden.largest:.3g}, beside which 8 bits "
-                f"do not show the others (their median is {hidden.typical:.2g}); train this layer "
-                f"anew, or export {remedy}"
-            )
-        else:
-            line = (
-                f"the values of layer {layer!r} reach {hidden.largest:.3g}, beside which 8 bits do "
-                f"not show most of its channels (half of them vary by {hidden.typical:.2g} or "
-                f"less); export {remedy}"
-            )
-        names = _EIGHT_BITS if hidden.kind == "weights" else _EIGHT_BITS[:1]
-        faults = {**dict.fromkeys(names, line), **faults}
+    for name in sorted(rounded & {*_EIGHT_BITS}):
+        # Weights alone are rounded as they are; where maps are, too, channels are made alike first.
+        is_whole = name == _EIGHT_BITS[0]
+        for hidden in find_hidden(equalised(content, pictures) if is_whole else content, pictures):
+            if hidden.kind == "weights" or is_whole:
+                faults.setdefault(name, _hidden_line(model, hidden, remedy))
     return {name: line for name, line in faults.items() if name in rounded}
+
+
+def _hidden_line(model: keras.Model, hidden: Hidden, remedy: str) -> str:
+    layer = layer_of(model, hidden.tensor.split(";")[0])
+    if hidden.kind == "weights":
+        return (
+            f"layer {layer!r} has weights of up to {hidden.largest:.3g}, beside which 8 bits do "
+            f"not show the others (their median is {hidden.typical:.2g}); train this layer anew, "
+            f"or export {remedy}"
+        )
+    return (
+        f"the values of layer {layer!r} reach {hidden.largest:.3g}, beside which 8 bits do not "
+        f"show most of its channels (half of them vary by {hidden.typical:.2g} or less); export "
+        f"{remedy}"
+    )
 
 
 def likely_cause(

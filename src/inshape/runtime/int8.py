@@ -1,15 +1,15 @@
 """Full-integer LiteRT files whose answers stay near the model's.
 
-`ai-edge-quantizer` writes the file. What is added to it: each tensor's range is the one that
-rounds and clips its values with the least square error (the smallest and largest value, which is
-the usual choice, spend most of the 256 levels on a few outliers); then each convolution's bias
-takes up what rounding shifted the mean of its output by, layer after layer, so that later layers
-see corrected inputs (Nagel et al., arXiv 1906.04721, section 4.2, with measured means).
+`ai-edge-quantizer` writes the file. What is added to it: the channels of a map are first brought to
+like sizes; each tensor's range is the one that rounds and clips its values with the least square
+error (the smallest and largest value, which is the usual choice, spend most of the 256 levels on a
+few outliers); then each convolution's bias takes up what rounding shifted the mean of its output
+by, layer after layer, so that later layers see corrected inputs (Nagel et al., arXiv 1906.04721,
+section 4.2, with measured means).
 """
 
 from __future__ import annotations
 
-import copy
 import importlib
 import warnings
 from collections.abc import Sequence
@@ -21,14 +21,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..processor import count_cores
 from ..progress import Advance
+from .equalise import equalised
 from .flatbuffer import litert_schema, pack_model, read_model
 from .formats import Io
-from .litert import LiteRTModel
-
-CORRECTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-"""Operators that have a bias to correct."""
+from .insides import constants_of, expose, float_outputs, has_kernel, name_of
 
 _LEVELS = 256
 _BINS = 2048
@@ -50,6 +47,7 @@ def int8_content(
     pictures: Sequence[NDArray[np.float32]],
     io: Io = "float32",
     *,
+    equal: bool = True,
     clipped: bool = True,
     corrected: bool = True,
     progress: Advance | None = None,
@@ -57,10 +55,12 @@ def int8_content(
     """Quantise a float32 LiteRT file to int8: weights per output channel, the rest per tensor.
 
     The file takes one picture in [0, 255]; there is at least one ``(1, height, width, channels)``
-    to calibrate on. Without ``clipped``, ranges are the smallest and largest value; without
-    ``corrected``, biases stay. ``None`` if `ai-edge-quantizer` has no int8 kernel for one of the
-    operators.
+    to calibrate on. Without ``equal``, channels keep their sizes; without ``clipped``, ranges are
+    the smallest and largest value; without ``corrected``, biases stay. ``None`` if
+    `ai-edge-quantizer` has no int8 kernel for one of the operators.
     """
+    if equal:
+        content = equalised(content, pictures)
     int8 = _quantise(content, _ranges_of(content, pictures, clipped=clipped), io)
     if int8 is None:
         return None
@@ -79,8 +79,8 @@ def _ranges_of(
     """The smallest and largest value that each tensor's 256 levels stand for, by its name."""
     model = read_model(content)
     graph = model.subgraphs[0]
-    tensors = _float_outputs(model)
-    run = _expose(model, tensors)
+    tensors = float_outputs(model)
+    run = expose(model, tensors)
     draw = np.random.default_rng(0)
     # A part of each picture's values: all of them would not fit in memory.
     samples: dict[int, list[NDArray[np.float32]]] = {index: [] for index in tensors}
@@ -93,17 +93,14 @@ def _ranges_of(
             if len(flat) > _VALUES_PER_PICTURE:
                 flat = flat[draw.integers(len(flat), size=_VALUES_PER_PICTURE)]
             samples[index].append(flat)
-    ranges = {_name(graph, int(graph.inputs[0])): _PIXELS}
-    logits = _logits_of(model)
+    ranges = {name_of(graph, int(graph.inputs[0])): _PIXELS}
     for index, parts in samples.items():
         low, high = ends[index]
         if low == high:  # only zeros, which any range shows; XNNPACK refuses one of nothing
             low, high = 0.0, 1.0
-        elif clipped and index in logits and logits[index] <= _VALUES_PER_PICTURE:
-            low, high = least_softmax_error(np.stack(parts), low, high)
         elif clipped:
             low, high = least_error(np.concatenate(parts), low, high)
-        ranges[_name(graph, index)] = (low, high)
+        ranges[name_of(graph, index)] = (low, high)
     return ranges
 
 
@@ -132,46 +129,6 @@ def least_error(values: NDArray[np.floating[Any]], low: float, high: float) -> t
             if missed < error:
                 best, error = (float(bottom), float(top)), missed
     return best
-
-
-def least_softmax_error(
-    rows: NDArray[np.floating[Any]], low: float, high: float
-) -> tuple[float, float]:
-    """The range of logits, ``(pictures, classes)``, that changes their probabilities least.
-
-    A class that lies far behind may be shown as less far, and a sure answer as less sure: what is
-    left of the 256 levels then tells apart classes that are nearly as likely.
-
-    Example:
-        >>> rows = np.array([[8.0, 0.0, -9.0], [0.1, 0.0, -9.0]] * 50)
-        >>> low, high = least_softmax_error(rows, -9.0, 8.0)
-        >>> low > -9.0
-        True
-    """
-    from scipy.special import softmax  # slow to import
-
-    expected = softmax(rows, axis=1)
-    best, error = (low, high), np.inf
-    for bottom in _SHRUNK * low if low else [0.0]:
-        for top in _SHRUNK * high if high else [0.0]:
-            step = (top - bottom) / (_LEVELS - 1)
-            shown = np.round(np.clip(rows, bottom, top) / step) * step
-            missed = float(((softmax(shown, axis=1) - expected) ** 2).sum())
-            if missed < error:
-                best, error = (float(bottom), float(top)), missed
-    return best
-
-
-def _logits_of(model: Any) -> dict[int, int]:
-    """What softmax operators read: each tensor and how many values a picture has there."""
-    graph, softmax = model.subgraphs[0], litert_schema().BuiltinOperator.SOFTMAX
-    read = [
-        int(operator.inputs[0])
-        for operator in graph.operators
-        if model.operatorCodes[operator.opcodeIndex].builtinCode == softmax
-    ]
-    shapes = {index: graph.tensors[index].shape for index in read}
-    return {index: int(shape[-1]) for index, shape in shapes.items() if len(shape) == 2}
 
 
 def _quantise(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) -> bytes | None:
@@ -242,14 +199,14 @@ def _fit_biases(content: bytes, reference: bytes) -> bytes:
     nothing, as batch norm leaves them in a channel that never fires, these steps are so small that
     the quantizer lets a bias of ordinary size wrap around to -2147483648.
     """
-    biases = _floats_of(read_model(reference))
+    biases = constants_of(read_model(reference))
     model = read_model(content)
     graph = model.subgraphs[0]
     factors: dict[int, Any] = {}
     fitted: list[tuple[int, Any, NDArray[np.float64]]] = []
     for place, index in _with_bias(model):
         _, kernel, at = (int(n) for n in graph.operators[place].inputs[:3])
-        values = biases.get(_name(graph, at))
+        values = biases.get(name_of(graph, at))
         if values is None:
             continue
         bias = graph.tensors[at]
@@ -285,16 +242,6 @@ def _as_int32(steps: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.clip(steps, limits.min, limits.max).astype(np.int32).view(np.uint8)
 
 
-def _floats_of(model: Any) -> dict[str, NDArray[np.float64]]:
-    """The values of every constant float32 tensor, by its name."""
-    graph, float32 = model.subgraphs[0], litert_schema().TensorType.FLOAT32
-    return {
-        _name(graph, index): model.buffers[tensor.buffer].data.view(np.float32).astype(np.float64)
-        for index, tensor in enumerate(graph.tensors)
-        if tensor.type == float32 and model.buffers[tensor.buffer].data is not None
-    }
-
-
 def _correct_biases(
     content: bytes,
     reference: bytes,
@@ -304,12 +251,12 @@ def _correct_biases(
     target = _channel_means(read_model(reference), None, pictures)
     model = read_model(content)
     graph = model.subgraphs[0]
-    layers = [(n, index) for n, index in _with_bias(model) if _name(graph, index) in target]
+    layers = [(n, index) for n, index in _with_bias(model) if name_of(graph, index) in target]
     for count, (place, index) in enumerate(layers, 1):
         # After the corrections before it: a layer's error is partly that of its input.
         (means,) = _channel_means(model, (place, index), pictures).values()
         bias = graph.tensors[graph.operators[place].inputs[2]]
-        missing = (target[_name(graph, index)] - means) / np.asarray(bias.quantization.scale)
+        missing = (target[name_of(graph, index)] - means) / np.asarray(bias.quantization.scale)
         buffer = model.buffers[bias.buffer]
         buffer.data = _as_int32(buffer.data.view(np.int32) + np.round(missing))
         if progress is not None:
@@ -325,12 +272,12 @@ def _channel_means(
     One operator, named by its place and its output, or all that have a bias.
     """
     outputs = [index for _, index in ([only] if only else _with_bias(model))]
-    run = _expose(model, outputs, operators=only[0] + 1 if only else None)
+    run = expose(model, outputs, operators=only[0] + 1 if only else None)
     sums: list[Any] = [0.0] * len(outputs)
     for picture in pictures:
         for n, values in enumerate(run.all_outputs(picture)):
             sums[n] = sums[n] + values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
-    names = [_name(model.subgraphs[0], index) for index in outputs]
+    names = [name_of(model.subgraphs[0], index) for index in outputs]
     return {name: total / len(pictures) for name, total in zip(names, sums, strict=True)}
 
 
@@ -356,7 +303,7 @@ def find_hidden(content: bytes, pictures: Sequence[NDArray[np.float32]]) -> tupl
     model = read_model(content)
     graph, constants, builtin = (
         model.subgraphs[0],
-        _floats_of(model),
+        constants_of(model),
         litert_schema().BuiltinOperator,
     )
     spreads, ends = _spreads_of(model, pictures)
@@ -368,7 +315,7 @@ def find_hidden(content: bytes, pictures: Sequence[NDArray[np.float32]]) -> tupl
         ):
             continue
         source, kernel = (int(index) for index in operator.inputs[:2])
-        name, shape = _name(graph, kernel), graph.tensors[kernel].shape
+        name, shape = name_of(graph, kernel), graph.tensors[kernel].shape
         if name not in constants or len(spreads.get(source, ())) != shape[-1]:
             continue
         weights = np.abs(constants[name].reshape(shape[0], -1, shape[-1]))
@@ -382,7 +329,7 @@ def find_hidden(content: bytes, pictures: Sequence[NDArray[np.float32]]) -> tupl
         firing = spreads[index][spreads[index] > 0]
         step = (high - low) / (_LEVELS - 1)
         if len(firing) and (firing < step / 4).mean() >= _WIPED_OUT:
-            name = _name(graph, index)
+            name = name_of(graph, index)
             hidden.append(Hidden("values", name, max(high, -low), float(np.median(firing))))
     return tuple(hidden)
 
@@ -392,8 +339,8 @@ def _spreads_of(
 ) -> tuple[dict[int, NDArray[np.float64]], dict[int, tuple[float, float]]]:
     """How much each channel of each tensor varies, and the ends of each tensor's values."""
     picture = int(model.subgraphs[0].inputs[0])
-    tensors = _float_outputs(model)
-    run = _expose(model, tensors)
+    tensors = float_outputs(model)
+    run = expose(model, tensors)
     sums: dict[int, list[Any]] = {index: [0, 0.0, 0.0] for index in (picture, *tensors)}
     ends = dict.fromkeys(tensors, (0.0, 0.0))
     for pixels in pictures:
@@ -417,41 +364,15 @@ def largest_weight(content: bytes) -> tuple[str, float]:
     """The name of the tensor with the largest constant of a float32 file, and its size."""
     sizes = {
         name: float(np.abs(v).max(initial=0.0))
-        for name, v in _floats_of(read_model(content)).items()
+        for name, v in constants_of(read_model(content)).items()
     }
     return max(sizes.items(), key=lambda item: item[1], default=("", 0.0))
 
 
-def _expose(model: Any, tensors: Sequence[int], operators: int | None = None) -> LiteRTModel:
-    """A model that puts out tensors from its inside, run up to so many operators."""
-    # XNNPACK's fast kernels keep to themselves whatever is no output.
-    graph = copy.copy(model.subgraphs[0])
-    graph.operators = graph.operators[:operators]
-    graph.outputs = np.asarray(tensors, np.int32)
-    exposed = copy.copy(model)
-    exposed.subgraphs, exposed.signatureDefs = [graph, *model.subgraphs[1:]], []
-    return LiteRTModel(pack_model(exposed), threads=count_cores())
-
-
 def _with_bias(model: Any) -> list[tuple[int, int]]:
     """The place and the output of every operator whose bias can be corrected."""
-    schema = litert_schema()
-    kinds = {getattr(schema.BuiltinOperator, name) for name in CORRECTED}
     return [
         (place, int(operator.outputs[0]))
         for place, operator in enumerate(model.subgraphs[0].operators)
-        if model.operatorCodes[operator.opcodeIndex].builtinCode in kinds
-        and len(operator.inputs) > 2
-        and operator.inputs[2] >= 0
+        if has_kernel(model, operator) and len(operator.inputs) > 2 and operator.inputs[2] >= 0
     ]
-
-
-def _float_outputs(model: Any) -> list[int]:
-    graph, float32 = model.subgraphs[0], litert_schema().TensorType.FLOAT32
-    outputs = [int(index) for operator in graph.operators for index in operator.outputs]
-    return [index for index in outputs if graph.tensors[index].type == float32]
-
-
-def _name(graph: Any, index: int) -> str:
-    name = graph.tensors[index].name
-    return name.decode() if isinstance(name, bytes) else name
