@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inshape.runtime.frozen import Forward
-from inshape.training.learner import Learner
+from inshape.training.feeds import FeatureFeed, Training
 from inshape.training.recipe import Recipe
+from inshape.training.student import Student, compile_student
 
 CLASSES = 10
 BATCH = 32
@@ -71,13 +72,13 @@ def steps(size: int, pictures: NDArray[np.float32], rounds: int) -> None:
     backbone = network(size, with_head=False)
     features = keras.Input(backbone.output_shape[1:])
     head = keras.Model(features, keras.layers.Dense(CLASSES)(features))
-    learner = Learner(backbone, head, Recipe(), seed=0)
-    weights = np.ones(BATCH, np.float32)
+    student = Student(backbone, head, moves_statistics=False, seed=0)
+    feed = FeatureFeed([pictures], [labels], pictures[:1], BATCH, seed=0)
+    compile_student(student, Recipe(learning_rate=1e-5), feed.steps, 1)
+    rows = Training(feed, np.ones(CLASSES, np.float32))
 
     def ours() -> None:
-        for start in range(0, len(pictures) - BATCH + 1, BATCH):
-            part = slice(start, start + BATCH)
-            learner.step(pictures[part], labels[part], weights, 1e-5)
+        student.fit(rows, shuffle=False, verbose=0)
 
     ways: dict[str, Callable[[], Any]] = {
         f"model.fit, {name}": lambda model=model: model.fit(

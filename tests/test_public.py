@@ -36,12 +36,12 @@ def test_a_function_is_a_function_and_no_room_is_called_like_it(name):
 
 
 def test_every_module_can_be_imported_under_another_name():
-    """``import inshape.training.learner as L`` gives the module; none is anything but a module."""
+    """``import inshape.training.student as S`` gives the module; none is anything but a module."""
     import inshape.comparison.api as api
     import inshape.planning as planning
-    import inshape.training.learner as learner
+    import inshape.training.student as student
 
-    for module in (inshape, api, learner, planning):
+    for module in (inshape, api, student, planning):
         assert type(module) is ModuleType
     assert inshape.compare is api.compare
     assert inshape.adapt is planning.adapt

@@ -12,11 +12,15 @@ from .training.api import run_training
 from .training.request import AUTO, TrainRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keras.callbacks import Callback
+
     from .comparison.result import Comparison
 
 
 @takes(TrainRequest)
-def train(request: TrainRequest, *, show: bool = False) -> Run:
+def train(request: TrainRequest, *, show: bool = False, callbacks: Sequence[Callback] = ()) -> Run:
     """Fine-tune a pretrained network at another input shape on your pictures.
 
     First the head is trained on features of the frozen network, which are computed once; then part
@@ -26,6 +30,8 @@ def train(request: TrainRequest, *, show: bool = False) -> Run:
     Args:
         {options}
         show: whether to show progress on standard error.
+        callbacks: of Keras, which see every epoch of every phase; their model is the part of the
+            network that is trained.
 
     Returns:
         The finished run.
@@ -45,7 +51,7 @@ def train(request: TrainRequest, *, show: bool = False) -> Run:
         raise RequestError(
             f"limits with the input {request.shape}; expected the input auto, which keeps them"
         )
-    return run_training(request, progress)
+    return run_training(request, progress, callbacks)
 
 
 def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainRequest, Comparison]:

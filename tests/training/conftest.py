@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass
-
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from inshape.choosing import train
-from inshape.progress import Progress
 from inshape.training.recalibration import recalibrate
 
 layers = keras.layers
@@ -134,30 +129,6 @@ def tried(train_small, tmp_path_factory):
         name: train_small(folder / name, unfreeze="none", **{name: True})
         for name in ("recalibrate", "fixres")
     }
-
-
-@dataclass(frozen=True)
-class Stopper(Progress):
-    """Calls something as soon as so many steps of a phase are over."""
-
-    steps: int = 0
-    stop: Callable[[], object] = lambda: None
-
-    @contextmanager
-    def bar(self, title, **_):
-        """A bar that nobody sees."""
-
-        def advance(done, total):
-            if title.startswith("training the") and done == self.steps:
-                self.stop()
-
-        yield advance
-
-
-@pytest.fixture(scope="session")
-def stop_at():
-    """A progress that calls ``stop`` after so many steps: ``stop_at(steps, stop)``."""
-    return lambda steps, stop: Stopper(None, steps, stop)
 
 
 def results(run):

@@ -12,8 +12,8 @@ import pytest
 
 from inshape.errors import UnknownName
 from inshape.training.devices import choose_dtype, computing_in
-from inshape.training.learner import Learner
 from inshape.training.recipe import Recipe
+from inshape.training.student import Student, compile_student, weights_of
 
 # Two logical processors have to be asked for before TensorFlow begins.
 PROGRAM = """
@@ -22,8 +22,8 @@ import keras, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from inshape.training.learner import Learner
 from inshape.training.recipe import Recipe
+from inshape.training.student import Student, compile_student, weights_of
 
 layers = keras.layers
 results = {}
@@ -36,16 +36,23 @@ for count in (1, 2):
         body = keras.Model(image, layers.GlobalAveragePooling2D()(x))
         pooled = keras.Input((6,))
         head = keras.Model(pooled, layers.Dense(3)(pooled))
-        learner = Learner(body, head, Recipe(ema=0.5), seed=0)
+        student = Student(body, head, moves_statistics=False, seed=0)
+        recipe = Recipe(learning_rate=0.05, warmup_epochs=0, epochs=4, ema=0.5)
+        compile_student(student, recipe, 1, 4)
         rng = np.random.default_rng(0)
-        losses = []
-        for _ in range(4):
-            rows = rng.normal(size=(7, 8, 6, 2)).astype("float32")
-            labels = np.eye(3, dtype="float32")[rng.integers(3, size=7)]
-            weights = rng.uniform(0.5, 1.5, 7).astype("float32")
-            losses.append(learner.step(rows, labels, weights, 0.05))
-        weights = learner.weights(averaged=False), learner.weights()
-        results[count] = [losses, *[[float((w**2).sum()) for w in ws] for ws in weights]]
+        rows = rng.normal(size=(8, 8, 6, 2)).astype("float32")
+        labels = np.eye(3, dtype="float32")[rng.integers(3, size=8)]
+        weights = rng.uniform(0.5, 1.5, 8).astype("float32")
+
+        class Same(keras.utils.PyDataset):
+            num_batches = 1
+
+            def __getitem__(self, index):
+                return rows, labels, weights / weights.sum()
+
+        history = student.fit(Same(), epochs=4, shuffle=False, verbose=0).history
+        sums = [float((w**2).sum()) for w in weights_of(student)]
+        results[count] = [history["loss"], sums]
         results[f"devices {count}"] = tf.distribute.get_strategy().num_replicas_in_sync
 print(json.dumps(results))
 """
@@ -64,14 +71,16 @@ def test_two_devices_learn_what_one_learns():
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
-def learner_of(precision):
+def student_of(precision):
     keras.utils.set_random_seed(2)
     image = keras.Input((9, 7, 2))
     x = keras.layers.Conv2D(6, 3, activation="relu", name="conv")(image)
     body = keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
     pooled = keras.Input((6,))
     head = keras.Model(pooled, keras.layers.Dense(3)(pooled))
-    return body, head, Learner(body, head, Recipe(precision=precision), seed=0)
+    student = Student(body, head, moves_statistics=False, seed=0)
+    compile_student(student, Recipe(precision=precision), 10, 1)
+    return student
 
 
 def test_bfloat16_computes_less_precisely_and_keeps_float32_weights():
@@ -80,12 +89,13 @@ def test_bfloat16_computes_less_precisely_and_keeps_float32_weights():
     labels = np.eye(3, dtype="float32")[rng.integers(3, size=8)]
     losses = {}
     for precision in ("float32", "bfloat16"):
-        body, head, learner = learner_of(precision)
-        with computing_in(precision, body, head):
-            losses[precision] = learner.step(rows, labels, np.ones(8, "float32"), 0.01)
+        student = student_of(precision)
+        body = student.body
+        with computing_in(precision, body, student.head):
+            losses[precision] = student.train_on_batch(rows, labels, np.full(8, 1 / 8))[0]
             assert body.get_layer("conv").compute_dtype == precision
         assert body.get_layer("conv").compute_dtype == "float32"
-        assert {w.dtype for w in learner.weights()} == {np.dtype("float32")}
+        assert {w.dtype for w in weights_of(student)} == {np.dtype("float32")}
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
 

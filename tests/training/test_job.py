@@ -108,7 +108,7 @@ def test_layers_that_came_frozen_are_unfrozen(nested, tmp_path):
         job = replace(job, model=keras.Model(image, layers.Activation("softmax")(x)))
     base.get_layer("stem").trainable = False
     base.trainable = False
-    body = phases._body_phase(job, "body").learner.body
+    body = phases._body_phase(job, "body").student.body
     assert {v.path for v in body.trainable_variables} == {v.path for v in base.weights}
     assert len(body.trainable_variables) == 4
 
@@ -164,7 +164,7 @@ def test_what_needs_new_pictures_gets_them_in_every_epoch(choice, tmp_path):
 
 
 def test_an_average_is_what_a_phase_keeps(tmp_path):
-    """So slow an average stays where it began, though the network itself moves."""
+    """So slow an average stays where its first step was, though the network itself moves."""
     moved = {}
     for ema in (0.0, 0.9999):
         job = job_of(tmp_path / str(ema), ema=ema, epochs=2, learning_rate=0.05, patience=9)
@@ -174,4 +174,4 @@ def test_an_average_is_what_a_phase_keeps(tmp_path):
         facts = phases.train_body(job)["validation"]
         assert facts["epoch"] > 0
         moved[ema] = np.abs(np.array(job.model.get_layer("last").kernel) - before).max()
-    assert 0 < moved[0.9999] < 0.02 * moved[0.0]
+    assert 0 < moved[0.9999] < 0.3 * moved[0.0]

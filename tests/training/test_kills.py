@@ -17,7 +17,7 @@ from inshape.progress import Progress
 from inshape.requests import flat, make
 from inshape.runs import Run
 from inshape.shapes import InputShape
-from inshape.training import api, phases
+from inshape.training import api
 from inshape.training.api import resume, run_training
 from inshape.training.request import TrainRequest, request_of
 
@@ -56,7 +56,6 @@ def run_until_a_step(phase):
         phase = replace(phase, progress=Killing())
     return run_phase(phase)
 
-phases._SAVE_EVERY_S = 0.0
 for line in sys.stdin:
     how, place, record, log = json.loads(line)
     child = os.fork()
@@ -145,7 +144,7 @@ def whole(request_for):
     ids=["features", "head", "body"],
 )
 def test_a_run_killed_anywhere_goes_on_to_the_same_result(
-    place, choices, done, start, request_for, whole, assert_same_run, monkeypatch
+    place, choices, done, start, request_for, whole, assert_same_run
 ):
     request = request_for(**choices)
     code, message = start("killed", place, request).wait()
@@ -155,7 +154,6 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(
     assert (cut.checkpoints / f"{place}.npz").exists() == (place != "features")
     kept = cut.checkpoints / "features"
     assert len(list(kept.glob("*.part"))) == (place == "features")
-    monkeypatch.setattr(phases, "_SAVE_EVERY_S", 0.0)
     resumed = resume(cut)
     assert [row["phase"] for row in resumed.history()] == ["head", "head", "body", "body"]
     assert_same_run(resumed, whole(**choices), exactly=False)

@@ -18,8 +18,8 @@ from inshape.errors import RequestError, UnknownName
 from inshape.features.views import views
 from inshape.requests import restore
 from inshape.training.feeds import FeatureFeed, PictureFeed, mix, read_ahead, smooth_labels
-from inshape.training.learner import LayerwiseAdamW, layer_scales
 from inshape.training.recipe import Recipe
+from inshape.training.student import layer_scales, layerwise, schedule
 
 # Recipe
 
@@ -72,9 +72,10 @@ def test_a_recipe_comes_back_from_plain_values():
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nothing():
     recipe = Recipe(learning_rate=0.5, warmup_epochs=2)
-    rates = [recipe.rate(s, 7, 6) for s in range(42)]
+    rate = schedule(recipe, 7, 6)
+    rates = [float(rate(s)) for s in range(42)]
     assert max(rates) == 0.5
-    assert rates[:14] == pytest.approx([0.5 * (i + 1) / 14 for i in range(14)])
+    assert rates[:15] == pytest.approx(np.linspace(0.5 / 14, 0.5, 15))
     assert rates[28] == pytest.approx(0.25)  # half way down
     assert all(a >= b for a, b in pairwise(rates[14:]))
     assert 0 < rates[-1] < 0.01
@@ -82,11 +83,20 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing():
 
 def test_a_short_training_warms_up_for_half_of_it_at_most():
     recipe = Recipe(learning_rate=1.0, warmup_epochs=5)
-    assert recipe.rate(9, 10, 2) == 1.0
-    assert recipe.rate(15, 10, 2) < 1.0
+    rate = schedule(recipe, 10, 2)
+    assert float(rate(10)) == 1.0
+    assert float(rate(15)) < 1.0
+
+
+def test_a_training_without_a_warm_up_begins_at_the_peak():
+    rate = schedule(Recipe(learning_rate=0.5, warmup_epochs=0), 10, 2)
+    assert [float(rate(step)) for step in (0, 10)] == pytest.approx([0.5, 0.25])
 
 
 # Optimizer
+
+
+adamw = layerwise(keras.optimizers.AdamW)
 
 
 def two_variables():
@@ -105,8 +115,7 @@ def gradients(step):
 
 def test_at_scale_one_it_is_keras_adamw():
     ours, theirs = two_variables(), two_variables()
-    optimizer = LayerwiseAdamW(ours, [1.0, 1.0], decay=0.1)
-    optimizer.learning_rate = 0.05
+    optimizer = adamw(ours, [1.0, 1.0], decay=0.1, learning_rate=0.05)
     judge = keras.optimizers.AdamW(0.05, weight_decay=0.1)
     judge.exclude_from_weight_decay(var_list=theirs[1:])
     judge.build(theirs)
@@ -119,10 +128,8 @@ def test_at_scale_one_it_is_keras_adamw():
 
 def test_a_scale_is_a_rate():
     ours, slow = two_variables(), two_variables()
-    optimizer = LayerwiseAdamW(ours, [0.1, 1.0], decay=0.2)
-    optimizer.learning_rate = 0.05
-    judge = LayerwiseAdamW(slow, [1.0, 1.0], decay=0.2)
-    judge.learning_rate = 0.005
+    optimizer = adamw(ours, [0.1, 1.0], decay=0.2, learning_rate=0.05)
+    judge = adamw(slow, [1.0, 1.0], decay=0.2, learning_rate=0.005)
     optimizer.apply(gradients(0), ours)
     judge.apply(gradients(0), slow)
     np.testing.assert_allclose(ours[0], slow[0], rtol=1e-6)

@@ -281,13 +281,6 @@ def test_a_model_without_weights_has_no_classifier():
         classifier_input(read(model))
 
 
-def test_another_backend_is_refused_in_one_line(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(api.keras.backend, "backend", lambda: "jax")
-    text = "the Keras backend is jax; expected tensorflow for training; set KERAS_BACKEND="
-    with pytest.raises(RequestError, match=re.escape(text)):
-        train(photos, "17x12x1", out=tmp_path / "a")
-
-
 def test_pictures_that_do_not_fit_leave_nothing_behind(photos, network, build_network, tmp_path):
     folder = tmp_path / "photos"
     shutil.copytree(photos, folder)

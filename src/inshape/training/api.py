@@ -6,13 +6,14 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
+from keras.callbacks import Callback
 
 from ..data.augment import augmenter
 from ..data.batches import Batches
@@ -49,22 +50,26 @@ _FEW = 30
 _MOST_HELD_OUT = 0.5
 
 
-def run_training(request: TrainRequest, progress: Progress) -> Run:
+def run_training(
+    request: TrainRequest, progress: Progress, callbacks: Sequence[Callback] = ()
+) -> Run:
     """Train at a shape that is known; what is refused leaves no folder behind."""
-    _check_backend()
     with _resumable(request.out, progress):
         job = _start(request, progress)
         with locked(job.run.folder):
-            return _carry_on(job)
+            return _carry_on(replace(job, callbacks=callbacks))
 
 
 @takes(ResumeRequest)
-def resume(request: ResumeRequest, *, show: bool = False) -> Run:
+def resume(
+    request: ResumeRequest, *, show: bool = False, callbacks: Sequence[Callback] = ()
+) -> Run:
     """Go on with a training that was interrupted or killed.
 
     Args:
         {options}
         show: whether to show progress on standard error.
+        callbacks: of Keras, as in `train`.
 
     Returns:
         The finished run; a run that was finished already is handed back as it is.
@@ -75,18 +80,20 @@ def resume(request: ResumeRequest, *, show: bool = False) -> Run:
         RunError: if the run folder cannot be written, or MLflow does not take the run.
         KeyboardInterrupt: on Ctrl-C; the run is saved and can be resumed.
     """
-    return resume_training(request, Progress.to_stderr(show))
+    return resume_training(request, Progress.to_stderr(show), callbacks)
 
 
-def resume_training(request: ResumeRequest, progress: Progress) -> Run:
+def resume_training(
+    request: ResumeRequest, progress: Progress, callbacks: Sequence[Callback] = ()
+) -> Run:
     """Go on with a training, or hand back one that is complete."""
-    _check_backend()
     folder = Run.open(request.run).folder
     with locked(folder), _resumable(folder, progress):
         run = Run.open(folder)  # as it is now that nobody else changes it
         if run.status == "complete":
             return _finish(run)
-        return _carry_on(_reopen(run, request.source, progress))
+        job = _reopen(run, request.source, progress)
+        return _carry_on(replace(job, callbacks=callbacks))
 
 
 @contextmanager
@@ -101,14 +108,6 @@ def _resumable(folder: Path, progress: Progress) -> Generator[None]:
         hint = f"stopped; go on with: inshape train --resume {folder}"
         progress.say(hint)
         raise Stopped(hint) from stop
-
-
-def _check_backend() -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise RequestError(
-            f"the Keras backend is {keras.backend.backend()}; expected tensorflow for training; "
-            "set KERAS_BACKEND=tensorflow"
-        )
 
 
 def _start(request: TrainRequest, progress: Progress) -> Job:

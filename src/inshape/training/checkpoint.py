@@ -29,11 +29,7 @@ class Standing:
     """Where a phase stands."""
 
     epoch: int = 0
-    """The epoch that comes next or is under way, from 0."""
-    step: int = 0
-    """Steps that are behind it in that epoch."""
-    loss_sum: float = 0.0
-    """Sum of their losses."""
+    """The epoch that comes next, from 0."""
     best_epoch: int = -1
     """The epoch of the best score; -1 is the state before the first."""
     best_accuracy: float = -1.0
@@ -49,8 +45,8 @@ class Checkpoint:
     """A phase at one moment."""
 
     standing: Standing
-    state: dict[str, NDArray[Any]]
-    """What its steps read and change, by name."""
+    state: list[NDArray[Any]]
+    """What its steps read and change."""
     best: list[NDArray[np.float32]]
     """The weights of the best epoch."""
 
@@ -58,8 +54,11 @@ class Checkpoint:
         """Write it so that a kill leaves the old one or the new one."""
         # As bytes in an array, so that position and weights are one file and never two moments.
         standing = np.frombuffer(json.dumps(asdict(self.standing)).encode(), np.uint8)
-        arrays = {f"state/{name}": value for name, value in self.state.items()}
-        arrays |= {f"best/{i}": value for i, value in enumerate(self.best)}
+        arrays = {
+            f"{group}/{index}": value
+            for group, values in (("state", self.state), ("best", self.best))
+            for index, value in enumerate(values)
+        }
         write_atomically(path, lambda part: _savez(part, {_STANDING: standing, **arrays}))
 
     @classmethod
@@ -69,7 +68,7 @@ class Checkpoint:
             with path.open("rb") as file, np.load(file) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             standing = Standing(**json.loads(arrays.pop(_STANDING).tobytes()))
-            best = [arrays[f"best/{i}"] for i in range(sum(n.startswith("best/") for n in arrays))]
+            state, best = (_group(arrays, name) for name in ("state", "best"))
         except _DAMAGE as error:
             raise RunError(
                 f"{path} cannot be read ({error}); expected a checkpoint; remove it to start this "
@@ -80,8 +79,12 @@ class Checkpoint:
                 f"{path} holds NaN or infinity; expected finite numbers; remove it to start this "
                 "phase again, with a lower learning rate"
             )
-        state = {n.removeprefix("state/"): v for n, v in arrays.items() if n.startswith("state/")}
         return cls(standing, state, best)
+
+
+def _group(arrays: dict[str, NDArray[Any]], group: str) -> list[NDArray[Any]]:
+    count = sum(name.startswith(f"{group}/") for name in arrays)
+    return [arrays[f"{group}/{index}"] for index in range(count)]
 
 
 def is_finite(arrays: Iterable[NDArray[Any]]) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import keras
-import tensorflow as tf
 
 from ..graph.walk import all_layers
 from .recipe import Precision
@@ -17,22 +16,44 @@ _BFLOAT16_FROM = (8, 0)
 
 
 def device_scope() -> AbstractContextManager[Any]:
-    """Where the variables of a training are made: on every GPU, if there are several."""
-    several = len(tf.config.list_logical_devices("GPU")) > 1
-    strategy = tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
-    return strategy.scope()
+    """Where the variables of a training are made: on every accelerator, if there are several."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        several = len(tf.config.list_logical_devices("GPU")) > 1
+        strategy = tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+        return strategy.scope()
+    if keras.backend.backend() == "jax" and len(keras.distribution.list_devices()) > 1:
+        return keras.distribution.DataParallel().scope()
+    return nullcontext()
 
 
 def choose_dtype(precision: Precision) -> Literal["float32", "bfloat16"]:
     """The type to compute in; ``"auto"`` is bfloat16 where every GPU has it in hardware."""
     if precision != "auto":
         return precision
-    details = [
-        tf.config.experimental.get_device_details(gpu)
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
-    able = [d.get("compute_capability", (0, 0)) >= _BFLOAT16_FROM for d in details]
+    able = [capability >= _BFLOAT16_FROM for capability in _capabilities()]
     return "bfloat16" if able and all(able) else "float32"
+
+
+def _capabilities() -> list[tuple[int, ...]]:
+    """The compute capability of each GPU that the backend sees."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        details = [
+            tf.config.experimental.get_device_details(gpu)
+            for gpu in tf.config.list_physical_devices("GPU")
+        ]
+        return [d.get("compute_capability", (0, 0)) for d in details]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return [torch.cuda.get_device_capability(n) for n in range(torch.cuda.device_count())]
+    import jax
+
+    gpus = [device for device in jax.devices() if device.platform == "gpu"]
+    return [tuple(map(int, str(device.compute_capability).split("."))) for device in gpus]
 
 
 @contextmanager

@@ -20,7 +20,8 @@ Batch: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From rows to what a network makes of them."""
 
-_VALIDATION_BATCH = 64
+VALIDATION_BATCH = 64
+"""Rows of the validation split in a batch; the last one may have fewer."""
 
 
 class Feed(Protocol):
@@ -35,8 +36,8 @@ class Feed(Protocol):
         """The batches of an epoch from one of them on, the same for the same seed."""
         ...
 
-    def validation_logits(self, logits: Network) -> NDArray[np.float32]:
-        """What a network answers to the rows of the validation split."""
+    def validation(self, start: int) -> Iterator[NDArray[np.float32]]:
+        """The rows of the validation split, so many at a time, from one batch on."""
         ...
 
 
@@ -48,7 +49,7 @@ class FeatureFeed:
     """Features per view, each ``(pictures, ...)``."""
     labels: Sequence[NDArray[np.float32]]
     """Soft labels per view, each ``(pictures, classes)``."""
-    validation: NDArray[Any]
+    held_out: NDArray[Any]
     """Features of the validation split."""
     batch_size: int
     seed: int
@@ -75,9 +76,10 @@ class FeatureFeed:
             labels = np.stack([self.labels[v][i] for v, i in places])
             yield mix(rows, labels, self.mixup, rng)
 
-    def validation_logits(self, logits: Network) -> NDArray[np.float32]:
-        """What a network answers to the validation split."""
-        return logits(self.validation)
+    def validation(self, start: int) -> Iterator[NDArray[np.float32]]:
+        """The rows of the validation split from one batch on."""
+        for first in range(start * VALIDATION_BATCH, len(self.held_out), VALIDATION_BATCH):
+            yield np.asarray(self.held_out[first : first + VALIDATION_BATCH], np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,13 +117,11 @@ class PictureFeed:
             for step, (rows, labels), of_teacher in zip(steps, pictures, soft, strict=False)
         )
 
-    def validation_logits(self, logits: Network) -> NDArray[np.float32]:
-        """What a network answers to the validation split."""
-        parts = [np.zeros((0, self.classes), np.float32)]
-        for pictures, _ in self.batches.iterate("validation", _VALIDATION_BATCH):
+    def validation(self, start: int) -> Iterator[NDArray[np.float32]]:
+        """The rows of the validation split from one batch on."""
+        for pictures, _ in self.batches.iterate("validation", VALIDATION_BATCH, start=start):
             rows = np.asarray(pictures, np.float32)
-            parts.append(logits(rows if self.frozen is None else self.frozen(rows)))
-        return np.concatenate(parts)
+            yield rows if self.frozen is None else self.frozen(rows)
 
     def _augment(
         self,
@@ -139,6 +139,71 @@ class PictureFeed:
         if self.frozen is not None:
             rows = self.frozen(rows)
         return rows, np.asarray(keras.ops.convert_to_numpy(targets), np.float32)
+
+
+class _InOrder(keras.utils.PyDataset):
+    """Batches that come one after the other, begun again wherever Keras asks for another."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._count = count
+        self._following = -1
+        self._batches: Iterator[Any] = iter(())
+
+    @property
+    def num_batches(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Any:
+        if index != self._following:
+            self._batches = self.begin(index)
+        self._following = index + 1
+        return next(self._batches)
+
+    def on_epoch_begin(self) -> None:
+        self._following = -1
+
+    def begin(self, index: int) -> Iterator[Any]:
+        """The batches from one of them on."""
+        raise NotImplementedError
+
+
+class Training(_InOrder):
+    """A feed's batches for `keras.Model.fit`: rows, soft labels, and weights that sum to 1."""
+
+    def __init__(self, feed: Feed, class_weights: NDArray[np.float32]) -> None:
+        """Weigh each row by its classes; ``epoch`` is the one that is read next."""
+        super().__init__(feed.steps)
+        self.epoch = 0
+        self._feed = feed
+        self._class_weights = class_weights
+
+    def begin(self, index: int) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        """The batches of the epoch from one of them on."""
+        for rows, labels in self._feed.epoch(self.epoch, index):
+            # Labels may be mixed and smoothed, and so is a row's weight; a teacher's stand behind.
+            weights = labels[:, : len(self._class_weights)] @ self._class_weights
+            yield rows, labels, weights / weights.sum()
+
+
+class Validation(_InOrder):
+    """A feed's validation split for Keras: rows, one-hot labels, and weights that sum to 1."""
+
+    def __init__(self, feed: Feed, labels: NDArray[np.int32], classes: int) -> None:
+        """Give each row its label."""
+        super().__init__(-(-len(labels) // VALIDATION_BATCH))
+        self._feed = feed
+        self._labels = np.eye(classes, dtype=np.float32)[labels]
+
+    def begin(self, index: int) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        """The batches from one of them on."""
+        for number, rows in enumerate(self._feed.validation(index), index):
+            first = number * VALIDATION_BATCH
+            yield (
+                rows,
+                self._labels[first : first + len(rows)],
+                np.full(len(rows), 1 / len(rows), np.float32),
+            )
 
 
 def smooth_labels(

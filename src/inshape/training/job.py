@@ -47,6 +47,8 @@ class Job:
     """The model that learns."""
     progress: Progress
     journals: Sequence[Journal] = ()
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    """The user's, which see every epoch of every phase."""
     notes: list[str] = field(default_factory=list[str])
     """What the run's record and its report are to say besides numbers."""
 

@@ -17,7 +17,6 @@ from ..graph.walk import nodes_in_order, picture_model
 from ..progress import Advance
 from .feeds import FeatureFeed, smooth_labels
 from .job import Features, Job
-from .learner import Learner
 from .phases import phase_of, run_phase, settle
 from .recalibration import batch_norms, recalibrate
 
@@ -69,8 +68,7 @@ def try_fixres(job: Job) -> dict[str, Any]:
         layer.trainable = layer.name == start
     try:
         head = section(job.logits_model, job.head_cut, None)
-        learner = Learner(body, head, job.recipe, seed=job.seed)
-        phase = phase_of(job, "fixres", learner, feed, _EPOCHS)
+        phase = phase_of(job, "fixres", body, head, feed, _EPOCHS)
         settle(job, phase, run_phase(phase))
     finally:
         for layer, trainable in zip(layers, was_trainable, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
@@ -39,6 +38,8 @@ class Recipe(Request):
     """At most, for a head that is not linear."""
     patience: Annotated[int, Range(1)] = 4
     """Epochs without a better validation score after which a phase stops."""
+    optimizer: str = "adamw"
+    """Any of Keras's by its name, such as sgd, lion or muon; rates differ by depth with each."""
     batch_size: Annotated[int, Range(1)] = 32
     """Pictures per step."""
     learning_rate: Annotated[float, Range(0)] = 1e-3
@@ -96,17 +97,3 @@ class Recipe(Request):
         if self.views is not None:
             return self.views
         return 3 if self.augment == "strong" else 2
-
-    def rate(self, step: int, steps_per_epoch: int, epochs: int) -> float:
-        """The learning rate of a step: a linear rise, then a half cosine.
-
-        Example:
-            >>> recipe = Recipe(learning_rate=0.1, warmup_epochs=1)
-            >>> [round(recipe.rate(step, 2, 3), 3) for step in range(6)]
-            [0.05, 0.1, 0.1, 0.085, 0.05, 0.015]
-        """
-        total = steps_per_epoch * epochs
-        warm = min(round(self.warmup_epochs * steps_per_epoch), total // 2)
-        if step < warm:
-            return self.learning_rate * (step + 1) / warm
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))

@@ -1,0 +1,248 @@
+"""The part of a network that is trained, as a Keras model, and the optimizer that trains it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UnknownName
+from ..graph.walk import all_layers
+from .recipe import Recipe
+from .teacher import Teaching, distillation_losses
+
+
+class Student(keras.Model):
+    """The unfrozen part of a backbone, if there is one, and the head, from rows to logits.
+
+    It shares its layers with the model that they come from. The body's batch norms keep the
+    pretrained statistics unless ``moves_statistics``: batches of 32 make worse ones. Its dropout
+    then stays off as well, since Keras has one switch for both; the head's is on.
+    """
+
+    def __init__(
+        self, body: keras.Model | None, head: keras.Model, *, moves_statistics: bool, seed: int
+    ) -> None:
+        """Join the two; ``head`` leads from the pooled features to the logits."""
+        super().__init__(name="student")
+        self.body = body
+        self.head = head
+        self.moves_statistics = moves_statistics
+        self(keras.Input((body or head).input_shape[1:]))
+        for index, state in enumerate(self._seeds()):
+            # Keras draws these when a layer is made, so a loaded model has others.
+            state.assign(np.asarray([seed, index], state.dtype))
+
+    def call(self, rows: Any, training: bool | None = None) -> Any:
+        """The logits of rows."""
+        if self.body is not None:
+            rows = self.body(rows, training=bool(training) and self.moves_statistics)
+        return keras.ops.cast(self.head(rows, training=bool(training)), "float32")
+
+    def _seeds(self) -> list[Any]:
+        """The counters of dropout and its like, which are variables but no weights."""
+        weights = {id(v) for v in self.weights}
+        return [v for v in self.variables if id(v) not in weights]
+
+
+def compile_student(
+    student: Student, recipe: Recipe, steps: int, epochs: int, teaching: Teaching | None = None
+) -> None:
+    """Give a student its loss, its score and its optimizer, for epochs of so many steps.
+
+    Rows are weighed by the data, whose weights sum to 1 in each batch.
+    """
+    scales = _scales(student, recipe.layer_decay)
+    options: dict[str, Any] = {}
+    if recipe.ema:
+        options = {"use_ema": True, "ema_momentum": recipe.ema}
+    kind = layerwise(optimizer_class(recipe.optimizer))
+    student.compile(
+        optimizer=kind(
+            student.trainable_variables,
+            scales,
+            decay=recipe.weight_decay,
+            learning_rate=schedule(recipe, steps, epochs),
+            **options,
+        ),
+        loss=_Taught(teaching) if teaching else _Crossentropy(from_logits=True, reduction="sum"),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=_jit(),
+    )
+
+
+def schedule(
+    recipe: Recipe, steps: int, epochs: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate of each step: a linear rise, then a half cosine to 0.
+
+    Example:
+        >>> rate = schedule(Recipe(learning_rate=0.1, warmup_epochs=1), steps=2, epochs=3)
+        >>> [round(float(rate(step)), 3) for step in range(6)]
+        [0.05, 0.075, 0.1, 0.085, 0.05, 0.015]
+    """
+    total = steps * epochs
+    warm = min(round(recipe.warmup_epochs * steps), total // 2)
+    return keras.optimizers.schedules.CosineDecay(
+        recipe.learning_rate / max(1, warm),
+        decay_steps=total - warm,
+        warmup_target=recipe.learning_rate if warm else None,
+        warmup_steps=warm,
+    )
+
+
+def _jit() -> Any:
+    """Whether Keras compiles the step, as ``keras.Model.compile`` takes it."""
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    import tensorflow as tf
+
+    # XLA makes convolutions on a processor several times as slow as TensorFlow's own.
+    return "auto" if tf.config.list_physical_devices("GPU") else False
+
+
+_Crossentropy = keras.losses.CategoricalCrossentropy
+
+
+class _Taught(keras.losses.Loss):
+    """Cross-entropy with hard labels and a teacher's soft ones, which stand behind them."""
+
+    def __init__(self, teaching: Teaching) -> None:
+        super().__init__(name="taught", reduction="sum")
+        self._teaching = teaching
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        if y_true.shape[-1] == y_pred.shape[-1]:  # in validation nobody teaches
+            return keras.losses.categorical_crossentropy(y_true, y_pred, from_logits=True)
+        return distillation_losses(y_true, y_pred, self._teaching)
+
+
+def optimizers() -> dict[str, type[Any]]:
+    """Keras's optimizers by their names in lower case."""
+    kinds = (getattr(keras.optimizers, name) for name in dir(keras.optimizers))
+    return {
+        kind.__name__.lower(): kind
+        for kind in kinds
+        # Those that stand by themselves: the first parameter of others is an optimizer.
+        if isinstance(kind, type)
+        and issubclass(kind, keras.optimizers.Optimizer)
+        and "learning_rate" in inspect.signature(kind).parameters
+        and kind is not keras.optimizers.Optimizer
+    }
+
+
+def optimizer_class(name: str) -> type[Any]:
+    """One of Keras's optimizers by its name, in upper or lower case.
+
+    Raises:
+        UnknownName: if there is none.
+
+    Example:
+        >>> optimizer_class("adamw").__name__
+        'AdamW'
+    """
+    known = optimizers()
+    if name.lower() not in known:
+        raise UnknownName("optimizer", name, sorted(known))
+    return known[name.lower()]
+
+
+def layerwise(kind: type[Any]) -> type[Any]:
+    """An optimizer whose rate is scaled per variable, so that early layers change less.
+
+    Layerwise rates as in Howard and Ruder's discriminative fine-tuning, arXiv 1801.06146. Kernels
+    alone decay, each at its own rate (Loshchilov and Hutter, arXiv 1711.05101): biases and the
+    parameters of normalisations are vectors, and to pull them towards zero would change what the
+    network computes without making it simpler.
+    """
+
+    class Layerwise(kind):
+        def __init__(
+            self,
+            variables: Sequence[keras.Variable],
+            scales: Sequence[float],
+            *,
+            decay: float,
+            **options: Any,
+        ) -> None:
+            super().__init__(**options)
+            self.weight_decay = None  # Keras's own has one rate for all
+            self._scales = [float(scale) for scale in scales]
+            self._decays = [decay if len(v.shape) >= 2 else 0.0 for v in variables]
+            self.build(list(variables))
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            index = self._get_variable_index(variable)
+            rate = learning_rate * self._scales[index]
+            if self._decays[index]:
+                self.assign_sub(
+                    variable, variable * keras.ops.cast(rate * self._decays[index], variable.dtype)
+                )
+            super().update_step(gradient, variable, rate)
+
+    return Layerwise
+
+
+def layer_scales(depths: Sequence[int], decay: float) -> list[float]:
+    """The relative rate of each variable from the depth of its layer.
+
+    Geometrically from ``decay`` at depth 0 (the first unfrozen layer) towards 1 just past the
+    deepest, where the head stands.
+
+    Example:
+        >>> [round(s, 3) for s in layer_scales([0, 0, 1], 0.01)]
+        [0.01, 0.01, 0.1]
+    """
+    depth = max(depths, default=0) + 1
+    return [decay ** ((depth - d) / depth) for d in depths]
+
+
+def _scales(student: Student, decay: float) -> list[float]:
+    """The relative rate of each trained variable."""
+    body = student.body
+    scales = [] if body is None else layer_scales(_depths(body), decay)
+    return scales + [1.0] * (len(student.trainable_variables) - len(scales))
+
+
+def _depths(body: keras.Model) -> list[int]:
+    """The depth of each trainable variable: how many layers with a kernel start before it."""
+    by_id: dict[int, int] = {}
+    depth = -1
+    for layer in all_layers(body):
+        # A layer that has layers inside comes before them and would claim all of their variables.
+        variables = layer.trainable_variables if not layer._layers else []
+        if any(len(v.shape) >= 2 for v in variables):
+            depth += 1
+        for variable in variables:
+            by_id.setdefault(id(variable), max(depth, 0))
+    return [by_id.get(id(v), max(depth, 0)) for v in body.trainable_variables]
+
+
+def state_of(student: Student) -> list[NDArray[Any]]:
+    """Copies of everything that a step reads and changes."""
+    return [_copy(variable) for variable in _state(student)]
+
+
+def restore_state(student: Student, state: Sequence[NDArray[Any]]) -> None:
+    """Go back to a state."""
+    for variable, value in zip(_state(student), state, strict=True):
+        variable.assign(value)
+
+
+def weights_of(student: Student) -> list[NDArray[Any]]:
+    """Copies of the weights, as ``student.set_weights`` takes them."""
+    return [_copy(variable) for variable in student.weights]
+
+
+def _state(student: Student) -> list[Any]:
+    return [*student.variables, *student.optimizer.variables]
+
+
+def _copy(variable: Any) -> NDArray[Any]:
+    # Through a tensor: what is mirrored on several devices has no value of its own.
+    tensor = keras.ops.convert_to_tensor(variable.value)
+    return np.array(keras.ops.convert_to_numpy(tensor))
