@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import inshape
+from inshape.features.heatmaps import Heatmaps
 
 pytestmark = pytest.mark.backends
 
@@ -82,3 +83,52 @@ def test_a_saved_model_answers_as_before(source, rng, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert difference(answer(loaded, pictures), answer(model, pictures)) < 1e-6
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of both phases on pictures that a colour tells apart."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    pictures = rng.integers(0, 120, (60, 20, 24, 3)).astype("uint8")
+    pictures[labels == 1, ..., 0] += 100
+    keras.utils.set_random_seed(0)
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(6, 3, strides=2, padding="same", use_bias=False)(image)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    x = keras.layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    network = keras.Model(image, keras.layers.Dense(5, activation="softmax")(x))
+    seen = []
+    run = inshape.train(
+        (pictures, labels), "16x20x3", out=tmp_path_factory.mktemp("runs") / "run",
+        backbone=network, weights=None, strategy="rebuild", epochs=2, batch_size=8, validation=0.5, patience=9,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(
+            (epoch, logs["val_accuracy"])
+        ))],
+    )  # fmt: skip
+    return run, pictures, seen
+
+
+def test_a_training_learns_and_shows_every_epoch(trained):
+    run, _, seen = trained
+    assert [int(row["epoch"]) - 1 for row in run.history()] == [epoch for epoch, _ in seen]
+    assert [row["phase"] for row in run.history()] == ["head", "body", "body"]
+    assert run.record["metrics"]["validation"]["accuracy"] > 0.9
+    assert all("litert" in engine for engine in run.record["metrics"]["engine"])
+
+
+def test_exports_agree_whatever_the_backend_is(trained):
+    run, pictures, _ = trained
+    labels = np.arange(60) % 2
+    exports = inshape.export(run, ["litert", "savedmodel"], data=(pictures, labels), timing=False)
+    assert [file.agreement for file in exports.files] == [1.0, 1.0]
+    assert all(file.max_difference < 1e-5 for file in exports.files)
+
+
+def test_heat_maps_need_no_certain_backend(trained):
+    run, pictures, _ = trained
+    model = run.load_model()
+    heat = Heatmaps(model, (16, 20))(pictures[:2, :16, :20].astype("float32"), np.array([0, 1]))
+    assert heat.shape == (2, 4, 5)
+    assert heat.max() == pytest.approx(1.0)

@@ -28,3 +28,29 @@ def describe_processor() -> str:
     except (OSError, StopIteration):
         pass  # not Linux, or a processor that does not say
     return ", ".join([platform.system(), platform.machine(), name, f"{count_cores()} cores"])
+
+
+def gpu_capabilities() -> list[tuple[int, ...]]:
+    """The compute capability of each GPU that Keras's backend computes on, as NVIDIA counts.
+
+    Example:
+        >>> all(len(capability) == 2 for capability in gpu_capabilities())
+        True
+    """
+    import keras  # slow to import
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        details = map(
+            tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU")
+        )
+        return [d.get("compute_capability", (0, 0)) for d in details]
+    if keras.backend.backend() == "torch":
+        import torch  # pyright: ignore[reportMissingImports]
+
+        return [torch.cuda.get_device_capability(n) for n in range(torch.cuda.device_count())]
+    import jax
+
+    gpus = [device for device in jax.devices() if device.platform == "gpu"]
+    return [tuple(map(int, str(gpu.compute_capability).split("."))) for gpu in gpus]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import GraphError, RequestError
+from ..errors import GraphError
 from ..heads import LOGITS
 from .cut import Cut, cuts, section
 
@@ -21,14 +22,8 @@ class Heatmaps:
         """Cut the model behind its last map.
 
         Raises:
-            RequestError: if the backend is not TensorFlow.
             GraphError: if there is no map of more than one pixel behind the picture.
         """
-        if keras.backend.backend() != "tensorflow":
-            raise RequestError(
-                f"heat maps on the Keras backend {keras.backend.backend()}; expected tensorflow, "
-                "whose gradients they are made of; set KERAS_BACKEND=tensorflow"
-            )
         # A certain softmax has no gradient left in float32; the logits before it have.
         if any(layer.name == LOGITS for layer in model.layers):
             model = keras.Model(model.inputs, model.get_layer(LOGITS).output)
@@ -43,19 +38,38 @@ class Heatmaps:
         Pictures are ``(batch, height, width, channels)``; the answer ``(batch, rows, columns)`` of
         the last map.
         """
-        import tensorflow as tf
+        maps = self._body(pictures, training=False)
+        signs = np.where(classes == 1, 1.0, -1.0).astype(np.float32)
 
-        maps: Any = self._body(pictures, training=False)
-        with tf.GradientTape() as tape:
-            tape.watch(maps)
-            outputs: Any = self._head(maps, training=False)
+        def scores(maps: Any) -> Any:
+            outputs = self._head(maps, training=False)
             if outputs.shape[1] == 1:  # a single output is that of the second of two classes
-                scores: Any = outputs[:, 0] * np.where(classes == 1, 1.0, -1.0).astype(np.float32)
-            else:
-                scores = tf.gather(outputs, classes, axis=1, batch_dims=1)
-        weights: Any = tape.gradient(scores, maps).numpy().mean(axis=(1, 2), keepdims=True)
-        heat = np.maximum((weights * maps.numpy()).sum(axis=-1), 0.0)
+                return keras.ops.sum(outputs[:, 0] * signs)
+            return keras.ops.sum(outputs * keras.ops.one_hot(classes, outputs.shape[1]))
+
+        values = keras.ops.convert_to_numpy(maps)
+        weights: Any = keras.ops.convert_to_numpy(_gradient(scores, maps))
+        heat = (weights.mean(axis=(1, 2), keepdims=True) * values).sum(axis=-1)
+        heat = np.maximum(heat, 0.0)
         return heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
+
+
+def _gradient(function: Callable[[Any], Any], values: Any) -> Any:
+    """The gradient of a number at some values, which Keras leaves to its backend."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.grad(function)(values)
+    if keras.backend.backend() == "torch":
+        values = values.detach().requires_grad_()
+        function(values).backward()
+        return values.grad
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        result = function(values)
+    return tape.gradient(result, values)
 
 
 def _last_map(model: keras.Model, size_hw: tuple[int, int]) -> Cut:

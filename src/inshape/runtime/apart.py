@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 
 from ..text import first_line
 
@@ -12,18 +14,26 @@ class Ended(Exception):
     """The process ended before it had an answer; the message says why."""
 
 
-def run_apart(module: str, *words: str, text: str = "") -> tuple[str, str]:
+def run_apart(
+    module: str, *words: str, text: str = "", environment: Mapping[str, str] | None = None
+) -> tuple[str, str]:
     """Run ``python -m MODULE WORDS`` with a text on standard input; return what it prints.
 
-    Such a process has no other library's threads and memory in it, and if it is killed, this one
-    goes on.
+    ``environment`` is put over this process's own. Such a process has no other library's threads
+    and memory in it, and if it is killed, this one goes on.
 
     Raises:
         Ended: with the last line of its standard error.
     """
     command = [sys.executable, "-m", module, *words]
     process = subprocess.run(
-        command, input=text, capture_output=True, text=True, errors="replace", check=False
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        env={**os.environ, **(environment or {})},
     )
     if process.returncode:
         lines = process.stderr.strip().splitlines() or ["it was killed"]

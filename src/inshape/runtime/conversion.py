@@ -18,6 +18,7 @@ from ..errors import GraphError
 from ..progress import Advance
 from ..text import first_line
 from .formats import Format, Io
+from .in_tensorflow import call_in_tensorflow, is_needed
 
 if TYPE_CHECKING:
     import keras
@@ -61,6 +62,9 @@ def convert(
         GraphError: if the format has no operator for a layer.
         DataError: if there is nothing to calibrate a quantised file on.
     """
+    if form.files != "keras_files" and is_needed():
+        call_in_tensorflow("convert", model, path, pictures, form=form.name, io=io, batch=batch)
+        return
     module: Any = importlib.import_module(form.module)
     module.write(
         model, path, Conversion(form, pictures=pictures, io=io, batch=batch, progress=progress)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RunError
-from ..processor import count_cores
+from ..processor import count_cores, gpu_capabilities
 from ..text import first_line
 from .litert import LiteRTModel, LiteRunner, Setting
 from .litert_files import to_litert
@@ -114,13 +114,9 @@ def check_answers(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def why_not_litert() -> str:
     """Why frozen networks are not run by LiteRT here; empty if they are."""
-    if keras.backend.backend() != "tensorflow":
-        return f"the Keras backend is {keras.backend.backend()}, and LiteRT converts TensorFlow"
     if importlib.util.find_spec("ai_edge_litert") is None:
         return "ai-edge-litert is not installed (pip install inshape[cpu])"
-    import tensorflow as tf
-
-    return "a GPU is there" if tf.config.list_physical_devices("GPU") else ""
+    return "a GPU is there" if gpu_capabilities() else ""
 
 
 def _fastest(content: bytes, sample: NDArray[np.float32]) -> Setting:

@@ -3,9 +3,9 @@
 `ai-edge-quantizer` writes the file. What is added to it: the channels of a map are first brought to
 like sizes; each tensor's range goes half of the way from its smallest and largest value, which are
 the usual choice and spend most of the 256 levels on a few outliers, to the range that rounds and
-clips its values with the least square error; then each convolution's bias takes up what rounding shifted the mean of its output
-by, layer after layer, so that later layers see corrected inputs (Nagel et al., arXiv 1906.04721,
-section 4.2, with measured means).
+clips its values with the least square error; then each convolution's bias takes up what rounding
+shifted the mean of its output by, layer after layer, so that later layers see corrected inputs
+(Nagel et al., arXiv 1906.04721, section 4.2, with measured means).
 """
 
 from __future__ import annotations

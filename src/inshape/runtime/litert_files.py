@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from .conversion import INSTEAD, Conversion, freeze, missing_operator, quiet
+from .in_tensorflow import call_in_tensorflow, is_needed
 from .litert import LiteRTModel
 
 if TYPE_CHECKING:
@@ -45,6 +47,11 @@ def to_litert(
     Raises:
         GraphError: if LiteRT has no operator for a layer.
     """
+    if is_needed():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.tflite")
+            call_in_tensorflow("to_litert", model, path, shape=shape, batch=batch, weights=weights)
+            return path.read_bytes()
     import tensorflow as tf
 
     traced = freeze(model, (batch, *(shape or model.input_shape[1:])))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import keras
 
 from ..graph.walk import all_layers
+from ..processor import gpu_capabilities
 from .recipe import Precision
 
 _BFLOAT16_FROM = (8, 0)
@@ -32,28 +33,8 @@ def choose_dtype(precision: Precision) -> Literal["float32", "bfloat16"]:
     """The type to compute in; ``"auto"`` is bfloat16 where every GPU has it in hardware."""
     if precision != "auto":
         return precision
-    able = [capability >= _BFLOAT16_FROM for capability in _capabilities()]
+    able = [capability >= _BFLOAT16_FROM for capability in gpu_capabilities()]
     return "bfloat16" if able and all(able) else "float32"
-
-
-def _capabilities() -> list[tuple[int, ...]]:
-    """The compute capability of each GPU that the backend sees."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        details = [
-            tf.config.experimental.get_device_details(gpu)
-            for gpu in tf.config.list_physical_devices("GPU")
-        ]
-        return [d.get("compute_capability", (0, 0)) for d in details]
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return [torch.cuda.get_device_capability(n) for n in range(torch.cuda.device_count())]
-    import jax
-
-    gpus = [device for device in jax.devices() if device.platform == "gpu"]
-    return [tuple(map(int, str(device.compute_capability).split("."))) for device in gpus]
 
 
 @contextmanager

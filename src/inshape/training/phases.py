@@ -273,8 +273,9 @@ class _Keeper(keras.callbacks.Callback):
         return standing.epoch >= phase.epochs or waited >= phase.recipe.patience
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Have the data of this epoch."""
+        """Have the data and the random numbers of this epoch."""
         self.training.epoch = epoch
+        self._phase.student.begin_epoch(epoch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the loss."""

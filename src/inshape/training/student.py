@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import UnknownName
 from ..graph.walk import all_layers
+from ..processor import gpu_capabilities
 from .recipe import Recipe
 from .teacher import Teaching, distillation_losses
 
@@ -32,6 +33,7 @@ class Student(keras.Model):
         self.body = body
         self.head = head
         self.moves_statistics = moves_statistics
+        self.seed = seed
         self(keras.Input((body or head).input_shape[1:]))
         for index, state in enumerate(self._seeds()):
             # Keras draws these when a layer is made, so a loaded model has others.
@@ -42,6 +44,13 @@ class Student(keras.Model):
         if self.body is not None:
             rows = self.body(rows, training=bool(training) and self.moves_statistics)
         return keras.ops.cast(self.head(rows, training=bool(training)), "float32")
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Draw what this epoch draws, whatever was drawn before."""
+        if keras.backend.backend() == "torch":  # whose dropout has no state that could be kept
+            import torch  # pyright: ignore[reportMissingImports]
+
+            torch.manual_seed(self.seed + 1_000_003 * epoch)
 
     def _seeds(self) -> list[Any]:
         """The counters of dropout and its like, which are variables but no weights."""
@@ -57,6 +66,7 @@ def compile_student(
     Rows are weighed by the data, whose weights sum to 1 in each batch.
     """
     scales = _scales(student, recipe.layer_decay)
+    jit: Any = "auto" if keras.backend.backend() != "tensorflow" or gpu_capabilities() else False
     options: dict[str, Any] = {}
     if recipe.ema:
         options = {"use_ema": True, "ema_momentum": recipe.ema}
@@ -71,7 +81,8 @@ def compile_student(
         ),
         loss=_Taught(teaching) if teaching else _Crossentropy(from_logits=True, reduction="sum"),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=_jit(),
+        # XLA makes convolutions on a processor several times as slow as TensorFlow's own.
+        jit_compile=jit,
     )
 
 
@@ -93,16 +104,6 @@ def schedule(
         warmup_target=recipe.learning_rate if warm else None,
         warmup_steps=warm,
     )
-
-
-def _jit() -> Any:
-    """Whether Keras compiles the step, as ``keras.Model.compile`` takes it."""
-    if keras.backend.backend() != "tensorflow":
-        return "auto"
-    import tensorflow as tf
-
-    # XLA makes convolutions on a processor several times as slow as TensorFlow's own.
-    return "auto" if tf.config.list_physical_devices("GPU") else False
 
 
 _Crossentropy = keras.losses.CategoricalCrossentropy
