@@ -112,5 +112,5 @@ def test_a_known_network_sets_what_its_file_may_unpack_to(model, tmp_path):
     text = "MiB; expected at most 240.0 MiB for the network's weights; have it saved again without"
     with pytest.raises(WeightsError, match=text), open_weights(path, weights_bytes=30 * 2**20):
         pass
-    with pytest.raises(WeightsError, match="at most 256.0 MiB; have it"), open_weights(path):
+    with pytest.raises(WeightsError, match=r"at most 256\.0 MiB; have it"), open_weights(path):
         pass
