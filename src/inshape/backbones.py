@@ -72,6 +72,11 @@ class Backbone:
         """Whether layers worth keeping stand between its pooling and its classifier."""
         return self.family in ("mobilenet_v3", "convnext")
 
+    @property
+    def weights_bytes(self) -> int:
+        """What its parameters take as float32, classifier included."""
+        return 4 * published()[self.name].params
+
     def build(
         self,
         *,

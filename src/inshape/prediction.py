@@ -137,8 +137,8 @@ def predict(request: PredictRequest) -> list[Prediction]:
 
 
 def _check_options(classifier: Classifier, request: PredictRequest) -> None:
-    """Refuse what the model cannot give, before any picture is read."""
-    if request.save_heatmaps is not None and classifier.model is None:
+    """Refuse what the model cannot give, before it is loaded or any picture is read."""
+    if request.save_heatmaps is not None and classifier.load_model is None:
         home = "the run folder" if classifier.run is None else classifier.run.folder
         raise RequestError(
             f"heat maps of {classifier.name}, an exported file, which has no gradients; expected a "
@@ -177,9 +177,9 @@ def _save_heatmaps(
     """Write a picture's heat each; their paths, numbered as the pictures are."""
     from .features.heatmaps import Heatmaps, draw_heat  # loads Keras
 
-    assert classifier.model is not None  # see `_check_options`
+    assert classifier.load_model is not None  # see `_check_options`
     size_hw = batches.preparation.shape.as_static_tuple()[:2]
-    heatmaps = Heatmaps(classifier.model, size_hw)
+    heatmaps = Heatmaps(classifier.load_model(), size_hw)
     make_folder(folder)
     paths: list[str] = []
     for pictures, _ in batches.iterate(None, _HEATED):

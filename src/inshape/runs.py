@@ -262,9 +262,17 @@ class Run:
         Raises:
             RequestError: if the run has none yet.
         """
+        self.check_model()
+        return load_model(self.model_path)
+
+    def check_model(self) -> None:
+        """Make sure that there is a model, without loading it.
+
+        Raises:
+            RequestError: if the run has none yet.
+        """
         if not self.model_path.exists():
             raise self._unfinished(_MODEL)
-        return load_model(self.model_path)
 
     def updated(self, **fields: Any) -> Run:
         """Write some fields of ``run.json`` and return the run as it is then."""

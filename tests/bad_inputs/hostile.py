@@ -66,14 +66,54 @@ def _bomb(group: h5py.Group, _: Path) -> None:
     group.create_dataset("0", (99999999, 100), "f4", chunks=(1000, 100), compression="gzip")
 
 
-def _archived_bomb(folder: Path) -> object:
+def _archived_bomb(name: str, mebibytes: int) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        path = folder / "a.keras"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr("config.json", "{}")
+            with archive.open(name, "w") as part:
+                for _ in range(mebibytes):
+                    part.write(bytes(2**20))
+        return path
+
+    return write
+
+
+def _twice_packed_bomb(folder: Path) -> Path:
+    """Twenty times as large as what stands in the archive, which itself is packed."""
+    with h5py.File(folder / "model.weights.h5", "w") as file:
+        file["layers/dense/vars/0"] = np.zeros(2**24, np.uint8)
+        file.create_dataset("layers/dense/vars/1", (300 * 2**20,), "u1", chunks=(2**20,))
     with zipfile.ZipFile(folder / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("config.json", "{}")
-        with archive.open("model.weights.h5", "w") as part:
-            for _ in range(300):
-                part.write(bytes(2**20))
-    with open_weights(folder / "a.keras"):
-        return "taken"
+        archive.write(folder / "model.weights.h5", "model.weights.h5")
+    return folder / "a.keras"
+
+
+def _opened(write: Callable[[Path], Path]) -> Callable[[Path], object]:
+    """Weights of an unknown network."""
+
+    def give(folder: Path) -> object:
+        with open_weights(write(folder)):
+            return "taken"
+
+    return give
+
+
+def _of_small(write: Callable[[Path], Path]) -> Callable[[Path], object]:
+    """Weights of a network whose parameters take 7.8 MiB."""
+
+    def give(folder: Path) -> object:
+        weights = write(folder)
+        return inshape.adapt("MobileNetV3Small-minimalistic", "32x32x3", weights=weights)
+
+    return give
+
+
+def _packed_zeros(folder: Path) -> Path:
+    with h5py.File(folder / "a.weights.h5", "w") as file:
+        zeros = {"shape": (64 * 2**18,), "dtype": "f4", "chunks": (2**18,), "compression": "gzip"}
+        file.create_dataset("layers/dense/vars/0", **zeros)
+    return folder / "a.weights.h5"
 
 
 def _record(text: str) -> Callable[[Path], object]:
@@ -117,6 +157,7 @@ def _long_name(folder: Path) -> object:
 
 
 _OUTSIDE = "expected every array in the file itself"
+_H5 = "model.weights.h5"
 _UNREADABLE = r"run\.json cannot be read"
 BAD_INPUTS = [
     BadInput("weights in another file", _weights(_external), f"is in .*private; {_OUTSIDE}"),
@@ -125,7 +166,11 @@ BAD_INPUTS = [
     BadInput("a model with weights elsewhere", _model(_external), _OUTSIDE),
     BadInput("a model with a link", _model(_link), _OUTSIDE),
     BadInput("weights that unpack to 37 GiB", _weights(_bomb), "unpacks from .* to 37.3 GiB"),
-    BadInput("a model that unpacks to 300 MiB", _archived_bomb, "unpacks from .* to 300.0 MiB"),
+    BadInput("300 MiB in an archive", _opened(_archived_bomb(_H5, 300)), "to 300.0 MiB.* 256.0"),
+    BadInput("300 MiB in a pickle", _opened(_archived_bomb("a/data.pkl", 300)), "to 300.0 MiB"),
+    BadInput("an archive packed twice", _opened(_twice_packed_bomb), "to 316.0 MiB.*256.0 MiB"),
+    BadInput("64 MiB for a small network", _of_small(_packed_zeros), "64.0 MiB.*at most 62.8 MiB"),
+    BadInput("the same archived", _of_small(_archived_bomb(_H5, 64)), "64.0 MiB.*at most 62.8 MiB"),
     BadInput("a run.json of brackets", _record("[" * 100_000), _UNREADABLE),
     BadInput("a run.json that is a list", _record("[]"), _UNREADABLE),
     BadInput("a run.json of 5,000 digits", _record("9" * 5000), _UNREADABLE),

@@ -94,14 +94,17 @@ def test_the_table_names_scores_classes_and_mistakes(tmp_path, photos):
 
 def test_a_model_of_any_size_is_measured_at_several(tmp_path, photos):
     run = run_of(tmp_path / "run", (None, None, 1), size_hw=(12, 12))
-    evaluation = evaluate(run, photos, sizes=[7, (20, 15)])
+    run = run.updated(plan={"input_shape": "?x?x1"})
+    evaluation = evaluate(run, photos, sizes=[7, (20, 15)], save=False)
     assert list(evaluation.by_size) == ["7x7", "20x15"]
     assert all(result.value == pytest.approx(4 / 5) for result in evaluation.by_size.values())
     assert evaluation.as_dict()["by_size"]["20x15"]["value"] == pytest.approx(4 / 5)
 
 
-def test_a_model_of_one_size_refuses_another(tmp_path, photos):
+def test_a_model_of_one_size_refuses_another_before_it_is_loaded(tmp_path, photos):
     run = run_of(tmp_path / "run", (13, 10, 1))
+    run = run.updated(plan={"input_shape": "13x10x1"})
+    run.model_path.write_bytes(b"no model")
     text = "size 7x7; the model takes 13x10 only; train with an input of ?x?x1"
     with pytest.raises(RequestError, match=re.escape(text)):
         evaluate(run, photos, sizes=[7])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -16,12 +18,15 @@ from inshape.data.batches import Batches
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.features.cut import section
+from inshape.features.linear import scores
 from inshape.progress import Progress
 from inshape.requests import make
 from inshape.runs import Run
-from inshape.training import phases
+from inshape.training import api, phases
+from inshape.training.checkpoint import Standing
 from inshape.training.feeds import FeatureFeed, PictureFeed, smooth_labels
 from inshape.training.job import ROOM, Features, Job
+from inshape.training.recipe import Recipe
 from inshape.training.request import TrainRequest
 
 layers = keras.layers
@@ -175,3 +180,73 @@ def test_an_average_is_what_a_phase_keeps(tmp_path):
         assert facts["epoch"] > 0
         moved[ema] = np.abs(np.array(job.model.get_layer("last").kernel) - before).max()
     assert 0 < moved[0.9999] < 0.3 * moved[0.0]
+
+
+@pytest.mark.parametrize("right", [13, 14])
+def test_always_the_largest_class_is_no_better_than_guessing(right, tmp_path):
+    job = job_of(tmp_path / "run")
+    job.batches.catalogue.splits[:] = "validation"  # 13 pictures and 5
+    logits = np.eye(2)[[0] * 13 + [1] * (right - 13) + [0] * (18 - right)]
+    accuracy, _ = scores(logits, job.labels("validation"))
+    job = replace(job, run=job.run.updated(metrics={"validation": {"accuracy": accuracy}}))
+    text = "accuracy 0.722 is no better than always answering '0', which is right for 0.722: the"
+    expected = pytest.warns(UserWarning, match=text) if right == 13 else nullcontext()
+    with expected:
+        api._note_guessing(job)
+    assert len(job.notes) == (right == 13)
+
+
+def list_pictures(rng, count, splits="", **choices):
+    """The pictures of seven classes that a training uses."""
+    pictures = rng.integers(0, 255, (count, *SHAPE), np.uint8)
+    source = open_source((pictures, np.arange(count) % 7))
+    source.splits[: len(splits)] = [{"v": "validation", "t": "train"}[s] for s in splits]
+    request = make(TrainRequest, source=source, shape=SHAPE, out=Path("a"), **choices)
+    return api._list_pictures(request, Progress())
+
+
+def test_fewer_than_thirty_to_validate_on_are_said_with_what_makes_them_enough(rng):
+    (line,) = list_pictures(rng, 77, validation=0.1).warnings
+    assert line == (
+        "validated on 7 pictures, of which each is 14 % of the accuracy; expected 30 or more; add "
+        "pictures, or hold out more of them (validation=0.5)"
+    )
+    # Two fifths are 30.8, but only four of each class's eleven.
+    assert len(list_pictures(rng, 77, validation=0.4).indices("validation")) == 28
+    assert list_pictures(rng, 77, validation=0.5).warnings == ()
+    (line,) = list_pictures(rng, 49, validation=0.1).warnings
+    assert line.endswith("expected 30 or more; add pictures")
+    (line,) = list_pictures(rng, 59, "t" * 30 + "v" * 29).warnings
+    assert line == (
+        "validated on 29 pictures, of which each is 3 % of the accuracy; expected 30 or more; put "
+        "more pictures into the validation split"
+    )
+    assert list_pictures(rng, 60, "t" * 30 + "v" * 30).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("losses", "best_epoch", "line"),
+    [
+        (
+            (1e13, 2.0),
+            1,
+            "body: the loss came to 1e+13 in epoch 3, where guessing has 1.10: the training "
+            "diverged; the weights of epoch 2 are kept; lower learning_rate, which is 0.02",
+        ),
+        ((2.0, 1e13), -1, "1e+13 in epoch 3, .*; the weights from before the first epoch are kept"),
+        ((2.0, 22.0), 0, "the loss came to 22 in epoch 3"),  # 20 ln 3 = 21.97
+        ((21.9, 21.9), 0, None),
+        ((1e13, 2.0), 2, None),  # made up for by the end of the epoch
+    ],
+)
+def test_a_loss_that_no_learning_has_is_said(losses, best_epoch, line):
+    notes = []
+    phase = SimpleNamespace(
+        name="body", recipe=Recipe(learning_rate=0.02), teaching=None,
+        class_weights=np.ones(3), note=notes.append,
+    )  # fmt: skip
+    row = dict(zip(("loss", "val_loss"), losses, strict=True), epoch=3)
+    phases._note_divergence(phase, Standing(epoch=3, best_epoch=best_epoch, history=[row]))
+    assert len(notes) == (line is not None)
+    if line is not None:
+        assert re.search(line.replace("+", r"\+"), notes[0])

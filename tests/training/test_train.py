@@ -40,6 +40,7 @@ from inshape.shapes import InputShape
 from inshape.training import api, job
 from inshape.training.api import resume
 from inshape.training.request import TrainRequest
+from inshape.writing import write_json
 
 
 @pytest.mark.parametrize(
@@ -331,11 +332,25 @@ def test_pictures_are_looked_at_before_anything_is_fetched_or_built(tmp_path, mo
 
     monkeypatch.setattr("inshape.training.api.open_for_training", fetch)
     monkeypatch.setattr("inshape.comparison.api._list_candidates", fetch)
+    monkeypatch.setattr(Run, "load_model", fetch)
+    monkeypatch.setattr("inshape.evaluation.classifier.load", fetch)
+    prepared = Preparation.of("32x32x3").as_dict()
+    run = Run.create(tmp_path / "run", {}).updated(preparation=prepared, status="complete")
+    run.save_labels(["a", "b"])
+    run.model_path.touch()
+    file = tmp_path / "a.tflite"
+    file.touch()
+    card = {"labels": ["a", "b"], "preparation": prepared, "input": {"shape": "32x32x3"}}
+    write_json(file.with_name("a.tflite.json"), {**card, "output": {"kind": "logits"}})
     (tmp_path / "empty").mkdir()
     for call in (
         lambda: train(tmp_path / "empty", "32x32x3", out=tmp_path / "new"),
         lambda: inshape.train(tmp_path / "empty", "auto", out=tmp_path / "new"),
         lambda: inshape.compare(tmp_path / "empty", "32x32x3"),
+        lambda: inshape.evaluate(run, tmp_path / "empty"),
+        lambda: inshape.evaluate(file, tmp_path / "empty"),
+        lambda: inshape.predict(run, tmp_path / "empty"),
+        lambda: inshape.predict(file, tmp_path / "empty"),
     ):
         with pytest.raises(DataError, match="empty: nothing in it, no pictures"):
             call()

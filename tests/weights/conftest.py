@@ -16,12 +16,13 @@ CHANGED = "Mon, 02 Nov 2026 09:00:00 GMT"
 
 @dataclass
 class Server:
-    """A server for one folder that can break off, and remembers what was asked.
+    """A server for one folder that can break off or stall, and remembers what was asked.
 
     Attributes:
         url: its address, with a slash at the end.
         folder: what it serves.
         breaks_off_after: bytes after which the next answers end, one number for each.
+        stalls: whether those answers stay open instead of ending.
         asked: the path and the ``Range`` of every request.
         got: the path of every download that was begun.
         headers: further headers of every answer, by path.
@@ -31,6 +32,7 @@ class Server:
     url: str
     folder: Path
     breaks_off_after: list[int] = field(default_factory=list)
+    stalls: bool = False
     asked: list[tuple[str, str]] = field(default_factory=list)
     got: list[str] = field(default_factory=list)
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Server:
 def server(tmp_path) -> Iterator[Server]:
     folder = tmp_path / "served"
     folder.mkdir()
+    over = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -84,13 +87,17 @@ def server(tmp_path) -> Iterator[Server]:
             self.end_headers()
             if with_body:
                 found.got.append(self.path)
-                stop = found.breaks_off_after.pop(0) if found.breaks_off_after else len(content)
+                stops = found.breaks_off_after
+                is_whole, stop = not stops, stops.pop(0) if stops else len(content)
                 self.wfile.write(content[start : start + stop])
+                if found.stalls and not is_whole:
+                    over.wait()
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         found = Server(f"http://127.0.0.1:{running.server_port}/", folder)
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
         yield found
+        over.set()
         running.shutdown()
         thread.join()

@@ -58,6 +58,19 @@ def test_the_next_call_goes_on_where_the_last_one_gave_up(server, target):
     assert server.asked[-1] == ("/a.h5", "bytes=100000-")
 
 
+def test_a_link_that_stalls_keeps_what_came(server, target, monkeypatch):
+    monkeypatch.setattr("inshape.weights.download._TIMEOUT_S", 0.2)
+    server.stalls, server.breaks_off_after = True, [100_000, 0, 50_000]
+    url = f"{server.url}a.h5"
+    with pytest.raises(WeightsError, match=re.escape("cannot download a.h5 for Net (timed out)")):
+        fetch(url, target, digest=None, whom="Net")
+    assert target.with_name("a.h5.part").read_bytes() == CONTENT[:150_000]
+    fetch(url, target, digest=None, whom="Net")
+    assert target.read_bytes() == CONTENT
+    wanted = [wanted for _, wanted in server.asked]
+    assert wanted == ["", "bytes=100000-", "bytes=100000-", "bytes=150000-"]
+
+
 def test_a_file_that_changed_in_between_is_fetched_anew(server, target):
     server.breaks_off_after = [100_000, 0, 0]
     url = f"{server.url}a.h5"

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from inshape.errors import WeightsError
 from inshape.weights.files import open_weights
 
 
@@ -98,3 +99,18 @@ def test_a_long_list_of_layers_that_keras_splits(tmp_path):
         slots = stored.slots_of(model)
         assert [stored.shapes(slot) for slot in slots] == [slot.shapes for slot in slots]
         assert [stored.arrays(slot)[0].max() for slot in slots] == [0.0, 1.0, 2.0]
+
+
+def test_a_known_network_sets_what_its_file_may_unpack_to(model, tmp_path):
+    path = written(model, ".weights.h5", tmp_path)
+    with open_weights(path, weights_bytes=1):
+        pass  # it is as large as what it holds
+    with h5py.File(path, "a") as file:
+        file.create_dataset("zeros", (300 * 2**20,), "u1", chunks=(2**20,))
+    with open_weights(path, weights_bytes=40 * 2**20):
+        pass
+    text = "MiB; expected at most 240.0 MiB for the network's weights; have it saved again without"
+    with pytest.raises(WeightsError, match=text), open_weights(path, weights_bytes=30 * 2**20):
+        pass
+    with pytest.raises(WeightsError, match=r"at most 256\.0 MiB; have it"), open_weights(path):
+        pass

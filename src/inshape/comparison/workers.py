@@ -25,7 +25,8 @@ Files: TypeAlias = Mapping[str, bytes]
 LOCAL = "local"
 _RETRIES = 3
 _ASK_S = 10.0
-"""How long nothing may happen before the head is asked for; Ray gives up on it after a minute."""
+"""How long nothing may happen before the head is asked for; Ray, which waits a minute for it, then
+ends this process."""
 
 
 class Workers(Protocol):
@@ -95,13 +96,14 @@ class Cluster:
         candidates: list[Candidate] = []
         running: dict[Any, tuple[int, Any]] = {}
         for arguments in calls:
+            self._ask_head()
             candidate, state = task.remote(*arguments)
             running[candidate] = len(candidates), state
             candidates.append(arguments[0])
         while running:
+            self._ask_head()
             ready, _ = ray.wait(list(running), num_returns=1, timeout=_ASK_S)
             if not ready:
-                self._ask_head()
                 continue
             (finished,) = ready
             number, state = running.pop(finished)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,9 +24,11 @@ from ..writing import write_json
 from .classifier import Classifier, open_classifier
 from .leakage import count_trained_on, split_as_trained
 from .metrics import Scores, score
-from .probabilities import predict_probabilities
 from .request import EvaluateRequest
 from .result import Evaluation, Mistake
+
+if TYPE_CHECKING:
+    import keras
 
 _MISTAKES = 10
 _METRICS = "metrics.json"
@@ -81,7 +83,7 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
             for at in at_sizes
         },
     )
-    if request.save and run is not None and classifier.model is not None:
+    if request.save and run is not None and classifier.load_model is not None:
         write_json(run.folder / _METRICS, evaluation.as_dict())
         leave_report(run.folder, batches.catalogue)
     return evaluation
@@ -93,6 +95,8 @@ def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluatio
     The split was looked at during the training, so that its scores are a little too good. ``None``
     without a picture in that split.
     """
+    from .probabilities import predict_probabilities  # loads Keras
+
     positions = batches.catalogue.indices("validation")
     if not len(positions):
         return None

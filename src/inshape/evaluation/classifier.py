@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +17,7 @@ from ..data.prepare import Preparation
 from ..errors import RequestError
 from ..runs import Run, home_of
 from ..runtime.cards import batch_in, read_card
-from ..runtime.runners import Runner, answer, load
+from ..runtime.runners import answer, kind_of, load
 from ..shapes import InputShape
 from ..text import plural
 from .metrics import classify
@@ -34,7 +35,7 @@ class _OfBatches(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Classifier:
-    """A model, with what has to be known to ask it."""
+    """A model, with what has to be known to ask it; it is loaded when it is first asked."""
 
     name: str
     """The path of its run folder or its file."""
@@ -45,8 +46,8 @@ class Classifier:
     of_batches: _OfBatches
     run: Run | None
     """The run that it is of, where that is known."""
-    model: keras.Model | None
-    """The model itself, if it is that of a run."""
+    load_model: Callable[[], keras.Model] | None
+    """The model itself, loaded once, if it is that of a run."""
 
     def probabilities(self, batches: Batches, *, mirrored: bool = False) -> NDArray[np.float32]:
         """``(pictures, classes)`` in the catalogue's order.
@@ -78,39 +79,45 @@ def open_classifier(source: str | Path | Run) -> Classifier:
 
 
 def _of_run(run: Run) -> Classifier:
-    from .probabilities import predict_probabilities  # loads Keras
-
-    model = run.load_model()
+    run.check_model()
+    load_model = cache(run.load_model)
 
     def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
-        return predict_probabilities(model, batches, mirrored=mirrored)
+        from .probabilities import predict_probabilities  # loads Keras
+
+        return predict_probabilities(load_model(), batches, mirrored=mirrored)
 
     return Classifier(
         name=str(run.folder),
         labels=run.labels,
         preparation=run.preparation,
-        input_shape=InputShape(*model.input_shape[1:]),
+        # Pictures are prepared at one size for a model of any size too.
+        input_shape=InputShape.of(
+            run.record.get("plan", {}).get("input_shape", run.preparation.shape)
+        ),
         of_batches=of_batches,
         run=run,
-        model=model,
+        load_model=load_model,
     )
 
 
 def _of_file(path: Path) -> Classifier:
-    runner: Runner = load(path)
+    kind_of(path)
     card = read_card(path)
     if card is None:
         raise RequestError(
             f"{path} does not say what its classes are; expected the JSON that was exported with "
             f"it, {path.name}.json; put it beside the file"
         )
+    load_runner = cache(partial(load, path))
     at_once = batch_in(card)
     is_probability = card["output"]["kind"] == "probabilities"
 
     def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
+        ask = partial(answer, load_runner(), at_once=at_once)
         parts = [
             classify(
-                partial(answer, runner, at_once=at_once),
+                ask,
                 np.asarray(pictures, np.float32),
                 is_probability=is_probability,
                 mirrored=mirrored,
@@ -131,5 +138,5 @@ def _of_file(path: Path) -> Classifier:
         input_shape=InputShape.of(card["input"]["shape"]),
         of_batches=of_batches,
         run=run,
-        model=None,
+        load_model=None,
     )

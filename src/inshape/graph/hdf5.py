@@ -1,4 +1,4 @@
-"""HDF5 files that others made: none may lead out of itself, or unpack to what no network needs.
+"""HDF5 files that others made: none may lead out of itself, or unpack to more than is needed.
 
 A dataset can have its bytes in any other file of the machine, and a link can lead there; what was
 read so would end up in a model that its owner shares.
@@ -27,22 +27,33 @@ DAMAGE = (
 )
 """What h5py and zipfile raise on damaged files."""
 _MOST_PACKED = 20
-"""How many times its size a file may unpack to; trained weights hardly shrink at all."""
+"""How many times its size a file of an unknown network may unpack to; trained weights hardly shrink
+at all."""
 _ALWAYS_BYTES = 256 * 2**20
-"""What may be unpacked in any case, such as a large network of zeros."""
+"""What such a file may unpack to in any case, as a large network of zeros does."""
+_MOST_COPIES = 8
+"""How many times its weights a known network's file may unpack to: in twice the precision, with an
+optimiser's two moments and an average of each."""
 
 
 @contextlib.contextmanager
-def open_checked(path: Path) -> Generator[h5py.File]:
+def open_checked(path: Path, weights_bytes: int | None = None) -> Generator[h5py.File]:
     """Open a file in HDF5, or the one in a ``.keras`` file.
 
+    ``weights_bytes`` are those of the network that it is for, where that is known.
+
     Raises:
-        WeightsError: if its arrays lie outside it, or are far larger than it.
+        WeightsError: if its arrays lie outside it, or are far larger than they may be.
         Exception: one of `DAMAGE` if it is damaged.
     """
-    content = io.BytesIO(_unpacked(path)) if is_archive(path) else path.open("rb")
+    if is_archive(path):
+        with zipfile.ZipFile(path) as archive:
+            check_archive(path, archive, weights_bytes)
+            content = io.BytesIO(archive.read(ARCHIVED))
+    else:
+        content = path.open("rb")
     with content, h5py.File(content, "r") as file:
-        _check(path, file, content.seek(0, io.SEEK_END))
+        _check(path, file, weights_bytes)
         yield file
 
 
@@ -52,14 +63,12 @@ def is_archive(path: Path) -> bool:
         return file.read(2) == b"PK"
 
 
-def _unpacked(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(part.file_size for part in archive.infolist())
-        _check_size(path, unpacked, path.stat().st_size)
-        return archive.read(ARCHIVED)
+def check_archive(path: Path, archive: zipfile.ZipFile, weights_bytes: int | None) -> None:
+    """Refuse an archive of far more than it may hold."""
+    _check_size(path, sum(part.file_size for part in archive.infolist()), weights_bytes)
 
 
-def _check(path: Path, file: h5py.File, size: int) -> None:
+def _check(path: Path, file: h5py.File, weights_bytes: int | None) -> None:
     unpacked = 0
 
     # Either visit ends with the first answer; an exception would not pass through the library.
@@ -81,13 +90,18 @@ def _check(path: Path, file: h5py.File, size: int) -> None:
             f"{path}: {outside}; expected every array in the file itself; do not use it unless you "
             "know who made it, and have it saved again with model.save_weights()"
         )
-    _check_size(path, unpacked, size)
+    _check_size(path, unpacked, weights_bytes)
 
 
-def _check_size(path: Path, unpacked: int, size: int) -> None:
-    most = max(_ALWAYS_BYTES, _MOST_PACKED * size)
+def _check_size(path: Path, unpacked: int, weights_bytes: int | None) -> None:
+    size = path.stat().st_size
+    if weights_bytes is None:
+        most, whose = max(_ALWAYS_BYTES, _MOST_PACKED * size), ""
+    else:
+        # What is no larger than its file is not packed, and is refused for what does not fit.
+        most, whose = max(size, _MOST_COPIES * weights_bytes), " for the network's weights"
     if unpacked > most:
         raise WeightsError(
             f"{path} unpacks from {format_bytes(size)} to {format_bytes(unpacked)}; expected at "
-            f"most {format_bytes(most)}; have it saved again without compression"
+            f"most {format_bytes(most)}{whose}; have it saved again without compression"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 import warnings
@@ -47,7 +46,7 @@ _INITIAL = "initial.keras"
 _NAMED = 10
 _FEW = 30
 """Pictures for validation below which its accuracy is a rough guess."""
-_MOST_HELD_OUT = 0.5
+_HELD_OUT = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 def run_training(
@@ -369,24 +368,27 @@ def _list_pictures(request: TrainRequest, progress: Progress) -> Catalogue:
     The same pictures and seed give the same split.
     """
     with progress.bar("reading the list of pictures") as advance:
-        catalogue = open_source(request.source, progress=advance)
-    brings_split = bool(len(catalogue.indices("validation")))
-    catalogue = split(catalogue, validation=request.recipe.validation, seed=request.seed)
+        listed = open_source(request.source, progress=advance)
+    catalogue = split(listed, validation=request.recipe.validation, seed=request.seed)
     used = [catalogue.indices(name).tolist() for name in ("train", "validation")]
     catalogue = catalogue.take([*used[0], *used[1]])
     if len(used[1]) < _FEW:
-        line = _few_to_validate(len(used[1]), len(catalogue), brings_split)
+        line = _few_to_validate(len(used[1]), listed, request.seed)
         catalogue = replace(catalogue, warnings=(*catalogue.warnings, line))
     return catalogue
 
 
-def _few_to_validate(count: int, total: int, brings_split: bool) -> str:
-    share = math.ceil(10 * _FEW / total) / 10
+def _few_to_validate(count: int, listed: Catalogue, seed: int) -> str:
     more = "add pictures"
-    if brings_split:
+    if len(listed.indices("validation")):
         more = "put more pictures into the validation split"
-    elif share <= _MOST_HELD_OUT:
-        more += f", or hold out more of them (validation={share:g})"
+    else:
+        # Tried out: every class gives a share of its own, which is rounded.
+        splits = ((share, split(listed, validation=share, seed=seed)) for share in _HELD_OUT)
+        enough = (share for share, one in splits if len(one.indices("validation")) >= _FEW)
+        share = next(enough, None)
+        if share is not None:
+            more += f", or hold out more of them (validation={share:g})"
     return (
         f"validated on {plural(count, 'picture')}, of which each is {100 / max(1, count):.0f} % of "
         f"the accuracy; expected {_FEW} or more; {more}"

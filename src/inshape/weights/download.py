@@ -169,7 +169,8 @@ def _copy(answer: Any, file: BinaryIO, start: int, total: int | None, name: str)
     console = Console(stderr=True)
     with Progress(*columns, TransferSpeedColumn(), console=console, transient=True) as bar:
         task = bar.add_task(name, total=total, completed=start)
-        while chunk := answer.read(_CHUNK_BYTES):
+        # `read` waits for the whole chunk, and loses what it has of it when the link stalls.
+        while chunk := answer.read1(_CHUNK_BYTES):
             file.write(chunk)
             bar.update(task, advance=len(chunk))
         file.flush()

@@ -10,15 +10,17 @@ from pathlib import Path
 import h5py
 
 from ..errors import WeightsError
-from ..graph.hdf5 import ARCHIVED, is_archive
+from ..graph.hdf5 import ARCHIVED, check_archive, is_archive
 from .state_dict import StateDict
 from .stored import FORMS, StoredWeights, damaged, open_hdf5
 from .tensors import is_safetensors, open_pickle, open_safetensors
 
 
 @contextlib.contextmanager
-def open_weights(path: Path, repository: str = "") -> Generator[StoredWeights]:
-    """Open a weights file."""
+def open_weights(
+    path: Path, repository: str = "", *, weights_bytes: int | None = None
+) -> Generator[StoredWeights]:
+    """Open a weights file; its network's ``weights_bytes`` limit what it may unpack to."""
     if not path.exists():
         raise WeightsError(
             f"no weights file at {path}; expected {FORMS}, 'imagenet', an hf:// or kaggle:// name, "
@@ -27,18 +29,20 @@ def open_weights(path: Path, repository: str = "") -> Generator[StoredWeights]:
     if path.is_dir():
         raise WeightsError(f"{path} is a folder; expected {FORMS}; name the file inside it")
     with contextlib.ExitStack() as stack:
-        yield _open(path, stack, repository)
+        yield _open(path, stack, repository, weights_bytes)
 
 
-def _open(path: Path, stack: contextlib.ExitStack, repository: str) -> StoredWeights:
+def _open(
+    path: Path, stack: contextlib.ExitStack, repository: str, weights_bytes: int | None
+) -> StoredWeights:
     try:
         with path.open("rb") as file:
             start = file.read(9)
-        names = _names_in_archive(path) if is_archive(path) else ()
+        names = _names_in_archive(path, weights_bytes) if is_archive(path) else ()
     except (OSError, zipfile.BadZipFile) as error:
         raise damaged(path, error) from error
     if ARCHIVED in names:
-        return stack.enter_context(open_hdf5(path))
+        return stack.enter_context(open_hdf5(path, weights_bytes))
     if is_safetensors(start):  # before pickles: its header may be 128 bytes long
         tensors = stack.enter_context(open_safetensors(path))
         return StateDict(path, tensors, repository=repository)
@@ -55,9 +59,10 @@ def _open(path: Path, stack: contextlib.ExitStack, repository: str) -> StoredWei
         raise WeightsError(
             f"{path} is no weights file ({content}); expected {FORMS}; download or save it again"
         )
-    return stack.enter_context(open_hdf5(path))
+    return stack.enter_context(open_hdf5(path, weights_bytes))
 
 
-def _names_in_archive(path: Path) -> tuple[str, ...]:
+def _names_in_archive(path: Path, weights_bytes: int | None) -> tuple[str, ...]:
     with zipfile.ZipFile(path) as archive:
+        check_archive(path, archive, weights_bytes)
         return tuple(archive.namelist()) or ("",)

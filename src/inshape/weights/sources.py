@@ -81,7 +81,7 @@ def load_source(
         return _imagenet(backbone, include_top=include_top, activation=activation)
     if weights == "demo":
         return load_demo(backbone, include_top=include_top)
-    with _opened(weights) as stored:
+    with _opened(weights, backbone) as stored:
         return _from_file(
             backbone,
             stored,
@@ -92,14 +92,15 @@ def load_source(
 
 
 @contextlib.contextmanager
-def _opened(weights: str | Path) -> Generator[StoredWeights]:
-    """The weights of a file, downloaded if it has to be."""
+def _opened(weights: str | Path, backbone: Backbone) -> Generator[StoredWeights]:
+    """The weights of a file for a backbone, downloaded if it has to be."""
     if str(weights).startswith(kaggle.PREFIX):
         yield kaggle.from_kaggle(str(weights))
         return
     is_on_hub = str(weights).startswith(hub.PREFIX)
     path = hub.from_hub(str(weights)) if is_on_hub else Path(weights).expanduser()
-    with open_weights(path, str(weights) if is_on_hub else "") as stored:
+    repository = str(weights) if is_on_hub else ""
+    with open_weights(path, repository, weights_bytes=backbone.weights_bytes) as stored:
         yield stored
 
 
@@ -108,7 +109,7 @@ def _imagenet(backbone: Backbone, *, include_top: bool, activation: str | None) 
         raise backbone.without_imagenet()
     path = fetch_imagenet(backbone.name, top=include_top)
     try:
-        with open_weights(path) as stored:
+        with open_weights(path, weights_bytes=backbone.weights_bytes) as stored:
             return _from_file(
                 backbone, stored, include_top=include_top, classes=None, activation=activation
             )

@@ -137,11 +137,11 @@ class KerasWeights(StoredWeights):
 
 
 @contextlib.contextmanager
-def open_hdf5(path: Path) -> Generator[KerasWeights]:
-    """Open weights that Keras wrote."""
+def open_hdf5(path: Path, weights_bytes: int | None = None) -> Generator[KerasWeights]:
+    """Open weights that Keras wrote; see `open_checked`."""
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open_checked(path))
+            file = stack.enter_context(open_checked(path, weights_bytes))
             stored = _layout(path, file)
             stored.is_whole = is_archive(path) or "model_config" in file.attrs
         except DAMAGE as error:
