@@ -368,3 +368,39 @@ def test_without_mlflow_nothing_is_begun(train_small, tmp_path, monkeypatch):
     with pytest.raises(RequestError, match=re.escape("pip install 'inshape[mlflow]'")):
         train_small(tmp_path / "a", mlflow="http://a:5000")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_is_prolonged(plain, tmp_path):
+    """Its history goes on, nothing gets worse, and a kill on the way changes nothing."""
+    folders = [tmp_path / name for name in ("at_once", "killed")]
+    for folder in folders:
+        shutil.copytree(plain.folder, folder)
+    before = plain.record["metrics"]["validation"]
+    at_once = api.resume(folders[0], prolong=2)
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(Stopped):
+        api.resume(folders[1], prolong=2, callbacks=[Kill()])
+    with pytest.raises(RequestError, match=r"is not over yet .*; finish it first, without prolong"):
+        api.resume(folders[1], prolong=2)
+    killed = api.resume(folders[1])
+    rows = [row for row in at_once.history() if row not in plain.history()]
+    assert [(row["phase"], row["epoch"]) for row in rows] == [
+        ("prolonged-1", "1"), ("prolonged-1", "2"),
+    ]  # fmt: skip
+    assert at_once.record["metrics"]["validation"]["accuracy"] >= before["accuracy"]
+    assert at_once.history() == killed.history()
+    for a, b in zip(*(r.load_model().get_weights() for r in (at_once, killed)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    again = api.resume(folders[0], prolong=1)
+    assert again.record["prolonged"] == [2, 1]
+    assert again.record["done"][-1] == "prolonged-2"
+
+
+def test_a_frozen_backbone_is_not_prolonged(tried):
+    with pytest.raises(RequestError, match=r"has a frozen backbone.* such as with unfreeze='last'"):
+        api.resume(tried["fixres"], prolong=2)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,7 +36,14 @@ from ..writing import write_atomically
 from .devices import device_scope
 from .job import ROOM, Features, Job
 from .journals import EventFiles, Journal, MlflowRun, check_mlflow
-from .phases import TEACHER, Stopped, train_body, train_distilled, train_head
+from .phases import (
+    TEACHER,
+    Stopped,
+    train_body,
+    train_distilled,
+    train_further,
+    train_head,
+)
 from .post_training import try_fixres, try_recalibration
 from .recipe import Recipe
 from .request import NATIVE, ResumeRequest, TrainRequest, count_classes, request_of
@@ -89,10 +97,36 @@ def resume_training(
     folder = Run.open(request.run).folder
     with locked(folder), _resumable(folder, progress):
         run = Run.open(folder)  # as it is now that nobody else changes it
-        if run.status == "complete":
+        if request.prolong:
+            run = _prolonged(run, request.prolong)
+        elif run.status == "complete":
             return _finish(run)
         job = _reopen(run, request.source, progress)
         return _carry_on(replace(job, callbacks=callbacks))
+
+
+def _prolonged(run: Run, epochs: int) -> Run:
+    """A complete run as one that has some epochs more to go."""
+    if run.status != "complete":
+        raise RequestError(
+            f"{run.folder} is not over yet (its training is {run.status}); expected a complete run "
+            "to prolong; finish it first, without prolong"
+        )
+    recipe = request_of(run).recipe
+    if recipe.epochs == 0 or recipe.unfreeze in ("none", 0):
+        raise RequestError(
+            f"{run.folder} has a frozen backbone, and its head is as good as it gets; expected an "
+            "unfrozen part to train further; train anew, such as with unfreeze='last'"
+        )
+    run = _finish(run)
+    write_atomically(_latest(run), lambda part: shutil.copyfile(run.model_path, part))
+    notes = _notes(run)
+    if run.exports.is_dir() and any(run.exports.iterdir()):
+        line = f"exports were made before {plural(epochs, 'more epoch')}; export again"
+        warnings.warn(line, UserWarning, stacklevel=5)
+        notes.append(line)
+    prolonged = [*run.record.get("prolonged", ()), epochs]
+    return run.updated(status="running", prolonged=prolonged, notes=notes)
 
 
 @contextmanager
@@ -217,7 +251,7 @@ def _carry_on(job: Job) -> Run:
     if ROOM not in run.record:
         with device_scope():
             run = run.updated(**{ROOM: Features(replace(job, run=run)).has_room})
-    for name, step in _steps(request.recipe):
+    for name, step in _steps(request.recipe, run.record.get("prolonged", ())):
         if name in run.record["done"]:
             continue
         begun = time.perf_counter()
@@ -259,7 +293,7 @@ def _train_teacher(job: Job) -> Run:
     return _note(run, TEACHER, {}, time.perf_counter() - begun)
 
 
-def _steps(recipe: Recipe) -> tuple[tuple[str, Step], ...]:
+def _steps(recipe: Recipe, prolonged: Sequence[int]) -> tuple[tuple[str, Step], ...]:
     steps: list[tuple[str, Step]] = [("head", train_head), ("body", train_body)]
     if recipe.distil:
         steps.append(("distil", train_distilled))
@@ -267,6 +301,9 @@ def _steps(recipe: Recipe) -> tuple[tuple[str, Step], ...]:
         steps.append(("recalibrate", try_recalibration))
     if recipe.fixres:
         steps.append(("fixres", try_fixres))
+    for number, epochs in enumerate(prolonged, 1):
+        name = f"prolonged-{number}"
+        steps.append((name, partial(train_further, name=name, epochs=epochs)))
     return tuple(steps)
 
 

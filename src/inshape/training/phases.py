@@ -122,6 +122,12 @@ def train_distilled(job: Job) -> dict[str, Any]:
     return {"distil": facts, "validation": with_teacher if is_better else without}
 
 
+def train_further(job: Job, name: str, epochs: int) -> dict[str, Any]:
+    """Train the unfrozen part for some epochs more; facts for the record."""
+    phase = _body_phase(replace(job, request=job.request.but(epochs=epochs)), name)
+    return {"validation": settle(job, phase, run_phase(phase))}
+
+
 def _rank(scored: dict[str, Any]) -> tuple[float, float]:
     return scored["accuracy"], -scored["loss"]
 

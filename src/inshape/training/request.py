@@ -142,6 +142,9 @@ class ResumeRequest(Request):
     """The run folder."""
     source: Annotated[SourceField, Positional()] = None
     """The pictures, if they have moved or were no files."""
+    prolong: Annotated[int, Range(0)] = 0
+    """So many epochs more of the second phase, for a run that is complete; the better of the
+    networks before and after is kept."""
 
 
 def request_of(run: Run, source: Source = None) -> TrainRequest:
