@@ -239,7 +239,7 @@ def run_phase(phase: Phase) -> Standing:
         phase.progress.bar(f"training the {phase.name}") as advance,
     ):
         keeper = _Keeper(phase, advance)
-        # Before the averages are swapped out again, so that they are what is scored and kept.
+        # Behind the keeper, which scores and keeps the averages before they are swapped out again.
         averages = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []
         try:
             if not keeper.is_over:
