@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
@@ -27,6 +28,16 @@ def device_scope() -> AbstractContextManager[Any]:
     if keras.backend.backend() == "jax" and len(keras.distribution.list_devices()) > 1:
         return keras.distribution.DataParallel().scope()
     return nullcontext()
+
+
+def count_replicas() -> int:
+    """How many devices share a batch, within the scope."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.distribute.get_strategy().num_replicas_in_sync
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else math.prod(distribution.device_mesh.shape)
 
 
 def choose_dtype(precision: Precision) -> Literal["float32", "bfloat16"]:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from ..data.augment import Augmenter
 from ..data.batches import Batches
+from .devices import count_replicas
 
 Batch: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Rows ``(batch, ...)`` and soft labels ``(batch, classes)``."""
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From rows to what a network makes of them."""
 
-VALIDATION_BATCH = 64
-"""Rows of the validation split in a batch; the last one may have fewer."""
+_VALIDATION_BATCH = 64
 
 
 class Feed(Protocol):
@@ -32,12 +32,17 @@ class Feed(Protocol):
         """Batches in an epoch; a last, smaller one is left out unless it is the only one."""
         ...
 
+    @property
+    def rows(self) -> int:
+        """Rows in each batch."""
+        ...
+
     def epoch(self, number: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch from one of them on, the same for the same seed."""
         ...
 
-    def validation(self, start: int) -> Iterator[NDArray[np.float32]]:
-        """The rows of the validation split, so many at a time, from one batch on."""
+    def validation(self, size: int, start: int) -> Iterator[NDArray[np.float32]]:
+        """The rows of the validation split in batches of a size, from one of them on."""
         ...
 
 
@@ -62,6 +67,11 @@ class FeatureFeed:
         """Batches in an epoch."""
         return max(1, len(self.labels[0]) // self.batch_size)
 
+    @property
+    def rows(self) -> int:
+        """Rows in each batch."""
+        return min(self.batch_size, len(self.labels[0]))
+
     def epoch(self, number: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch from one of them on."""
         # A generator per epoch and one per step, never one that is carried along: a resumed epoch
@@ -76,10 +86,10 @@ class FeatureFeed:
             labels = np.stack([self.labels[v][i] for v, i in places])
             yield mix(rows, labels, self.mixup, rng)
 
-    def validation(self, start: int) -> Iterator[NDArray[np.float32]]:
-        """The rows of the validation split from one batch on."""
-        for first in range(start * VALIDATION_BATCH, len(self.held_out), VALIDATION_BATCH):
-            yield np.asarray(self.held_out[first : first + VALIDATION_BATCH], np.float32)
+    def validation(self, size: int, start: int) -> Iterator[NDArray[np.float32]]:
+        """The rows of the validation split in batches of a size, from one of them on."""
+        for first in range(start * size, len(self.held_out), size):
+            yield np.asarray(self.held_out[first : first + size], np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +115,11 @@ class PictureFeed:
         """Batches in an epoch."""
         return max(1, self.batches.steps("train", self.batch_size, drop_remainder=True))
 
+    @property
+    def rows(self) -> int:
+        """Rows in each batch."""
+        return min(self.batch_size, len(self.batches.catalogue.indices("train")))
+
     def epoch(self, number: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch from one of them on."""
         pictures = self.batches.iterate(
@@ -117,9 +132,9 @@ class PictureFeed:
             for step, (rows, labels), of_teacher in zip(steps, pictures, soft, strict=False)
         )
 
-    def validation(self, start: int) -> Iterator[NDArray[np.float32]]:
-        """The rows of the validation split from one batch on."""
-        for pictures, _ in self.batches.iterate("validation", VALIDATION_BATCH, start=start):
+    def validation(self, size: int, start: int) -> Iterator[NDArray[np.float32]]:
+        """The rows of the validation split in batches of a size, from one of them on."""
+        for pictures, _ in self.batches.iterate("validation", size, start=start):
             rows = np.asarray(pictures, np.float32)
             yield rows if self.frozen is None else self.frozen(rows)
 
@@ -142,11 +157,16 @@ class PictureFeed:
 
 
 class _InOrder(keras.utils.PyDataset):
-    """Batches that come one after the other, begun again wherever Keras asks for another."""
+    """Batches of rows, labels and weights, one after the other.
 
-    def __init__(self, count: int) -> None:
+    They begin again wherever Keras asks for another one. Each has the same number of rows: what is
+    missing is filled up with rows that do not count, so that devices can take equal shares.
+    """
+
+    def __init__(self, batches: int, rows: int) -> None:
         super().__init__()
-        self._count = count
+        self._count = batches
+        self.rows = -(-rows // count_replicas()) * count_replicas()
         self._following = -1
         self._batches: Iterator[Any] = iter(())
 
@@ -154,16 +174,18 @@ class _InOrder(keras.utils.PyDataset):
     def num_batches(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], ...]:
         if index != self._following:
             self._batches = self.begin(index)
         self._following = index + 1
-        return next(self._batches)
+        batch = next(self._batches)
+        missing = self.rows - len(batch[0])
+        return tuple(np.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)]) for x in batch)
 
     def on_epoch_begin(self) -> None:
         self._following = -1
 
-    def begin(self, index: int) -> Iterator[Any]:
+    def begin(self, index: int) -> Iterator[tuple[NDArray[np.float32], ...]]:
         """The batches from one of them on."""
         raise NotImplementedError
 
@@ -173,7 +195,7 @@ class Training(_InOrder):
 
     def __init__(self, feed: Feed, class_weights: NDArray[np.float32]) -> None:
         """Weigh each row by its classes; ``epoch`` is the one that is read next."""
-        super().__init__(feed.steps)
+        super().__init__(feed.steps, feed.rows)
         self.epoch = 0
         self._feed = feed
         self._class_weights = class_weights
@@ -187,23 +209,22 @@ class Training(_InOrder):
 
 
 class Validation(_InOrder):
-    """A feed's validation split for Keras: rows, one-hot labels, and weights that sum to 1."""
+    """A feed's validation split for Keras: rows, one-hot labels and weights."""
 
     def __init__(self, feed: Feed, labels: NDArray[np.int32], classes: int) -> None:
         """Give each row its label."""
-        super().__init__(-(-len(labels) // VALIDATION_BATCH))
+        batches = -(-len(labels) // _VALIDATION_BATCH)
+        super().__init__(batches, -(-len(labels) // batches))
         self._feed = feed
         self._labels = np.eye(classes, dtype=np.float32)[labels]
+        # Keras sums over a batch and takes the mean over batches: this makes it that over rows.
+        self._weight = batches / len(labels)
 
     def begin(self, index: int) -> Iterator[tuple[NDArray[np.float32], ...]]:
         """The batches from one of them on."""
-        for number, rows in enumerate(self._feed.validation(index), index):
-            first = number * VALIDATION_BATCH
-            yield (
-                rows,
-                self._labels[first : first + len(rows)],
-                np.full(len(rows), 1 / len(rows), np.float32),
-            )
+        for number, rows in enumerate(self._feed.validation(self.rows, index), index):
+            labels = self._labels[number * self.rows :][: len(rows)]
+            yield rows, labels, np.full(len(rows), self._weight, np.float32)
 
 
 def smooth_labels(

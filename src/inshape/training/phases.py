@@ -179,7 +179,7 @@ class Phase:
 
     def validation_logits(self) -> NDArray[np.float32]:
         """What the student answers to the validation split."""
-        return self.student.predict(self.validation, verbose=0)
+        return self.student.predict(self.validation, verbose=0)[: len(self.labels)]
 
 
 def phase_of(

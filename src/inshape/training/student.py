@@ -63,7 +63,7 @@ def compile_student(
 ) -> None:
     """Give a student its loss, its score and its optimizer, for epochs of so many steps.
 
-    Rows are weighed by the data, whose weights sum to 1 in each batch.
+    Rows are weighed by the data: losses are summed up.
     """
     scales = _scales(student, recipe.layer_decay)
     jit: Any = "auto" if keras.backend.backend() != "tensorflow" or gpu_capabilities() else False
@@ -80,7 +80,7 @@ def compile_student(
             **options,
         ),
         loss=_Taught(teaching) if teaching else _Crossentropy(from_logits=True, reduction="sum"),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         # XLA makes convolutions on a processor several times as slow as TensorFlow's own.
         jit_compile=jit,
     )
