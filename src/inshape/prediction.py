@@ -199,31 +199,33 @@ def _catalogue(pictures: Any, classifier: Classifier) -> Catalogue:
     lenient = partial(Listing, class_names=labels, is_lenient=True)
     if isinstance(pictures, np.ndarray):
         return read_catalogue(lenient(arrays=_stacked(pictures, channels)))
-    if _is_path(pictures) and (Path(pictures).suffix.lower() in _TABLES or _is_no_file(pictures)):
-        return open_source(pictures, class_names=labels, labels="none")
-    listed: list[Any] = [pictures] if _is_path(pictures) else _as_list(pictures)
-    if listed and all(map(_is_path, listed)):
-        if len(listed) == 1 and not _is_path(pictures):
-            return _catalogue(listed[0], classifier)
-        names = [name for path in listed for name in _files_of(Path(path))]
+    if isinstance(pictures, list | tuple):
+        if not pictures:
+            raise DataError("an empty list of pictures; expected at least one; give a path")
+        if all(map(_is_picture, pictures)):
+            return read_catalogue(lenient(arrays=[*pictures]))
+    paths = _paths(pictures)
+    if paths and not _is_listed_elsewhere(paths):
+        names = [name for path in paths for name in _files_of(Path(path))]
         return read_catalogue(lenient(names, root=Path()))
-    if listed and all(isinstance(one, np.ndarray) and one.ndim in (2, 3) for one in listed):
-        return read_catalogue(lenient(arrays=listed))
-    if isinstance(pictures, list | tuple) and not listed:
-        raise DataError("an empty list of pictures; expected at least one; give a path")
-    return open_source(pictures, class_names=labels, labels="none")
+    return open_source(paths[0] if paths else pictures, class_names=labels, labels="none")
 
 
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str | Path)
+def _paths(pictures: Any) -> list[str | Path]:
+    """The paths in a list, or a single one; none if anything else is among them."""
+    listed: Any = pictures if isinstance(pictures, list | tuple) else [pictures]
+    return [*listed] if all(isinstance(one, str | Path) for one in listed) else []
 
 
-def _is_no_file(path: str | Path) -> bool:
-    return not Path(path).exists() or Path(path).is_dir()
+def _is_listed_elsewhere(paths: Sequence[str | Path]) -> bool:
+    """Whether a path is alone and a table or a folder, or leads nowhere."""
+    alone = Path(paths[0])
+    is_no_file = not alone.exists() or alone.is_dir()
+    return len(paths) == 1 and (is_no_file or alone.suffix.lower() in _TABLES)
 
 
-def _as_list(value: Any) -> list[Any]:
-    return [*value] if isinstance(value, list | tuple) else []
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim in (2, 3)
 
 
 def _files_of(path: Path) -> list[str]:

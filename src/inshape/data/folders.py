@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -31,46 +32,83 @@ def list_folder(
     contents = look_into(folder)
     if not contents.pictures:
         raise _no_pictures(folder, contents)
-    warnings = contents.warnings(folder)
-    start, known = "", set(map(same_name, class_names or ()))
-    if labels == "required":
-        start = _pass_through(folder, contents, start, known, warnings)
-    names: list[str] = []
-    classes: list[str | None] = []
-    splits: list[str] = []
-    for split, part in _parts(folder, contents, start, labels, warnings):
-        inner = part
-        if labels == "required" and split:
-            inner = _pass_through(folder, contents, part, known, warnings)
-        flat, filled, empty = contents.below(inner)
-        if split == "test" and len(filled) == 1 and same_name(filled[0]) not in known:
+    known = set(map(same_name, class_names or ()))
+    return _Folder(folder, contents, labels, known, contents.warnings(folder)).listing()
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder whose pictures are being listed."""
+
+    path: Path
+    contents: Contents
+    labels: Labels
+    known: set[str]
+    """The classes so far."""
+    warnings: list[str]
+
+    def listing(self) -> Listing:
+        """Its pictures with their classes and splits."""
+        names: list[str] = []
+        classes: list[str | None] = []
+        splits: list[str] = []
+        for split, part in self._parts(self._pass_through("")):
+            inner = self._classes_of(split, part)
+            for name in (n for n in self.contents.pictures if n.startswith(inner)):
+                first, slash, _ = name.removeprefix(inner).partition("/")
+                if slash or self.labels == "optional":
+                    names.append(name)
+                    classes.append(first if slash else None)
+                    splits.append(split)
+        return Listing(names, classes, splits, root=self.path, warnings=self.warnings)
+
+    def _classes_of(self, split: str, part: str) -> str:
+        """The folder of a split's classes, which are known from now on."""
+        inner = self._pass_through(part) if split else part
+        flat, filled, empty = self.contents.below(inner)
+        if split == "test" and len(filled) == 1 and same_name(filled[0]) not in self.known:
             # Pictures to predict, in a folder of their own since some loaders find no others.
             inner = f"{inner}{filled[0]}/"
-            flat, filled, empty = contents.below(inner)
-        if labels == "required" and flat:
-            warnings.append(_strays(folder, inner, split, len(flat), bool(filled)))
-        warnings += [f"{folder / inner / n}: no pictures in it, so it is no class" for n in empty]
-        for name in (n for n in contents.pictures if n.startswith(inner)):
-            first, slash, _ = name.removeprefix(inner).partition("/")
-            if slash or labels == "optional":
-                names.append(name)
-                classes.append(first if slash else None)
-                splits.append(split)
-        known.update(map(same_name, filled))  # a split may lack all of these but one
-    return Listing(names, classes, splits, root=folder, warnings=warnings)
+            flat, filled, empty = self.contents.below(inner)
+        if self.labels == "required" and flat:
+            self.warnings.append(_strays(self.path, inner, split, len(flat), bool(filled)))
+        place = self.path / inner
+        self.warnings.extend(f"{place / n}: no pictures in it, so it is no class" for n in empty)
+        self.known.update(map(same_name, filled))  # a split may lack all of these but one
+        return inner
 
+    def _pass_through(self, start: str) -> str:
+        """The folder of the classes or splits: this one, or the one that is all that it holds."""
+        if self.labels != "required":
+            return start
+        inner = _innermost(self.contents, start, self.known)
+        if inner != start:
+            self.warnings.append(
+                f"{self.path / start}: all its pictures are in {inner[len(start) : -1]}, whose "
+                "subfolders are taken"
+            )
+        return inner
 
-def _pass_through(
-    folder: Path, contents: Contents, start: str, known: set[str], warnings: list[str]
-) -> str:
-    """The folder of the classes or splits: this one, or the one that is all that it holds."""
-    inner = _innermost(contents, start, known)
-    if inner != start:
-        warnings.append(
-            f"{folder / start}: all its pictures are in {inner[len(start) : -1]}, whose subfolders "
-            "are taken"
-        )
-    return inner
+    def _parts(self, start: str) -> list[_Part]:
+        """The splits that it is divided into, that for training first, or the whole of it."""
+        _, filled, empty = self.contents.below(start)
+        splits = {name: split_of(name) for name in sorted((*filled, *empty)) if split_of(name)}
+        others = [name for name in filled if name not in splits]
+        # One folder called "train" among others may be a class.
+        may_be_classes = len(splits) == 1 or self.labels == "optional"
+        if "train" not in splits.values() or (others and may_be_classes):
+            return [("", start)]
+        place = self.path / start
+        if others:
+            raise DataError(
+                f"{place}: {', '.join(others)} beside {', '.join(splits)}; expected splits alone "
+                "or classes alone; move what is no split elsewhere, or write a table of "
+                "path,label,split"
+            )
+        strange = [name for name in empty if name not in splits]
+        self.warnings.extend(f"{place / n}: no pictures in it, so it is no split" for n in strange)
+        parts = [(split, f"{start}{name}/") for name, split in splits.items()]
+        return sorted(parts, key=lambda part: part[0] != "train")
 
 
 def _innermost(contents: Contents, start: str, known: set[str]) -> str:
@@ -80,34 +118,6 @@ def _innermost(contents: Contents, start: str, known: set[str]) -> str:
     inner = _innermost(contents, f"{start}{filled[0]}/", known)
     flat, filled, _ = contents.below(inner)
     return start if flat or len(filled) == 1 else inner
-
-
-def _has_train(names: Iterable[str]) -> bool:
-    return "train" in map(split_of, names)
-
-
-def _parts(
-    folder: Path, contents: Contents, start: str, labels: Labels, warnings: list[str]
-) -> list[_Part]:
-    """The splits that a folder is divided into, that for training first, or the whole of it."""
-    _, filled, empty = contents.below(start)
-    splits = {name: split_of(name) for name in sorted((*filled, *empty)) if split_of(name)}
-    others = [name for name in filled if name not in splits]
-    # One folder called "train" among others may be a class.
-    if not _has_train(splits) or (others and len(splits) == 1):
-        return [("", start)]
-    if others and labels == "optional":
-        return [("", start)]
-    if others:
-        raise DataError(
-            f"{folder / start}: {', '.join(others)} beside {', '.join(splits)}; expected splits "
-            "alone or classes alone; move what is no split elsewhere, or write a table of "
-            "path,label,split"
-        )
-    strange = [name for name in empty if name not in splits]
-    warnings += [f"{folder / start / n}: no pictures in it, so it is no split" for n in strange]
-    parts = [(split, f"{start}{name}/") for name, split in splits.items()]
-    return sorted(parts, key=lambda part: part[0] != "train")
 
 
 def _strays(folder: Path, inner: str, split: str, count: int, has_classes: bool) -> str:

@@ -124,32 +124,35 @@ def find_range(evidence: Iterable[Evidence | None]) -> FoundRange | None:
     if not pictures:
         gaps = _on_gaps(every, None)
         return FoundRange(None, f"pictures of 8 bits are read as they are{gaps}") if gaps else None
-    types = sorted({one.type for one in pictures})
-    is_float = [kind.startswith("float") for kind in types]
-    if any(is_float) and not all(is_float):
-        raise DataError(
-            f"pictures of {join_some(types, _NAMED)}; expected whole numbers alone or floats alone,"
-            " which one range suits; convert some, or set full_scale to LOW:HIGH"
-        )
+    types = join_some(sorted({one.type for one in pictures}), _NAMED)
     low, high, under, over = _extremes(pictures)
-    looked_at = plural(len(pictures), "picture that was looked at", "pictures that were looked at")
+    suiting = (_rounded_floats if _are_floats(pictures, types) else _rounded)(low, high)
     declared = _agreed(pictures)
     if declared is not None and declared[0] <= low and high <= declared[1]:
         full_scale, reason = declared, "as their TIFF tags say"
+    elif suiting is not None or any(one.has_gaps for one in pictures):
+        full_scale = suiting or (0.0, 255.0)
+        count = plural(len(pictures), "picture that was looked at", "pictures that were looked at")
+        reason = f"since their values are {_number(low)} to {_number(high)} in {count}"
     else:
-        full_scale = _rounded(low, high, all(is_float))
-        reason = f"since their values are {_number(low)} to {_number(high)} in {looked_at}"
-    if full_scale is None and any(one.has_gaps for one in pictures):
-        full_scale = 0.0, 255.0
-    if full_scale is None:
         return None
     message = (
-        f"pictures of {join_some(types, _NAMED)} are read with full_scale "
-        f"{write_full_scale(full_scale)}, {reason}"
+        f"pictures of {types} are read with full_scale {write_full_scale(full_scale)}, {reason}"
         f"{_on_gaps(every, under)}{_on_outliers(pictures, full_scale, over)}; "
         "set full_scale to LOW:HIGH to read them otherwise"
     )
     return FoundRange(full_scale, message)
+
+
+def _are_floats(pictures: Sequence[Evidence], types: str) -> bool:
+    """Whether the values are floats, where all are of one kind."""
+    kinds = {one.type.startswith("float") for one in pictures}
+    if len(kinds) > 1:
+        raise DataError(
+            f"pictures of {types}; expected whole numbers alone or floats alone, which one range "
+            "suits; convert some, or set full_scale to LOW:HIGH"
+        )
+    return kinds == {True}
 
 
 def _extremes(pictures: Sequence[Evidence]) -> tuple[float, float, float | None, float | None]:
@@ -157,23 +160,31 @@ def _extremes(pictures: Sequence[Evidence]) -> tuple[float, float, float | None,
 
     Such a value is far from all others and frequent, or a usual one; above, the type's greatest.
     """
-    low, high = min(one.low for one in pictures), max(one.high for one in pictures)
-    lows = [value for one in pictures for value in (one.low, one.second[0])]
-    highs = [value for one in pictures for value in (one.high, one.second[1])]
-    above = min((value for value in lows if value > low), default=low)
-    below = max((value for value in highs if value < high), default=high)
-    at_low = sum(one.at_end[0] for one in pictures if one.low == low) / len(pictures)
-    at_high = sum(one.at_end[1] for one in pictures if one.high == high) / len(pictures)
-    has_levels = max(one.levels for one in pictures) >= _LEAST_LEVELS
+    low, above, is_frequent = _end(pictures, 0)
+    high, below, are_many_high = _end(pictures, 1)
     under = over = None
     is_usual = low in _SENTINELS and above - low >= -low / 2
-    is_apart = has_levels and at_low >= _LEAST_SHARE and above - low >= _LEAST_GAP * (high - above)
+    is_apart = is_frequent and above - low >= _LEAST_GAP * (high - above)
     if low < 0 and above > low and (is_usual or is_apart):
         low, under = above, low
-    is_apart = has_levels and at_high >= _LEAST_SHARE and high - below > below - low
-    if high in _GREATEST and is_apart:
+    if high in _GREATEST and are_many_high and high - below > below - low:
         high, over = below, high
     return low, high, under, over
+
+
+def _end(pictures: Sequence[Evidence], side: int) -> tuple[float, float, bool]:
+    """The least value (side 0) or the greatest (side 1), the next to it, and if it is frequent.
+
+    In pictures of few levels every value is.
+    """
+    outermost = (min, max)[side]
+    ends = [(one.low, one.high)[side] for one in pictures]
+    end = outermost(ends)
+    others = {*ends, *(one.second[side] for one in pictures)} - {end}
+    shares = [one.at_end[side] for one, at in zip(pictures, ends, strict=True) if at == end]
+    has_levels = max(one.levels for one in pictures) >= _LEAST_LEVELS
+    is_frequent = has_levels and sum(shares) / len(pictures) >= _LEAST_SHARE
+    return end, outermost(others, default=end), is_frequent
 
 
 def _agreed(pictures: Sequence[Evidence]) -> FullScale | None:
@@ -182,20 +193,31 @@ def _agreed(pictures: Sequence[Evidence]) -> FullScale | None:
     return declared if count == len(pictures) else None
 
 
-def _rounded(low: float, high: float, is_float: bool) -> FullScale | None:
-    """The range that values come from; ``None`` where it is known or cannot be told."""
-    if high <= low and low <= 0:
+def _rounded(low: float, high: float) -> FullScale | None:
+    """The range that whole numbers come from; ``None`` where there is nothing but zeros."""
+    if high <= low <= 0:
         return None
-    if is_float and -SLACK <= low and _BYTES < high <= 255 + SLACK:
-        return None
-    if is_float and high <= 1 and low >= -1:
-        return (-1.0, 1.0) if low < 0 else (0.0, 1.0 if high > 0.5 else high)
-    # A camera that measures heat uses a narrow part, far from zero.
-    if low < 0 or _NARROW * high < low < high:
+    if _is_part(low, high):
         return low, high
-    if is_float and high <= _BYTES:
-        return 0.0, high
     return 0.0, next((depth for depth in _DEPTHS if high <= depth), high)
+
+
+def _rounded_floats(low: float, high: float) -> FullScale | None:
+    """The range that floats come from; ``None`` where it is known or cannot be told."""
+    if -SLACK <= low and _BYTES < high <= 255 + SLACK:
+        return None
+    if -1 <= low < 0 and high <= 1 and low < high:
+        return -1.0, 1.0
+    if 0 <= low and 0 < high <= 1:
+        return 0.0, 1.0 if high > 0.5 else high
+    if 0 < high <= _BYTES and not _is_part(low, high):
+        return 0.0, high
+    return _rounded(low, high)
+
+
+def _is_part(low: float, high: float) -> bool:
+    """Whether values lie far from zero, as those of a camera that measures heat do, or below."""
+    return low < 0 or _NARROW * high < low < high
 
 
 def _on_gaps(pictures: Sequence[Evidence], under: float | None) -> str:

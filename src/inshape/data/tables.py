@@ -146,18 +146,23 @@ def _classes(
     one_hot = [n for n in rest if all(_word(v) in ("0", "1", "0.0", "1.0") for v in columns[n])]
     if len(one_hot) < 2:
         raise _missing(table, columns, "label")
-    rows = [
-        [n for n, value in zip(one_hot, row, strict=True) if float(value)]
-        for row in zip(*(columns[n] for n in one_hot), strict=True)
+    classes = [
+        _only_one(table, number, one_hot, row)
+        for number, row in enumerate(zip(*(columns[n] for n in one_hot), strict=True), 1)
     ]
-    for number, names in enumerate(rows, 1):
-        if len(names) != 1:
-            raise DataError(
-                f"{table}: row {number} has {len(names)} of the columns {join_some(one_hot)} set; "
-                "expected exactly one, or a column label; correct it"
-            )
     warnings.append(f"{table}: columns {join_some(one_hot)} are taken as the classes")
-    return [names[0] for names in rows]
+    return classes
+
+
+def _only_one(table: Path, number: int, one_hot: Sequence[str], row: Sequence[Any]) -> str:
+    """The one column that is set in a row."""
+    names = [name for name, value in zip(one_hot, row, strict=True) if float(value)]
+    if len(names) != 1:
+        raise DataError(
+            f"{table}: row {number} has {len(names)} of the columns {join_some(one_hot)} set; "
+            "expected exactly one, or a column label; correct it"
+        )
+    return names[0]
 
 
 def _missing(table: Path, columns: _Columns, kind: str) -> DataError:
@@ -269,16 +274,22 @@ def _read_csv(table: Path, pictures: _Pictures) -> _Columns:
             )
     if _KNOWN.isdisjoint(map(_plain, header)) and any(pictures.has(c.strip()) for c in header):
         rows = [header, *rows]
-        header = [f"column {number}" for number in range(1, len(header) + 1)]
-        splits = [i for i in range(len(header)) if all(split_of(row[i]) for row in rows)]
-        for i in splits[:1]:
-            header[i] = "split"
+        header = _numbered(rows)
     twice = sorted(name for name in set(header) if name and header.count(name) > 1)
     if twice:
         raise DataError(
             f"{table}: more than one column {twice[0]!r}; expected each once; rename the others"
         )
     return {name: [row[i] for row in rows] for i, name in enumerate(header)}
+
+
+def _numbered(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Names for columns that have none; the first that holds nothing but splits is called so."""
+    header = [f"column {number}" for number in range(1, len(rows[0]) + 1)]
+    splits = [i for i in range(len(header)) if all(split_of(row[i]) for row in rows)]
+    for i in splits[:1]:
+        header[i] = "split"
+    return header
 
 
 def _rows(table: Path) -> list[list[str]]:

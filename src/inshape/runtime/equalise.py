@@ -46,13 +46,7 @@ def equalised(content: bytes, pictures: Sequence[NDArray[np.float32]]) -> bytes:
             largest[tensor] = np.maximum(largest[tensor], of_channels)
     weights = _Weights(model)
     for group in groups:
-        factors = _factors(group, largest, weights)
-        for kernel, bias, is_depthwise in group.writers:
-            weights.divide(kernel, factors, axis=-1 if is_depthwise else 0)
-            if bias >= 0:
-                weights.divide(bias, factors, axis=0)
-        for kernel, _, _ in group.readers:
-            weights.divide(kernel, 1 / factors, axis=-1)
+        group.divide_by(_factors(group, largest, weights), weights)
     return pack_model(model)
 
 
@@ -86,6 +80,15 @@ class _Group:
     writers: list[_Layer] = field(default_factory=list[_Layer])
     readers: list[_Layer] = field(default_factory=list[_Layer])
 
+    def divide_by(self, factors: NDArray[np.float64], weights: _Weights) -> None:
+        """Have the maps' channels divided at one end and multiplied again at the other."""
+        for kernel, bias, is_depthwise in self.writers:
+            weights.divide(kernel, factors, axis=-1 if is_depthwise else 0)
+            if bias >= 0:
+                weights.divide(bias, factors, axis=0)
+        for kernel, _, _ in self.readers:
+            weights.divide(kernel, 1 / factors, axis=-1)
+
 
 class _Network:
     """Which maps of a graph hang together, and which may be changed."""
@@ -116,29 +119,41 @@ class _Network:
         ]
 
     def _read(self, operator: Any) -> None:
-        builtin = litert_schema().BuiltinOperator
-        kind = self._model.operatorCodes[operator.opcodeIndex].builtinCode
         inputs = [int(index) for index in operator.inputs]
         maps = [n for n in inputs if n >= 0 and not is_constant(self._model, n)]
         outputs = [int(index) for index in operator.outputs]
         if has_kernel(self._model, operator) and len(maps) == 1:
-            is_depthwise = kind == builtin.DEPTHWISE_CONV_2D
-            layer = (inputs[1], inputs[2] if len(inputs) > 2 else -1, is_depthwise)
-            if self._channels(inputs[1]) == self._channels(inputs[0]):
-                self._readers[inputs[0]].append(layer)
-            else:  # in groups, or with several outputs for each input
-                self._fixed.update(maps)
-            if self._is_homogeneous(operator):
-                self._writers[outputs[0]].append(layer)
-            else:
-                self._fixed.update(outputs)
-        elif self._is_homogeneous(operator) and (
-            (kind == builtin.ADD and self._are_alike(maps) and len(maps) == len(inputs))
-            or kind in (builtin.MEAN, builtin.PAD, builtin.AVERAGE_POOL_2D, builtin.MAX_POOL_2D)
-        ):
+            self._read_kernel(operator, inputs, outputs)
+        elif self._scales_with(operator, maps, inputs):
             self._join([*maps, *outputs])
         else:
             self._fixed.update(maps, outputs)
+
+    def _read_kernel(self, operator: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        depthwise = litert_schema().BuiltinOperator.DEPTHWISE_CONV_2D
+        bias = inputs[2] if len(inputs) > 2 else -1
+        layer = (inputs[1], bias, self._kind(operator) == depthwise)
+        if self._channels(inputs[1]) == self._channels(inputs[0]):
+            self._readers[inputs[0]].append(layer)
+        else:  # in groups, or with several outputs for each input
+            self._fixed.add(inputs[0])
+        if self._is_homogeneous(operator):
+            self._writers[outputs[0]].append(layer)
+        else:
+            self._fixed.update(outputs)
+
+    def _scales_with(self, operator: Any, maps: Sequence[int], inputs: Sequence[int]) -> bool:
+        """Whether each channel of the output is as many times larger as that of the input is."""
+        builtin = litert_schema().BuiltinOperator
+        kind = self._kind(operator)
+        if kind == builtin.ADD:
+            are_maps = len(maps) == len(inputs) and self._are_alike(maps)
+            return are_maps and self._is_homogeneous(operator)
+        pools = (builtin.MEAN, builtin.PAD, builtin.AVERAGE_POOL_2D, builtin.MAX_POOL_2D)
+        return kind in pools and self._is_homogeneous(operator)
+
+    def _kind(self, operator: Any) -> int:
+        return self._model.operatorCodes[operator.opcodeIndex].builtinCode
 
     def _is_homogeneous(self, operator: Any) -> bool:
         """Whether twice as much before an operator's activation is twice as much behind it."""
