@@ -8,6 +8,7 @@ import os
 import re
 import struct
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -348,9 +349,8 @@ def _from_pillow(path: Path, preparation: Preparation | None) -> Picture:
             _check_size(path, image.height, image.width, _MOST_PROGRESSIVE)
         stored = _raw_modes(image)  # gone once the pixels are there, which a PNG's EXIF may cause
         orientation = _orientation_of(image)
-        if preparation is not None:
-            if image.format == "JPEG":
-                _draft(image, preparation, sideways=_is_sideways(orientation))
+        if preparation is not None and image.format == "JPEG":
+            _draft(image, preparation, sideways=_is_sideways(orientation))
         _check_size(path, image.height, image.width, MOST_PIXELS)
         is_shortened = (
             image.format == "PNG" and "16" in stored and image.mode in ("RGB", "RGBA", "LA")
@@ -363,11 +363,16 @@ def _from_pillow(path: Path, preparation: Preparation | None) -> Picture:
         upright = _plain(image)
         if orientation in _FLIPS:
             upright = upright.transpose(_FLIPS[orientation])
-        array = np.asarray(upright)
+        array = _bands_of(upright)
+    return Picture(array, _PLAIN_MODES[upright.mode], is_shortened=is_shortened)
+
+
+def _bands_of(image: Image.Image) -> NDArray[Any]:
+    """The pixels, bands last; whole numbers of 32 bits are those of 16 that Pillow has widened."""
+    array = np.asarray(image)
     if array.dtype == np.int32 and array.min() >= 0 and array.max() <= 65535:
         array = array.astype(np.uint16)
-    array = array[..., None] if array.ndim == 2 else array
-    return Picture(array, _PLAIN_MODES[upright.mode], is_shortened=is_shortened)
+    return array[..., None] if array.ndim == 2 else array
 
 
 def _draft(image: Image.Image, preparation: Preparation, *, sideways: bool) -> None:
@@ -475,10 +480,7 @@ def _read_tiff(path: Path, preparation: Preparation | None, pixels: bool) -> _St
 
 def _declared_range(page: Any) -> FullScale | None:
     """The least and the greatest value by the tags, if they say more than the type does."""
-    low, high = (
-        next((page.tags[code].value for code in codes if code in page.tags), None)
-        for codes in (_LEAST_VALUES, _MOST_VALUES)
-    )
+    low, high = _tagged(page, _LEAST_VALUES), _tagged(page, _MOST_VALUES)
     bits = page.bitspersample
     if high is None and not isinstance(bits, tuple) and bits not in (8, 16, 32, 64):
         high = 2**bits - 1
@@ -490,6 +492,11 @@ def _declared_range(page: Any) -> FullScale | None:
         return None  # text, or nothing
     whole = np.iinfo(page.dtype).max if page.dtype.kind in "ui" else math.inf
     return ends if ends[0] < ends[1] < whole else None
+
+
+def _tagged(page: Any, codes: Iterable[int]) -> Any:
+    """The value of the first of some tags that is there."""
+    return next((page.tags[code].value for code in codes if code in page.tags), None)
 
 
 def _declared_no_data(page: Any) -> float | None:

@@ -127,15 +127,16 @@ def find_range(evidence: Iterable[Evidence | None]) -> FoundRange | None:
     types = join_some(sorted({one.type for one in pictures}), _NAMED)
     low, high, under, over = _extremes(pictures)
     suiting = (_rounded_floats if _are_floats(pictures, types) else _rounded)(low, high)
-    declared = _agreed(pictures)
-    if declared is not None and declared[0] <= low and high <= declared[1]:
-        full_scale, reason = declared, "as their TIFF tags say"
-    elif suiting is not None or any(one.has_gaps for one in pictures):
-        full_scale = suiting or (0.0, 255.0)
-        count = plural(len(pictures), "picture that was looked at", "pictures that were looked at")
-        reason = f"since their values are {_number(low)} to {_number(high)} in {count}"
-    else:
+    found = _declared(pictures, low, high) or suiting
+    if found is None and not any(one.has_gaps for one in pictures):
         return None
+    full_scale = found or (0.0, 255.0)
+    count = plural(len(pictures), "picture that was looked at", "pictures that were looked at")
+    reason = (
+        "as their TIFF tags say"
+        if found is not suiting
+        else f"since their values are {_number(low)} to {_number(high)} in {count}"
+    )
     message = (
         f"pictures of {types} are read with full_scale {write_full_scale(full_scale)}, {reason}"
         f"{_on_gaps(every, under)}{_on_outliers(pictures, full_scale, over)}; "
@@ -187,10 +188,12 @@ def _end(pictures: Sequence[Evidence], side: int) -> tuple[float, float, bool]:
     return end, outermost(others, default=end), is_frequent
 
 
-def _agreed(pictures: Sequence[Evidence]) -> FullScale | None:
+def _declared(pictures: Sequence[Evidence], low: float, high: float) -> FullScale | None:
     """The range that all declare; a tag that differs from file to file is a statistic of each."""
     (declared, count), *_ = Counter(one.declared for one in pictures).most_common(1)
-    return declared if count == len(pictures) else None
+    if declared is None or count < len(pictures):
+        return None
+    return declared if declared[0] <= low and high <= declared[1] else None
 
 
 def _rounded(low: float, high: float) -> FullScale | None:
@@ -204,13 +207,11 @@ def _rounded(low: float, high: float) -> FullScale | None:
 
 def _rounded_floats(low: float, high: float) -> FullScale | None:
     """The range that floats come from; ``None`` where it is known or cannot be told."""
-    if -SLACK <= low and _BYTES < high <= 255 + SLACK:
+    if high <= low <= 0 or (-SLACK <= low and _BYTES < high <= 255 + SLACK):
         return None
-    if -1 <= low < 0 and high <= 1 and low < high:
-        return -1.0, 1.0
-    if 0 <= low and 0 < high <= 1:
-        return 0.0, 1.0 if high > 0.5 else high
-    if 0 < high <= _BYTES and not _is_part(low, high):
+    if high <= 1 and low >= -1:
+        return (-1.0, 1.0) if low < 0 else (0.0, 1.0 if high > 0.5 else high)
+    if high <= _BYTES and not _is_part(low, high):
         return 0.0, high
     return _rounded(low, high)
 

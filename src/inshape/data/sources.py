@@ -122,18 +122,21 @@ def _list_source(source: Source, class_names: Sequence[str] | None, labels: Labe
     if isinstance(source, str | Path):
         check_source(source)  # before is_dir, which raises for a name that is too long
         path = Path(source)
-        if path.is_dir():
-            listing = list_folder(path, labels=labels, class_names=class_names)
-            # Folders of pictures that only want a prediction need not be named after classes.
-            known = set(map(same_name, class_names or ()))
-            is_foreign = class_names is not None and not known.issuperset(listing.classes)
-            return replace(listing, classes=()) if labels == "optional" and is_foreign else listing
-        return _list_file(path, class_names, labels)
+        listed = _list_folder if path.is_dir() else _list_file
+        return listed(path, class_names, labels)
     if type(source) in (tuple, list) and len(source) == 2:
         return list_arrays(source[0], source[1], class_names=class_names)
     if hasattr(source, "element_spec") and hasattr(source, "as_numpy_iterator"):
         return list_dataset(source, class_names=class_names)
     raise DataError(f"data of type {type(source).__name__}; expected {_KINDS}; convert it first")
+
+
+def _list_folder(path: Path, class_names: Sequence[str] | None, labels: Labels) -> Listing:
+    listing = list_folder(path, labels=labels, class_names=class_names)
+    # Folders of pictures that only want a prediction need not be named after classes.
+    known = set(map(same_name, class_names or ()))
+    is_foreign = class_names is not None and not known.issuperset(listing.classes)
+    return replace(listing, classes=()) if labels == "optional" and is_foreign else listing
 
 
 def _list_file(path: Path, class_names: Sequence[str] | None, labels: Labels) -> Listing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,20 +52,25 @@ def with_range(
     if len(listed) < len(every):
         return with_range(catalogue, preparation, thorough=True)  # more than the sample holds
 
-    def look(index: int) -> tuple[Evidence | None, float | None]:
-        try:
-            picture = catalogue.decode(index, preparation)
-        except DataError:
-            return None, None  # preparing it says so
-        return Evidence.of(picture), float(picture.colours.max()) if picture.is_shortened else None
-
     with ThreadPoolExecutor(count_cores()) as pool:
-        looks = list(pool.map(look, _spread(np.array(deep), SAMPLE).tolist()))
+        chosen = _spread(np.array(deep), SAMPLE).tolist()
+        looks = list(pool.map(partial(_look, catalogue, preparation), chosen))
     _refuse_dark([top for _, top in looks if top is not None])
     found = find_range([evidence for evidence, _ in looks])
     if found is None:
         return preparation, ()
     return replace(preparation, full_scale=found.full_scale), (found.message,)
+
+
+def _look(
+    catalogue: Catalogue, preparation: Preparation, index: int
+) -> tuple[Evidence | None, float | None]:
+    """What a picture says of its range, and its greatest value if it is read in too few bits."""
+    try:
+        picture = catalogue.decode(index, preparation)
+    except DataError:
+        return None, None  # preparing it says so
+    return Evidence.of(picture), float(picture.colours.max()) if picture.is_shortened else None
 
 
 def _spread(positions: NDArray[np.intp], most: int) -> NDArray[np.intp]:

@@ -143,7 +143,7 @@ def _classes(
     if len(rest) == 1:
         warnings.append(f"{table}: column {rest[0]!r} is taken as the label")
         return columns[rest[0]]
-    one_hot = [n for n in rest if all(_word(v) in ("0", "1", "0.0", "1.0") for v in columns[n])]
+    one_hot = [name for name in rest if _is_flag(columns[name])]
     if len(one_hot) < 2:
         raise _missing(table, columns, "label")
     classes = [
@@ -152,6 +152,10 @@ def _classes(
     ]
     warnings.append(f"{table}: columns {join_some(one_hot)} are taken as the classes")
     return classes
+
+
+def _is_flag(values: Sequence[Any]) -> bool:
+    return all(_word(value) in ("0", "1", "0.0", "1.0") for value in values)
 
 
 def _only_one(table: Path, number: int, one_hot: Sequence[str], row: Sequence[Any]) -> str:
@@ -266,12 +270,7 @@ def _key(name: str) -> str:
 
 def _read_csv(table: Path, pictures: _Pictures) -> _Columns:
     header, *rows = _rows(table)
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(header):
-            raise DataError(
-                f"{table}: row {number} has {len(row)} fields; expected {len(header)} as in the "
-                "header; quote fields that hold a separator"
-            )
+    _check_fields(table, header, rows)
     if _KNOWN.isdisjoint(map(_plain, header)) and any(pictures.has(c.strip()) for c in header):
         rows = [header, *rows]
         header = _numbered(rows)
@@ -281,6 +280,20 @@ def _read_csv(table: Path, pictures: _Pictures) -> _Columns:
             f"{table}: more than one column {twice[0]!r}; expected each once; rename the others"
         )
     return {name: [row[i] for row in rows] for i, name in enumerate(header)}
+
+
+def _check_fields(table: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    for number, row in enumerate((header, *rows)):
+        if any("\0" in field for field in row):
+            where = f"row {number}" if number else "the header"
+            raise DataError(
+                f"{table}: a NUL byte in {where}; expected UTF-8 text; save it as UTF-8"
+            )
+        if len(row) != len(header):
+            raise DataError(
+                f"{table}: row {number} has {len(row)} fields; expected {len(header)} as in the "
+                "header; quote fields that hold a separator"
+            )
 
 
 def _numbered(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -313,12 +326,6 @@ def _rows(table: Path) -> list[list[str]]:
         raise DataError(
             f"{table}: {problem.strerror}; expected a CSV table; correct its permissions"
         ) from None
-    for number, row in enumerate(rows):
-        if any("\0" in field for field in row):
-            where = f"row {number}" if number else "the header"
-            raise DataError(
-                f"{table}: a NUL byte in {where}; expected UTF-8 text; save it as UTF-8"
-            )
     if not rows:
         raise DataError(f"{table}: an empty file; expected columns path and label; write them")
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from ..runtime.int8 import Hidden
 
-_EIGHT_BITS = ("litert-int8", "litert-dynamic")
-_HALF = "litert-float16"
+_INT8, _DYNAMIC, _HALF = "litert-int8", "litert-dynamic", "litert-float16"
 _LARGEST_HALF = 65504.0
 _UNSURE = 0.2
 
@@ -31,31 +30,41 @@ def find_faults(
 
     The pictures, each ``(1, height, width, channels)``, say which channels count.
     """
-    rounded = {form.name for form in forms} & {*_EIGHT_BITS, _HALF}
+    rounded = {form.name for form in forms} & {_INT8, _DYNAMIC, _HALF}
     if not rounded:
         return {}
-    from ..runtime.equalise import equalised
-    from ..runtime.int8 import find_hidden, largest_weight  # loads the tools of 8-bit files
+    from ..runtime.int8 import largest_weight  # loads the tools of 8-bit files
 
     try:
         content = to_litert(model)
     except GraphError:  # which the format itself will say
         return {}
-    faults: dict[str, str] = {}
     name, largest = largest_weight(content)
-    if largest > _LARGEST_HALF:
+    is_too_large = largest > _LARGEST_HALF
+    remedy = "litert" if is_too_large else f"{_HALF} or litert"
+    faults: dict[str, str] = {}
+    if is_too_large and _HALF in rounded:
         faults[_HALF] = (
             f"layer {layer_of(model, name)!r} holds a weight of {largest:.3g}, and float16 ends at "
             f"{_LARGEST_HALF:g}; export litert"
         )
-    remedy = "litert" if _HALF in faults else f"{_HALF} or litert"
-    for name in sorted(rounded & {*_EIGHT_BITS}):
-        # Weights alone are rounded as they are; where maps are, too, channels are made alike first.
-        is_whole = name == _EIGHT_BITS[0]
-        for hidden in find_hidden(equalised(content, pictures) if is_whole else content, pictures):
-            if hidden.kind == "weights" or is_whole:
-                faults.setdefault(name, _hidden_line(model, hidden, remedy))
-    return {name: line for name, line in faults.items() if name in rounded}
+    hidden = _hidden_in(content, rounded, pictures)
+    return faults | {name: _hidden_line(model, one, remedy) for name, one in hidden.items()}
+
+
+def _hidden_in(
+    content: bytes, rounded: Collection[str], pictures: Sequence[NDArray[np.float32]]
+) -> dict[str, Hidden]:
+    """The first thing that 8 bits do not show in a file of each of the formats that have 8."""
+    from ..runtime.equalise import equalised
+    from ..runtime.int8 import find_hidden  # loads the tools of 8-bit files
+
+    found: dict[str, Sequence[Hidden]] = {}
+    if _DYNAMIC in rounded:  # which rounds weights alone
+        found[_DYNAMIC] = [x for x in find_hidden(content, pictures) if x.kind == "weights"]
+    if _INT8 in rounded:
+        found[_INT8] = find_hidden(equalised(content, pictures), pictures)
+    return {name: hidden[0] for name, hidden in found.items() if hidden}
 
 
 def _hidden_line(model: keras.Model, hidden: Hidden, remedy: str) -> str:
