@@ -194,6 +194,23 @@ def patches(h, w):
     return keras.Model(image := picture(h, w), Patches()(block(image, 8, 2)))
 
 
+class Levels(layers.Layer):
+    """Puts out two maps, of dilated convolutions whose dilation is no divisor of their size."""
+
+    def build(self, shape):
+        self.wide = layers.Conv2D(4, 3, padding="same", dilation_rate=6)
+        self.deep = layers.SeparableConv2D(2, 3, dilation_rate=(2, 3))
+        for layer in (self.wide, self.deep):
+            layer.build(shape)
+
+    def call(self, x):
+        return self.wide(x), self.deep(x)
+
+
+def levels(h, w):
+    return keras.Model(image := picture(h, w), Levels()(block(image, 8, 4)))
+
+
 FOLLOWING = (
     *(whole_window, pooled_by_operation, channel_shuffle, mask_by_operation, mask_by_layer),
     *(resized_skip, image_pooling, folded_rows, attention_in_windows, tokens_and_back),
@@ -225,6 +242,7 @@ def test_numbers_of_the_old_size_follow_their_maps(make: Maker, rng, randomise):
         (split_channels, (96, 96), 48 * 48 * (27 * 16 + 36 * 4 + 16 * 8)),
         (tokens, (96, 96), 144 * 192 * 16 + 144 * (3 * 16 * 16 + 16 * 16) + 2 * 144 * 144 * 16),
         (patches, (64, 32), 32 * 16 * 27 * 8 + 32 * 16 * 72 * 4),
+        (levels, (64, 32), 16 * 8 * (27 * 8 + 72 * 4) + 12 * 2 * (72 + 16)),
         (turned, (32, 64), 16 * 32 * 27 * 8 + 32 * 16 * 72 * 4),
         (
             transposed,

@@ -26,6 +26,7 @@ ROOMS = [
     "geometry",
     "graph",
     "backbones",
+    "keras_words",
     "weights",
     "strategies",
     "heads",

@@ -13,6 +13,7 @@ import pytest
 from keras import ops
 
 import inshape
+from inshape.comparison.request import CompareRequest
 from inshape.errors import (
     AmbiguousStem,
     FixedShape,
@@ -29,6 +30,7 @@ from inshape.graph.saving import load_model
 from inshape.planning import PlanRequest, decide_plan, open_for_training, open_network
 from inshape.requests import make as make_request
 from inshape.requests import own_options
+from inshape.training.request import TrainRequest
 
 layers = keras.layers
 apps = keras.applications
@@ -354,12 +356,47 @@ def test_nasnet_for_any_size_is_refused():
         inshape.plan(source, "?x?x3")
 
 
-def test_two_stems_are_ambiguous():
+def beside_a_pooling(image):
+    pooled = layers.GlobalMaxPooling2D(keepdims=True, name="pool")(image)
+    return layers.Conv2D(3, 3, name="stem")(image) * pooled
+
+
+def on_its_own_map(image):
+    stem = layers.Conv2D(3, 3, name="stem")
+    return stem(stem(image))
+
+
+def with_coordinates(image):
+    places = np.ones((1, 64, 64, 1), "float32")
+    return layers.Conv2D(3, 3)(keras.ops.concatenate([image, places], -1))
+
+
+@pytest.mark.parametrize(
+    ("make", "readers"),
+    [
+        (beside_a_pooling, r"2 layers read the picture \(stem, pool\)"),
+        (on_its_own_map, r"1 layer reads the picture \(stem\)"),
+        (with_coordinates, r"1 layer reads the picture \(concatenate.*\)"),
+    ],
+)
+def test_what_else_reads_the_picture_is_not_converted(make, readers, rng):
+    image = keras.Input((64, 64, 3))
+    source = keras.Model(image, make(image))
+    with pytest.raises(AmbiguousStem, match=f"{readers}; expected convolutions of it alone; use"):
+        inshape.plan(source, "64x64x4", strategy="rebuild", head="top")
+    grey = inshape.adapt(source, "64x64x1", strategy="rebuild", channels="sum", head="top")
+    x = pictures(rng, 64, 64, 1)[:1]
+    expected = run(source, np.repeat(x, 3, -1))
+    np.testing.assert_allclose(run(grey, x), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_stride_of_two_stems_is_not_changed():
     image = keras.Input((64, 64, 3))
     both = [layers.Conv2D(2, 3, name="left")(image), layers.Conv2D(2, 3, name="right")(image)]
     source = keras.Model(image, layers.Concatenate()(both))
-    with pytest.raises(AmbiguousStem, match=re.escape("2 layers read the picture (left, right)")):
-        inshape.plan(source, "64x64x4", strategy="rebuild")
+    message = "2 layers read the picture (left, right); expected exactly one convolution"
+    with pytest.raises(AmbiguousStem, match=re.escape(message)):
+        inshape.plan(source, "32x32x3", strategy="restride", factor=2, head="top")
 
 
 def test_a_lambda_before_the_stem_needs_a_projection(rng):
@@ -597,6 +634,17 @@ def test_statistics_that_a_normalization_learned_are_carried_over(rng):
     np.testing.assert_allclose(run(four, x4), run(source, x4[..., :3]), rtol=1e-4, atol=1e-4)
 
 
+def test_statistics_of_one_channel_become_those_of_several(rng):
+    normalization = layers.Normalization()
+    normalization.adapt(rng.normal(50, 20, (64, 4, 4, 1)))
+    image = keras.Input((33, 20, 1))
+    source = keras.Model(image, layers.Conv2D(4, 3, name="stem")(normalization(image)))
+    three = inshape.adapt(source, "33x20x3", strategy="rebuild", channels="tile", head="top")
+    x = pictures(rng, 33, 20, 1)
+    expected = run(source, x)
+    np.testing.assert_allclose(run(three, np.repeat(x, 3, -1)), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_an_array_that_is_subtracted_is_seen(rng):
     image = keras.Input((33, 20, 3))
     x = layers.Conv2D(4, 3, name="stem")((image - np.array([10.0, 100.0, 200.0])) / 50.0)
@@ -621,6 +669,14 @@ def test_an_array_that_is_subtracted_is_seen(rng):
         (
             [layers.Resizing(64, 64, name="own")],
             "layer 'own' (resize) changes the map before the stem 'stem'",
+        ),
+        (
+            [layers.AveragePooling2D(2, name="half")],
+            "layer 'half' (avg_pool) changes the map before the stem 'stem'",
+        ),
+        (
+            [lambda x: layers.Concatenate()([x[:, ::2], x[:, 1::2]])],
+            "(slice) changes the map before the stem 'stem'",
         ),
     ],
 )
@@ -844,6 +900,52 @@ def test_words_of_keras_are_answered_with_those_of_here(option, message, instead
     assert str(caught.value).endswith(message) or message in str(caught.value)
     request = {"backbone": "MobileNetV3Small", "input_shape": "64x64x3", **instead}
     make_request(PlanRequest, **request)
+
+
+@pytest.mark.parametrize(
+    ("option", "of_train", "of_compare"),
+    [
+        ({"include_top": False}, "a new classifier takes the place of the network's own", None),
+        ({"input_shape": "64x64x3"}, "write shape='96x96x1'", "write shapes='96x96x1'"),
+        ({"image_size": (64, 64)}, "write shape='96x96x1'", "write shapes='96x96x1'"),
+        ({"pooling": "max"}, "write pool='max'", None),
+        ({"activation": None}, "leave it out; the classifier ends in a softmax", None),
+        ({"classifier_activation": None}, "the classifier ends in a softmax", None),
+        ({"classes": 3}, "the classifier's classes are those of your pictures", None),
+        ({"dropout_rate": 0.1}, "write dropout, the share", None),
+        (
+            {"model": "net.keras"},
+            "write backbone, which takes",
+            "write backbones, which takes files",
+        ),
+        (
+            {"alpha": 0.75},
+            "write backbone 'MobileNetV3Small-0.75'",
+            "write backbones 'MobileNetV3S",
+        ),
+        (
+            {"validation_split": 0.2},
+            "write validation, the share of pictures held out",
+            "choose from",
+        ),
+    ],
+)
+def test_training_and_comparing_answer_words_of_keras_too(option, of_train, of_compare):
+    (name,) = option
+    train = {"shape": "96x96x1"} if name != "input_shape" else {}
+    for function, answer, rest in (
+        (inshape.train, of_train, {"out": "run", "backbone": "MobileNetV3Small", **train}),
+        (inshape.compare, of_compare or of_train, {"backbones": "MobileNetV3Small"}),
+    ):
+        with pytest.raises(UnknownName, match=re.escape(f"unknown option {name!r}; ")) as caught:
+            function("photos", **rest, **option)
+        assert answer in str(caught.value)
+
+
+def test_weights_of_none_are_random_ones():
+    asked = make_request(TrainRequest, source="photos", shape="9x9x1", out="run", weights=None)
+    compared = make_request(CompareRequest, source="photos", weights=None)
+    assert (asked.weights, compared.weights) == (None, None)
 
 
 def test_no_activation_is_logits(tiny):

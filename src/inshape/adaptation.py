@@ -47,7 +47,7 @@ def carry_out(
     report = transplant(
         layer_map,
         decision.spec,
-        stem=decision.channels.stem,
+        by_channel=decision.channels.layers,
         channels=decision.channels.as_matrix(),
     )
     return model if head is None else attach(model, head), report

@@ -8,7 +8,7 @@
     │   │   └── FixedShape      a layer is tied to one input shape
     │   ├── UnknownName         a backbone, strategy, rule or option that does not exist
     │   ├── StrategyError       the strategy does not apply to this network
-    │   │   └── AmbiguousStem   not exactly one convolution reads the picture
+    │   │   └── AmbiguousStem   other layers read the picture than the change needs
     │   ├── GraphError          a model that cannot be read or rebuilt
     │   ├── WeightsError        weights that are missing or do not fit
     │   │   └── NoClassifier    weights without the classifier that was asked for
@@ -99,13 +99,14 @@ class StrategyError(RequestError):
 
 
 class AmbiguousStem(StrategyError):
-    """Not exactly one convolution reads the picture."""
+    """Other layers read the picture than those that a change needs."""
 
-    def __init__(self, stems: Iterable[str]) -> None:
+    def __init__(self, stems: Iterable[str], expected: str) -> None:
         """Name the candidates.
 
         Args:
-            stems: names of the convolutions that read the picture, possibly none.
+            stems: names of the layers that read the picture, possibly none.
+            expected: what should read it.
         """
         names = tuple(stems)
         readers = "layer reads" if len(names) == 1 else "layers read"
@@ -113,7 +114,7 @@ class AmbiguousStem(StrategyError):
         if names:
             self.what = f"{len(names)} {readers} the picture ({', '.join(names)})"
         super().__init__(
-            f"{self.what}; expected exactly one convolution; use channels='project', which leaves "
+            f"{self.what}; expected {expected}; use channels='project', which leaves "
             "the network's own channels alone, and strategy='rebuild' or 'resize'"
         )
 

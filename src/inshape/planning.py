@@ -36,6 +36,7 @@ from .heads import (
     with_head,
     write_pool,
 )
+from .keras_words import KerasWords
 from .requests import (
     File,
     Flag,
@@ -91,55 +92,8 @@ BackboneField = Annotated[Any, Written(read_backbone, write_file, "BACKBONE")]
 BackboneOption = Annotated[Any, Written(read_backbone, write_file, "NAME")]
 
 
-_WORDS_OF_KERAS: dict[str, str | dict[str, str]] = {
-    "include_top": {
-        "True": "head='top' keeps the network's own head",
-        "else": "leave it out; without classes the pooled features come out, and features=[32] "
-        "gives the map at stride 32",
-    },
-    "pooling": {
-        "max": "write pool='max'",
-        "None": "leave it out; features=[32] gives the map at stride 32",
-        "else": "write pool='avg'",
-    },
-    "classifier_activation": {
-        "softmax": "write activation='softmax'",
-        "else": "write activation='logits', which gives the scores before the softmax",
-    },
-    "weights": "a plan needs none; give them to inshape.adapt, or to the plan's build(weights)",
-    "dropout_rate": "write dropout, the share of values dropped before the classifier",
-    "num_classes": "write classes",
-    "include_preprocessing": "leave it out; a named backbone takes pictures in [0, 255]",
-    "input_tensor": "write input_shape, such as '96x96x1'; the model has an input of its own",
-    "data_format": "leave it out; height, width and channels stand in this order",
-    **dict.fromkeys(
-        ("image_size", "input_size", "target_size", "shape"), "write input_shape='96x96x1'"
-    ),
-    "model": "write backbone, which takes a keras.Model too",
-    "name": "leave it out; the model has its backbone's name",
-}
-"""What `plan` and `adapt` call what ``keras.applications`` knows by other words."""
-
-
-def _variant(values: Mapping[str, Any]) -> str:
-    """The names of the backbones that Keras makes by ``alpha`` and ``minimalistic``."""
-    defaults = {"alpha": 1.0, "minimalistic": False}
-    asked = {name: values.get(name, default) for name, default in defaults.items()}
-    try:
-        constructor = find(str(values.get("backbone"))).constructor
-    except UnknownName:
-        return "it is part of a backbone's name, such as 'MobileNetV3Small-0.75'"
-    relatives = [backbone for backbone in backbones() if backbone.constructor == constructor]
-    names = [
-        b.name
-        for b in relatives
-        if all(dict(b.options).get(name, defaults[name]) == x for name, x in asked.items())
-    ] or [b.name for b in relatives]
-    return f"it is part of the backbone's name; write backbone {' or '.join(map(repr, names))}"
-
-
 @dataclass(frozen=True, slots=True)
-class PlanRequest(Request):
+class PlanRequest(KerasWords):
     """Which network is brought to which input shape, and what it ends in."""
 
     backbone: Annotated[BackboneField, Positional()]
@@ -186,14 +140,6 @@ class PlanRequest(Request):
                     f"{name}={value!r} and head={self.head!r} disagree; give {name} once"
                 )
         self.ending  # noqa: B018 - what no head can be is refused here
-
-    @classmethod
-    def answer_to(cls, name: str, values: Mapping[str, Any]) -> str:
-        """What Keras's word is called here."""
-        if name in ("alpha", "minimalistic"):
-            return _variant(values)
-        answer = _WORDS_OF_KERAS.get(name, "")
-        return answer if isinstance(answer, str) else answer.get(str(values[name]), answer["else"])
 
     @property
     def ending(self) -> Literal["top", "maps"] | Head:

@@ -102,6 +102,49 @@ def test_a_projection_begins_as_the_repetition_or_the_first_three(small, rng, ch
     assert "project_channels" in {layer.name for layer in model.layers}
 
 
+def side_by_side(image):
+    x = layers.Normalization(mean=[90.0, 90, 90], variance=[9.0, 9, 9])(image)
+    return layers.Conv2D(8, 3, 2, padding="same")(x) + layers.Conv2D(8, 1, 2)(x)
+
+
+def focus(image):
+    """Every other row and column, one after the other, as YOLOX reads a picture."""
+    parts = [image[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    return layers.Conv2D(8, 3, padding="same")(layers.Concatenate()(parts))
+
+
+def two_scales(image):
+    near = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(image))
+    far = layers.MaxPooling2D(2)(layers.AveragePooling2D(2)(image))
+    return layers.Add()([near, layers.GlobalMaxPooling2D()(layers.Conv2D(8, 3)(far))])
+
+
+@pytest.mark.parametrize(
+    ("stems", "rule", "matrix"),
+    [
+        (side_by_side, "zero", np.eye(4, 3)),
+        (side_by_side, "sum", np.ones((1, 3))),
+        (two_scales, "zero", np.eye(4, 3)),
+        (two_scales, "sum", np.ones((1, 3))),
+        (focus, "zero", np.eye(5, 3)),
+        (focus, "sum", np.ones((1, 3))),
+        (focus, [2, None, 0], np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]])),
+        (focus, "first", np.eye(2, 3)),
+        (focus, "mean", np.full((2, 3), 1 / 3)),
+        (focus, "luma", np.array([[0.299, 0.587, 0.114]])),
+        (focus, "tile", np.eye(2, 3) * 1.5),
+    ],
+)
+def test_every_stem_is_converted(stems, rule, matrix, rng, randomise):
+    image = keras.Input((26, 18, 3))
+    source = randomise(keras.Model(image, layers.Dense(3)(layers.ReLU()(stems(image)))))
+    shape = (26, 18, len(matrix))
+    model = inshape.adapt(source, shape, strategy="rebuild", channels=rule, head="top")
+    assert "repeat_channel" not in {layer.name for layer in model.layers}
+    x = pictures(rng, *shape)
+    assert_near(run(model, x), run(source, (x @ matrix).astype("float32")))
+
+
 def test_constants_per_channel_are_converted(source_of):
     source = source_of("ConvNeXtTiny")
     model = inshape.adapt(source, "64x96x4", strategy="rebuild", channels="zero", features=[4])

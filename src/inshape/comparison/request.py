@@ -12,6 +12,7 @@ from ..data.prepare import PictureOptions
 from ..data.sources import SourceField
 from ..errors import RequestError, UnknownName
 from ..heads import Head
+from ..keras_words import KerasWords
 from ..limits import Limits
 from ..planning import read_backbone
 from ..requests import (
@@ -107,7 +108,7 @@ def _write_candidate(candidate: Candidate) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class CompareRequest(Request):
+class CompareRequest(KerasWords):
     """Measure shapes and strategies on your pictures and recommend one."""
 
     source: Annotated[SourceField, Positional()]

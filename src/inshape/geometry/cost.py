@@ -50,7 +50,8 @@ def costs(spec: GraphSpec, shape: InputShape) -> tuple[Cost, ...]:
 
     Parameters of convolutions and dense layers follow from the shape, since their input channels
     may have changed; those of other layers are as read. The input's own cost is that of a 1x1
-    convolution in ``spec.input_layers``. Calls that no output needs cost nothing.
+    convolution in ``spec.input_layers``. Calls that no output needs cost nothing; of a call's
+    several outputs the first that is needed carries its cost.
 
     Example:
         >>> picture = LayerSpec(index=0, name="image", op="input", inputs=(), layer=0)
@@ -63,11 +64,14 @@ def costs(spec: GraphSpec, shape: InputShape) -> tuple[Cost, ...]:
     shapes = map_shapes(spec, shape)
     needed = spec.needed()
     counted: set[int] = set()
+    calls: set[int] = set()
     by_call: list[Cost] = []
     for layer in spec:
-        if layer.index not in needed:
+        call = layer.index - (layer.answering.output if layer.answering else 0)
+        if layer.index not in needed or call in calls:
             by_call.append(Cost(0, 0))
             continue
+        calls.add(call)
         cost = _cost(spec, layer, shapes)
         if layer.op == "input":
             cost = _input_cost(spec, shape, shapes[layer.index])

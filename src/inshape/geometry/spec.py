@@ -44,6 +44,11 @@ NO_PADS: Pads = ((0, 0), (0, 0))
 class Answering(Protocol):
     """A layer that the arithmetic does not know, and that can be asked."""
 
+    @property
+    def output(self) -> int:
+        """Which of the outputs of its call; the others stand beside it in the graph."""
+        ...
+
     def output_shape(self, read: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """The shape that it puts out; a `FixedShape` if it cannot read these."""
         ...

@@ -50,7 +50,18 @@ def _convolution(operation: Any) -> int:
     *_, channels, _ = kernel = _shape(operation.inputs[1])
     if _picks(operation.inputs[1]):
         return 0
-    return prod(_shape(operation.outputs[0])) * prod(kernel[:-2]) * channels
+    return _values(operation) * prod(kernel[:-2]) * channels
+
+
+def _values(operation: Any) -> int:
+    """How many values a convolution puts out.
+
+    TensorFlow dilates one by cutting its map into pictures, padded to whole multiples of the
+    dilation, and joins them afterwards: what counts is the map that is joined, as for a Conv2D.
+    """
+    (values,) = operation.outputs
+    joined = [reader for reader in values.consumers() if reader.type == "BatchToSpaceND"]
+    return prod(_shape(joined[0].outputs[0] if joined else values))
 
 
 def _picks(kernel: Any) -> bool:
@@ -71,7 +82,7 @@ def _picks(kernel: Any) -> bool:
 
 
 def _depthwise(operation: Any) -> int:
-    return prod(_shape(operation.outputs[0])) * prod(_shape(operation.inputs[1])[:2])
+    return _values(operation) * prod(_shape(operation.inputs[1])[:2])
 
 
 def _transposed(operation: Any) -> int:

@@ -18,7 +18,7 @@ from ..weights.channels import (
     resolve_rule,
     write_rule,
 )
-from .stem import find_stem
+from .stem import find_stems
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class ChannelPlan:
         rule: the rule, by name, or as a list of the pretrained channels that bands start from.
         old: channels of the pretrained network.
         new: channels of the new input.
-        stem: position of the stem whose kernel is converted, or ``None`` where none is.
+        layers: positions of the layers whose weights are converted: the convolutions that read the
+            picture, and what holds a weight for each channel before them.
         matrix: rows for new channels, columns for pretrained ones; ``None`` where nothing is
             converted.
         restored_by: ``"repeat"`` or ``"project"`` where a layer in front of the network restores
@@ -40,7 +41,7 @@ class ChannelPlan:
     rule: str
     old: int
     new: int
-    stem: int | None = None
+    layers: tuple[int, ...] = ()
     matrix: tuple[tuple[float, ...], ...] | None = None
     restored_by: Literal["repeat", "project"] | None = None
     reason: str = ""
@@ -61,7 +62,8 @@ def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> Cha
     """Decide how pretrained channels become the new input's.
 
     The stem's kernel is multiplied by the rule's matrix, and constants per channel that stand
-    before it (mean, variance, scale) are converted with it. Where those constants differ between
+    before it (mean, variance, scale) are converted with it. A convolution is linear, so that this
+    holds for each of several stems as it does for one. Where those constants differ between
     channels, a single channel cannot carry them, so that ``"sum"`` repeats the channel in front
     instead: equal to a grey picture repeated three times, to the last bit.
 
@@ -83,17 +85,19 @@ def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> Cha
     if new == old and np.array_equal(matrix, np.eye(old)):
         return plan
     try:
-        stem, before = find_stem(spec)
-        why = _why_not_summed(stem, before)
+        stems, before = find_stems(spec)
+        why = _why_not_summed(stems, before)
     except AmbiguousStem as ambiguous:
         if resolved != "sum":
             raise
-        stem, before, why = spec[0], (), ambiguous.what
+        stems, before, why = (), (), ambiguous.what
     if resolved == "sum" and why:
         return replace(plan, restored_by="repeat", reason=f"repeated in front, because {why}")
-    _check_convertible(plan, stem, before)
+    _check_convertible(plan, stems, before)
     rows = tuple(tuple(float(v) for v in row) for row in matrix)
-    return replace(plan, stem=stem.layer, matrix=rows)
+    holders = {x.layer for x in before if spec[x.layer].params_per_channel}
+    layers = tuple(sorted({*holders, *(stem.layer for stem in stems)}))
+    return replace(plan, layers=layers, matrix=rows)
 
 
 def with_channels(spec: GraphSpec, plan: ChannelPlan) -> GraphSpec:
@@ -104,7 +108,7 @@ def with_channels(spec: GraphSpec, plan: ChannelPlan) -> GraphSpec:
     matrix = plan.as_matrix()
     if matrix is None:
         return spec
-    for layer in find_stem(spec)[1]:
+    for layer in find_stems(spec)[1]:
         constants = tuple(
             (name, tuple(convert_constants(values, matrix, cast("Any", name)).tolist()))
             for name, values in layer.constants
@@ -113,39 +117,45 @@ def with_channels(spec: GraphSpec, plan: ChannelPlan) -> GraphSpec:
     return spec
 
 
-def _why_not_summed(stem: LayerSpec, before: Sequence[LayerSpec]) -> str:
+def _why_not_summed(stems: Sequence[LayerSpec], before: Sequence[LayerSpec]) -> str:
     """Why a summed kernel would not answer as for three equal channels; empty where it does."""
     differing = next((x for x in before if _is_per_channel(x) and _differs(x)), None)
     if differing is not None:
         return f"{differing.name} differs between channels"
-    if not stem.is_plain:
-        return f"{stem.name} computes something of its own with its kernel"
-    return "" if _is_plain_convolution(stem) else f"{stem.name} is no plain convolution"
+    for stem in stems:
+        if not stem.is_plain:
+            return f"{stem.name} computes something of its own with its kernel"
+        if not _is_plain_convolution(stem):
+            return f"{stem.name} is no plain convolution"
+    return ""
 
 
 def _is_plain_convolution(stem: LayerSpec) -> bool:
     return stem.op == "conv" and stem.groups == 1 and stem.is_plain
 
 
-def _check_convertible(plan: ChannelPlan, stem: LayerSpec, before: Sequence[LayerSpec]) -> None:
+def _check_convertible(
+    plan: ChannelPlan, stems: Sequence[LayerSpec], before: Sequence[LayerSpec]
+) -> None:
     for layer in before:
         if _is_per_channel(layer) and not _is_convertible(layer):
             raise StrategyError(
                 f"channels={plan.rule!r}: layer {layer.name!r} works on {plan.old} channels before "
-                f"the stem {stem.name!r} and cannot be converted to {plan.new}; use "
+                f"the stem {stems[0].name!r} and cannot be converted to {plan.new}; use "
                 "channels='project'"
             )
-    if not stem.is_plain:
-        raise StrategyError(
-            f"channels={plan.rule!r}: the stem {stem.name!r} computes something of its own with "
-            "its kernel, so that a converted kernel would not do what is promised; use "
-            "channels='project'"
-        )
-    if not _is_plain_convolution(stem):
-        raise StrategyError(
-            f"channels={plan.rule!r}: the stem {stem.name!r} is a {stem.op} convolution of "
-            f"{stem.groups} groups, expected a plain one; use channels='project'"
-        )
+    for stem in stems:
+        if not stem.is_plain:
+            raise StrategyError(
+                f"channels={plan.rule!r}: the stem {stem.name!r} computes something of its own "
+                "with its kernel, so that a converted kernel would not do what is promised; use "
+                "channels='project'"
+            )
+        if not _is_plain_convolution(stem):
+            raise StrategyError(
+                f"channels={plan.rule!r}: the stem {stem.name!r} is a {stem.op} convolution of "
+                f"{stem.groups} groups, expected a plain one; use channels='project'"
+            )
 
 
 def _is_per_channel(layer: LayerSpec) -> bool:

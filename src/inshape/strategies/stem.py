@@ -1,4 +1,4 @@
-"""Finds the stem: the one convolution that reads the picture."""
+"""Finds the stem, or the stems: the convolutions that read the picture."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from ..geometry.spec import GraphSpec, LayerSpec
 
 _PASSES = (
     *("pad", "crop", "rescale", "identity", "activation"),
-    *("elementwise", "resize", "upsample", "norm", "opaque"),
+    *("elementwise", "resize", "upsample", "norm", "opaque", "max_pool", "avg_pool"),
 )
-_MOVES = ("pad", "crop", "resize", "upsample", "opaque")
+_MOVES = (
+    *("pad", "crop", "resize", "upsample", "opaque", "max_pool", "avg_pool"),
+    *("slice", "concat"),
+)
 
 
 def resizable_stem(spec: GraphSpec) -> LayerSpec:
@@ -43,7 +46,7 @@ def resizable_stem(spec: GraphSpec) -> LayerSpec:
 
 
 def find_stem(spec: GraphSpec) -> tuple[LayerSpec, tuple[LayerSpec, ...]]:
-    """The stem, and the layers between it and the picture.
+    """The only stem, and the layers between it and the picture.
 
     Example:
         >>> from inshape.shapes import InputShape
@@ -55,25 +58,46 @@ def find_stem(spec: GraphSpec) -> tuple[LayerSpec, tuple[LayerSpec, ...]]:
         >>> stem.name, [layer.name for layer in before]
         ('conv', ['rescaling'])
     """
+    stems, before = find_stems(spec)
+    if len(stems) != 1:
+        raise AmbiguousStem((stem.name for stem in stems), "exactly one convolution")
+    return stems[0], before
+
+
+def find_stems(spec: GraphSpec) -> tuple[tuple[LayerSpec, ...], tuple[LayerSpec, ...]]:
+    """The convolutions that read the picture and nothing else, and the layers before them.
+
+    A stem may read the picture's channels several times over, as where every other row and column
+    is sliced out and the slices are concatenated.
+    """
     before: list[LayerSpec] = []
     readers: dict[int, LayerSpec] = {}
-    reached = {0}
+    pictures, mixtures = {0}, set[int]()
     for layer in spec:  # what a layer reads comes before it
-        if reached.isdisjoint(layer.inputs):
+        if not (pictures | mixtures).intersection(layer.inputs):
             continue
-        if _passes(layer):
+        is_picture = pictures.issuperset(layer.inputs)
+        if _passes(layer) or (is_picture and _arranges(spec, layer)):
             before.append(layer)
-            reached.add(layer.index)
+            (pictures if is_picture else mixtures).add(layer.index)
         else:
             readers.setdefault(layer.layer, layer)
-    if len(readers) == 1:
-        (stem,) = readers.values()
-        if stem.is_conv:
-            return stem, tuple(before)
+    calls = [layer for layer in spec if layer.layer in readers]
+    if calls and all(x.is_conv and pictures.issuperset(x.inputs) for x in calls):
+        return tuple(readers.values()), tuple(before)
     convolutions_first = sorted(readers.values(), key=lambda reader: not reader.is_conv)
-    raise AmbiguousStem(reader.name for reader in convolutions_first)
+    raise AmbiguousStem((r.name for r in convolutions_first), "convolutions of it alone")
 
 
 def _passes(layer: LayerSpec) -> bool:
     """Whether a layer hands the picture's pixels on."""
     return layer.op in _PASSES and not (layer.op == "opaque" and layer.params)
+
+
+def _arranges(spec: GraphSpec, layer: LayerSpec) -> bool:
+    """Whether a layer takes rows and columns of the picture, or stacks such maps by channels."""
+    if layer.op == "concat":  # of maps alone: arrays in it would be channels of their own
+        depths = [spec[i].native_shape[-1] or 0 for i in layer.inputs]
+        return layer.native_shape[-1] == sum(depths)
+    is_map = all(len(part) == 3 for part in layer.slices)
+    return layer.op == "slice" and is_map and layer.slices[2:] in ((), ((None, None, None),))

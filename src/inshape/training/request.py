@@ -11,6 +11,7 @@ from ..data.prepare import PictureOptions, Preparation
 from ..data.sources import Source, SourceField
 from ..errors import RequestError
 from ..heads import Head
+from ..keras_words import KerasWords
 from ..limits import Limits
 from ..planning import BackboneOption, PlanRequest
 from ..requests import (
@@ -43,7 +44,7 @@ def read_shape(value: Any) -> InputShape | Literal["auto"]:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainRequest(Request):
+class TrainRequest(KerasWords):
     """Fine-tune a network on your pictures."""
 
     source: Annotated[SourceField, Positional()]

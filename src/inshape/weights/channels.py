@@ -169,7 +169,7 @@ def projection_kernel(new_channels: int, old_channels: int = 3) -> Array:
 
 
 def convert_kernel(kernel: Array, matrix: Array, *, op: OpKind = "conv") -> Array:
-    """A convolution's kernel for other input channels.
+    """A convolution's kernel for other input channels, which it may read several times over.
 
     Example:
         >>> kernel = np.arange(6.0).reshape(1, 1, 3, 2)
@@ -183,12 +183,15 @@ def convert_kernel(kernel: Array, matrix: Array, *, op: OpKind = "conv") -> Arra
             f"{old_channels} channels cannot become {new_channels}; expected a convolution; "
             "use channels='project'"
         )
-    if kernel.ndim != 4 or kernel.shape[2] != old_channels:
+    if kernel.ndim != 4 or kernel.shape[2] % old_channels:
         raise WeightsError(
             f"stem kernel {kernel.shape} does not read {old_channels} channels in one group; "
             f"expected (height, width, {old_channels}, filters); use channels='project'"
         )
-    return np.einsum("jc,hwco->hwjo", matrix, kernel).astype(kernel.dtype)
+    height, width, _, filters = kernel.shape
+    by_time = kernel.reshape(height, width, -1, old_channels, filters)
+    converted = np.einsum("jc,hwtco->hwtjo", matrix, by_time)
+    return converted.reshape(height, width, -1, filters).astype(kernel.dtype)
 
 
 def convert_constants(values: Sequence[float] | Array, matrix: Array, kind: ConstantKind) -> Array:
@@ -209,16 +212,17 @@ def convert_constants(values: Sequence[float] | Array, matrix: Array, kind: Cons
             f"variance {constants.min():g} of the input channels is negative; expected 0 or more; "
             "read the constants again from the model"
         )
-    if constants.size == 1:
+    if constants.size == 1 and old_channels > 1:  # one for all of them
         return constants
-    if constants.size != old_channels:
+    if constants.size % old_channels:
         raise WeightsError(
             f"{kind} holds {constants.size} values, expected {old_channels} (one per channel) or "
             "1; use channels='project'"
         )
     share = np.abs(matrix)
     share[share.sum(axis=1) == 0] = 1.0
-    return (share / share.sum(axis=1, keepdims=True)) @ constants
+    share = share / share.sum(axis=1, keepdims=True)
+    return (constants.reshape(-1, old_channels) @ share.T).ravel()
 
 
 def _auto(new_channels: int, old_channels: int) -> str:

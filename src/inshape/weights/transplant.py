@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,10 +50,12 @@ def transplant(
     layer_map: LayerMap,
     changed: GraphSpec,
     *,
-    stem: int | None = None,
+    by_channel: Container[int] = (),
     channels: np.ndarray | None = None,
 ) -> TransplantReport:
-    """Copy every layer's weights from the source to the rebuilt model, converting the stem's.
+    """Copy every layer's weights from the source to the rebuilt model.
+
+    Those of the layers at the positions ``by_channel`` are converted by the matrix ``channels``.
 
     Example:
         >>> import keras
@@ -79,8 +82,8 @@ def transplant(
         if resampling is not None:
             values[0] = compose(values[0], resampling).kernel
             how.append(str(resampling))
-        if channels is not None and _touches_channels(pair, values, stem, channels.shape[1]):
-            values = _converted(pair, values, stem, channels)
+        if channels is not None and pair.index in by_channel:
+            values = _converted(pair, values, channels)
             old, new = channels.shape[1], channels.shape[0]
             how.append(f"{old} channels to {new}" if old != new else "channels reordered")
         _assign(pair, values)
@@ -91,21 +94,8 @@ def transplant(
     return TransplantReport(tuple(copied), tuple(converted), _projection(layer_map))
 
 
-def _touches_channels(
-    pair: LayerPair, values: list[np.ndarray], stem: int | None, old_channels: int
-) -> bool:
-    """Whether the layer holds something per picture channel: the stem, or constants before it."""
-    if pair.index == stem:
-        return True
-    before_stem = stem is not None and pair.index < stem
-    is_normalization = isinstance(pair.source, keras.layers.Normalization)
-    return before_stem and is_normalization and any(v.shape == (old_channels,) for v in values)
-
-
-def _converted(
-    pair: LayerPair, values: list[np.ndarray], stem: int | None, channels: np.ndarray
-) -> list[np.ndarray]:
-    if pair.index == stem:
+def _converted(pair: LayerPair, values: list[np.ndarray], channels: np.ndarray) -> list[np.ndarray]:
+    if not isinstance(pair.source, keras.layers.Normalization):
         return [convert_kernel(values[0], channels), *values[1:]]
     mean, variance, *rest = values  # the order in which Normalization makes its weights
     converted = [
