@@ -1,13 +1,14 @@
-"""A small member of each family of ``keras.applications``.
+"""Networks that cost little: a small member of each family, and any network without its values.
 
-A family's general constructor, with each kind of block as seldom as it can be: what is repeated, or
-wider, is treated alike.
+A small member is made by its family's general constructor in ``keras.applications``, with each kind
+of block as seldom as it can be: what is repeated, or wider, is treated alike.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -73,3 +74,12 @@ NARROW: dict[str, Callable[..., keras.Model]] = {
     "ResNet50V2": partial(_resnet, "stack_residual_blocks_v2", preact=True),
 }
 """Constructors by the name of the family's smallest published member."""
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Networks that are built in here have layers, shapes and counts, but no values."""
+    with keras.StatelessScope(initialize_variables=False):
+        yield
+    # Else Keras draws the values the next time that it leaves such a scope.
+    keras.utils.clear_session(free_memory=False)
