@@ -102,7 +102,8 @@ def trained(tmp_path_factory):
     seen = []
     run = inshape.train(
         (pictures, labels), "16x20x3", out=tmp_path_factory.mktemp("runs") / "run",
-        backbone=network, weights=None, strategy="rebuild", epochs=2, batch_size=8, validation=0.5, patience=9,
+        backbone=network, weights=None, strategy="rebuild", epochs=2, batch_size=8, validation=0.5,
+        patience=9,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(
             (epoch, logs["val_accuracy"])
         ))],

@@ -6,11 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from tests.narrow import without_values
 import tensorflow as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.geometry.nets import Net, mobilenet_v1, vgg16, with_squeeze_and_excite
+from tests.narrow import without_values
 
 from inshape.errors import FixedShape, GraphError, MapMismatch, VanishingMap
 from inshape.geometry.sizes import (
