@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import pytest
+from tests.narrow import without_values
 
 from inshape.adaptation import attach
 from inshape.graph.rewrite import rebuild
@@ -51,7 +52,7 @@ def test_what_is_planned_is_what_is_built(network, strategy, channels):
         )
         for classes in (None, 5, 1000)
     }
-    with keras.StatelessScope(initialize_variables=False):  # numbers of weights, no values
+    with without_values():
         base, _ = rebuild(
             network.model,
             network.spec,
@@ -60,7 +61,7 @@ def test_what_is_planned_is_what_is_built(network, strategy, channels):
             outputs=plans[None].outputs,
         )
         models = {n: attach(base, plan.request.ending) for n, plan in plans.items()}
-    at_the_shape = base.compute_output_spec(keras.KerasTensor((1, 97, 130, channels))).shape
+        at_the_shape = base.compute_output_spec(keras.KerasTensor((1, 97, 130, channels))).shape
     for classes, plan in plans.items():
         assert plan.geometry.params == models[classes].count_params()
         assert (1, *plan.geometry.final_map.hw, plan.geometry.final_channels) == at_the_shape
