@@ -247,25 +247,14 @@ def _old_pads(spec: GraphSpec, stem: LayerSpec, effective_hw: tuple[int, ...]) -
 
 
 def _chosen_factor(
-    spec: GraphSpec, target: InputShape, stem: LayerSpec, factor: int | None
+    spec: GraphSpec, target: InputShape, stem: LayerSpec, asked: int | None
 ) -> tuple[Literal["up", "down"], int]:
     """The asked factor, or the one that suits the size, and whether it enlarges or reduces."""
-    if factor is not None and not spec.input_shape.is_static:
-        return _checked_factor(spec, target, stem, ("up", factor), " without factor")
-    direction, suitable = stem_factor(spec, target)
-    if factor is None:
-        return _checked_factor(spec, target, stem, (direction, suitable), "")
-    return _checked_factor(spec, target, stem, (direction, factor), " without factor")
-
-
-def _checked_factor(
-    spec: GraphSpec,
-    target: InputShape,
-    stem: LayerSpec,
-    choice: tuple[Literal["up", "down"], int],
-    without: str,
-) -> tuple[Literal["up", "down"], int]:
-    direction, chosen = choice
+    direction, chosen = "up", asked
+    if chosen is None or spec.input_shape.is_static:
+        direction, suitable = stem_factor(spec, target)
+        chosen = suitable if chosen is None else chosen
+    without = "" if asked is None else " without factor"
     if chosen == 1:
         raise StrategyError(
             f"input {target}: the stem {_who(stem)} is best left as it is beside the native "
@@ -279,7 +268,7 @@ def _checked_factor(
             f"divided by {chosen}; use "
             f"{others + ', or ' if others else ''}strategy='resize' or 'rebuild'{without}"
         )
-    return choice
+    return direction, chosen
 
 
 def _who(stem: LayerSpec) -> str:
