@@ -79,7 +79,9 @@ NARROW: dict[str, Callable[..., keras.Model]] = {
 @contextmanager
 def without_values() -> Iterator[None]:
     """Networks that are built in here have layers, shapes and counts, but no values."""
-    with keras.StatelessScope(initialize_variables=False):
-        yield
-    # Else Keras draws the values the next time that it leaves such a scope.
-    keras.utils.clear_session(free_memory=False)
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        # Else Keras draws the values the next time that it leaves such a scope.
+        keras.utils.clear_session(free_memory=False)

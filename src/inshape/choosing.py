@@ -31,7 +31,7 @@ def train(request: TrainRequest, *, show: bool = False, callbacks: Sequence[Call
         {options}
         show: whether to show progress on standard error.
         callbacks: of Keras, which see every epoch of every phase; their model is the part of the
-            network that is trained.
+            network that is trained, and its learning rate a schedule that they cannot set.
 
     Returns:
         The finished run.

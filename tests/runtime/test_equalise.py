@@ -102,3 +102,34 @@ def test_maps_that_others_read_are_left_alone(pictures):
     assert before.keys() == after.keys()
     for name, sizes in before.items():
         np.testing.assert_allclose(after[name], sizes, rtol=1e-4, err_msg=name)
+
+
+def test_a_mean_over_channels_is_no_pooling(pictures):
+    """Though as many columns as channels are left behind it."""
+
+    def build(x):
+        x = conv(6, "before", activation="relu")(x)  # 8 x 6 pixels
+        x = keras.layers.Lambda(lambda maps: keras.ops.mean(maps, axis=-1))(x)
+        return layers.Dense(4)(x)
+
+    plain = to_litert(unequal(build))
+    equal = equalised(plain, pictures)
+    for picture in pictures:
+        expected = LiteRTModel(plain)(picture)
+        np.testing.assert_allclose(LiteRTModel(equal)(picture), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_constant_that_another_operator_reads_stays(pictures):
+    """Converters write equal numbers once: here a bias and a factor."""
+
+    def build(x):
+        x = conv(8, "before", activation="relu")(x)
+        x = conv(8, "after", activation="relu")(x)
+        factor = np.full((1, 1, 1, 8), 0.1, "float32")
+        return layers.Dense(4)(layers.GlobalAveragePooling2D()(x * factor))
+
+    plain = to_litert(unequal(build))
+    equal = equalised(plain, pictures)
+    for picture in pictures:
+        expected = LiteRTModel(plain)(picture)
+        np.testing.assert_allclose(LiteRTModel(equal)(picture), expected, rtol=1e-4, atol=1e-5)

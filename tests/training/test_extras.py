@@ -133,7 +133,7 @@ def test_a_teacher_in_colour_makes_its_grey_students_changes(tmp_path):
     pictures, _ = next(colour.iterate("train", 8, shuffle=True, seed=5, epoch=1))
     change = augmenter("strong", channels=1, seed=5, flip=False)
     expected = small(change(pictures.astype("float32"), step=1)[0])
-    (soft,) = teacher.soft_labels_of_epoch(1, 0)
+    (soft,) = teacher.soft_labels_of_epoch(1)
     np.testing.assert_allclose(soft, teacher.teaching.soften(np.array(expected)), atol=1e-3)
     change = change_for(2, "strong", channels=1, seed=5, flip=False)
     pictures, _ = next(colour.iterate("train", 1000))
@@ -152,8 +152,8 @@ def test_soft_labels_reach_the_steps_of_an_epoch(taught):
     job = Job(taught, request, batches, taught.load_model(), Progress())
     feed = Features(job).body_feed(teacher)
     assert isinstance(feed, PictureFeed)
-    epoch = list(feed.epoch(1, 0))
-    (_, labels), (_, again) = epoch[1], next(iter(feed.epoch(1, 1)))
+    epoch, second = (list(feed.epoch(1)) for _ in range(2))
+    (_, labels), (_, again) = epoch[1], second[1]
     assert labels.shape == (8, 6)
     np.testing.assert_allclose(labels[:, 3:].sum(axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(labels, again)
@@ -404,3 +404,17 @@ def test_a_finished_run_is_prolonged(plain, tmp_path):
 def test_a_frozen_backbone_is_not_prolonged(tried):
     with pytest.raises(RequestError, match=r"has a frozen backbone.* such as with unfreeze='last'"):
         api.resume(tried["fixres"], prolong=2)
+
+
+def test_a_run_that_cannot_be_gone_on_with_stays_complete(network, tmp_path):
+    """Of pictures that were no files, which have to be given again."""
+    rng = np.random.default_rng(0)
+    pictures, labels = rng.integers(0, 255, (40, 17, 12, 1)).astype("uint8"), np.arange(40) % 2
+    run = train(
+        (pictures, labels), "17x12x1", out=tmp_path / "run", backbone=network, weights=None,
+        strategy="rebuild", epochs=1, validation=0.25, hidden=8, head_epochs=1,
+    )  # fmt: skip
+    with pytest.raises(RequestError, match="give source="):
+        resume(run, prolong=1)
+    assert Run.open(run.folder).status == "complete"
+    assert resume(run, source=(pictures, labels), prolong=1).record["prolonged"] == [1]

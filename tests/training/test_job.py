@@ -156,7 +156,7 @@ def test_what_needs_new_pictures_gets_them_in_every_epoch(choice, tmp_path):
     change = augmenter("none", seed=5, **{choice: 0.5})
     is_changed = []
     for epoch in (0, 1):
-        rows, labels = next(feed.epoch(epoch, 0))
+        rows, labels = next(feed.epoch(epoch))
         pictures, hard = next(job.batches.iterate("train", 8, shuffle=True, seed=5, epoch=epoch))
         soft = smooth_labels(hard, 2, job.recipe.label_smoothing)
         changed, mixed = change(pictures.astype("float32"), soft, step=epoch * feed.steps)

@@ -17,7 +17,16 @@ from inshape.data.split import split
 from inshape.errors import RequestError, UnknownName
 from inshape.features.views import views
 from inshape.requests import restore
-from inshape.training.feeds import FeatureFeed, PictureFeed, mix, read_ahead, smooth_labels
+from inshape.training import feeds
+from inshape.training.feeds import (
+    FeatureFeed,
+    PictureFeed,
+    Training,
+    Validation,
+    mix,
+    read_ahead,
+    smooth_labels,
+)
 from inshape.training.recipe import Recipe
 from inshape.training.student import layer_scales, layerwise, schedule
 
@@ -163,20 +172,42 @@ def picture_feed(frozen=None, shape=(9, 7, 1)):
     "make",
     [feature_feed, lambda: feature_feed(0.4), picture_feed, lambda: picture_feed(shape=(8, 8, 3))],
 )
-def test_an_epoch_goes_on_where_it_was_left(make):
-    whole = list(make().epoch(2, 0))
-    rest = list(make().epoch(2, 3))
-    assert len(whole) == make().steps == len(rest) + 3
-    for (rows, labels), (again, labels_again) in zip(whole[3:], rest, strict=True):
-        np.testing.assert_array_equal(rows, again)
-        np.testing.assert_array_equal(labels, labels_again)
-    other = next(iter(make().epoch(3, 0)))[0]
-    assert np.abs(whole[0][0] - other).max() > 0
+def test_keras_gets_the_batches_of_an_epoch_from_wherever_it_asks(make):
+    feed = make()
+    data = Training(feed, np.ones(3, "float32"))
+    data.epoch = 2
+    whole = list(feed.epoch(2))
+    assert len(whole) == data.num_batches == feed.steps
+    for number in (0, 1, 0, 1, 2, 3):  # Keras looks at the first two, and begins
+        rows, labels, weights = data[number]
+        np.testing.assert_array_equal(rows, whole[number][0])
+        np.testing.assert_array_equal(labels, whole[number][1])
+        assert weights.sum() == pytest.approx(1.0)
+    data.epoch = 3
+    data.on_epoch_begin()
+    assert np.abs(whole[0][0] - data[0][0]).max() > 0
+
+
+@pytest.mark.parametrize(("count", "replicas"), [(5, 1), (65, 2), (1025, 6), (2176, 3)])
+def test_every_validation_row_counts_once_on_any_number_of_devices(count, replicas, monkeypatch):
+    monkeypatch.setattr(feeds, "count_replicas", lambda: replicas)
+    rows = np.arange(count, dtype="float32")[:, None]
+    labels = np.arange(count, dtype="int32") % 3
+    data = Validation(FeatureFeed([rows], [np.eye(3)[labels]], rows, 4, seed=0), labels, 3)
+    batches = [data[number] for number in range(data.num_batches)]
+    assert {len(part) for batch in batches for part in batch} == {data.rows}
+    assert data.rows % replicas == 0
+    seen, hard, weights = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    np.testing.assert_array_equal(seen[:count], rows)
+    np.testing.assert_array_equal(hard[:count].argmax(axis=1), labels)
+    assert not weights[count:].any()
+    # Keras takes the mean over batches of what it sums up in each.
+    assert (weights * 7.0).sum() / len(batches) == pytest.approx(7.0)
 
 
 def test_rows_keep_their_labels_and_come_from_all_views():
     drawn = []
-    for rows, labels in feature_feed().epoch(0, 0):
+    for rows, labels in feature_feed().epoch(0):
         numbers = rows[:, 0].astype(int) % 1000 // 2
         np.testing.assert_array_equal(labels.argmax(axis=1), numbers % 3)
         drawn += rows[:, 0].tolist()
@@ -185,8 +216,8 @@ def test_rows_keep_their_labels_and_come_from_all_views():
 
 
 def test_frozen_layers_see_the_changed_pictures():
-    fed = next(iter(picture_feed().epoch(0, 0)))[0]
-    through = next(iter(picture_feed(frozen=lambda rows: rows[:, :1] + 1).epoch(0, 0)))[0]
+    fed = next(iter(picture_feed().epoch(0)))[0]
+    through = next(iter(picture_feed(frozen=lambda rows: rows[:, :1] + 1).epoch(0)))[0]
     np.testing.assert_array_equal(through, fed[:, :1] + 1)
 
 

@@ -13,6 +13,7 @@ import pytest
 from inshape.errors import RunError, UnknownName
 from inshape.features.linear import scores
 from inshape.progress import Progress
+from inshape.training import phases
 from inshape.training.checkpoint import Checkpoint, Standing
 from inshape.training.feeds import FeatureFeed, smooth_labels
 from inshape.training.phases import Phase, run_phase
@@ -26,6 +27,7 @@ from inshape.training.student import (
     state_of,
     weights_of,
 )
+from inshape.training.teacher import Teaching
 
 layers = keras.layers
 CLASSES = 3
@@ -184,6 +186,7 @@ def test_dropout_acts_in_training_alone():
     assert step(student_of(still), rows, soft) == first
 
 
+@pytest.mark.backends
 def test_averaged_weights_follow_the_formula(tmp_path):
     """Keras's average begins with the weights after the first step."""
     recipe = Recipe(learning_rate=0.05, batch_size=8, patience=20, ema=0.9)
@@ -247,6 +250,70 @@ def test_callbacks_of_the_user_see_every_epoch(tmp_path):
     assert seen == ["begin", (0, names), (1, names), "end"]
 
 
+def test_usual_callbacks_of_keras_work_on_a_phase(tmp_path):
+    common = [
+        keras.callbacks.ModelCheckpoint(tmp_path / "whole.keras"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "a.weights.h5", save_weights_only=True),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.TensorBoard(tmp_path / "board"),
+        keras.callbacks.EarlyStopping(patience=1),
+    ]
+    phase = phase_of(tmp_path, callbacks=common, epochs=2)
+    run_phase(phase)
+    loaded = keras.saving.load_model(tmp_path / "whole.keras")
+    rows, _ = rows_of((9, 7, 1))
+    assert loaded.predict(rows, verbose=0).shape == (len(rows), CLASSES)
+    assert (tmp_path / "log.csv").read_text().count("\n") == 3
+    assert list((tmp_path / "board").rglob("events*"))
+
+
+def test_as_many_right_answers_are_as_good_whatever_float32_makes_of_them(tmp_path):
+    """27 of 30, with a better loss; Keras says 0.89999998."""
+    phase = phase_of(tmp_path)
+    keeper = phases._Keeper(replace(phase, labels=np.zeros(30, "int32")), lambda *_: None)
+    keeper.standing = Standing(best_accuracy=27 / 30, best_loss=0.36)
+    keeper.on_test_end({"accuracy": float(np.float32(0.9)) - 6e-8, "loss": 0.35})
+    assert (keeper.standing.best_epoch, keeper.standing.best_accuracy) == (0, 27 / 30)
+    keeper.on_test_end({"accuracy": float(np.float32(0.9)) + 6e-8, "loss": 0.37})
+    assert keeper.standing.best_loss == 0.35
+
+
+def test_penalties_of_the_network_stay_out_of_the_loss():
+    body, head = networks((9, 7, 1))
+    config = body.get_config()
+    for layer in config["layers"]:
+        if layer["name"] == "late":
+            layer["config"]["kernel_regularizer"] = keras.regularizers.L2(5.0)
+    penalised = keras.Model.from_config(config)
+    penalised.set_weights(body.get_weights())
+    assert penalised.losses
+    rows, labels = rows_of((9, 7, 1))
+    soft = smooth_labels(labels, CLASSES, 0.0)
+    losses = [student_of(parts=(b, head)).test_on_batch(rows, soft) for b in (body, penalised)]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+def test_accuracy_is_that_of_the_hard_labels_while_a_teacher_teaches():
+    rows, labels = rows_of((9, 7, 1))
+    hard = smooth_labels(labels, CLASSES, 0.0)
+    soft = np.roll(hard, 1, axis=1)
+    student = student_of()
+    expected = (student.predict(rows, verbose=0).argmax(axis=1) == labels).mean()
+    compile_student(student, Recipe(), 10, 1, Teaching(0.9, 2.0))
+    both = np.concatenate([hard, 2 * soft], axis=1)
+    weights = np.full(len(rows), 1 / len(rows), "float32")
+    assert student.test_on_batch(rows, both, weights)[1] == pytest.approx(expected)
+
+
+def test_what_is_recorded_is_computed_in_full_precision(tmp_path):
+    phase = phase_of(tmp_path, recipe=Recipe(precision="bfloat16", batch_size=8), epochs=1)
+    run_phase(phase)
+    logits = phase.validation_logits()
+    rows, _ = rows_of((9, 7, 1))
+    expected = keras.ops.convert_to_numpy(phase.student(rows, training=False))
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
 def test_the_best_epoch_is_kept_and_waiting_ends(tmp_path):
     # So high a rate that it only gets worse after a while.
     recipe = Recipe(learning_rate=0.5, batch_size=8, patience=2, warmup_epochs=0)
@@ -290,6 +357,7 @@ class Ruin(keras.callbacks.Callback):
                 weight.assign(np.full(weight.shape, np.nan, "float32"))
 
 
+@pytest.mark.backends
 def test_a_loss_that_is_not_finite_ends_the_phase_with_the_best_weights(tmp_path):
     best = []
     phase = phase_of(tmp_path, callbacks=[Ruin(1, 1)])

@@ -12,7 +12,7 @@ input channels share one, the factor is shared between map and kernel (Xiao et a
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .flatbuffer import litert_schema, pack_model, read_model
-from .insides import expose, has_kernel, is_constant, name_of
+from .insides import expose, has_kernel, is_constant, name_of, values_of
 
 _LEAST = 1 / 64
 """Of the largest channel: one that hardly fires on these pictures may do so on others."""
@@ -52,14 +52,17 @@ def equalised(content: bytes, pictures: Sequence[NDArray[np.float32]]) -> bytes:
 
 def _part_constants(model: Any) -> None:
     """Give each layer constants of its own; converters write equal ones once."""
-    graph, owned = model.subgraphs[0], set[int]()
+    graph = model.subgraphs[0]
+    uses = Counter(int(index) for operator in graph.operators for index in operator.inputs)
+    holders = Counter(tensor.buffer for tensor in graph.tensors)
     for number, operator in enumerate(graph.operators):
         if not has_kernel(model, operator):
             continue
         for slot, index in enumerate(operator.inputs[1:], 1):
+            if index < 0 or not is_constant(model, index):
+                continue
             tensor = graph.tensors[index]
-            if index < 0 or not tensor.buffer or tensor.buffer not in owned:
-                owned.add(tensor.buffer)
+            if uses[int(index)] == 1 and holders[tensor.buffer] == 1:
                 continue
             own, buffer = copy.copy(tensor), copy.copy(model.buffers[tensor.buffer])
             own.name, own.buffer = f"{name_of(graph, index)}/{number}", len(model.buffers)
@@ -149,7 +152,11 @@ class _Network:
         if kind == builtin.ADD:
             are_maps = len(maps) == len(inputs) and self._are_alike(maps)
             return are_maps and self._is_homogeneous(operator)
-        pools = (builtin.MEAN, builtin.PAD, builtin.AVERAGE_POOL_2D, builtin.MAX_POOL_2D)
+        if kind == builtin.MEAN:
+            axes = values_of(self._model, inputs[1]).view(np.int32)
+            rank = len(self._graph.tensors[inputs[0]].shape)
+            return (rank - 1) not in axes % rank
+        pools = (builtin.PAD, builtin.AVERAGE_POOL_2D, builtin.MAX_POOL_2D)
         return kind in pools and self._is_homogeneous(operator)
 
     def _kind(self, operator: Any) -> int:
@@ -173,9 +180,6 @@ class _Network:
         return tensor
 
     def _join(self, tensors: Sequence[int]) -> None:
-        # Channels are the last axis; a mean over it would leave another number of them.
-        if len({self._channels(index) for index in tensors}) > 1:
-            self._fixed.update(tensors)
         for tensor in tensors:
             self._next[self._root(tensor)] = self._root(tensors[0])
 
@@ -189,7 +193,7 @@ class _Weights:
 
     def of(self, index: int) -> NDArray[np.float32]:
         tensor = self._tensors[index]
-        return self._model.buffers[tensor.buffer].data.view(np.float32).reshape(tensor.shape)
+        return values_of(self._model, index).view(np.float32).reshape(tensor.shape)
 
     def divide(self, index: int, factors: NDArray[np.floating[Any]], axis: int) -> None:
         values = self.of(index)

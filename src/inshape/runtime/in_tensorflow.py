@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GraphError
 from .apart import Ended, run_apart
 
+if TYPE_CHECKING:
+    import keras
+
+_MODULE = f"{__package__}.tensorflow_process"
+
 
 def is_needed() -> bool:
     """Whether this process cannot convert a model itself."""
+    import keras  # slow to import
+
     return keras.backend.backend() != "tensorflow"
 
 
@@ -42,7 +47,7 @@ def call_in_tensorflow(
         task |= {"path": str(path), "options": options}
         try:
             printed, _ = run_apart(
-                __name__, text=json.dumps(task), environment={"KERAS_BACKEND": "tensorflow"}
+                _MODULE, text=json.dumps(task), environment={"KERAS_BACKEND": "tensorflow"}
             )
         except Ended as problem:
             raise GraphError(
@@ -53,28 +58,3 @@ def call_in_tensorflow(
     refusal = json.loads(printed.splitlines()[-1])
     if refusal:
         raise GraphError(refusal)
-
-
-def main() -> None:
-    """Carry out the task on standard input; the refusal, or an empty text, is the last line."""
-    from .conversion import convert
-    from .formats import FORMATS
-    from .litert_files import to_litert
-
-    task = json.load(sys.stdin)
-    model: Any = keras.saving.load_model(task["model"], compile=False)
-    path, options = Path(task["path"]), task["options"]
-    refusal = ""
-    try:
-        if task["function"] == "convert":
-            options["form"] = FORMATS[options["form"]]
-            convert(model, path=path, pictures=list(np.load(task["pictures"])), **options)
-        else:
-            path.write_bytes(to_litert(model, **options))
-    except GraphError as error:
-        refusal = str(error)
-    print(json.dumps(refusal))
-
-
-if __name__ == "__main__":
-    main()

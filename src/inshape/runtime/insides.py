@@ -24,14 +24,19 @@ def has_kernel(model: Any, operator: Any) -> bool:
 
 def is_constant(model: Any, index: int) -> bool:
     """Whether the values of a tensor stand in the file."""
-    return model.buffers[model.subgraphs[0].tensors[index].buffer].data is not None
+    return values_of(model, index) is not None
+
+
+def values_of(model: Any, index: int) -> Any:
+    """The bytes of a constant tensor, as an array of them; ``None`` of any other."""
+    return model.buffers[model.subgraphs[0].tensors[index].buffer].data
 
 
 def constants_of(model: Any) -> dict[str, NDArray[np.float64]]:
     """The values of every constant float32 tensor, by its name."""
     graph, float32 = model.subgraphs[0], litert_schema().TensorType.FLOAT32
     return {
-        name_of(graph, index): model.buffers[tensor.buffer].data.view(np.float32).astype(np.float64)
+        name_of(graph, index): values_of(model, index).view(np.float32).astype(np.float64)
         for index, tensor in enumerate(graph.tensors)
         if tensor.type == float32 and is_constant(model, index)
     }

@@ -52,6 +52,7 @@ Step: TypeAlias = Callable[[Job], dict[str, Any]]
 
 _INITIAL = "initial.keras"
 _NAMED = 10
+_GUESSING = "is no better than always answering"
 _FEW = 30
 """Pictures for validation below which its accuracy is a rough guess."""
 _HELD_OUT = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -120,13 +121,14 @@ def _prolonged(run: Run, epochs: int) -> Run:
         )
     run = _finish(run)
     write_atomically(_latest(run), lambda part: shutil.copyfile(run.model_path, part))
-    notes = _notes(run)
+    notes = [note for note in _notes(run) if _GUESSING not in note]
     if run.exports.is_dir() and any(run.exports.iterdir()):
         line = f"exports were made before {plural(epochs, 'more epoch')}; export again"
         warnings.warn(line, UserWarning, stacklevel=5)
         notes.append(line)
     prolonged = [*run.record.get("prolonged", ()), epochs]
-    return run.updated(status="running", prolonged=prolonged, notes=notes)
+    # Written down once it is known that it can be gone on with.
+    return replace(run, record={**run.record, "prolonged": prolonged, "notes": notes})
 
 
 @contextmanager
@@ -328,7 +330,7 @@ def _note_guessing(job: Job) -> None:
     accuracy = job.run.record["metrics"]["validation"]["accuracy"]
     if accuracy <= share:
         job.note(
-            f"validation accuracy {accuracy:.3f} is no better than always answering {largest!r}, "
+            f"validation accuracy {accuracy:.3f} {_GUESSING} {largest!r}, "
             f"which is right for {share:.3f}: the network has not learned to tell the classes "
             "apart; look at the pictures in report.html, unfreeze more of the network or start "
             "from pretrained weights"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any, Protocol, TypeAlias
 
 import keras
@@ -37,12 +37,12 @@ class Feed(Protocol):
         """Rows in each batch."""
         ...
 
-    def epoch(self, number: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch from one of them on, the same for the same seed."""
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of an epoch, the same for the same seed."""
         ...
 
-    def validation(self, size: int, start: int) -> Iterator[NDArray[np.float32]]:
-        """The rows of the validation split in batches of a size, from one of them on."""
+    def validation(self, size: int) -> Iterator[NDArray[np.float32]]:
+        """The rows of the validation split in batches of a size."""
         ...
 
 
@@ -72,12 +72,12 @@ class FeatureFeed:
         """Rows in each batch."""
         return min(self.batch_size, len(self.labels[0]))
 
-    def epoch(self, number: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch from one of them on."""
-        # A generator per epoch and one per step, never one that is carried along: a resumed epoch
-        # begins in its middle and has to draw what it would have drawn.
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of an epoch."""
+        # Never a generator that is carried along: a resumed training has to draw in an epoch what
+        # it would have drawn without the cut.
         order = np.random.default_rng([self.seed, number]).permutation(len(self.labels[0]))
-        for step in range(start, self.steps):
+        for step in range(self.steps):
             rng = np.random.default_rng([self.seed, number, step])
             pictures = order[step * self.batch_size : (step + 1) * self.batch_size]
             views = rng.integers(len(self.views), size=len(pictures))
@@ -86,9 +86,9 @@ class FeatureFeed:
             labels = np.stack([self.labels[v][i] for v, i in places])
             yield mix(rows, labels, self.mixup, rng)
 
-    def validation(self, size: int, start: int) -> Iterator[NDArray[np.float32]]:
-        """The rows of the validation split in batches of a size, from one of them on."""
-        for first in range(start * size, len(self.held_out), size):
+    def validation(self, size: int) -> Iterator[NDArray[np.float32]]:
+        """The rows of the validation split in batches of a size."""
+        for first in range(0, len(self.held_out), size):
             yield np.asarray(self.held_out[first : first + size], np.float32)
 
 
@@ -106,9 +106,8 @@ class PictureFeed:
     seed: int
     frozen: Network | None = None
     """The frozen layers, run on every batch where their features would not fit on the disk."""
-    teacher: Callable[[int, int], Iterator[NDArray[np.float32]]] | None = None
-    """Gives a teacher's soft labels of the same crops, batch by batch from an epoch and a step
-    on."""
+    teacher: Callable[[int], Iterator[NDArray[np.float32]]] | None = None
+    """Gives a teacher's soft labels of an epoch's crops, batch by batch."""
 
     @property
     def steps(self) -> int:
@@ -120,21 +119,21 @@ class PictureFeed:
         """Rows in each batch."""
         return min(self.batch_size, len(self.batches.catalogue.indices("train")))
 
-    def epoch(self, number: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch from one of them on."""
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of an epoch."""
         pictures = self.batches.iterate(
-            "train", self.batch_size, shuffle=True, seed=self.seed, epoch=number, start=start
+            "train", self.batch_size, shuffle=True, seed=self.seed, epoch=number
         )
-        steps = range(start, self.steps)
-        soft = repeat(None) if self.teacher is None else self.teacher(number, start)
+        steps = range(self.steps)
+        soft = repeat(None) if self.teacher is None else self.teacher(number)
         yield from read_ahead(
             self._augment(rows, labels, number * self.steps + step, of_teacher)
             for step, (rows, labels), of_teacher in zip(steps, pictures, soft, strict=False)
         )
 
-    def validation(self, size: int, start: int) -> Iterator[NDArray[np.float32]]:
-        """The rows of the validation split in batches of a size, from one of them on."""
-        for pictures, _ in self.batches.iterate("validation", size, start=start):
+    def validation(self, size: int) -> Iterator[NDArray[np.float32]]:
+        """The rows of the validation split in batches of a size."""
+        for pictures, _ in self.batches.iterate("validation", size):
             rows = np.asarray(pictures, np.float32)
             yield rows if self.frozen is None else self.frozen(rows)
 
@@ -159,8 +158,9 @@ class PictureFeed:
 class _InOrder(keras.utils.PyDataset):
     """Batches of rows, labels and weights, one after the other.
 
-    They begin again wherever Keras asks for another one. Each has the same number of rows: what is
-    missing is filled up with rows that do not count, so that devices can take equal shares.
+    They begin again when Keras asks for another one than the next. Each has the same number of
+    rows: what is missing is filled up with rows that do not count, so that devices can take equal
+    shares.
     """
 
     def __init__(self, batches: int, rows: int) -> None:
@@ -176,7 +176,7 @@ class _InOrder(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], ...]:
         if index != self._following:
-            self._batches = self.begin(index)
+            self._batches = islice(self.begin(), index, None)
         self._following = index + 1
         batch = next(self._batches)
         missing = self.rows - len(batch[0])
@@ -185,8 +185,8 @@ class _InOrder(keras.utils.PyDataset):
     def on_epoch_begin(self) -> None:
         self._following = -1
 
-    def begin(self, index: int) -> Iterator[tuple[NDArray[np.float32], ...]]:
-        """The batches from one of them on."""
+    def begin(self) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        """The batches from the first on."""
         raise NotImplementedError
 
 
@@ -200,9 +200,9 @@ class Training(_InOrder):
         self._feed = feed
         self._class_weights = class_weights
 
-    def begin(self, index: int) -> Iterator[tuple[NDArray[np.float32], ...]]:
-        """The batches of the epoch from one of them on."""
-        for rows, labels in self._feed.epoch(self.epoch, index):
+    def begin(self) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        """The batches of the epoch."""
+        for rows, labels in self._feed.epoch(self.epoch):
             # Labels may be mixed and smoothed, and so is a row's weight; a teacher's stand behind.
             weights = labels[:, : len(self._class_weights)] @ self._class_weights
             yield rows, labels, weights / weights.sum()
@@ -213,16 +213,17 @@ class Validation(_InOrder):
 
     def __init__(self, feed: Feed, labels: NDArray[np.int32], classes: int) -> None:
         """Give each row its label."""
-        batches = -(-len(labels) // _VALIDATION_BATCH)
-        super().__init__(batches, -(-len(labels) // batches))
+        few = -(-len(labels) // _VALIDATION_BATCH)
+        super().__init__(few, -(-len(labels) // few))
+        self._count = -(-len(labels) // self.rows)  # there may be one less for it
         self._feed = feed
         self._labels = np.eye(classes, dtype=np.float32)[labels]
         # Keras sums over a batch and takes the mean over batches: this makes it that over rows.
-        self._weight = batches / len(labels)
+        self._weight = self._count / len(labels)
 
-    def begin(self, index: int) -> Iterator[tuple[NDArray[np.float32], ...]]:
-        """The batches from one of them on."""
-        for number, rows in enumerate(self._feed.validation(self.rows, index), index):
+    def begin(self) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        """The batches from the first on."""
+        for number, rows in enumerate(self._feed.validation(self.rows)):
             labels = self._labels[number * self.rows :][: len(rows)]
             yield rows, labels, np.full(len(rows), self._weight, np.float32)
 

@@ -76,7 +76,7 @@ def train_head(job: Job) -> dict[str, Any]:
         job.model.get_layer(LOGITS).set_weights([fit.kernel, fit.bias])
         row = {"phase": "head", "epoch": 1, "val_loss": fit.loss, "val_accuracy": fit.accuracy}
         job.keep_history([row])
-        _tell(job, head, row)
+        _tell(job, Student(None, head, moves_statistics=False, seed=job.seed), row)
         facts = {"accuracy": fit.accuracy, "loss": fit.loss, "strength": fit.strength}
     else:
         hard = smooth_labels(labels, job.classes, recipe.label_smoothing)
@@ -255,6 +255,7 @@ def run_phase(phase: Phase) -> Standing:
         except _NotFinite as error:
             # The earlier checkpoint stays: a resumed phase comes to the same end.
             keeper.standing = replace(keeper.standing, stopped=str(error))
+    student.predict_function = None  # which computes as it did within
     student.set_weights(keeper.best)
     _note_divergence(phase, keeper.standing)
     return keeper.standing
@@ -294,8 +295,10 @@ class _Keeper(keras.callbacks.Callback):
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         """Keep the weights that have just been scored if they are the best so far."""
         scored = logs or {}
-        accuracy, loss = float(scored["accuracy"]), float(scored["loss"])
-        epoch = self.standing.epoch
+        # Keras sums shares up as float32; as many right answers shall be as good.
+        count = len(self._phase.labels)
+        accuracy = round(float(scored["accuracy"]) * count) / count
+        loss, epoch = float(scored["loss"]), self.standing.epoch
         if not math.isfinite(loss):
             raise _NotFinite(f"a validation loss that is {loss} after epoch {epoch + 1}")
         best = self.standing
@@ -324,10 +327,11 @@ class _Keeper(keras.callbacks.Callback):
             self._phase.student.stop_training = True
 
 
-def _tell(job: Job, head: keras.Model, row: dict[str, Any]) -> None:
+def _tell(job: Job, student: Student, row: dict[str, Any]) -> None:
     """Show the user's callbacks a head that was found without a single step."""
+    compile_student(student, job.recipe, 1, 1)
     callbacks = keras.callbacks.CallbackList(
-        list(job.callbacks), model=head, epochs=1, steps=0, verbose=0
+        list(job.callbacks), model=student, epochs=1, steps=0, verbose=0
     )
     logs = {"val_loss": row["val_loss"], "val_accuracy": row["val_accuracy"]}
     callbacks.on_train_begin()

@@ -16,7 +16,10 @@ from ..processor import gpu_capabilities
 from .recipe import Recipe
 from .teacher import Teaching, distillation_losses
 
+_PARTS = ("body", "head")
 
+
+@keras.saving.register_keras_serializable(package="inshape")
 class Student(keras.Model):
     """The unfrozen part of a backbone, if there is one, and the head, from rows to logits.
 
@@ -44,6 +47,27 @@ class Student(keras.Model):
         if self.body is not None:
             rows = self.body(rows, training=bool(training) and self.moves_statistics)
         return keras.ops.cast(self.head(rows, training=bool(training)), "float32")
+
+    @property
+    def losses(self) -> list[Any]:
+        """None: the optimizer's decay takes the place of a network's own penalties on weights."""
+        return []
+
+    def get_config(self) -> dict[str, Any]:
+        """What the student is made of, for callbacks that save it."""
+        config = {n: keras.saving.serialize_keras_object(getattr(self, n)) for n in _PARTS}
+        return config | {"moves_statistics": self.moves_statistics, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Student:
+        """A student from its configuration, without the optimizer that trained it."""
+        parts = {
+            n: keras.saving.deserialize_keras_object(config[n], custom_objects) for n in _PARTS
+        }
+        return cls(**{**config, **parts})
+
+    def get_compile_config(self) -> None:
+        """Nothing: rates by depth belong to the variables of one training."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Draw what this epoch draws, whatever was drawn before."""
@@ -80,7 +104,7 @@ def compile_student(
             **options,
         ),
         loss=_Taught(teaching) if teaching else _Crossentropy(from_logits=True, reduction="sum"),
-        weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        weighted_metrics=[_Accuracy(name="accuracy")],
         # XLA makes convolutions on a processor several times as slow as TensorFlow's own.
         jit_compile=jit,
     )
@@ -107,6 +131,13 @@ def schedule(
 
 
 _Crossentropy = keras.losses.CategoricalCrossentropy
+
+
+class _Accuracy(keras.metrics.CategoricalAccuracy):
+    """Of the hard labels, behind which a teacher's may stand."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        return super().update_state(y_true[:, : y_pred.shape[-1]], y_pred, sample_weight)
 
 
 class _Taught(keras.losses.Loss):

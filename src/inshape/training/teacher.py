@@ -108,8 +108,8 @@ class Teacher:
             labels.append(self.teaching.soften(logits))
         return labels
 
-    def soft_labels_of_epoch(self, number: int, start: int) -> Iterator[NDArray[np.float32]]:
-        """Soft labels of an epoch's crops, batch by batch from one of them on."""
+    def soft_labels_of_epoch(self, number: int) -> Iterator[NDArray[np.float32]]:
+        """Soft labels of an epoch's crops, batch by batch."""
         recipe = self._recipe
         # Without mixup and cutmix: these mix labels, and the feed mixes the soft ones as well.
         change = augmenter(
@@ -121,9 +121,9 @@ class Teacher:
         )
         steps = max(1, self._batches.steps("train", recipe.batch_size, drop_remainder=True))
         batches = self._batches.iterate(
-            "train", recipe.batch_size, shuffle=True, seed=self._seed, epoch=number, start=start
+            "train", recipe.batch_size, shuffle=True, seed=self._seed, epoch=number
         )
-        for step, (pictures, _) in zip(range(start, steps), batches, strict=False):
+        for step, (pictures, _) in zip(range(steps), batches, strict=False):
             crops, _ = change(np.asarray(pictures, np.float32), step=number * steps + step)
             rows = np.asarray(keras.ops.convert_to_numpy(crops), np.float32)
             yield self.teaching.soften(self._forward(rows))
