@@ -157,23 +157,36 @@ def _extremes(pictures: Sequence[Evidence]) -> tuple[float, float, float | None,
 
     Such a value is far from all others and frequent, or a usual one; above, the type's greatest.
     """
-    low, high = min(one.low for one in pictures), max(one.high for one in pictures)
-    lows = [value for one in pictures for value in (one.low, one.second[0])]
-    highs = [value for one in pictures for value in (one.high, one.second[1])]
-    above = min((value for value in lows if value > low), default=low)
-    below = max((value for value in highs if value < high), default=high)
-    at_low = sum(one.at_end[0] for one in pictures if one.low == low) / len(pictures)
-    at_high = sum(one.at_end[1] for one in pictures if one.high == high) / len(pictures)
-    has_levels = max(one.levels for one in pictures) >= _LEAST_LEVELS
-    under = over = None
-    is_usual = low in _SENTINELS and above - low >= -low / 2
-    is_apart = has_levels and at_low >= _LEAST_SHARE and above - low >= _LEAST_GAP * (high - above)
-    if low < 0 and above > low and (is_usual or is_apart):
-        low, under = above, low
-    is_apart = has_levels and at_high >= _LEAST_SHARE and high - below > below - low
-    if high in _GREATEST and is_apart:
-        high, over = below, high
+    low, under = _least(pictures, max(one.high for one in pictures))
+    high, over = _greatest(pictures, low)
     return low, high, under, over
+
+
+def _least(pictures: Sequence[Evidence], high: float) -> tuple[float, float | None]:
+    """The least value, and one below it that only marks missing pixels."""
+    low = min(one.low for one in pictures)
+    lows = [value for one in pictures for value in (one.low, one.second[0])]
+    above = min((value for value in lows if value > low), default=low)
+    share = sum(one.at_end[0] for one in pictures if one.low == low) / len(pictures)
+    is_frequent = _has_levels(pictures) and share >= _LEAST_SHARE
+    is_usual = low in _SENTINELS and above - low >= -low / 2
+    is_mark = is_usual or (is_frequent and above - low >= _LEAST_GAP * (high - above))
+    return (above, low) if low < 0 and above > low and is_mark else (low, None)
+
+
+def _greatest(pictures: Sequence[Evidence], low: float) -> tuple[float, float | None]:
+    """The greatest value, and one above it that only marks missing pixels."""
+    high = max(one.high for one in pictures)
+    highs = [value for one in pictures for value in (one.high, one.second[1])]
+    below = max((value for value in highs if value < high), default=high)
+    share = sum(one.at_end[1] for one in pictures if one.high == high) / len(pictures)
+    is_frequent = _has_levels(pictures) and share >= _LEAST_SHARE
+    is_mark = high in _GREATEST and is_frequent and high - below > below - low
+    return (below, high) if is_mark else (high, None)
+
+
+def _has_levels(pictures: Sequence[Evidence]) -> bool:
+    return max(one.levels for one in pictures) >= _LEAST_LEVELS
 
 
 def _agreed(pictures: Sequence[Evidence]) -> FullScale | None:

@@ -146,17 +146,23 @@ def _classes(
     one_hot = [n for n in rest if all(_word(v) in ("0", "1", "0.0", "1.0") for v in columns[n])]
     if len(one_hot) < 2:
         raise _missing(table, columns, "label")
+    warnings.append(f"{table}: columns {join_some(one_hot)} are taken as the classes")
+    return _named_by_one(table, {name: columns[name] for name in one_hot})
+
+
+def _named_by_one(table: Path, one_hot: _Columns) -> list[str]:
+    """The name of the column in which each row holds its 1."""
     rows = [
-        [n for n, value in zip(one_hot, row, strict=True) if float(value)]
-        for row in zip(*(columns[n] for n in one_hot), strict=True)
+        [name for name, value in zip(one_hot, row, strict=True) if float(value)]
+        for row in zip(*one_hot.values(), strict=True)
     ]
     for number, names in enumerate(rows, 1):
         if len(names) != 1:
             raise DataError(
-                f"{table}: row {number} has {len(names)} of the columns {join_some(one_hot)} set; "
-                "expected exactly one, or a column label; correct it"
+                f"{table}: row {number} has {len(names)} of the columns "
+                f"{join_some(list(one_hot))} set; expected exactly one, or a column label; "
+                "correct it"
             )
-    warnings.append(f"{table}: columns {join_some(one_hot)} are taken as the classes")
     return [names[0] for names in rows]
 
 
@@ -269,16 +275,22 @@ def _read_csv(table: Path, pictures: _Pictures) -> _Columns:
             )
     if _KNOWN.isdisjoint(map(_plain, header)) and any(pictures.has(c.strip()) for c in header):
         rows = [header, *rows]
-        header = [f"column {number}" for number in range(1, len(header) + 1)]
-        splits = [i for i in range(len(header)) if all(split_of(row[i]) for row in rows)]
-        for i in splits[:1]:
-            header[i] = "split"
+        header = _names_of_columns(rows)
     twice = sorted(name for name in set(header) if name and header.count(name) > 1)
     if twice:
         raise DataError(
             f"{table}: more than one column {twice[0]!r}; expected each once; rename the others"
         )
     return {name: [row[i] for row in rows] for i, name in enumerate(header)}
+
+
+def _names_of_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Names for the columns of a table without a header; the first of splits alone is known."""
+    names = [f"column {number}" for number in range(1, len(rows[0]) + 1)]
+    splits = [i for i in range(len(names)) if all(split_of(row[i]) for row in rows)]
+    for i in splits[:1]:
+        names[i] = "split"
+    return names
 
 
 def _rows(table: Path) -> list[list[str]]:

@@ -122,16 +122,7 @@ class _Network:
         maps = [n for n in inputs if n >= 0 and not is_constant(self._model, n)]
         outputs = [int(index) for index in operator.outputs]
         if has_kernel(self._model, operator) and len(maps) == 1:
-            is_depthwise = kind == builtin.DEPTHWISE_CONV_2D
-            layer = (inputs[1], inputs[2] if len(inputs) > 2 else -1, is_depthwise)
-            if self._channels(inputs[1]) == self._channels(inputs[0]):
-                self._readers[inputs[0]].append(layer)
-            else:  # in groups, or with several outputs for each input
-                self._fixed.update(maps)
-            if self._is_homogeneous(operator):
-                self._writers[outputs[0]].append(layer)
-            else:
-                self._fixed.update(outputs)
+            self._read_kernel(operator, kind == builtin.DEPTHWISE_CONV_2D)
         elif self._is_homogeneous(operator) and (
             (kind == builtin.ADD and self._are_alike(maps) and len(maps) == len(inputs))
             or kind in (builtin.MEAN, builtin.PAD, builtin.AVERAGE_POOL_2D, builtin.MAX_POOL_2D)
@@ -139,6 +130,20 @@ class _Network:
             self._join([*maps, *outputs])
         else:
             self._fixed.update(maps, outputs)
+
+    def _read_kernel(self, operator: Any, is_depthwise: bool) -> None:
+        """Note a convolution or dense layer at the end of what it reads and of what it writes."""
+        read, kernel, *bias = map(int, operator.inputs)
+        (written,) = map(int, operator.outputs)
+        layer = (kernel, bias[0] if bias else -1, is_depthwise)
+        if self._channels(kernel) == self._channels(read):
+            self._readers[read].append(layer)
+        else:  # in groups, or with several outputs for each input
+            self._fixed.add(read)
+        if self._is_homogeneous(operator):
+            self._writers[written].append(layer)
+        else:
+            self._fixed.add(written)
 
     def _is_homogeneous(self, operator: Any) -> bool:
         """Whether twice as much before an operator's activation is twice as much behind it."""
