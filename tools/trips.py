@@ -101,8 +101,8 @@ def main() -> None:
                     "--epochs",
                     "1",
                 ),
-                "learner.py",
-                "step",
+                "student.py",
+                "update_step",
             ),
             Trip(
                 ("compare", str(photos), "--shapes", shape, *network, "--no-latency"),

@@ -84,14 +84,19 @@ def plan_channels(spec: GraphSpec, target: InputShape, rule: ChannelRule) -> Cha
     matrix = channel_matrix(resolved, new, old)
     if new == old and np.array_equal(matrix, np.eye(old)):
         return plan
+    return _placed(spec, plan, matrix)
+
+
+def _placed(spec: GraphSpec, plan: ChannelPlan, matrix: np.ndarray) -> ChannelPlan:
+    """The plan with the layers that its rule converts, or with a repetition in front."""
     try:
         stems, before = find_stems(spec)
         why = _why_not_summed(stems, before)
     except AmbiguousStem as ambiguous:
-        if resolved != "sum":
+        if plan.rule != "sum":
             raise
         stems, before, why = (), (), ambiguous.what
-    if resolved == "sum" and why:
+    if plan.rule == "sum" and why:
         return replace(plan, restored_by="repeat", reason=f"repeated in front, because {why}")
     _check_convertible(plan, stems, before)
     rows = tuple(tuple(float(v) for v in row) for row in matrix)

@@ -263,10 +263,10 @@ def _chosen_factor(
         )
     if direction == "up" and any(s % chosen for s in stem.stride_hw):
         others = " or ".join(_factors(stem, direction))
+        use = ", or ".join(filter(None, (others, f"strategy='resize' or 'rebuild'{without}")))
         raise StrategyError(
             f"the stem {stem.name!r} has stride {format_shape(stem.stride_hw)}, which cannot be "
-            f"divided by {chosen}; use "
-            f"{others + ', or ' if others else ''}strategy='resize' or 'rebuild'{without}"
+            f"divided by {chosen}; use {use}"
         )
     return direction, chosen
 

@@ -70,6 +70,18 @@ def find_stems(spec: GraphSpec) -> tuple[tuple[LayerSpec, ...], tuple[LayerSpec,
     A stem may read the picture's channels several times over, as where every other row and column
     is sliced out and the slices are concatenated.
     """
+    before, readers, pictures = _reached(spec)
+    calls = [layer for layer in spec if layer.layer in readers]
+    if calls and all(x.is_conv and pictures.issuperset(x.inputs) for x in calls):
+        return tuple(readers.values()), before
+    convolutions_first = sorted(readers.values(), key=lambda reader: not reader.is_conv)
+    raise AmbiguousStem((r.name for r in convolutions_first), "convolutions of it alone")
+
+
+def _reached(
+    spec: GraphSpec,
+) -> tuple[tuple[LayerSpec, ...], dict[int, LayerSpec], frozenset[int]]:
+    """What hands the picture on, what reads it first, and which calls put out it alone."""
     before: list[LayerSpec] = []
     readers: dict[int, LayerSpec] = {}
     pictures, mixtures = {0}, set[int]()
@@ -82,11 +94,7 @@ def find_stems(spec: GraphSpec) -> tuple[tuple[LayerSpec, ...], tuple[LayerSpec,
             (pictures if is_picture else mixtures).add(layer.index)
         else:
             readers.setdefault(layer.layer, layer)
-    calls = [layer for layer in spec if layer.layer in readers]
-    if calls and all(x.is_conv and pictures.issuperset(x.inputs) for x in calls):
-        return tuple(readers.values()), tuple(before)
-    convolutions_first = sorted(readers.values(), key=lambda reader: not reader.is_conv)
-    raise AmbiguousStem((r.name for r in convolutions_first), "convolutions of it alone")
+    return tuple(before), readers, frozenset(pictures)
 
 
 def _passes(layer: LayerSpec) -> bool:
