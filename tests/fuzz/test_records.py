@@ -91,10 +91,13 @@ def _page(path: Path) -> None:
 
 def _comparison() -> dict[str, Any]:
     score = Score(0.75, 0.5, 1.0)
-    candidates = tuple(
-        Candidate("VGG16", shape, "rebuild", accuracy=score, latency_ms=2.0, macs=3, ram_bytes=9)
-        for shape in ("24x20x1", "32x32x1")
-    ) + (Candidate("VGG16", "2x2x1", "rebuild", error="no pixels left"),)
+    candidates = (
+        *(
+            Candidate("VGG16", shape, "rebuild", accuracy=score, latency_ms=2.0, macs=3)
+            for shape in ("24x20x1", "32x32x1")
+        ),
+        Candidate("VGG16", "2x2x1", "rebuild", error="no pixels left"),
+    )
     record = {
         "request": {"command": "inshape compare photos", "seed": 7, "limits": {"max_latency": 5.0}},
         "data": {"fingerprint": "f", "classes": {"a": 1}, "examples": [], "warnings": []},

@@ -67,8 +67,8 @@ class Checkpoint:
             is_whole = is_finite(arrays.values())
         except DAMAGE as error:
             raise RunError(
-                f"{path} cannot be read ({first_line(error)}); expected a checkpoint; remove it to start this "
-                "phase again"
+                f"{path} cannot be read ({first_line(error)}); expected a checkpoint; remove it to "
+                "start this phase again"
             ) from error
         if not is_whole:
             raise RunError(
