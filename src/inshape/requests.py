@@ -587,7 +587,7 @@ def read_path(value: Any) -> Path:
     try:
         path = Path(value).expanduser()
         path.exists()
-    except (OSError, RuntimeError) as error:  # a name of 260 letters, or ~nobody
+    except (OSError, RuntimeError, ValueError) as error:  # 260 letters, ~nobody, a NUL byte
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise Unread(value, f"a path that can be looked up ({reason})") from None
     return path
