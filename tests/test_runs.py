@@ -52,13 +52,15 @@ def test_labels_preparation_and_history_come_back(run, shape):
     preparation = Preparation.of(shape, fit="letterbox", fill=12.0)
     run = run.updated(preparation=preparation.as_dict())
     run.save_labels(["a b", "ä", "z"])
-    run.save_history([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "val_loss": 0.25}])
+    run.save_history(
+        [{"phase": "a", "epoch": 1, "loss": 0.5}, {"phase": "b", "epoch": 2, "val_loss": 0.25}]
+    )
     again = Run.open(run.folder)
     assert again.preparation == preparation
     assert again.labels == ("a b", "ä", "z")
     assert again.history() == [
-        {"epoch": "1", "loss": "0.5", "val_loss": ""},
-        {"epoch": "2", "loss": "", "val_loss": "0.25"},
+        {"phase": "a", "epoch": "1", "loss": "0.5", "val_loss": ""},
+        {"phase": "b", "epoch": "2", "loss": "", "val_loss": "0.25"},
     ]
 
 

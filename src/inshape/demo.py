@@ -8,7 +8,6 @@ comes with inshape (``weights="demo"``), and beside it, by the same commands, fr
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from PIL import Image
 from .errors import OutputExists
 from .requests import Folder, Request
 from .weights.demo import BACKBONE
-from .writing import make_folder
+from .writing import make_folder, read_json, reading
 
 SHAPE = "24x24x1"
 
@@ -172,24 +171,24 @@ def _train(pictures: str, start: str, run: str) -> tuple[str, ...]:
 
 def gains(out: Path) -> tuple[Gain, ...]:
     """What the checkpoint gained in the probe and after training, by the files that are there."""
-    firsts = [
-        _read(out / name / "comparison.json")["candidates"][0] for name in _COMPARISONS.values()
-    ]
-    evaluations = [_read(out / name / "metrics.json") for name in _RUNS.values()]
-    pictures, tested = firsts[1]["pictures"], evaluations[1]["pictures"]
-    probed, trained = ([_score(one["accuracy"]) for one in both] for both in (firsts, evaluations))
+    with reading(out, "what the steps of the demonstration wrote; begin it again"):
+        firsts = [
+            read_json(out / name / "comparison.json")["candidates"][0]
+            for name in _COMPARISONS.values()
+        ]
+        evaluations = [read_json(out / name / "metrics.json") for name in _RUNS.values()]
+        pictures, tested = int(firsts[1]["pictures"]), int(evaluations[1]["pictures"])
+        probed, trained = (
+            [_score(one["accuracy"]) for one in both] for both in (firsts, evaluations)
+        )
     return (
         Gain(f"probe, best candidate, {pictures} pictures cross-validated", pictures, *probed),
         Gain(f"trained, on {tested} other pictures", tested, *trained),
     )
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def _score(values: Mapping[str, float]) -> tuple[float, float, float]:
-    return values["value"], values["low"], values["high"]
+    return float(values["value"]), float(values["low"]), float(values["high"])
 
 
 def write_digits(out: Path) -> tuple[int, int]:

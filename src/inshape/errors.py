@@ -30,6 +30,8 @@ from typing import Any
 
 _BREAK = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _MOST_REPEATED = 80
+_LONG = re.compile(r"\S{400,}")
+"""No name that people give; what is so long came out of a damaged file."""
 
 
 class InshapeError(Exception):
@@ -39,11 +41,29 @@ class InshapeError(Exception):
 
     def __init__(self, message: str) -> None:
         """Take the message, which stays one line whatever names are in it."""
-        super().__init__(_BREAK.sub(_escaped, message))
+        super().__init__(_LONG.sub(_shortened, _BREAK.sub(_escaped, message)))
 
 
 def _escaped(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode("ascii")
+
+
+def _shortened(match: re.Match[str]) -> str:
+    return f"{match[0][:160]}...{match[0][-160:]}"  # the end of a path is its file
+
+
+def shown(value: object) -> str:
+    """What came, in one line and not too long.
+
+    Example:
+        >>> shown(["a", 1]), len(shown("a" * 1000))
+        ("['a', 1]", 83)
+    """
+    try:
+        text = " ".join(repr(value).split())  # an array's text may have several lines
+    except ValueError:
+        text = "a number of thousands of digits"  # which Python does not write
+    return text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}..."
 
 
 class RequestError(InshapeError):
@@ -84,14 +104,15 @@ class UnknownName(RequestError):
         """
         self.kind, self.choices = kind, tuple(choices)
         close = difflib.get_close_matches(
-            str(received).lower(), [c.lower() for c in self.choices], n=1, cutoff=0.6
+            str(received)[:_MOST_REPEATED].lower(),
+            [c.lower() for c in self.choices],
+            n=1,
+            cutoff=0.6,
         )
         match = next((c for c in self.choices if close and c.lower() == close[0]), None)
         hint = f"did you mean {match}? " if match else ""
-        name = str(received)
-        shown = repr(name if len(name) <= _MOST_REPEATED else f"{name[:_MOST_REPEATED]}...")
         advice = answer or f"{hint}choose from: {', '.join(self.choices)}"
-        super().__init__(f"unknown {kind} {shown}; {advice}")
+        super().__init__(f"unknown {kind} {shown(str(received))}; {advice}")
 
 
 class StrategyError(RequestError):

@@ -44,9 +44,9 @@ from typing import (
     get_type_hints,
 )
 
-from .errors import RequestError, UnknownName
+from .errors import RequestError, UnknownName, shown
 from .shapes import InputShape
-from .text import Unread, read_bytes, read_count, read_ms
+from .text import Unread, read_bytes, read_count, read_ms, to_float
 
 Reader: TypeAlias = Callable[[Any], Any]
 """From what a user wrote, in Python or on the command line, to the value; the value to itself."""
@@ -175,7 +175,7 @@ class Option:
             raise UnknownName(self.name, value, unknown.choices) from None
         limits = self.mark(Range)
         if limits is not None and not limits.holds(result):
-            raise RequestError(f"{label}{result}; expected {limits}")
+            raise RequestError(f"{label}{shown(result)}; expected {limits}")
         return result
 
 
@@ -287,7 +287,8 @@ def make(kind: type[_Request], /, **values: Any) -> _Request:
         whole = direct.pop(name, None)
         if whole is not None and not isinstance(whole, group):
             raise RequestError(
-                f"{name}={whole!r}; expected a {group.__name__}, or its options by their own names"
+                f"{name}={shown(whole)}; expected a {group.__name__}, or its options by their "
+                "own names"
             )
         if by_group[name]:
             whole = replace(group() if whole is None else whole, **by_group[name])
@@ -583,18 +584,24 @@ def read_path(value: Any) -> Path:
     """Read a path."""
     if not isinstance(value, str | Path):
         raise Unread(value, "a path")
-    return Path(value).expanduser()
+    try:
+        path = Path(value).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # 260 letters, ~nobody, a NUL byte
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise Unread(value, f"a path that can be looked up ({reason})") from None
+    return path
 
 
 def read_location(value: Any) -> Any:
     """Read the path of a file or folder; what is no path stays as it is."""
-    return Path(value).expanduser() if isinstance(value, str) else value
+    return read_path(value) if isinstance(value, str) else value
 
 
 def read_word_or_number(value: Any) -> str | int:
     """Read a word, or a number where it is one."""
-    if isinstance(value, str):
-        return int(value) if value.isascii() and value.isdecimal() else value
+    if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
+        return value
     try:
         return read_whole(value)
     except Unread:
@@ -674,10 +681,7 @@ Weights: TypeAlias = Annotated[str | Path | None, Written(read_weights, write_we
 
 
 def _read_number(value: Any) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = math.nan if isinstance(value, bool) else to_float(value)
     if not math.isfinite(number):
         raise Unread(value, "a number")
     return number

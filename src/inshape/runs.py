@@ -26,14 +26,14 @@ import io
 import platform
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from .data.prepare import Preparation
-from .errors import OutputExists, RequestError, RunError
+from .errors import OutputExists, RequestError, RunError, shown
 from .graph.saving import load_model, save_model
 from .requests import write_file
 from .runtime.formats import FORMATS
@@ -44,6 +44,7 @@ from .writing import (
     new_part,
     parse_json,
     read_json,
+    reading,
     remove_abandoned,
     sync_folder,
     write_json,
@@ -181,15 +182,19 @@ class Run:
             ) from error
         if record.get("format") != _FORMAT:
             raise RequestError(
-                f"{path} has run format {record.get('format')}; expected {_FORMAT}; "
+                f"{path} has run format {shown(record.get('format'))}; expected {_FORMAT}; "
                 "read it with the version of inshape that wrote it"
             )
         if record.get("status") not in get_args(Status):
             raise RequestError(
-                f"{path / _RECORD} has the status {record.get('status')!r}; expected one of "
+                f"{path / _RECORD} has the status {shown(record.get('status'))}; expected one of "
                 f"{', '.join(get_args(Status))}; train anew"
             )
         return cls(path, record)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Say in one line that what is looked up in the record is not as a training left it."""
+        return reading(self.folder / _RECORD, "the record of a run; train anew")
 
     @property
     def status(self) -> Status:
@@ -245,13 +250,8 @@ class Run:
         values = self.record.get("preparation")
         if values is None:
             raise self._unfinished("preparation")
-        try:
+        with self.reading():
             return Preparation.from_dict(values)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise RequestError(
-                f"{self.folder / _RECORD} holds no preparation that can be read ({error!r}); "
-                "expected the record of a run; train anew"
-            ) from error
 
     def load_model(self) -> keras.Model:
         """Load the model.
@@ -301,17 +301,27 @@ class Run:
 
     def history(self) -> list[dict[str, str]]:
         """The rows of ``history.csv`` as they are written; none before the first epoch."""
-        try:
-            text = (self.folder / _HISTORY).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        path = self.folder / _HISTORY
+        if not path.exists():
             return []
-        return list(csv.DictReader(io.StringIO(text)))
+        with reading(path, "a phase and numbers in every row; restore it, or train anew"):
+            rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+            for row in rows:
+                _check_epoch(**row)
+        return rows
 
     def _unfinished(self, what: str) -> RequestError:
         return RequestError(
             f"{self.folder} holds no {what} yet (its training is {self.status}); expected a "
             f"complete run; finish it with inshape train --resume {self.folder}"
         )
+
+
+def _check_epoch(phase: str, epoch: str, **scores: str) -> None:
+    """Raise what Python raises where a row's values are not those of an epoch."""
+    int(epoch)
+    for score in filter(None, scores.values()):
+        float(score)
 
 
 def _no_labels(path: Path, reason: str) -> RequestError:

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, TypeAlias
 
-from .errors import ShapeError
+from .errors import ShapeError, shown
 
 _SHAPE = re.compile(r"\s*(\?|\d+)\s*[x×,]\s*(\?|\d+)\s*[x×,]\s*(\d+)\s*", re.IGNORECASE)
-_MOST_REPEATED = 80
+_MOST = 2**31 - 1
+"""Frameworks count pixels of an axis in 32 bits."""
+_MOST_DIGITS = 100
+"""Python reads no number of 5,000."""
 _HOW = "write HxWxC, such as 96x128x1 (height x width x channels; ? for an unknown height or width)"
 
 
@@ -71,6 +74,10 @@ class InputShape:
         for axis, length in zip(("height", "width", "channels"), self.as_tuple(), strict=True):
             if length is not None and length < 1:
                 raise ShapeError(f"input {self}: {axis} is {length}, expected at least 1; {_HOW}")
+            if length is not None and length > _MOST:
+                raise ShapeError(
+                    f"input: {axis} is {shown(length)}, expected at most {_MOST}; {_HOW}"
+                )
 
     def __str__(self) -> str:
         return f"{self.size}x{self.channels}"
@@ -96,8 +103,8 @@ class InputShape:
             return shape
         if isinstance(shape, str):
             match = _SHAPE.fullmatch(shape)
-            if match is None:
-                raise ShapeError(f"input {_shown(shape)} is not a shape; {_HOW}")
+            if match is None or max(map(len, match.groups())) > _MOST_DIGITS:
+                raise ShapeError(f"input {shown(shape)} is not a shape; {_HOW}")
             height, width, channels = (None if n == "?" else int(n) for n in match.groups())
         else:
             height, width, channels = _read_axes(shape)
@@ -156,18 +163,12 @@ def _read_axes(shape: Any) -> tuple[int | None, ...]:
         axes = None
     if axes is None or not all(map(_is_length, axes)):
         raise ShapeError(
-            f"input {_shown(shape)} is not a shape, expected a height, a width and channels; {_HOW}"
+            f"input {shown(shape)} is not a shape, expected a height, a width and channels; {_HOW}"
         )
     lengths = tuple(None if length is None else int(length) for length in axes)
     if len(lengths) != 3:
-        raise ShapeError(f"input {_shown(lengths)} has {len(lengths)} axes, expected 3; {_HOW}")
+        raise ShapeError(f"input {shown(lengths)} has {len(lengths)} axes, expected 3; {_HOW}")
     return lengths
-
-
-def _shown(shape: Any) -> str:
-    """What came, in one line and not too long."""
-    text = " ".join(repr(shape).split())  # an array's text may have several lines
-    return text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}..."
 
 
 def _is_length(value: Any) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from .errors import RequestError
+from .errors import RequestError, shown
 
 UNKNOWN = "?"
 """What stands for a number that is not known."""
@@ -22,8 +22,7 @@ _BYTE_UNITS = {
 }  # fmt: skip
 _COUNT_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _TIME_UNITS = {"": 1.0, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
-_AMOUNT = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-zµ]*)\s*")
-_MOST_REPEATED = 80
+_AMOUNT = re.compile(r"\s*((?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([a-zµ]*)\s*")
 
 
 class Unread(RequestError):
@@ -31,9 +30,7 @@ class Unread(RequestError):
 
     def __init__(self, value: object, expected: str) -> None:
         """Take the value and what was expected."""
-        text = " ".join(repr(value).split())  # an array's text may have several lines
-        shown = text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}..."
-        super().__init__(f"{shown}; expected {expected}")
+        super().__init__(f"{shown(value)}; expected {expected}")
 
 
 def align(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
@@ -309,10 +306,23 @@ def _stepped(
     return f"{amount:.0f}{unit}"
 
 
+def to_float(value: Any) -> float:
+    """What `float` makes of a value; NaN of what it makes nothing of, as of 400 digits.
+
+    Example:
+        >>> to_float("1.5"), to_float(10**400), to_float([1])
+        (1.5, nan, nan)
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
 def _amount(value: Any, units: Mapping[str, float], example: str) -> float:
     is_number = not isinstance(value, bool) and isinstance(value, Real)
     match = _AMOUNT.fullmatch(value.lower()) if isinstance(value, str) else None
-    amount = float(value) if is_number else math.nan
+    amount = to_float(value) if is_number else math.nan
     if match is not None and match[2] in units:
         amount = float(match[1]) * units[match[2]]
     if not 0 <= amount < math.inf:  # which is not true of NaN either

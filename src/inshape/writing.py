@@ -14,7 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-from .errors import RunError
+from .errors import InshapeError, RequestError, RunError
+from .text import first_line
 
 try:
     import fcntl
@@ -24,6 +25,7 @@ except ImportError:  # Windows
 DIGITS = "[0-9a-f]" * 8
 """A pattern for what `new_part` puts between the start and the end of a name."""
 _DAY_S = 86_400.0
+_ESCAPE = r"\u"  # half a character, written so, is no text
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -167,9 +169,14 @@ def parse_json(text: str | bytes) -> Any:
         return number if math.isfinite(number) else refuse(word)
 
     try:
-        return json.loads(text, parse_constant=refuse, parse_float=read)
+        value = json.loads(text, parse_constant=refuse, parse_float=read)
+        if _ESCAPE in (text if isinstance(text, str) else text.decode()):
+            format_json(value).encode()
     except RecursionError:
         raise _NoJson("it is nested too deep") from None
+    except UnicodeEncodeError:
+        raise _NoJson("it holds half a character") from None
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -183,6 +190,23 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _NoJson(f"it holds {type(value).__name__}, no object")
     return cast("dict[str, Any]", value)
+
+
+@contextmanager
+def reading(path: Path, expected: str) -> Generator[None]:
+    """Say in one line that what is looked up in a file's values is not there, or no such value.
+
+    Raises:
+        RequestError: instead of any exception that is not inshape's own.
+    """
+    try:
+        yield
+    except InshapeError:
+        raise
+    except Exception as error:  # what others have changed can be wrong in any way
+        raise RequestError(
+            f"{path} cannot be read ({first_line(repr(error))}); expected {expected}"
+        ) from error
 
 
 def _not_finite(value: Any, place: str) -> Iterator[tuple[str, float]]:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -16,11 +17,13 @@ from ..errors import DataError
 from .catalogue import Listing
 from .tables import SPLIT_WORDS
 
-# What NumPy raises on damaged files.
-_DAMAGE = (
+DAMAGE = (
     *(OSError, ValueError, EOFError, TypeError, AttributeError, KeyError, SyntaxError),
     *(MemoryError, NotImplementedError, RecursionError, BadZipFile, zlib.error),
+    TokenError,
 )
+"""What NumPy raises on damaged files, whose headers are Python."""
+_MOST_CLASSES = 2**17
 
 DATASET_BYTES = 2 * 2**30
 """The most bytes of pictures that are taken out of a ``tf.data.Dataset``."""
@@ -72,9 +75,10 @@ def list_npz(path: Path, *, class_names: Sequence[str] | None = None) -> Listing
             "y_val, ...; name them so"
         )
     xs = [arrays[f"x{part}"] for part in parts]
-    splits = np.repeat([_split_of(f"x{part}") for part in parts], list(map(len, xs)))
-    y = np.concatenate([arrays[f"y{part}"] for part in parts])
-    return list_arrays(_join(xs), y, splits=splits.tolist(), class_names=class_names)
+    with _readable(path):  # what is no array in a damaged file comes as bytes
+        splits = np.repeat([_split_of(f"x{part}") for part in parts], list(map(len, xs)))
+        x, y = _join(xs), np.concatenate([arrays[f"y{part}"] for part in parts])
+    return list_arrays(x, y, splits=splits.tolist(), class_names=class_names)
 
 
 def _join(xs: Sequence[NDArray[Any]]) -> Any:
@@ -164,7 +168,7 @@ def _readable(path: Path) -> Generator[None]:
     """Turn what NumPy says of a damaged file into one line, without its advice to unpickle."""
     try:
         yield
-    except _DAMAGE as problem:
+    except DAMAGE as problem:
         reason = " ".join(str(problem).split())
         if "pickle" in reason:
             reason = "damaged, or an array of Python objects"
@@ -207,9 +211,9 @@ def _names_of_numbers(
         )
     numbers = y.astype(np.int64)
     lowest, highest = int(numbers.min(initial=0)), int(numbers.max(initial=-1))
-    names = list(class_names or map(str, range(highest + 1)))
+    names = list(class_names or map(str, range(min(highest + 1, _MOST_CLASSES))))
     if lowest < 0 or highest >= len(names):
-        most = f"0 to {len(class_names) - 1}" if class_names else "0 up"
+        most = f"0 to {len(names) - 1}" if class_names or lowest >= 0 else "0 up"
         wrong = lowest if lowest < 0 else highest
         raise DataError(f"label {wrong}; expected {most}; number the classes from 0")
     return [names[number] for number in numbers.tolist()], names

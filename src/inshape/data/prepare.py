@@ -44,7 +44,7 @@ def read_full_scale(value: Any) -> FullScale:
     try:
         ends = [float(part) for part in (parts if np.ndim(parts) else [parts])]
         low, high = [0.0, *ends] if len(ends) == 1 else ends
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         low = high = math.nan
     # The difference too: a pair such as -1e308:1e308 divides by infinity.
     if not (low < high and math.isfinite(high - low)):

@@ -16,7 +16,7 @@ from ..data.batches import Batches
 from ..data.prepare import Preparation
 from ..errors import RequestError
 from ..runs import Run, home_of
-from ..runtime.cards import batch_in, read_card
+from ..runtime.cards import batch_in, read_card, reading_card
 from ..runtime.runners import answer, kind_of, load
 from ..shapes import InputShape
 from ..text import plural
@@ -87,14 +87,15 @@ def _of_run(run: Run) -> Classifier:
 
         return predict_probabilities(load_model(), batches, mirrored=mirrored)
 
+    preparation = run.preparation
+    with run.reading():
+        # Pictures are prepared at one size for a model of any size too.
+        shape = InputShape.of(run.record.get("plan", {}).get("input_shape", preparation.shape))
     return Classifier(
         name=str(run.folder),
         labels=run.labels,
-        preparation=run.preparation,
-        # Pictures are prepared at one size for a model of any size too.
-        input_shape=InputShape.of(
-            run.record.get("plan", {}).get("input_shape", run.preparation.shape)
-        ),
+        preparation=preparation,
+        input_shape=shape,
         of_batches=of_batches,
         run=run,
         load_model=load_model,
@@ -109,9 +110,13 @@ def _of_file(path: Path) -> Classifier:
             f"{path} does not say what its classes are; expected the JSON that was exported with "
             f"it, {path.name}.json; put it beside the file"
         )
+    with reading_card(path):
+        at_once = batch_in(card)
+        is_probability = card["output"]["kind"] == "probabilities"
+        labels = tuple(str(label) for label in card["labels"])
+        preparation = Preparation.from_dict(card["preparation"])
+        shape = InputShape.of(card["input"]["shape"])
     load_runner = cache(partial(load, path))
-    at_once = batch_in(card)
-    is_probability = card["output"]["kind"] == "probabilities"
 
     def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
         ask = partial(answer, load_runner(), at_once=at_once)
@@ -133,9 +138,9 @@ def _of_file(path: Path) -> Classifier:
             run = Run.open(home)
     return Classifier(
         name=str(path),
-        labels=tuple(str(label) for label in card["labels"]),
-        preparation=Preparation.from_dict(card["preparation"]),
-        input_shape=InputShape.of(card["input"]["shape"]),
+        labels=labels,
+        preparation=preparation,
+        input_shape=shape,
         of_batches=of_batches,
         run=run,
         load_model=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,14 @@ MOST_READ_AGAIN = 20_000
 
 def split_as_trained(run: Run, catalogue: Catalogue) -> Catalogue | None:
     """Split pictures as the run did; ``None`` where they are not those that it was trained on."""
-    expected = run.record.get("data", {}).get("fingerprint")
-    if expected is None:
-        return None
-    request = run.record["request"]
+    with run.reading():
+        expected = run.record.get("data", {}).get("fingerprint")
+        if expected is None:
+            return None
+        request = run.record["request"]
+        validation, seed = float(request["recipe"]["validation"]), int(request["seed"])
     try:
-        again = split(
-            catalogue, validation=request["recipe"]["validation"], seed=int(request["seed"])
-        )
+        again = split(catalogue, validation=validation, seed=seed)
     except DataError:
         return None  # too few to split, and so not those that were
     # The fingerprint is of what was used: pictures for testing may have been added since.
@@ -39,8 +40,10 @@ def split_as_trained(run: Run, catalogue: Catalogue) -> Catalogue | None:
 
 def read_training_pictures(run: Run, progress: Progress | None = None) -> Catalogue | str:
     """The pictures of a run, split as they were then, or in words what has become of them."""
-    source = run.record.get("request", {}).get("source")
-    if source is None or not Path(source).exists():
+    with run.reading():
+        source = run.record.get("request", {}).get("source")
+        is_there = source is not None and os.path.exists(Path(source))
+    if not is_there:
         return "are not where they were"
     try:
         with (progress or Progress()).bar("reading the list of pictures") as advance:
@@ -64,8 +67,9 @@ def count_trained_on(run: Run, catalogue: Catalogue, trained: Catalogue | None) 
     of them than can be read in seconds, or they are no longer where they were.
     """
     if trained is None:
-        facts: Mapping[str, Any] = run.record.get("data", {})
-        pictures = sum(sum(facts.get(name, {}).values()) for name in ("train", "validation"))
+        with run.reading():
+            facts: Mapping[str, Any] = run.record.get("data", {})
+            pictures = sum(sum(facts.get(name, {}).values()) for name in ("train", "validation"))
         read_again = None if pictures > MOST_READ_AGAIN else read_training_pictures(run)
         if not isinstance(read_again, Catalogue):
             return 0

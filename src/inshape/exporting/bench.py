@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import RequestError
 from ..processor import count_cores
-from ..runtime.cards import batch_in, read_card
+from ..runtime.cards import batch_in, read_card, reading_card
 from ..runtime.runners import kind_of
 from ..runtime.timing import Timing, time_file
 from ..shapes import InputShape
@@ -51,8 +51,9 @@ def bench(request: BenchRequest) -> Bench:
     file = request.file
     runtime = kind_of(file)
     card = read_card(file)
-    shape = _static_shape(request, card)
-    batch = 1 if card is None else batch_in(card)
+    with reading_card(file):
+        shape = _static_shape(request, card)
+        batch = 1 if card is None else batch_in(card)
     size = tuple(int(n) for n in shape.as_tuple() if n is not None)
     counts = dict.fromkeys([request.threads] if request.threads else [1, count_cores()])
     timings = tuple(time_file(file, size, threads=count, batch=batch) for count in counts)

@@ -16,11 +16,11 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
-from ..errors import OutputExists
+from ..errors import OutputExists, RequestError
 from ..evaluation.metrics import Score
 from ..runtime.timing import Timing
 from ..text import NONE, format_bytes, format_number, format_percent, plural
-from ..writing import read_json, write_atomically, write_json
+from ..writing import read_json, reading, write_atomically, write_json
 
 TABLE = "exports.json"
 """Files in it are named relative to its folder, so that both can be moved."""
@@ -201,12 +201,14 @@ def _rows_that_stay(
 def _read(folder: Path) -> dict[str, Any] | None:
     """What earlier exports left; ``None`` where there is no table of them."""
     try:
-        record = read_json(folder / TABLE)
-        is_ours = all({"path", "timings", "load_ms"} <= set(row) for row in record["exports"])
-        is_ours &= all("written" in row for row in record["refused"])
-    except (OSError, ValueError, KeyError, TypeError):
+        with reading(folder / TABLE, "a table of exports"):
+            record = read_json(folder / TABLE)
+            _format(record).encode()  # which looks at whatever a table has
+            {row["format"] for row in (*record["exports"], *record["refused"])}
+            _rows_that_stay(record["exports"], [], folder)
+    except RequestError:
         return None
-    return record if is_ours else None
+    return record
 
 
 def _relative(path: Path, folder: Path) -> str:

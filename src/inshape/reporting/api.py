@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 import webbrowser
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from ..errors import OutputExists, RequestError
 from ..requests import takes
 from ..runs import Run
 from ..text import first_line
-from ..writing import make_folder, read_json, write_atomically
+from ..writing import make_folder, read_json, reading, write_atomically
 from .comparison_page import render_comparison
 from .page import is_report
 from .request import Kind, ReportRequest
@@ -24,6 +25,8 @@ PAGE = "report.html"
 
 _RUN = "run.json"
 _COMPARISON = "comparison.json"
+_OF_COMPARISON = "the record of a comparison; compare anew"
+_AGAIN = "evaluate or export again what was changed, or train anew"
 
 
 class _Recorded(Protocol):
@@ -90,7 +93,7 @@ def _write(request: ReportRequest, catalogue: Catalogue | None = None) -> Path:
             "a comparison that is in no folder; expected a page to write; give out='report.html'"
         )
     path = request.out or (folder or Path()) / PAGE
-    if path.exists() and not is_report(path):
+    if os.path.exists(path) and not is_report(path):
         raise OutputExists(
             f"{path} exists already and is no report; expected a new file; move it away"
         )
@@ -109,24 +112,24 @@ def _render(
     if folder is None:
         assert not isinstance(subject, Path | Run)
         return render_comparison(subject.as_dict(), catalogue)
-    is_run = isinstance(subject, Run) or (folder / _RUN).exists()
+    is_run = isinstance(subject, Run) or os.path.exists(folder / _RUN)
     if kind == "run" or (kind is None and is_run):
-        return render_run(Run.open(folder), catalogue)
-    return render_comparison(_comparison(folder), catalogue)
+        run = Run.open(folder)
+        with reading(folder, f"{_RUN} and what is beside it as inshape wrote it; {_AGAIN}"):
+            return render_run(run, catalogue)
+    record = _comparison(folder)
+    with reading(folder / _COMPARISON, _OF_COMPARISON):
+        return render_comparison(record, catalogue)
 
 
 def _comparison(folder: Path) -> Mapping[str, Any]:
     path = folder / _COMPARISON
-    try:
-        record = read_json(path)
-        [c["name"] for c in record["candidates"]]  # what every comparison has
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.exists(path):
         raise RequestError(
             f"{folder} holds neither {_RUN} nor {_COMPARISON}; expected the folder of a run or of "
             "a comparison (inshape compare --out)"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(
-            f"{path} cannot be read ({error!r}); expected the record of a comparison; compare anew"
-        ) from error
+        )
+    with reading(path, _OF_COMPARISON):
+        record = read_json(path)
+        [c["name"] for c in record["candidates"]]  # what every comparison has
     return record

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
-from ..writing import parse_json
+from ..graph.hdf5 import DAMAGE
+from ..text import first_line
+from ..writing import parse_json, reading
 from .onnx_files import properties_of
 
 CARD = "inshape.json"
 """Its name inside a LiteRT file and in the folder of a SavedModel."""
+_CARD = "the card that was exported with it; export it again"
+_MOST_PICTURES = 2**16
 KEY = "inshape"
 """Its name among the properties of an ONNX file."""
 
@@ -23,10 +27,10 @@ def read_card(path: Path) -> dict[str, Any] | None:
     try:
         text = _text_of(path)
         return None if text is None else parse_json(text)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise RequestError(
-            f"{path} cannot be used: what it says of itself cannot be read ({error}); expected the "
-            "card that was exported with it; export it again"
+            f"{path} cannot be used: what it says of itself cannot be read ({first_line(error)}); "
+            f"expected {_CARD}"
         ) from error
 
 
@@ -46,7 +50,12 @@ def _text_of(path: Path) -> str | None:
     return text
 
 
+def reading_card(path: Path) -> AbstractContextManager[None]:
+    """Say in one line that what is looked up in a file's card is not as it was exported."""
+    return reading(path, f"{_CARD}, inside it or beside it")
+
+
 def batch_in(card: Mapping[str, Any]) -> int:
     """Pictures per call: as many as the file is made for, one where it takes any number."""
     batch = card["input"].get("batch", 1)
-    return batch if isinstance(batch, int) else 1
+    return batch if isinstance(batch, int) and 1 <= batch <= _MOST_PICTURES else 1

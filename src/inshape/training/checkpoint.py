@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,15 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.arrays import DAMAGE
 from ..errors import RunError
+from ..text import first_line
 from ..writing import write_atomically
 
 _STANDING = "standing"
-_DAMAGE = (
-    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, SyntaxError),
-    *(MemoryError, NotImplementedError, RecursionError, zipfile.BadZipFile, zlib.error),
-)
-"""What NumPy, zipfile and JSON say of a damaged file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +64,13 @@ class Checkpoint:
                 arrays = {name: stored[name] for name in stored.files}
             standing = Standing(**json.loads(arrays.pop(_STANDING).tobytes()))
             state, best = (_group(arrays, name) for name in ("state", "best"))
-        except _DAMAGE as error:
+            is_whole = is_finite(arrays.values())
+        except DAMAGE as error:
             raise RunError(
-                f"{path} cannot be read ({error}); expected a checkpoint; remove it to start this "
-                "phase again"
+                f"{path} cannot be read ({first_line(error)}); expected a checkpoint; remove it to "
+                "start this phase again"
             ) from error
-        if not is_finite(arrays.values()):
+        if not is_whole:
             raise RunError(
                 f"{path} holds NaN or infinity; expected finite numbers; remove it to start this "
                 "phase again, with a lower learning rate"

@@ -155,4 +155,5 @@ def request_of(run: Run, source: Source = None) -> TrainRequest:
         values["source"] = source
     if (run.checkpoints / NATIVE).exists():
         values["backbone"] = run.checkpoints / NATIVE
-    return restore(TrainRequest, run.record["request"], **values)
+    with run.reading():
+        return restore(TrainRequest, run.record["request"], **values)

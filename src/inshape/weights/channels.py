@@ -59,7 +59,7 @@ def read_rule(value: Any) -> str | tuple[int | None, ...]:
         return word
     parts = [part.strip() for part in word.split(",")]
     if all(part.isdecimal() or part == "-" for part in parts):
-        return tuple(None if part == "-" else int(part) for part in parts)
+        return tuple(None if part == "-" else read_whole(part) for part in parts)
     raise UnknownName("channel rule", word, (*CHANNEL_RULES, _LIST_HINT))
 
 

@@ -15,6 +15,7 @@ that of its repository; a file that says nothing is taken for one of the others,
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ..errors import WeightsError
+from ..errors import WeightsError, shown
+from ..text import to_float
 from ..writing import parse_json
 from .tensors import Shape, Tensors
 
@@ -126,7 +128,7 @@ def _as_torchvision(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None
     """The key of ``_TORCHVISION`` under which a state dict would stand."""
     if "features.1.block.0.0.weight" not in shapes:
         return None
-    matches = [re.match(r"features\.(\d+)\.block\.", name) for name in shapes]
+    matches = [re.match(r"features\.(\d{1,4})\.block\.", name) for name in shapes]
     last = max(int(match[1]) for match in matches if match)
     return (
         last,
@@ -138,7 +140,7 @@ def _as_torchvision(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None
 def _as_timm(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None:
     if "conv_stem.weight" not in shapes:
         return None
-    matches = (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in shapes)
+    matches = (re.match(r"blocks\.(\d{1,4})\.(\d{1,4})\.", name) for name in shapes)
     pairs = {(int(match[1]), int(match[2])) for match in matches if match}
     last_stage = max((stage for stage, _ in pairs), default=0)
     stages = tuple(sum(s == stage for s, _ in pairs) for stage in range(last_stage + 1))
@@ -196,21 +198,33 @@ def _config_beside(path: Path) -> dict[str, Any]:
     try:
         config = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{file} cannot be read ({error}); expected timm's configuration of {path.name}; "
-            "download it again, or move the weights to another folder"
-        ) from error
-    return (
-        config if isinstance(config, dict) and isinstance(config.get("architecture"), str) else {}
+        raise _no_config(file, path, str(error)) from error
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+        return {}
+    if not isinstance(config.get("pretrained_cfg", {}), dict):
+        raise _no_config(file, path, "its pretrained_cfg is no object")
+    return config
+
+
+def _no_config(file: Path, path: Path, reason: str) -> WeightsError:
+    return WeightsError(
+        f"{file} cannot be read ({reason}); expected timm's configuration of {path.name}; "
+        "download it again, or move the weights to another folder"
     )
 
 
 def _three(path: Path, config: Mapping[str, Any], name: str, default: Three) -> Three:
     value = config.get(name, default)
-    if len(value) != 3:
+    numbers = [to_float(v) for v in value] if isinstance(value, list | tuple) else []
+    # A picture is divided by its deviation.
+    if (
+        len(numbers) != 3
+        or not all(map(math.isfinite, numbers))
+        or (name == "std" and 0 in numbers)
+    ):
         raise WeightsError(
-            f"{path.with_name('config.json')} gives {name} {value}, expected one number for each "
-            "of red, green and blue"
+            f"{path.with_name('config.json')} gives {name} {shown(value)}, expected one number for "
+            "each of red, green and blue"
         )
-    red, green, blue = (float(v) for v in value)
+    red, green, blue = numbers
     return red, green, blue

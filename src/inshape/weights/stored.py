@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ..errors import WeightsError
 from ..graph.hdf5 import DAMAGE, is_archive, open_checked
+from ..text import first_line
 from .tensors import Shape
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def open_hdf5(path: Path, weights_bytes: int | None = None) -> Generator[KerasWe
 
 def damaged(path: Path, error: Exception) -> WeightsError:
     """The error of a file that cannot be read to its end."""
-    reason = " ".join(str(error).split())
+    reason = first_line(error)
     return WeightsError(
         f"{path} is truncated or damaged ({reason}); expected {FORMS}; download or save it again"
     )
@@ -193,7 +194,10 @@ class _KerasThree(KerasWeights):
         return sum(bool(re.fullmatch(rf"{kind}(_\d+)?", name)) for name in _names_in(self._top))
 
     def name_of(self, key: str | int) -> str:
-        name = _group(self._file, f"{key}/vars").attrs.get("name")
+        try:
+            name = _group(self._file, f"{key}/vars").attrs.get("name")
+        except DAMAGE as error:
+            raise damaged(Path(self.path), error) from error
         return str(key) if name is None else str(name)
 
 
