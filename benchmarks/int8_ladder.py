@@ -52,7 +52,7 @@ def main() -> None:
             "float32": lambda: content,
             "TFLiteConverter": lambda: by_converter(model, calibrating),
             "ai-edge-quantizer, widest ranges": lambda: quantise(clipped=False, corrected=False),
-            "+ ranges by least error": lambda: quantise(corrected=False),
+            "+ narrower ranges": lambda: quantise(corrected=False),
             "+ corrected biases": quantise,
             "+ channels of like size": lambda: int8_content(content, calibrating),
         }

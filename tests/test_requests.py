@@ -97,6 +97,7 @@ SAMPLES = {
     "file": ["b.onnx"],
     "pictures": [["/a.png", "/b c.png"], "/d"],
     "name": ["mobilenet", "-v"],
+    "optimizer": ["sgd", "lion"],
 }
 TOGETHER = {"finetune": {"out": "a"}, "min_accuracy": {}}
 
@@ -482,7 +483,7 @@ def test_a_run_is_written_as_its_folder(tmp_path):
     run = Run.create(tmp_path / "a b", {})
     request = make(ResumeRequest, run=run)
     assert command_of("train", request) == f"inshape train --resume '{run.folder}'"
-    assert request.as_dict() == {"run": str(run.folder), "source": None}
+    assert request.as_dict() == {"run": str(run.folder), "source": None, "prolong": 0}
 
 
 def test_what_looks_like_an_option_is_kept_apart():

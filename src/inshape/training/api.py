@@ -47,6 +47,7 @@ from .phases import (
 from .post_training import try_fixres, try_recalibration
 from .recipe import Recipe
 from .request import NATIVE, ResumeRequest, TrainRequest, count_classes, request_of
+from .student import optimizer_class
 
 Step: TypeAlias = Callable[[Job], dict[str, Any]]
 
@@ -150,6 +151,7 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     if request.mlflow is not None:
         check_mlflow()
     check_new_run(request.out)  # before any work is done
+    optimizer_class(request.recipe.optimizer)  # refuses what it does not know
     keras.utils.set_random_seed(request.seed)
     # The pictures first: what is wrong with them costs no download.
     catalogue = _list_pictures(request, progress)

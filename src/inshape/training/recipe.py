@@ -38,7 +38,7 @@ class Recipe(Request):
     """At most, for a head that is not linear."""
     patience: Annotated[int, Range(1)] = 4
     """Epochs without a better validation score after which a phase stops."""
-    optimizer: str = "adamw"
+    optimizer: Annotated[str, Written(str, str, "NAME")] = "adamw"
     """Any of Keras's by its name, such as sgd, lion or muon; rates differ by depth with each."""
     batch_size: Annotated[int, Range(1)] = 32
     """Pictures per step."""

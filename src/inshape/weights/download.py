@@ -24,6 +24,8 @@ from typing import Any, BinaryIO
 
 from ..errors import WeightsError
 
+_NUMBER = r"\d{1,18}"
+"""Of bytes, in what a server says; one of more digits is none."""
 _TIMEOUT_S = 30.0
 _ATTEMPTS = 3
 _CHUNK_BYTES = 1 << 18
@@ -129,14 +131,14 @@ def _receive(url: str, part: Path, *, is_verified: bool) -> None:
 
 def _first_byte(answer: Any) -> int:
     """Where a part of a file begins; -1 where the server does not say it."""
-    place = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range") or "")
+    place = re.match(rf"bytes ({_NUMBER})-", answer.headers.get("Content-Range") or "")
     return int(place[1]) if place else -1
 
 
 def _write(answer: Any, part: Path, start: int) -> None:
     """Write down what arrives, from a place on."""
     length = answer.headers.get("Content-Length") or ""
-    total = start + int(length) if length.isdecimal() else None
+    total = start + int(length) if re.fullmatch(_NUMBER, length) else None
     with part.open("r+b" if start else "wb") as file:
         file.seek(start)
         _copy(answer, file, start, total, part.name.removesuffix(".part"))
