@@ -57,8 +57,11 @@ def shown(value: object) -> str:
 
     Example:
         >>> shown(["a", 1]), len(shown("a" * 1000))
-        ("['a', 1]", 83)
+        ("['a', 1]", 85)
     """
+    if isinstance(value, str) and len(value) > _MOST_REPEATED:
+        value = f"{value[:_MOST_REPEATED]}..."
+        return " ".join(repr(value).split())
     try:
         text = " ".join(repr(value).split())  # an array's text may have several lines
     except ValueError:

@@ -74,7 +74,10 @@ def test_doctor_fails_where_something_is_missing(call, monkeypatch):
         (["inspect", "VGG16", "--channels", "k"], []),
         (["export", "run", "--to", "litert,o"], ["litert,onnx", "litert,openvino"]),
         (["train", "--res"], ["--resume"]),
-        (["train", "--resume", "a", "--"], ["--resume", "--source", "--json", "--debug", "--help"]),
+        (
+            ["train", "--resume", "a", "--"],
+            ["--resume", "--source", "--prolong", "--json", "--debug", "--help"],
+        ),
         (["train", "--distil-"], ["--distil-share", "--distil-temperature"]),
         (["doctor", "--"], ["--json", "--debug", "--help"]),
     ],
