@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 import inshape
+from inshape.errors import DataError
 from inshape.features.heatmaps import Heatmaps
+from inshape.runtime.conversion import convert
+from inshape.runtime.formats import FORMATS
 
 pytestmark = pytest.mark.backends
 
@@ -125,6 +128,12 @@ def test_exports_agree_whatever_the_backend_is(trained):
     exports = inshape.export(run, ["litert", "savedmodel"], data=(pictures, labels), timing=False)
     assert [file.agreement for file in exports.files] == [1.0, 1.0]
     assert all(file.max_difference < 1e-5 for file in exports.files)
+
+
+def test_a_conversion_is_refused_alike_on_every_backend(trained, tmp_path):
+    run, _, _ = trained
+    with pytest.raises(DataError, match="no calibration pictures"):
+        convert(run.load_model(), FORMATS["litert-int8"], tmp_path / "a.tflite")
 
 
 def test_heat_maps_need_no_certain_backend(trained):

@@ -52,5 +52,6 @@ def gpu_capabilities() -> list[tuple[int, ...]]:
         return [torch.cuda.get_device_capability(n) for n in range(torch.cuda.device_count())]
     import jax
 
-    gpus = [device for device in jax.devices() if device.platform == "gpu"]
-    return [tuple(map(int, str(gpu.compute_capability).split("."))) for gpu in gpus]
+    names = [str(gpu.compute_capability) for gpu in jax.devices() if gpu.platform == "gpu"]
+    # AMD's are called gfx90a and the like.
+    return [tuple(map(int, n.split("."))) if n[:1].isdigit() else (0, 0) for n in names]

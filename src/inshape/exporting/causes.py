@@ -77,8 +77,8 @@ def _hidden_line(model: keras.Model, hidden: Hidden, remedy: str) -> str:
         )
     return (
         f"the values of layer {layer!r} reach {hidden.largest:.3g}, beside which 8 bits do not "
-        f"show most of its channels (half of them vary by {hidden.typical:.2g} or less); export "
-        f"{remedy}"
+        "show most of its channels (half of them vary by "
+        f"{hidden.typical:.2g} or less); export {remedy}"
     )
 
 

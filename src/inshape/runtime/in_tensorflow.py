@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GraphError
+from ..errors import DataError, GraphError
 from .apart import Ended, run_apart
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def call_in_tensorflow(
 
     Raises:
         GraphError: if the format has no operator for a layer, or the model cannot be read there.
+        DataError: if there is nothing to calibrate a quantised file on.
     """
     with tempfile.TemporaryDirectory() as folder:
         saved, sample = Path(folder, "model.keras"), Path(folder, "pictures.npy")
@@ -56,5 +57,6 @@ def call_in_tensorflow(
                 "KERAS_BACKEND=tensorflow and register your own layers"
             ) from problem
     refusal = json.loads(printed.splitlines()[-1])
-    if refusal:
-        raise GraphError(refusal)
+    if refusal is not None:
+        kind, message = refusal
+        raise {"DataError": DataError, "GraphError": GraphError}[kind](message)

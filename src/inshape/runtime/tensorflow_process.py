@@ -10,26 +10,26 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..errors import GraphError
+from ..errors import DataError, GraphError
 from .conversion import convert
 from .formats import FORMATS
 from .litert_files import to_litert
 
 
 def main() -> None:
-    """Carry out the task on standard input; the refusal, or an empty text, is the last line."""
+    """Carry out the task on standard input; the kind and text of a refusal are the last line."""
     task = json.load(sys.stdin)
     model: Any = keras.saving.load_model(task["model"], compile=False)
     path, options = Path(task["path"]), task["options"]
-    refusal = ""
+    refusal: tuple[str, str] | None = None
     try:
         if task["function"] == "convert":
             options["form"] = FORMATS[options["form"]]
             convert(model, path=path, pictures=list(np.load(task["pictures"])), **options)
         else:
             path.write_bytes(to_litert(model, **options))
-    except GraphError as error:
-        refusal = str(error)
+    except (DataError, GraphError) as error:
+        refusal = type(error).__name__, str(error)
     print(json.dumps(refusal))
 
 

@@ -155,6 +155,11 @@ class PictureFeed:
         return rows, np.asarray(keras.ops.convert_to_numpy(targets), np.float32)
 
 
+def _in_shares(rows: int) -> int:
+    """So many rows, or as few more as devices can share equally."""
+    return -(-rows // count_replicas()) * count_replicas()
+
+
 class _InOrder(keras.utils.PyDataset):
     """Batches of rows, labels and weights, one after the other.
 
@@ -166,7 +171,7 @@ class _InOrder(keras.utils.PyDataset):
     def __init__(self, batches: int, rows: int) -> None:
         super().__init__()
         self._count = batches
-        self.rows = -(-rows // count_replicas()) * count_replicas()
+        self.rows = rows
         self._following = -1
         self._batches: Iterator[Any] = iter(())
 
@@ -195,7 +200,7 @@ class Training(_InOrder):
 
     def __init__(self, feed: Feed, class_weights: NDArray[np.float32]) -> None:
         """Weigh each row by its classes; ``epoch`` is the one that is read next."""
-        super().__init__(feed.steps, feed.rows)
+        super().__init__(feed.steps, _in_shares(feed.rows))
         self.epoch = 0
         self._feed = feed
         self._class_weights = class_weights
@@ -213,9 +218,9 @@ class Validation(_InOrder):
 
     def __init__(self, feed: Feed, labels: NDArray[np.int32], classes: int) -> None:
         """Give each row its label."""
-        few = -(-len(labels) // _VALIDATION_BATCH)
-        super().__init__(few, -(-len(labels) // few))
-        self._count = -(-len(labels) // self.rows)  # there may be one less for it
+        batches = -(-len(labels) // _VALIDATION_BATCH)
+        rows = _in_shares(-(-len(labels) // batches))
+        super().__init__(-(-len(labels) // rows), rows)
         self._feed = feed
         self._labels = np.eye(classes, dtype=np.float32)[labels]
         # Keras sums over a batch and takes the mean over batches: this makes it that over rows.

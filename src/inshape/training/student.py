@@ -90,10 +90,12 @@ def compile_student(
     Rows are weighed by the data: losses are summed up.
     """
     scales = _scales(student, recipe.layer_decay)
+    # XLA makes convolutions on a processor several times as slow as TensorFlow's own.
     jit: Any = "auto" if keras.backend.backend() != "tensorflow" or gpu_capabilities() else False
     options: dict[str, Any] = {}
     if recipe.ema:
         options = {"use_ema": True, "ema_momentum": recipe.ema}
+    plain = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
     kind = layerwise(optimizer_class(recipe.optimizer))
     student.compile(
         optimizer=kind(
@@ -103,9 +105,8 @@ def compile_student(
             learning_rate=schedule(recipe, steps, epochs),
             **options,
         ),
-        loss=_Taught(teaching) if teaching else _Crossentropy(from_logits=True, reduction="sum"),
+        loss=_Taught(teaching) if teaching else plain,
         weighted_metrics=[_Accuracy(name="accuracy")],
-        # XLA makes convolutions on a processor several times as slow as TensorFlow's own.
         jit_compile=jit,
     )
 
@@ -128,9 +129,6 @@ def schedule(
         warmup_target=recipe.learning_rate if warm else None,
         warmup_steps=warm,
     )
-
-
-_Crossentropy = keras.losses.CategoricalCrossentropy
 
 
 class _Accuracy(keras.metrics.CategoricalAccuracy):
