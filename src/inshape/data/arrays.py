@@ -19,7 +19,7 @@ from .tables import SPLIT_WORDS
 
 DAMAGE = (
     *(OSError, ValueError, EOFError, TypeError, AttributeError, KeyError, SyntaxError),
-    *(MemoryError, NotImplementedError, RecursionError, BadZipFile, zlib.error),
+    *(MemoryError, NotImplementedError, RecursionError, OverflowError, BadZipFile, zlib.error),
     TokenError,
 )
 """What NumPy raises on damaged files, whose headers are Python."""

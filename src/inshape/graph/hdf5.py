@@ -23,7 +23,7 @@ ARCHIVED = "model.weights.h5"
 """The weights' name in a ``.keras`` file."""
 DAMAGE = (
     *(OSError, KeyError, ValueError, TypeError, RuntimeError, EOFError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error, SystemError, MemoryError, AttributeError),
+    *(zipfile.BadZipFile, zlib.error, SystemError, MemoryError, AttributeError, OverflowError),
 )
 """What h5py and zipfile raise on damaged files."""
 _MOST_PACKED = 20

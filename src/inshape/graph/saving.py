@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import RunError, WeightsError
 from ..text import first_line
-from ..writing import write_atomically
+from ..writing import parse_json, write_atomically
 from .finite import problem_in, problem_of
 from .hdf5 import DAMAGE, open_checked
 
@@ -101,7 +100,7 @@ def _version_of_keras(path: Path) -> str:
     """The version that wrote a file; empty where it does not say so."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return str(json.loads(archive.read("metadata.json"))["keras_version"])
+            return str(parse_json(archive.read("metadata.json"))["keras_version"])
     except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
         return ""
 
