@@ -8,18 +8,21 @@ import re
 import shutil
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 import pytest
+from keras import tree
+from tests.narrow import NARROW, without_values
 
 from inshape.backbones import find
 from inshape.errors import RequestError, WeightsError
 from inshape.weights import download
 from inshape.weights.files import open_weights
-from inshape.weights.sources import _divides_twice, load_source
+from inshape.weights.sources import _below_head, _divides_twice, load_source
 from inshape.weights.stored import FORMS as ANY_FORM
 
 SMALL = find("MobileNet-0.25")
@@ -90,6 +93,24 @@ def test_a_classifier_that_is_not_wanted_is_cut_off(form, saved, whole):
     model = load_source(SMALL, str(saved[f"whole{form}"]), include_top=False)
     below = keras.Model(whole.input, whole.layers[len(model.layers) - 1].output)
     np.testing.assert_array_equal(model(picture()), below(picture()))
+
+
+def test_the_network_below_its_head_is_the_constructors_own():
+    small = [SMALL, find("MobileNetV3Small-minimalistic"), find("VGG16")]
+    makers = {b.name: b.build for b in small}
+    for name, make in NARROW.items():
+        if name != "ConvNeXtTiny":  # which is built anew
+            makers[name] = partial(make, weights=None, input_shape=(224, 224, 3))
+    for name, make in makers.items():
+        with without_values():
+            below = _below_head(make(include_top=True), find(name))
+            own = make(include_top=False)
+        layers = [
+            [(type(layer), [o.shape for o in tree.flatten(layer.output)]) for layer in model.layers]
+            for model in (below, own)
+        ]
+        assert layers[0] == layers[1], name
+        assert below.name == own.name, name
 
 
 @pytest.mark.parametrize("form", FORMS)

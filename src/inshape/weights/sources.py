@@ -131,10 +131,12 @@ def _from_file(
     misfit = stored.misfit(backbone)
     if misfit is not None:
         raise misfit
-    whole = backbone.build(include_top=True, activation=activation)
+    # No more than that before it is known whether the classifier fits.
+    likely = min(stored.classes or IMAGENET_CLASSES, IMAGENET_CLASSES)
+    whole = backbone.build(include_top=True, classes=likely, activation=activation)
     found_classes = _classes_in(stored, whole)
     if found_classes is None:
-        bare = stored.as_trained(backbone.build(include_top=False))
+        bare = _below_head(stored.as_trained(whole), backbone)
         _fill(bare, stored, backbone, leaves_head=stored.is_whole)
         if include_top:
             raise NoClassifier(
@@ -142,13 +144,12 @@ def _from_file(
                 "file saved with include_top=True, or a new head"
             )
         return bare
-    if found_classes != IMAGENET_CLASSES:
+    if found_classes != likely:
         whole = backbone.build(include_top=True, classes=found_classes, activation=activation)
     whole = stored.as_trained(whole)
     _fill(whole, stored, backbone)
     if not include_top:
-        bare = stored.as_trained(backbone.build(include_top=False))
-        return _without_top(bare, whole)
+        return _below_head(whole, backbone)
     if classes not in (None, found_classes):
         raise _wrong_classes(str(stored.path), found_classes, classes)
     return whole
@@ -265,8 +266,18 @@ def _leaves(model: Any) -> Generator[Any]:
             yield layer
 
 
-def _without_top(bare: keras.Model, whole: keras.Model) -> keras.Model:
-    """The network below the classifier; its weights are the first ones of the whole."""
-    bare.set_weights(whole.get_weights()[: len(bare.weights)])
-    _finalise(bare)
-    return bare
+def _below_head(whole: keras.Model, backbone: Backbone) -> keras.Model:
+    """The network below its head, as the constructor gives it with ``include_top=False``."""
+    import keras
+
+    if backbone.family == "convnext":  # has a normalisation in place of the head's own
+        bare = backbone.build(include_top=False)
+        bare.set_weights(whole.get_weights()[: len(bare.weights)])
+        _finalise(bare)
+        return bare
+    # Of the same layers, for to build them again takes as long as all else. The gates inside of
+    # blocks are pooled before the head is.
+    kinds = (keras.layers.GlobalAveragePooling2D, keras.layers.Flatten)
+    pools = [next((x for x in reversed(whole.layers) if isinstance(x, k)), None) for k in kinds]
+    pool = next(x for x in pools if x is not None)
+    return keras.Model(whole.inputs[0], pool.input, name=whole.name)

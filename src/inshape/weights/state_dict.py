@@ -48,6 +48,8 @@ class StateDict(StoredWeights):
         super().__init__(path)
         self._tensors = tensors
         self.origin = origin or origin_of(path, tensors, repository)
+        classifier = f"{place_of('logits', (), self.origin)}.weight"
+        self.classes = (tensors.shapes.get(classifier) or (0,))[0]
 
     def slots_of(self, model: keras.Model) -> tuple[Slot, ...]:
         """The layers of a model that have weights, in order, with their places in this file."""
@@ -84,11 +86,9 @@ class StateDict(StoredWeights):
                 f"{self.path} holds {origin.library}'s {origin.architecture}, expected weights of "
                 f"{backbone.name}; use {origin.backbone}"
             )
-        classifier = f"{place_of('logits', (), origin)}.weight"
-        classes = self._tensors.shapes.get(classifier, (0,))[0]
-        if origin.classes not in (None, classes):
+        if origin.classes not in (None, self.classes):
             return WeightsError(
-                f"{self.path} holds a classifier of {classes} classes, expected {origin.classes} "
+                f"{self.path} holds a classifier of {self.classes} classes, expected {origin.classes} "
                 "as in the config.json beside it; download both files again"
             )
         return None

@@ -67,6 +67,8 @@ class StoredWeights(ABC):
 
     is_whole = False
     """Whether the file holds a model too, whose own head may stand behind the network."""
+    classes: int | None = None
+    """How many classes its classifier has, where that can be told before a network is built."""
 
     def __init__(self, path: Path | str) -> None:
         """Remember the file's name."""
