@@ -43,7 +43,19 @@ def _inception_resnet(**arguments: Any) -> keras.Model:
         return x if is_repeated else block(x, scale, block_type, block_idx, activation)
 
     with patch.object(module, "inception_resnet_block", once):
-        return keras.applications.InceptionResNetV2(**arguments)
+        return module.InceptionResNetV2(**arguments)
+
+
+def _mobilenet_v3(**arguments: Any) -> keras.Model:
+    module = _of("mobilenet_v3")
+    block = module._inverted_res_block
+    repeated = {2, 5, 7, 9, 10}
+
+    def once(x: Any, *settings: Any):
+        return x if settings[-1] in repeated else block(x, *settings)
+
+    with patch.object(module, "_inverted_res_block", once):
+        return module.MobileNetV3Small(**arguments)
 
 
 # The depth rounds up to a block and one that repeats it.
@@ -63,6 +75,7 @@ NARROW: dict[str, Callable[..., keras.Model]] = {
     "InceptionResNetV2": _inception_resnet,
     "MobileNet": partial(keras.applications.MobileNet, alpha=0.25),
     "MobileNetV2": partial(keras.applications.MobileNetV2, alpha=0.35),
+    "MobileNetV3Small": _mobilenet_v3,
     "NASNetMobile": partial(
         _of("nasnet").NASNet,
         penultimate_filters=96,

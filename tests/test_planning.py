@@ -48,8 +48,8 @@ def pictures(rng, *shape):
 
 @pytest.fixture(scope="module")
 def small(randomise):
-    """MobileNetV3Small as `keras.applications` builds it when no shape is given: for any size."""
-    return randomise(apps.MobileNetV3Small(weights=None, classifier_activation=None))
+    """MobileNetV3Small, for any size as `keras.applications` builds it when no shape is given."""
+    return randomise(NARROW["MobileNetV3Small"](weights=None, classifier_activation=None))
 
 
 def test_a_model_built_for_any_size_is_measured_against_its_known_native_size(small):
@@ -188,9 +188,13 @@ def test_a_keras_file_is_a_backbone(small, rng, tmp_path):
         ("VGG16", "vgg16", False),  # blue first, mean only
     ],
 )
-def test_preprocessing_is_put_into_the_model(name, module, top, rng, randomise, tmp_path):
+def test_preprocessing_is_put_into_the_model(
+    name, module, top, rng, randomise, tmp_path, monkeypatch
+):
     alpha = {"alpha": 0.35} if "-" in name else {}
-    make = getattr(apps, name.split("-")[0])
+    constructor = name.split("-")[0]
+    make = NARROW.get(constructor) or getattr(apps, constructor)
+    monkeypatch.setattr(apps, constructor, make)
     theirs = randomise(make(weights=None, include_top=top, input_shape=(224, 224, 3), **alpha))
     theirs.save_weights(tmp_path / "own.weights.h5")
     network = open_network(name, tmp_path / "own.weights.h5", top=top)  # once for all three
@@ -762,7 +766,7 @@ def test_the_size_is_not_to_blame_for_channels():
 @pytest.fixture(scope="module")
 def tuned(randomise):
     """MobileNetV3Small-minimalistic with a head of the user's."""
-    base = apps.MobileNetV3Small(
+    base = NARROW["MobileNetV3Small"](
         input_shape=(224, 224, 3), include_top=False, weights=None, minimalistic=True
     )
     pooled = layers.GlobalAveragePooling2D()(base.output)
@@ -771,7 +775,10 @@ def tuned(randomise):
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.parametrize("suffix", [".h5", ".hdf5", ".keras"])
-def test_a_whole_model_in_a_file_is_a_backbone_or_gives_its_weights(tuned, suffix, tmp_path, rng):
+def test_a_whole_model_in_a_file_is_a_backbone_or_gives_its_weights(
+    tuned, suffix, tmp_path, rng, monkeypatch
+):
+    monkeypatch.setattr(apps, "MobileNetV3Small", NARROW["MobileNetV3Small"])
     path = tmp_path / f"tuned{suffix}"
     tuned.save(path)
     x = pictures(rng, 97, 64, 3)
@@ -789,7 +796,8 @@ def test_a_whole_model_in_a_file_is_a_backbone_or_gives_its_weights(tuned, suffi
     assert str(caught.value).endswith(advice)
 
 
-def test_weights_alone_are_no_backbone(tuned, tmp_path):
+def test_weights_alone_are_no_backbone(tuned, tmp_path, monkeypatch):
+    monkeypatch.setattr(apps, "MobileNetV3Small", NARROW["MobileNetV3Small"])
     path = tmp_path / "tuned.weights.h5"
     tuned.save_weights(path)
     message = (

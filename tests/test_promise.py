@@ -7,7 +7,6 @@ import pytest
 from tests.narrow import NARROW, without_values
 
 from inshape.adaptation import attach
-from inshape.backbones import find
 from inshape.graph.rewrite import rebuild
 from inshape.planning import PlanRequest, decide_plan, open_network
 from inshape.requests import make
@@ -30,14 +29,17 @@ NAMES = [
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def network(request):
+def network(request, networks_opened_once):
     """A named network, of as few of its family's blocks as there can be."""
     keras.backend.clear_session()
     name = request.param
+    networks_opened_once()  # and no other test gets this one
     with pytest.MonkeyPatch.context() as patch:
         if name in NARROW:
-            patch.setattr(keras.applications, find(name).constructor, NARROW[name])
-        return open_network(name, None, top=False)
+            patch.setattr(keras.applications, name, NARROW[name])
+        network = open_network(name, None, top=False)
+    networks_opened_once()
+    return network
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def pictures(rng, *shape):
 @pytest.fixture(scope="module")
 def minimalistic(randomise):
     return randomise(
-        apps.MobileNetV3Small(
+        NARROW["MobileNetV3Small"](
             minimalistic=True, weights=None, input_shape=(224, 224, 3), classifier_activation=None
         )
     )
@@ -38,7 +38,9 @@ def minimalistic(randomise):
 @pytest.fixture(scope="module")
 def small(randomise):
     return randomise(
-        apps.MobileNetV3Small(weights=None, input_shape=(224, 224, 3), classifier_activation=None)
+        NARROW["MobileNetV3Small"](
+            weights=None, input_shape=(224, 224, 3), classifier_activation=None
+        )
     )
 
 
@@ -169,7 +171,7 @@ def test_the_dynamic_model_equals_the_static_one(small, dynamic, rng, height_wid
 
 def test_keras_own_dynamic_model_does_not(small, dynamic, rng):
     """The trap that the test above guards against is real."""
-    theirs = apps.MobileNetV3Small(
+    theirs = NARROW["MobileNetV3Small"](
         weights=None, input_shape=(None, None, 3), classifier_activation=None
     )
     theirs.set_weights(small.get_weights())

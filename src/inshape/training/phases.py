@@ -26,7 +26,7 @@ from ..heads import LOGITS
 from ..progress import Advance, Progress
 from ..runs import Run, load_model
 from .checkpoint import Checkpoint, Standing, is_finite
-from .devices import computing_in
+from .devices import choose_dtype, computing_in
 from .feeds import FeatureFeed, Feed, Training, Validation, smooth_labels
 from .job import Features, Job
 from .recalibration import quick_statistics
@@ -255,7 +255,8 @@ def run_phase(phase: Phase) -> Standing:
         except _NotFinite as error:
             # The earlier checkpoint stays: a resumed phase comes to the same end.
             keeper.standing = replace(keeper.standing, stopped=str(error))
-    student.predict_function = None  # which computes as it did within
+    if choose_dtype(recipe.precision) != "float32":
+        student.predict_function = None  # which computes as it did within
     student.set_weights(keeper.best)
     _note_divergence(phase, keeper.standing)
     return keeper.standing
