@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tests.narrow import NARROW
 from tools.formula import catalogue
 from tools.formula.catalogue import COUNTS, FAMILIES, FormulaClass, classes, rendered
 from tools.pretrain_demo import Course, Learner, learn, main, train
@@ -121,7 +122,9 @@ def test_a_killed_training_ends_in_the_same_weights(tmp_path):
     code = (
         "import os, shutil, sys; from pathlib import Path\n"
         "import keras, tensorflow, inshape.backbones, tools.formula.compose\n"
+        "from tests.narrow import NARROW\n"
         "from tools import pretrain_demo as p\n"
+        "keras.applications.MobileNetV3Small = NARROW['MobileNetV3Small']\n"
         f"course = p.{TINY!r}\n"
         "home, taken = Path(sys.argv[1]), p.Learner.take_step\n"
         "def step(self, *a):\n"
@@ -149,6 +152,7 @@ def test_a_killed_training_ends_in_the_same_weights(tmp_path):
 
 @pytest.mark.slow
 def test_another_course_cannot_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras.applications.MobileNetV3Small", NARROW["MobileNetV3Small"])
     state = tmp_path / "state.npz"
     wanted = classes(dict(TINY.counts))
     learner = Learner(TINY, wanted)

@@ -1,4 +1,4 @@
-"""The code of the README, the explanations and the answers runs, and prints what is shown."""
+"""The code of the README and of every page runs, and prints what is shown."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ REPO = Path(__file__).resolve().parents[2]
 README = REPO / "README.md"
 PAGES = [README, REPO / "docs" / "index.md", REPO / "docs" / "faq.md"]
 PAGES += sorted((REPO / "docs" / "explanation").glob("*.md"))
+TUTORIALS = sorted((REPO / "docs" / "tutorials").glob("*.md"))
 
 
 def test_every_strategy_has_a_page_with_code_and_a_drawing():
@@ -24,6 +25,17 @@ def test_every_strategy_has_a_page_with_code_and_a_drawing():
         assert any(block.kind == "python" for block in blocks(text))
 
 
+def test_there_is_a_tutorial_for_every_task():
+    assert {page.stem for page in TUTORIALS} == {
+        "grey_to_int8",
+        "video_frames",
+        "four_bands",
+        "variable_sizes",
+        "features",
+        "own_model",
+    }
+
+
 def test_the_readme_begins_with_code_and_its_output():
     shown = [block.kind for block in blocks(README.read_text(encoding="utf-8"))]
     assert shown[:2] == ["python", "text"]
@@ -32,9 +44,9 @@ def test_the_readme_begins_with_code_and_its_output():
 
 @pytest.mark.slow
 def test_the_pages_do_what_they_say():
-    # One process for all: each takes longer to load TensorFlow than to run.
+    # One process for all, each page in an empty folder of its own: TensorFlow is loaded once.
     process = subprocess.run(
-        [sys.executable, "-m", "tools.pages", *map(str, PAGES)],
+        [sys.executable, "-m", "tools.pages", *map(str, PAGES + TUTORIALS)],
         capture_output=True,
         text=True,
         check=False,
