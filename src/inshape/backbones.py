@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from .errors import RequestError, ShapeError, UnknownName
@@ -384,20 +385,18 @@ def _all() -> Iterator[Backbone]:
 
 
 def _mobilenets_v3() -> Iterator[Backbone]:
-    for constructor in ("MobileNetV3Small", "MobileNetV3Large"):
-        for alpha in (1.0, 0.75, 0.5):
-            for minimalistic in (False, True):
-                if alpha == 0.5 and (minimalistic or constructor == "MobileNetV3Large"):
-                    continue  # nobody publishes weights for these
-                width = "" if alpha == 1.0 else f"-{alpha}"
-                name = f"{constructor}{width}{'-minimalistic' if minimalistic else ''}"
-                yield Backbone(
-                    name=name,
-                    family="mobilenet_v3",
-                    constructor=constructor,
-                    options=(("alpha", alpha), ("minimalistic", minimalistic)),
-                    has_imagenet=alpha == 1.0 or (alpha == 0.75 and not minimalistic),
-                )
+    constructors = ("MobileNetV3Small", "MobileNetV3Large")
+    for constructor, alpha, minimalistic in product(constructors, (1.0, 0.75, 0.5), (False, True)):
+        if alpha == 0.5 and (minimalistic or constructor == "MobileNetV3Large"):
+            continue  # nobody publishes weights for these
+        width = "" if alpha == 1.0 else f"-{alpha}"
+        yield Backbone(
+            name=f"{constructor}{width}{'-minimalistic' if minimalistic else ''}",
+            family="mobilenet_v3",
+            constructor=constructor,
+            options=(("alpha", alpha), ("minimalistic", minimalistic)),
+            has_imagenet=alpha == 1.0 or (alpha == 0.75 and not minimalistic),
+        )
 
 
 def _widths(constructor: str, family: str, alphas: tuple[float, ...]) -> Iterator[Backbone]:

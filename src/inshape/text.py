@@ -241,8 +241,7 @@ def label_files(names: Iterable[str]) -> dict[str, str]:
         >>> list(label_files(["x/a/model.keras", "y/a/model.keras"]).values())
         ['x/a', 'y/a']
     """  # noqa: E501
-    parts = {name: name.replace("\\", "/").split("/") for name in names}
-    parts = {n: p[:-1] if p[-1] == "model.keras" and p[:-1] else p for n, p in parts.items()}
+    parts = {name: _parts_of(name) for name in names}
     labels: dict[str, str] = {}
     for name, own in parts.items():
         others = [other for other in parts.values() if other is not own]
@@ -251,6 +250,11 @@ def label_files(names: Iterable[str]) -> dict[str, str]:
             count += 1
         labels[name] = "/".join(own[-count:])
     return labels
+
+
+def _parts_of(name: str) -> list[str]:
+    *folders, last = name.replace("\\", "/").split("/")
+    return folders if last == "model.keras" and folders else [*folders, last]
 
 
 def clip_name(name: str) -> str:

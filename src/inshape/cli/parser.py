@@ -61,14 +61,19 @@ class Misunderstood(RequestError):
     """The words are no command; its help says more."""
 
 
+def _options_by_word(kind: type[Request]) -> dict[str, Option]:
+    """What can be written, such as ``--latency`` and ``--no-latency``, and what it means."""
+    options = {f"--{o.flag}": o for o in (*options_of(kind), *options_of(OutputOptions)) if o.flag}
+    both = [name for name, o in options.items() if o.is_switch and o.default is not False]
+    return options | {f"--no-{name[2:]}": options[name] for name in both}
+
+
 def _check_words(kind: type[Request], words: Sequence[str]) -> None:
     """Refuse options that there are not, that a value is missing from, and that stand there twice.
 
     tyro does so too, in a box that is as wide as the terminal, but takes the last of two.
     """
-    options = {f"--{o.flag}": o for o in (*options_of(kind), *options_of(OutputOptions)) if o.flag}
-    both = [name for name, o in options.items() if o.is_switch and o.default is not False]
-    options |= {f"--no-{name[2:]}": options[name] for name in both}
+    options = _options_by_word(kind)
     given: set[str] = set()
     for word, following in zip(words, (*words[1:], None), strict=False):
         if word in ("--", "--help"):

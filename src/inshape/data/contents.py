@@ -52,10 +52,9 @@ class Contents:
 
         The prefix is empty, or the folder's name with a slash behind it.
         """
-        inner = [n.removeprefix(prefix) for n in self.pictures if n.startswith(prefix)]
+        inner, folders = _inside(self.pictures, prefix), _inside(self.folders, prefix)
         flat = [name for name in inner if "/" not in name]
         filled = sorted({name.partition("/")[0] for name in inner if "/" in name})
-        folders = [f.removeprefix(prefix) for f in self.folders if f.startswith(prefix)]
         return flat, filled, [f for f in folders if "/" not in f and f not in filled]
 
     def warnings(self, folder: Path) -> list[str]:
@@ -105,6 +104,11 @@ def look_into(folder: Path) -> Contents:
     contents.pictures.sort()
     contents.folders.sort()
     return contents
+
+
+def _inside(names: Sequence[str], prefix: str) -> list[str]:
+    """The names that begin with a prefix, without it."""
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
 
 def kind_of(mode: int) -> str:

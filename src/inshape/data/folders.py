@@ -93,7 +93,7 @@ class _Folder:
         """The splits that it is divided into, that for training first, or the whole of it."""
         _, filled, empty = self.contents.below(start)
         splits = {name: split_of(name) for name in sorted((*filled, *empty)) if split_of(name)}
-        others = [name for name in filled if name not in splits]
+        others = sorted(set(filled) - splits.keys())
         # One folder called "train" among others may be a class.
         may_be_classes = len(splits) == 1 or self.labels == "optional"
         if "train" not in splits.values() or (others and may_be_classes):
@@ -105,7 +105,7 @@ class _Folder:
                 "or classes alone; move what is no split elsewhere, or write a table of "
                 "path,label,split"
             )
-        strange = [name for name in empty if name not in splits]
+        strange = sorted(set(empty) - splits.keys())
         self.warnings.extend(f"{place / n}: no pictures in it, so it is no split" for n in strange)
         parts = [(split, f"{start}{name}/") for name, split in splits.items()]
         return sorted(parts, key=lambda part: part[0] != "train")

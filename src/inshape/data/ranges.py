@@ -124,6 +124,11 @@ def find_range(evidence: Iterable[Evidence | None]) -> FoundRange | None:
     if not pictures:
         gaps = _on_gaps(every, None)
         return FoundRange(None, f"pictures of 8 bits are read as they are{gaps}") if gaps else None
+    return _range_of(pictures, every)
+
+
+def _range_of(pictures: Sequence[Evidence], every: Sequence[Evidence]) -> FoundRange | None:
+    """The range of those pictures of all that are not of 8 bits."""
     types = join_some(sorted({one.type for one in pictures}), _NAMED)
     low, high, under, over = _extremes(pictures)
     suiting = (_rounded_floats if _are_floats(pictures, types) else _rounded)(low, high)

@@ -11,7 +11,7 @@ import keras
 from keras import tree
 
 from ..errors import FixedShape, GraphError
-from ..geometry.amounts import product, times
+from ..geometry.amounts import product, times, total_of
 from ..geometry.rules import Map
 from ..text import first_line, format_shape
 from .remake import remade
@@ -202,16 +202,13 @@ def _attention(layer: Any, read: Sequence[Map], _: Map) -> int | None:
     query, value = read[0], read[1]
     key = read[2] if len(read) > 2 else value
     axes = len(layer._attention_axes or query[1:])
-    if any(None in shape for shape in (query, key, value)):
-        return None
-    places = [prod(n or 0 for n in shape[:-1]) for shape in (query, key, value)]
-    depths = [shape[-1] or 0 for shape in (query, key, value)]
     keys, values = layer.num_heads * layer.key_dim, layer.num_heads * layer.value_dim
-    projected = places[0] * depths[0] * keys + places[1] * depths[1] * keys
-    projected += places[2] * depths[2] * values
-    projected += places[0] * values * layer._output_dense.kernel.shape[-1]
-    attended = prod(n or 0 for n in value[-1 - axes : -1])
-    return projected + places[0] * attended * (keys + values)
+    projections = zip((query, key, value), (keys, keys, values), strict=True)
+    parts = [times(product(shape), features) for shape, features in projections]
+    places, attended = product(query[:-1]), product(value[-1 - axes : -1])
+    parts.append(times(places, values * layer._output_dense.kernel.shape[-1]))
+    parts.append(times(times(places, attended), keys + values))
+    return total_of(parts)
 
 
 def _none(*_: Any) -> int:

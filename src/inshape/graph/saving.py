@@ -26,6 +26,24 @@ def load_model(path: Path) -> keras.Model:
     Raises:
         WeightsError: if there is no whole model in it, or one that would run code.
     """
+    odd = _odd_arrays(path)
+    for name, values in odd:
+        if values.dtype.kind not in "biu":
+            raise _odd_weights(path, f"{name} {problem_of(values)}")
+    model = _loaded(path)
+    problem = problem_in(model.variables)
+    # Counters and seeds are whole numbers in the model as well.
+    whole = {tuple(v.shape) for v in model.variables if "float" not in str(v.dtype)}
+    for name, values in odd:
+        if values.shape not in whole:
+            problem = f"{name} {problem_of(values)}"
+    if problem:
+        raise _odd_weights(path, problem)
+    return model
+
+
+def _loaded(path: Path) -> keras.Model:
+    """The model in a file, whatever its weights are."""
     import h5py
     import keras  # here, so that run folders can be listed without a framework
 
@@ -36,16 +54,12 @@ def load_model(path: Path) -> keras.Model:
             f"{path} holds weights without their model, expected a whole model; give the "
             "architecture's name as backbone and the file as weights"
         )
-    odd = _odd_arrays(path)
-    for name, values in odd:
-        if values.dtype.kind not in "biu":
-            raise _odd_weights(path, f"{name} {problem_of(values)}")
     custom_layers = {
         f"inshape>{kind.__name__}": kind
         for kind in (layers.AdaptivePooling2D, layers.GeneralizedMeanPooling2D)
     }
     try:
-        model = cast("keras.Model", keras.saving.load_model(path, custom_layers, compile=False))
+        return cast("keras.Model", keras.saving.load_model(path, custom_layers, compile=False))
     except Exception as error:  # zipfile, h5py and Keras each raise their own
         reason = first_line(str(error).partition(" Full object config")[0] or error)
         version = _version_of_keras(path)
@@ -59,15 +73,6 @@ def load_model(path: Path) -> keras.Model:
             f"{path} cannot be loaded ({reason}); expected a whole model; save it with "
             "model.save('name.keras'), or train anew"
         ) from error
-    problem = problem_in(model.variables)
-    # Counters and seeds are whole numbers in the model as well.
-    whole = {tuple(v.shape) for v in model.variables if "float" not in str(v.dtype)}
-    for name, values in odd:
-        if values.shape not in whole:
-            problem = f"{name} {problem_of(values)}"
-    if problem:
-        raise _odd_weights(path, problem)
-    return model
 
 
 def _odd_weights(path: Path, problem: str) -> WeightsError:

@@ -139,12 +139,11 @@ def _pictures_per_s(content: bytes, sample: NDArray[np.float32], setting: Settin
     batch = np.asarray(sample[: setting.batch], np.float32)
 
     def run_for_a_while(model: LiteRTModel) -> int:
-        until = time.perf_counter() + _TIMED_S
-        for calls in range(1, _TIMED_CALLS + 1):
+        count, until = 0, time.perf_counter() + _TIMED_S
+        while count < _TIMED_CALLS * len(batch) and time.perf_counter() < until:
             model(batch)
-            if time.perf_counter() > until:
-                break
-        return calls * len(batch)
+            count += len(batch)
+        return count
 
     for model in models:
         model(batch)  # plans its memory

@@ -9,10 +9,12 @@ be downloaded. It has never seen a photo and is worse than ImageNet's weights: t
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..backbones import Backbone
 from ..errors import NoClassifier, WeightsError
@@ -48,18 +50,22 @@ def load_demo(backbone: Backbone, *, include_top: bool) -> keras.Model:
     model = backbone.build(include_top=False)
     arrays = _read(PATH)
     wanted = _variables(model)
-    odd = [
-        f"{name} expects {tuple(variable.shape)}, found {_shape_of(arrays.get(name))}"
-        for name, variable in wanted.items()
-        if _shape_of(arrays.get(name)) != tuple(variable.shape)
-    ]
-    odd += [f"{name} has no place" for name in arrays if name not in wanted]
-    odd += [f"{name} {problem}" for name in wanted if (problem := problem_of(arrays[name], name))]
-    if odd:
-        raise WeightsError(f"{PATH} does not fit {BACKBONE}: {odd[0]}; install inshape again")
+    problem = next(_misfits(arrays, wanted), None)
+    if problem:
+        raise WeightsError(f"{PATH} does not fit {BACKBONE}: {problem}; install inshape again")
     for name, variable in wanted.items():
         variable.assign(arrays[name].astype(np.float32))
     return model
+
+
+def _misfits(arrays: Mapping[str, NDArray[Any]], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """What of the checkpoint is not as the network has it."""
+    for name, variable in wanted.items():
+        expected, actual = tuple(variable.shape), _shape_of(arrays.get(name))
+        if actual != expected:
+            yield f"{name} expects {expected}, found {actual}"
+    yield from (f"{name} has no place" for name in arrays if name not in wanted)
+    yield from (f"{n} {problem}" for n in wanted if (problem := problem_of(arrays[n], n)))
 
 
 def save_demo(model: keras.Model, path: Path, about: dict[str, str]) -> None:

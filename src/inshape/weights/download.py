@@ -103,13 +103,8 @@ def _insist(url: str, part: Path, *, is_verified: bool) -> None:
 
 def _receive(url: str, part: Path, *, is_verified: bool) -> None:
     """Bring a partial file to its end, from where it stopped if the server still has the same."""
-    stamp = _stamp(part)
     start = part.stat().st_size if part.exists() else 0
-    known = _read_stamp(stamp)
-    can_go_on = start > 0 and (bool(known) or is_verified)
-    headers = {"Range": f"bytes={start}-"} if can_go_on else {}
-    if can_go_on and known:
-        headers["If-Range"] = known
+    headers = _headers(part, start, is_verified=is_verified)
     request = urllib.request.Request(url, headers=headers)
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
@@ -125,8 +120,17 @@ def _receive(url: str, part: Path, *, is_verified: bool) -> None:
         if first not in (0, start):
             _forget(part)
             raise ConnectionError(f"the server sent bytes from {first} on, asked for {start}")
-        stamp.write_text(_validator(answer), encoding="utf-8")
+        _stamp(part).write_text(_validator(answer), encoding="utf-8")
         _write(answer, part, first)
+
+
+def _headers(part: Path, start: int, *, is_verified: bool) -> dict[str, str]:
+    """What asks for the rest of a file, where it can be known to be that of the same one."""
+    known = _read_stamp(_stamp(part))
+    if start == 0 or not (known or is_verified):
+        return {}
+    rest = {"Range": f"bytes={start}-"}
+    return {**rest, "If-Range": known} if known else rest
 
 
 def _first_byte(answer: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import h5py
@@ -46,7 +46,7 @@ def _open(
     if is_safetensors(start):  # before pickles: its header may be 128 bytes long
         tensors = stack.enter_context(open_safetensors(path))
         return StateDict(path, tensors, repository=repository)
-    if any(name.split("/")[-1] == "data.pkl" for name in names) or start.startswith(b"\x80"):
+    if _is_pickle(start, names):
         tensors = stack.enter_context(open_pickle(path))
         return StateDict(path, tensors, repository=repository)
     if names:
@@ -60,6 +60,11 @@ def _open(
             f"{path} is no weights file ({content}); expected {FORMS}; download or save it again"
         )
     return stack.enter_context(open_hdf5(path, weights_bytes))
+
+
+def _is_pickle(start: bytes, names: Iterable[str]) -> bool:
+    """Whether a file is PyTorch's, which is an archive since its version 1.6."""
+    return start.startswith(b"\x80") or any(name.split("/")[-1] == "data.pkl" for name in names)
 
 
 def _names_in_archive(path: Path, weights_bytes: int | None) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -128,8 +128,7 @@ def _as_torchvision(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None
     """The key of ``_TORCHVISION`` under which a state dict would stand."""
     if "features.1.block.0.0.weight" not in shapes:
         return None
-    matches = [re.match(r"features\.(\d{1,4})\.block\.", name) for name in shapes]
-    last = max(int(match[1]) for match in matches if match)
+    (last,) = max(_numbers(r"features\.(\d{1,4})\.block\.", shapes))
     return (
         last,
         shapes.get(f"features.{last + 1}.0.weight", (0,))[0],
@@ -140,13 +139,18 @@ def _as_torchvision(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None
 def _as_timm(shapes: Mapping[str, Shape]) -> tuple[int, int, bool] | None:
     if "conv_stem.weight" not in shapes:
         return None
-    matches = (re.match(r"blocks\.(\d{1,4})\.(\d{1,4})\.", name) for name in shapes)
-    pairs = {(int(match[1]), int(match[2])) for match in matches if match}
+    pairs = _numbers(r"blocks\.(\d{1,4})\.(\d{1,4})\.", shapes)
     last_stage = max((stage for stage, _ in pairs), default=0)
     stages = tuple(sum(s == stage for s, _ in pairs) for stage in range(last_stage + 1))
     count = next((n for n, known in STAGES.items() if (*known, 1) == stages), 0)
     last = shapes.get(f"blocks.{last_stage}.0.conv.weight", (0,))[0]
     return count, last, any(".se." in name for name in shapes)
+
+
+def _numbers(pattern: str, names: Iterable[str]) -> set[tuple[int, ...]]:
+    """The numbers in names that begin as the pattern has it."""
+    matches = (re.match(pattern, name) for name in names)
+    return {tuple(map(int, match.groups())) for match in matches if match}
 
 
 def _configured(origin: Origin, path: Path | str, tensors: Tensors, repository: str) -> Origin:

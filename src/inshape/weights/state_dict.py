@@ -88,8 +88,8 @@ class StateDict(StoredWeights):
             )
         if origin.classes not in (None, self.classes):
             return WeightsError(
-                f"{self.path} holds a classifier of {self.classes} classes, expected {origin.classes} "
-                "as in the config.json beside it; download both files again"
+                f"{self.path} holds a classifier of {self.classes} classes, expected "
+                f"{origin.classes} as in the config.json beside it; download both files again"
             )
         return None
 
