@@ -46,6 +46,13 @@ def _inception_resnet(**arguments: Any) -> keras.Model:
         return module.InceptionResNetV2(**arguments)
 
 
+def _without_repeats(family: str, constructor: str, **arguments: Any) -> keras.Model:
+    """With every loop over equal blocks run once."""
+    module = _of(family)
+    with patch.object(module, "range", lambda count: range(min(count, 1)), create=True):
+        return getattr(module, constructor)(**arguments)
+
+
 def _mobilenet_v3(**arguments: Any) -> keras.Model:
     module = _of("mobilenet_v3")
     block = module._inverted_res_block
@@ -73,6 +80,7 @@ NARROW: dict[str, Callable[..., keras.Model]] = {
         blocks_args=_of("efficientnet_v2").DEFAULT_BLOCKS_ARGS["efficientnetv2-b0"],
     ),
     "InceptionResNetV2": _inception_resnet,
+    "InceptionV3": partial(_without_repeats, "inception_v3", "InceptionV3"),
     "MobileNet": partial(keras.applications.MobileNet, alpha=0.25),
     "MobileNetV2": partial(keras.applications.MobileNetV2, alpha=0.35),
     "MobileNetV3Small": _mobilenet_v3,
@@ -85,6 +93,7 @@ NARROW: dict[str, Callable[..., keras.Model]] = {
     ),
     "ResNet50": partial(_resnet, "stack_residual_blocks_v1", preact=False),
     "ResNet50V2": partial(_resnet, "stack_residual_blocks_v2", preact=True),
+    "Xception": partial(_without_repeats, "xception", "Xception"),
 }
 """Constructors by the name of the family's smallest published member."""
 
