@@ -17,9 +17,9 @@ from ..data.prepare import Preparation
 from ..errors import RequestError
 from ..runs import Run, home_of
 from ..runtime.cards import batch_in, read_card, reading_card
-from ..runtime.runners import answer, kind_of, load
+from ..runtime.runners import answer, check_answers, kind_of, load_foreign
 from ..shapes import InputShape
-from ..text import plural
+from ..text import first_line, plural
 from .metrics import classify
 from .request import is_exported
 
@@ -116,10 +116,21 @@ def _of_file(path: Path) -> Classifier:
         labels = tuple(str(label) for label in card["labels"])
         preparation = Preparation.from_dict(card["preparation"])
         shape = InputShape.of(card["input"]["shape"])
-    load_runner = cache(partial(load, path))
+    load_runner = cache(partial(load_foreign, path))
+
+    def ask(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        runner = load_runner()
+        try:
+            rows = answer(runner, pictures, at_once=at_once)
+            rows = rows.reshape(len(rows), -1)
+        except Exception as error:  # every runtime raises its own
+            raise RequestError(
+                f"{path} cannot answer pictures of {shape} ({first_line(error)}); expected the "
+                "file and the card that were exported together; export it again"
+            ) from error
+        return check_answers(rows)
 
     def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
-        ask = partial(answer, load_runner(), at_once=at_once)
         parts = [
             classify(
                 ask,

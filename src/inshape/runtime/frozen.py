@@ -15,11 +15,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RunError
 from ..processor import count_cores, gpu_capabilities
 from ..text import first_line
 from .litert import LiteRTModel, LiteRunner, Setting
 from .litert_files import to_litert
+from .runners import check_answers
 
 Engine: TypeAlias = Literal["litert", "keras"]
 
@@ -95,21 +95,6 @@ class Forward:
         self.setting = setting or _fastest(content, sample)
         self._runner = LiteRunner(content, self.setting)
         return ""
-
-
-def check_answers(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows, one per picture, as they are.
-
-    Raises:
-        RunError: if there is NaN or infinity in one.
-    """
-    if not np.isfinite(rows).all():
-        odd = int((~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)).sum())
-        raise RunError(
-            f"the network answers NaN or infinity to {odd} of {len(rows)} pictures; expected "
-            "finite numbers; its weights are too large for float32: start from other weights"
-        )
-    return rows
 
 
 def why_not_litert() -> str:
