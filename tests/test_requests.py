@@ -483,7 +483,12 @@ def test_a_run_is_written_as_its_folder(tmp_path):
     run = Run.create(tmp_path / "a b", {})
     request = make(ResumeRequest, run=run)
     assert command_of("train", request) == f"inshape train --resume '{run.folder}'"
-    assert request.as_dict() == {"run": str(run.folder), "source": None, "prolong": 0}
+    assert request.as_dict() == {
+        "run": str(run.folder),
+        "source": None,
+        "prolong": 0,
+        "ray": None,
+    }
 
 
 def test_what_looks_like_an_option_is_kept_apart():

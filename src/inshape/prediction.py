@@ -22,6 +22,7 @@ from .errors import DataError, OutputExists, RequestError
 from .evaluation.classifier import Classifier, open_classifier
 from .evaluation.request import ClassifierField
 from .requests import File, Folder, Positional, Range, Request, Written, takes, write_source
+from .runtime.cluster import RayField, joined
 from .writing import make_folder, write_atomically, write_text
 
 UNSURE = "unsure"
@@ -85,6 +86,8 @@ class PredictRequest(Request):
     save_heatmaps: Folder | None = None
     """Write where each picture speaks for its class (Grad-CAM, arXiv 1610.02391) into this folder,
     as PNG; of a run."""
+    ray: RayField = None
+    """Decode and classify on the workers of a Ray cluster: local, auto or host:port."""
 
 
 @takes(PredictRequest)
@@ -109,12 +112,12 @@ def predict(request: PredictRequest) -> list[Prediction]:
     classifier = open_classifier(request.run)
     _check_options(classifier, request)
     catalogue = _catalogue(request.pictures, classifier)
-    batches = Batches.open(catalogue, classifier.preparation)
+    with joined(request.ray) as cluster:
+        batches, rows = classifier.answers(catalogue, cluster=cluster, mirrored=request.tta)
     for skipped in batches.skipped:
         warnings.warn(f"{skipped.name} is left out: {skipped.reason}", UserWarning, stacklevel=3)
     for message in batches.catalogue.warnings:
         warnings.warn(message, UserWarning, stacklevel=3)
-    rows = classifier.probabilities(batches, mirrored=request.tta)
     best = np.argsort(-rows, axis=1, kind="stable")[:, : request.top]
     names = _picture_names(batches.catalogue)
     heatmaps: Sequence[str | None] = [None] * len(names)

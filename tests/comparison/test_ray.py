@@ -19,8 +19,9 @@ import pytest
 
 from inshape.comparison.api import compare
 from inshape.comparison.result import Candidate
-from inshape.comparison.workers import Cluster, open_workers, placed, read_files
+from inshape.comparison.workers import open_workers, placed, read_files
 from inshape.errors import RequestError, RunError
+from inshape.runtime.cluster import Cluster
 
 # Ray leaves the handles of its own processes and logs to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -123,6 +124,7 @@ _HEAD_DIES = """
 import os, signal, time
 from pathlib import Path
 from inshape.comparison import workers
+from inshape.runtime import cluster as ray_cluster
 from inshape.comparison.result import Candidate
 from inshape.errors import RunError
 
@@ -135,7 +137,7 @@ def calls():
     (head,) = [pid for pid in processes("gcs_server") if parent_of(pid) == os.getpid()]
     os.kill(head, signal.SIGKILL)
 
-workers._ASK_S = 0.2
+ray_cluster.ASK_S = 0.2
 with workers.open_workers("local", []) as (cluster, _):
     for round_ in (calls(), [(Candidate("b", "8x8x1", "rebuild"),)]):
         try:
@@ -161,7 +163,7 @@ def test_a_head_that_dies_is_one_line():
     line = (
         "ray=local: the cluster has gone while it was working (Connection refused); expected it to "
         "stay until the end; see that one runs and repeat the command, which goes on from what it "
-        "has measured if it has --out; or leave ray out"
+        "has kept in --out; or leave ray out"
     )
     assert done.stdout.splitlines() == [line, line, "ended by itself"]
     assert (done.stderr, done.returncode) == ("", 0)
@@ -177,13 +179,13 @@ def test_a_head_is_asked_for():
 
     with socket.create_server(("127.0.0.1", 0)) as head:
         cluster = Cluster(Ray(), "10.0.0.7:6379")
-        cluster._ask_head()
+        cluster.ask_head()
     text = (
         "ray=10.0.0.7:6379: the cluster has gone while it was working (Connection refused); "
         "expected it to stay until the end; see that one runs and repeat the command"
     )
     with pytest.raises(RunError, match=re.escape(text)):
-        cluster._ask_head()
+        cluster.ask_head()
 
 
 def test_files_come_along(tmp_path):

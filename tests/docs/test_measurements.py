@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks import RESULTS, demo_weights, exports, kills, probe_fidelity, transfer, zoo
+from benchmarks import (
+    RESULTS,
+    demo_weights,
+    exports,
+    kills,
+    many_pictures,
+    probe_fidelity,
+    transfer,
+    zoo,
+)
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TABLES = {
@@ -14,6 +23,7 @@ TABLES = {
     "probe_fidelity": probe_fidelity.report,
     "zoo": zoo.table,
     "kills": kills.table,
+    many_pictures.NAME: many_pictures.table,
     "exports": exports.small_table,
 }
 

@@ -25,7 +25,7 @@ Edit: TypeAlias = tuple[int, int]
 Damage: TypeAlias = Callable[[bytes, Edit], bytes]
 
 INPUTS = 2000
-_TIMES = int(os.environ.get("INSHAPE_FUZZ", "0"))
+TIMES = int(os.environ.get("INSHAPE_FUZZ", "0"))
 """How many times as many inputs are tried, others in every run; the same ones where it is 0."""
 _AT_ONCE = 20  # Hypothesis takes longer to begin an example than to draw an input
 _EDITS = st.lists(
@@ -68,8 +68,8 @@ def fuzz(reader: Reader, folder: Path) -> None:
     assert answer_of(reader, whole, folder) == ("", "")
 
     @settings(
-        max_examples=reader.inputs // _AT_ONCE * max(_TIMES, 1),
-        derandomize=not _TIMES,
+        max_examples=reader.inputs // _AT_ONCE * max(TIMES, 1),
+        derandomize=not TIMES,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

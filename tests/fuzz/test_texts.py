@@ -1,10 +1,14 @@
-"""Texts that people write: shapes, amounts, names, labels, tables."""
+"""Texts that people write: shapes, amounts, names, labels, tables; and notes of downloads."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -33,6 +37,7 @@ from inshape.shapes import InputShape
 from inshape.text import read_bytes, read_count, read_ms
 from inshape.training.journals import scalars
 from inshape.weights.channels import read_rule
+from inshape.weights.download import fetch
 from inshape.weights.files import open_weights
 
 from .reader import Reader, damage_text, fuzz, of_file
@@ -84,6 +89,50 @@ def _table(path: Path) -> object:
     return list_table(path)
 
 
+_DOWNLOADS = 300  # inputs; each is a request over the network
+_SERVED = bytes(range(200))
+_TAG = '"5d8c72a5edda8"'
+
+
+class _Strict(BaseHTTPRequestHandler):
+    """Serves one file, and understands no note but those in quotes."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        known = self.headers.get("If-Range", _TAG)
+        if len(known) > 99 or known[:1] + known[-1:] != '""':
+            self.send_error(400)
+            return
+        start = 0
+        if known == _TAG and "Range" in self.headers:
+            start = int(self.headers["Range"].removeprefix("bytes=").partition("-")[0])
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-199/200")
+        self.send_header("Content-Length", str(200 - start))
+        self.send_header("ETag", _TAG)
+        self.end_headers()
+        self.wfile.write(_SERVED[start:])
+
+
+@cache
+def _url() -> str:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Strict)
+    Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}/a.h5"
+
+
+def _resume(note: Path) -> None:
+    """Whatever stands in a note, the file comes whole: anew, or from where it broke off."""
+    note.with_name("a.h5.part").write_bytes(_SERVED[:50])
+    target = note.with_name("a.h5")
+    target.unlink(missing_ok=True)
+    fetch(_url(), target, digest=hashlib.md5(_SERVED).hexdigest(), whom="Net")
+    assert target.read_bytes() == _SERVED
+
+
 _TABLE = b"path,label,split\na/0.png,x,train\na/1.png,x,\nb.png,y,test\n"
 _ONE_HOT = b"image;cat;dog\n0.png;1;0\n1;0;1.0\nb.png;0;1\n"
 _HISTORY = b"""phase,epoch,learning_rate,loss,val_loss,val_accuracy
@@ -114,6 +163,13 @@ READERS = [
         damage_text,
     ),
     Reader("history.csv", of_file("history.csv", _history), lambda: _HISTORY, damage_text),
+    Reader(
+        "notes of downloads",
+        of_file("a.h5.part-etag", _resume),
+        _TAG.encode,
+        damage_text,
+        _DOWNLOADS,
+    ),
     Reader("tables", of_file("t.csv", _table), lambda: _TABLE, damage_text),
     Reader("tables of 0 and 1", of_file("t.csv", _table), lambda: _ONE_HOT, damage_text),
 ]

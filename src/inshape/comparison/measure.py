@@ -23,12 +23,12 @@ from ..requests import make
 from ..runtime.frozen import (
     TOLERANCE,
     by_keras,
-    check_answers,
     relative_difference,
     why_not_litert,
 )
 from ..runtime.litert import LiteRunner, Setting, computes_shapes
 from ..runtime.litert_files import to_litert
+from ..runtime.runners import check_answers
 from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
 from .result import Candidate, reason_of

@@ -29,6 +29,7 @@ from ..requests import (
     own_options,
     write_file,
 )
+from ..runtime.cluster import RayField
 from ..shapes import InputShape
 from ..strategies.decide import STRATEGIES
 from ..text import Unread
@@ -150,7 +151,7 @@ class CompareRequest(KerasWords):
     """Time every candidate."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Of pictures and folds."""
-    ray: Annotated[str, Written(str, str, "ADDRESS")] | None = None
+    ray: RayField = None
     """Measure on the workers of a Ray cluster: local for this machine's cores, auto for the cluster
     that runs here, or host:port."""
     head: Annotated[Head, Without(("classes", "activation"))] = field(default_factory=Head)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from .stores import (
     memory_budget,
 )
 from .survey import with_range
+
+Look: TypeAlias = Callable[[Catalogue, Preparation, StoredType], Filled]
+"""Looks at every picture; raises `NotBytes` as `Opener.open` does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +63,7 @@ class Batches:
         memory_budget_bytes: int | None = None,
         workers: int | None = None,
         progress: Advance | None = None,
+        look: Look | None = None,
     ) -> Batches:
         """Prepare every picture once, leaving out those that cannot be read.
 
@@ -68,7 +72,8 @@ class Batches:
         decoded again for every epoch; ``cache`` chooses one of the three. So many ``workers``
         decode; by default one per core. Pictures of more than 8 bits are read by the preparation's
         full scale; without one, by the one that a sample of them shows (see `with_range`), which
-        ``batches.preparation`` keeps and a warning of the catalogue names.
+        ``batches.preparation`` keeps and a warning of the catalogue names. Where others look at
+        every picture in this process's place, ``look`` has them do it, and none is kept.
 
         Raises:
             UnknownName: if ``cache`` is none of the choices.
@@ -100,15 +105,22 @@ class Batches:
             workers=workers or count_cores(),
             progress=progress,
         )
+
+        def prepare(opener: Opener, kind: StoredType) -> tuple[Store, Filled, CacheReport]:
+            if look is None:
+                return opener.open(cache, kind)
+            filled = look(catalogue, opener.preparation, kind)
+            return opener.decode_again(filled, kind, "others have decoded them")
+
         kind: StoredType = np.uint8
         try:
-            store, filled, report = opener.open(cache, kind)
+            store, filled, report = prepare(opener, kind)
         except NotBytes:
             kind = np.float32
             if preparation.full_scale is None:  # the sample may have missed the few that have more
                 preparation, notes = with_range(catalogue, preparation, thorough=True)
                 opener = replace(opener, preparation=preparation)
-            store, filled, report = opener.open(cache, kind)
+            store, filled, report = prepare(opener, kind)
         catalogue = replace(catalogue, warnings=(*catalogue.warnings, *notes))
         readable, slots = _readable(catalogue, filled, preparation.full_scale)
         report = replace(report, pictures=len(readable))

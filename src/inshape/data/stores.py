@@ -117,10 +117,15 @@ class DecodingStore:
         try:
             return self.catalogue.load_compact(index, self.preparation)
         except UnreadablePicture as problem:
-            raise DataError(
-                f"{str(problem).split('; ')[0]}, though it could be read before; expected the "
-                "pictures to stay as they are in use; restore it and go on, or begin anew"
-            ) from problem
+            raise vanished(str(problem).split("; ")[0]) from problem
+
+
+def vanished(problem: str) -> DataError:
+    """A picture that was read before cannot be read now."""
+    return DataError(
+        f"{problem}, though it could be read before; expected the pictures to stay as they are in "
+        "use; restore it and go on, or begin anew"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,17 @@ class Filled:
     is_passing: bool = False
     """Whether a picture was skipped for what the system said, such as a network that was away, and
     may be readable the next time."""
+
+    def and_of(self, other: Filled) -> Filled:
+        """What was learned of these and of other pictures together."""
+        ranges = [filled.dim_range for filled in (self, other) if filled.dim_count]
+        lows, highs = zip(*ranges, strict=True) if ranges else ((0.0,), (0.0,))
+        return Filled(
+            {**self.skipped, **other.skipped},
+            (min(lows), max(highs)),
+            self.dim_count + other.dim_count,
+            self.is_passing or other.is_passing,
+        )
 
     def as_notes(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `from_notes` reads them back."""
@@ -240,7 +256,7 @@ class Opener:
             def put(index: int, picture: NDArray[Any]) -> None:
                 rows[index] = picture
 
-            filled = self._fill(kind, put)
+            filled = self.fill(kind, put)
             report = CacheReport(kind=place, pictures=count, bytes=need, reason=reason)
             return MemoryStore(rows), filled, report
         if place == "disk":
@@ -254,9 +270,15 @@ class Opener:
                         "free some, or use another cache_dir or cache='none'"
                     ) from None
                 reason += f", and {trouble}"
-        filled = self._fill(kind)
+        return self.decode_again(self.fill(kind), kind, reason)
+
+    def decode_again(
+        self, filled: Filled, kind: StoredType, reason: str
+    ) -> tuple[Store, Filled, CacheReport]:
+        """A store of no pictures."""
         store = DecodingStore(self.catalogue, self.preparation, kind, self.workers)
-        return store, filled, CacheReport(kind="none", pictures=count, bytes=0, reason=reason)
+        report = CacheReport(kind="none", pictures=len(self.catalogue), bytes=0, reason=reason)
+        return store, filled, report
 
     def _row_bytes(self, kind: StoredType) -> int:
         shape = self.preparation.shape.as_static_tuple()
@@ -294,7 +316,7 @@ class Opener:
                 file.seek(index * row_bytes)
                 file.write(np.ascontiguousarray(picture, kind).data)
 
-            filled = self._fill(kind, put)
+            filled = self.fill(kind, put)
             file.truncate(need)  # the last picture may have been skipped
             return None if filled.is_passing else filled.as_notes()
 
@@ -323,7 +345,7 @@ class Opener:
             "contents": contents.hexdigest(),
         }
 
-    def _fill(
+    def fill(
         self, kind: StoredType, put: Callable[[int, NDArray[Any]], None] | None = None
     ) -> Filled:
         """Prepare every picture; without ``put``, only to learn which can be read."""

@@ -19,6 +19,7 @@ from ..errors import DataError, RequestError, UnknownName
 from ..reporting.api import leave_report
 from ..requests import takes
 from ..runs import Run
+from ..runtime.cluster import joined
 from ..text import format_shape
 from ..writing import write_json
 from .classifier import Classifier, open_classifier
@@ -58,17 +59,18 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
     run, preparation = classifier.run, classifier.preparation
     chosen = _choose_pictures(classifier, request)
     at_sizes = [_at(classifier, size_hw) for size_hw in request.sizes]
-    batches = Batches.open(chosen.catalogue, preparation)
-    for message in (*chosen.warnings, *batches.catalogue.warnings):
-        warnings.warn(message, UserWarning, stacklevel=3)
 
-    def measure(pictures: Batches) -> tuple[NDArray[np.float32], Scores]:
-        rows = classifier.probabilities(pictures)
+    def measure(at: Preparation) -> tuple[Batches, NDArray[np.float32], Scores]:
+        pictures, rows = classifier.answers(chosen.catalogue, at, cluster=cluster)
         labels = pictures.catalogue.labels
         resampling = {"resamples": request.resamples, "seed": request.seed}
-        return rows, score(rows, labels, classifier.labels, **resampling)
+        return pictures, rows, score(rows, labels, classifier.labels, **resampling)
 
-    rows, scores = measure(batches)
+    with joined(request.ray) as cluster:
+        batches, rows, scores = measure(preparation)
+        by_size = {str(at.shape.size): measure(at)[2].accuracy for at in at_sizes}
+    for message in (*chosen.warnings, *batches.catalogue.warnings):
+        warnings.warn(message, UserWarning, stacklevel=3)
     evaluation = Evaluation(
         run=classifier.name,
         source=source_text(request.source),
@@ -78,10 +80,7 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
         scores=scores,
         mistakes=_worst_mistakes(rows, batches.catalogue, classifier.labels),
         skipped=tuple((s.name, s.reason) for s in batches.skipped),
-        by_size={
-            str(at.shape.size): measure(Batches.open(chosen.catalogue, at))[1].accuracy
-            for at in at_sizes
-        },
+        by_size=by_size,
     )
     if request.save and run is not None and classifier.load_model is not None:
         write_json(run.folder / _METRICS, evaluation.as_dict())

@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import glob
+import tempfile
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batches import Batches
+from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
-from ..errors import RequestError
+from ..data.stores import Filled, StoredType
+from ..errors import DataError, RequestError
 from ..runs import Run, home_of
 from ..runtime.cards import batch_in, read_card, reading_card
-from ..runtime.runners import answer, kind_of, load
+from ..runtime.cluster import Cluster
+from ..runtime.runners import Runner, answer, check_answers, kind_of, load, load_foreign
+from ..runtime.shares import Ask, answers_of, collect
 from ..shapes import InputShape
-from ..text import plural
+from ..text import first_line, format_shape, plural
 from .metrics import classify
 from .request import is_exported
 
 if TYPE_CHECKING:
     import keras
 
+Make: TypeAlias = Callable[[], Runner]
+
 _BLOCK = 64
+_SAMPLE, _TRIED = 8, 200
 
 
 class _OfBatches(Protocol):
     def __call__(self, batches: Batches, *, mirrored: bool) -> NDArray[np.float32]: ...
+
+
+class _Elsewhere(Protocol):
+    def __call__(self, sample: NDArray[np.float32], count: int) -> tuple[Make, bool]:
+        """What makes it ready on another machine, and whether it gives probabilities.
+
+        It will be asked about so many pictures like the few of the sample.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +62,7 @@ class Classifier:
     input_shape: InputShape
     """What the model takes."""
     of_batches: _OfBatches
+    elsewhere: _Elsewhere
     run: Run | None
     """The run that it is of, where that is known."""
     load_model: Callable[[], keras.Model] | None
@@ -57,7 +76,41 @@ class Classifier:
         Raises:
             RequestError: if there are not as many outputs as labels.
         """
-        rows = self.of_batches(batches, mirrored=mirrored)
+        return self._checked(self.of_batches(batches, mirrored=mirrored))
+
+    def answers(
+        self,
+        catalogue: Catalogue,
+        preparation: Preparation | None = None,
+        *,
+        cluster: Cluster | None,
+        mirrored: bool = False,
+    ) -> tuple[Batches, NDArray[np.float32]]:
+        """The pictures that can be read, and their `probabilities`; by a cluster, if there is one.
+
+        Raises:
+            RequestError: as `probabilities`.
+            DataError: as `Batches.open`.
+        """
+        preparation = preparation or self.preparation
+        if cluster is None:
+            batches = Batches.open(catalogue, preparation)
+            return batches, self.probabilities(batches, mirrored=mirrored)
+        rows = np.zeros((0, len(self.labels)), np.float32)
+
+        def look(catalogue: Catalogue, preparation: Preparation, kind: StoredType) -> Filled:
+            nonlocal rows
+            sample = _sample(catalogue, preparation)
+            make, is_probability = self.elsewhere(sample, len(catalogue))
+            asked = partial(_classifying, make, is_probability, mirrored)
+            shares = answers_of(cluster, catalogue, preparation, asked, kind=kind)
+            filled, rows = collect(shares, len(catalogue))
+            return filled
+
+        batches = Batches.open(catalogue, preparation, look=look)
+        return batches, self._checked(rows[batches.slots] if batches.skipped else rows)
+
+    def _checked(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         if rows.shape[1] != len(self.labels):
             raise RequestError(
                 f"{self.name} tells {rows.shape[1]} classes apart and has "
@@ -65,6 +118,25 @@ class Classifier:
                 "the labels that were written with the model, or export or train anew"
             )
         return rows
+
+
+def _sample(catalogue: Catalogue, preparation: Preparation) -> NDArray[np.float32]:
+    """The first few pictures that can be read."""
+    pictures: list[NDArray[np.float32]] = []
+    for index in range(min(len(catalogue), _TRIED)):
+        with suppress(DataError):
+            pictures.append(catalogue.load(index, preparation))
+        if len(pictures) == _SAMPLE:
+            break
+    blank = np.zeros(preparation.shape.as_static_tuple(), np.float32)
+    return np.stack(pictures or [blank])
+
+
+def _classifying(make: Make, is_probability: bool, mirrored: bool) -> Ask:
+    """Made by the workers of a cluster."""
+    run = make()
+    options = {"is_probability": is_probability, "mirrored": mirrored}
+    return lambda pictures, _: classify(run, pictures, **options)
 
 
 def open_classifier(source: str | Path | Run) -> Classifier:
@@ -87,6 +159,11 @@ def _of_run(run: Run) -> Classifier:
 
         return predict_probabilities(load_model(), batches, mirrored=mirrored)
 
+    def elsewhere(sample: NDArray[np.float32], count: int) -> tuple[Make, bool]:
+        from .probabilities import gives_probabilities, prepare  # loads Keras
+
+        return prepare(load_model(), sample, count).elsewhere, gives_probabilities(load_model())
+
     preparation = run.preparation
     with run.reading():
         # Pictures are prepared at one size for a model of any size too.
@@ -97,6 +174,7 @@ def _of_run(run: Run) -> Classifier:
         preparation=preparation,
         input_shape=shape,
         of_batches=of_batches,
+        elsewhere=elsewhere,
         run=run,
         load_model=load_model,
     )
@@ -116,10 +194,16 @@ def _of_file(path: Path) -> Classifier:
         labels = tuple(str(label) for label in card["labels"])
         preparation = Preparation.from_dict(card["preparation"])
         shape = InputShape.of(card["input"]["shape"])
-    load_runner = cache(partial(load, path))
+    load_runner = cache(partial(load_foreign, path))
+
+    def ask(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _answer(load_runner(), path, at_once, pictures)
+
+    def elsewhere(sample: NDArray[np.float32], count: int) -> tuple[Make, bool]:
+        ask(sample)  # refused here, and not by every worker
+        return partial(_unpacked, _pack(path), path, at_once), is_probability
 
     def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
-        ask = partial(answer, load_runner(), at_once=at_once)
         parts = [
             classify(
                 ask,
@@ -142,6 +226,39 @@ def _of_file(path: Path) -> Classifier:
         preparation=preparation,
         input_shape=shape,
         of_batches=of_batches,
+        elsewhere=elsewhere,
         run=run,
         load_model=None,
     )
+
+
+def _answer(
+    runner: Runner, path: Path, at_once: int, pictures: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    try:
+        rows = answer(runner, pictures, at_once=at_once)
+        rows = rows.reshape(len(rows), -1)
+    except Exception as error:  # every runtime raises its own
+        raise RequestError(
+            f"{path} cannot answer pictures of {format_shape(pictures.shape[1:])} "
+            f"({first_line(error)}); expected the file and the card that were exported together; "
+            "export it again"
+        ) from error
+    return check_answers(rows)
+
+
+def _pack(path: Path) -> dict[str, bytes]:
+    """The contents of an exported file or folder, and of what stands beside it, by their names."""
+    files = path.rglob("*") if path.is_dir() else path.parent.glob(f"{glob.escape(path.stem)}.*")
+    return {str(f.relative_to(path.parent)): f.read_bytes() for f in files if f.is_file()}
+
+
+def _unpacked(files: Mapping[str, bytes], path: Path, at_once: int) -> Runner:
+    """Made by the workers of a cluster, which may not have the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            place = Path(folder, name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        runner = load(Path(folder, path.name), threads=1)
+    return partial(_answer, runner, path, at_once)

@@ -22,16 +22,20 @@ def predict_probabilities(
     model: keras.Model, batches: Batches, *, mirrored: bool = False
 ) -> NDArray[np.float32]:
     """``(pictures, classes)`` in the catalogue's order, whatever the model's last activation."""
-    engine = "auto" if len(batches) >= _WORTH_CONVERTING else "keras"
     is_probability = gives_probabilities(model)
     forward: Forward | None = None
     parts: list[NDArray[np.float32]] = []
     for pictures, _ in batches.iterate(None, _BATCH):
         rows = np.asarray(pictures, np.float32)
         if forward is None:
-            forward = Forward(model, rows, engine=engine)
+            forward = prepare(model, rows, len(batches))
         parts.append(classify(forward, rows, is_probability=is_probability, mirrored=mirrored))
     return np.concatenate(parts)
+
+
+def prepare(model: keras.Model, sample: NDArray[np.float32], count: int) -> Forward:
+    """A model, ready to be asked about so many pictures."""
+    return Forward(model, sample, engine="auto" if count >= _WORTH_CONVERTING else "keras")
 
 
 def gives_probabilities(model: keras.Model) -> bool:

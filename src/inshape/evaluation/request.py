@@ -21,6 +21,7 @@ from ..requests import (
     write_hw,
 )
 from ..runs import Run, write_run
+from ..runtime.cluster import RayField
 
 RunField = Annotated[Any, Written(read_location, write_run, "RUN", check=Run.open)]
 """A run as an option of a request."""
@@ -75,3 +76,5 @@ class EvaluateRequest(Request):
     """Of the bootstrap."""
     save: bool = True
     """Write metrics.json into the run folder, and its report anew; not of an exported file."""
+    ray: RayField = None
+    """Decode and classify on the workers of a Ray cluster: local, auto or host:port."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
@@ -16,15 +17,20 @@ from numpy.typing import NDArray
 from ..caching import Cache, Facts
 from ..data.augment import Augmentation
 from ..data.batches import Batches
+from ..data.stores import vanished
 from ..errors import RunError
 from ..progress import Advance
+from ..runtime.cluster import Cluster
 from ..runtime.frozen import Forward
+from ..runtime.shares import BATCH, answers_of, write_rows
 from ..text import format_bytes
-from .views import View, change_for
+from .views import View, change_for, of_view
 
 Stored: TypeAlias = Literal["float32", "float16"]
 
-_BATCH = 64
+Part: TypeAlias = tuple[int, NDArray[np.float32]]
+"""Rows, and where the first of them stands among all."""
+
 _CHUNK = 256
 _FORMAT = 3  # raise it when features of the same facts change
 
@@ -47,6 +53,8 @@ class Extraction:
     the head's first features among it, deviates as much."""
     channels: int | None = None
     """For which random views are chosen, if not those of the pictures."""
+    cluster: Cluster | None = None
+    """Whose workers decode the pictures and run the network."""
 
     def facts(self, split: str, view: View) -> dict[str, Any]:
         """Everything that the features depend on."""
@@ -90,29 +98,41 @@ class Extraction:
         """
         shape = (len(self.batches.catalogue.indices(split)), *self._row_shape())
 
-        def parts() -> Iterator[NDArray[np.float32]]:
+        def parts() -> Iterator[Part]:
             return self._compute(split, view, forward(), progress)
 
         return _kept(Cache(folder), self.facts(split, view), parts, shape, self.stored)
 
     def _compute(
         self, split: str, view: View, forward: Forward, progress: Advance | None
-    ) -> Iterator[NDArray[np.float32]]:
-        total = len(self.batches.catalogue.indices(split))
-        change = change_for(
+    ) -> Iterator[Part]:
+        change = partial(
+            change_for,
             view,
             self.augment,
             channels=self.channels or self.batches.preparation.shape.channels,
             seed=self.seed,
             flip=self.flip,
         )
-        count = 0
-        for number, (pictures, _) in enumerate(self.batches.iterate(split, _BATCH)):
-            rows = forward(change(pictures, number))
-            yield rows
+        positions = self.batches.catalogue.indices(split)
+        if self.cluster is not None:
+            catalogue, preparation = (
+                self.batches.catalogue.take(positions),
+                self.batches.preparation,
+            )
+            make = partial(of_view, change, forward.elsewhere)
+            for share in answers_of(self.cluster, catalogue, preparation, make, progress=progress):
+                for problem in share.filled.skipped.values():
+                    raise vanished(f"{problem.name} cannot be read ({problem.reason})")
+                yield share.start, share.rows
+            return
+        count, changed = 0, change()
+        for number, (pictures, _) in enumerate(self.batches.iterate(split, BATCH)):
+            rows = forward(changed(pictures, number))
+            yield count, rows
             count += len(rows)
             if progress is not None:
-                progress(count, total)
+                progress(count, len(positions))
 
     def _row_shape(self) -> tuple[int, ...]:
         shape = (1, *self.batches.preparation.shape.as_tuple())
@@ -129,9 +149,9 @@ def carry_on(rows: NDArray[Any], forward: Forward, network: keras.Model) -> NDAr
     """
     source = Path(str(getattr(rows, "filename")))  # noqa: B009 - a mapped array has one
 
-    def parts() -> Iterator[NDArray[np.float32]]:
+    def parts() -> Iterator[Part]:
         for start in range(0, len(rows), _CHUNK):
-            yield forward(np.asarray(rows[start : start + _CHUNK], np.float32))
+            yield start, forward(np.asarray(rows[start : start + _CHUNK], np.float32))
 
     facts = {"format": _FORMAT, "rows": source.name, "network": model_hash(network)}
     shape = (len(rows), *network.output_shape[1:])
@@ -141,7 +161,7 @@ def carry_on(rows: NDArray[Any], forward: Forward, network: keras.Model) -> NDAr
 def _kept(
     cache: Cache,
     facts: Facts,
-    parts: Callable[[], Iterable[NDArray[np.float32]]],
+    parts: Callable[[], Iterable[Part]],
     shape: tuple[int, ...],
     stored: Stored,
 ) -> NDArray[Any]:
@@ -150,8 +170,9 @@ def _kept(
     def write(file: BinaryIO) -> dict[str, Any]:
         header = {"descr": np.dtype(stored).str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for rows in parts():
-            file.write(np.ascontiguousarray(_as_stored(rows, stored)).data)
+        begin = file.tell()
+        for start, rows in parts():
+            write_rows(file, begin, start, _as_stored(rows, stored))
         return {}
 
     entry = cache.load(facts)

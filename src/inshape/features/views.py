@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.augment import Augmentation, augmenter
 from ..errors import RequestError
+from ..runtime.runners import Runner
+from ..runtime.shares import Ask
 
 View: TypeAlias = Literal["plain", "mirrored"] | int
 """As prepared; with left and right exchanged; or the n-th random version."""
@@ -53,6 +54,8 @@ def change_for(
         return lambda pictures, number: np.asarray(pictures, np.float32)
     if view == "mirrored":
         return lambda pictures, number: np.asarray(pictures, np.float32)[:, :, ::-1]
+    import keras  # which the workers of a cluster load for random views alone
+
     change = augmenter(augment, channels=channels, seed=seed + 104_729 * int(view), flip=flip)
 
     def changed(pictures: NDArray[Any], number: int) -> NDArray[np.float32]:
@@ -60,3 +63,9 @@ def change_for(
         return np.asarray(keras.ops.convert_to_numpy(result), np.float32)
 
     return changed
+
+
+def of_view(change: Callable[[], Change], make: Callable[[], Runner]) -> Ask:
+    """Made by the workers of a cluster: what answers a view of each picture."""
+    changed, run = change(), make()
+    return lambda pictures, number: run(changed(pictures, number))

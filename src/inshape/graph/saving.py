@@ -116,7 +116,7 @@ def _holds_model(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return "model_config" in file.attrs
-    except OSError:
+    except DAMAGE:
         return True  # which loading it will tell
 
 

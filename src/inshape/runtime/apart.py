@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ def run_apart(
     and memory in it, and if it is killed, this one goes on.
 
     Raises:
-        Ended: with the last line of its standard error.
+        Ended: with the signal that ended it, or the last line of its standard error.
     """
     command = [sys.executable, "-m", module, *words]
     process = subprocess.run(
@@ -35,7 +36,9 @@ def run_apart(
         check=False,
         env={**os.environ, **(environment or {})},
     )
+    if process.returncode < 0:
+        raise Ended(f"it was ended by {signal.Signals(-process.returncode).name}")
     if process.returncode:
-        lines = process.stderr.strip().splitlines() or ["it was killed"]
+        lines = process.stderr.strip().splitlines() or ["it said nothing"]
         raise Ended(first_line(lines[-1]))
     return process.stdout, process.stderr

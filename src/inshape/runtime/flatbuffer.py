@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 _ALIGNMENT = 16
 """Of weights, by LiteRT's schema, which its Python code leaves to the writer."""
 
+_NEEDED = {3: 2, 4: 2, 9: 2}
+"""Inputs of a CONV_2D, a DEPTHWISE_CONV_2D and a FULLY_CONNECTED, by their codes."""
+
 
 def litert_schema() -> Any:
     """The tables of LiteRT's schema."""
@@ -26,6 +29,34 @@ def read_model(content: bytes) -> Any:
         if buffer.data is not None:
             buffer.data = np.frombuffer(buffer.data, np.uint8)
     return model
+
+
+def fault_of(content: bytes) -> str:
+    """What LiteRT's interpreter would look for outside of its memory; empty if nothing.
+
+    It checks that what is in a file lies inside it, not that an operator has the inputs it needs.
+    """
+    model = read_model(content)
+    if not model.subgraphs:
+        return "it holds no network"
+    for graph in model.subgraphs:
+        count = len(graph.tensors or ())
+        for number, operator in enumerate(graph.operators or ()):
+            inputs, outputs = _listed(operator.inputs), _listed(operator.outputs)
+            code = operator.opcodeIndex
+            if not 0 <= code < len(model.operatorCodes or ()):
+                return f"operator {number} is of no kind"
+            needed = _NEEDED.get(model.operatorCodes[code].builtinCode, 1)
+            # A bias may be left out, as -1; no kernel looks whether anything else is.
+            required = [*inputs[:2], *outputs]
+            is_there = all(0 <= index < count for index in required)
+            if not is_there or len(inputs) < needed or not outputs or max(inputs) >= count:
+                return f"operator {number} lacks inputs or outputs"
+    return ""
+
+
+def _listed(indices: Any) -> list[int]:
+    return [] if indices is None else [int(index) for index in indices]
 
 
 def pack_model(model: Any) -> bytes:

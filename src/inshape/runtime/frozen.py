@@ -7,19 +7,24 @@ into the convolutions, activations are fused, and nothing is kept for a backward
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RunError
+from ..graph.saving import load_model
 from ..processor import count_cores, gpu_capabilities
 from ..text import first_line
 from .litert import LiteRTModel, LiteRunner, Setting
 from .litert_files import to_litert
+from .runners import Runner, check_answers
 
 Engine: TypeAlias = Literal["litert", "keras"]
 
@@ -61,6 +66,7 @@ class Forward:
             setting: how to lay out the work; measured by default.
         """
         self._model = model
+        self._content: bytes | None = None
         self._runner: LiteRunner | None = None
         self.engine: Engine = "keras"
         self.reason = "asked for" if engine == "keras" else why_not_litert()
@@ -81,6 +87,16 @@ class Forward:
             return check_answers(by_keras(self._model, pictures))
         return check_answers(self._runner(pictures))
 
+    @property
+    def elsewhere(self) -> Callable[[], Runner]:
+        """What makes the same network ready on one core of another machine."""
+        if self._content is not None:
+            return partial(LiteRunner.on_one_core, self._content, self.setting.batch)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "network.keras")
+            self._model.save(path)
+            return partial(_restored, path.read_bytes())
+
     def _try_litert(self, sample: NDArray[np.float32], setting: Setting | None) -> str:
         """Set up the interpreters; return why that failed, or nothing."""
         checked = sample[:_CHECKED]
@@ -94,23 +110,15 @@ class Forward:
         if not self.difference <= TOLERANCE:  # NaN too
             return f"LiteRT differs from Keras by {self.difference:.1e}, more than {TOLERANCE:.0e}"
         self.setting = setting or _fastest(content, sample)
-        self._runner = LiteRunner(content, self.setting)
+        self._content, self._runner = content, LiteRunner(content, self.setting)
         return ""
 
 
-def check_answers(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows, one per picture, as they are.
-
-    Raises:
-        RunError: if there is NaN or infinity in one.
-    """
-    if not np.isfinite(rows).all():
-        odd = int((~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)).sum())
-        raise RunError(
-            f"the network answers NaN or infinity to {odd} of {len(rows)} pictures; expected "
-            "finite numbers; its weights are too large for float32: start from other weights"
-        )
-    return rows
+def _restored(content: bytes) -> Runner:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network.keras")
+        path.write_bytes(content)
+        return partial(by_keras, load_model(path))
 
 
 def why_not_litert() -> str:

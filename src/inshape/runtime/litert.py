@@ -179,6 +179,11 @@ class LiteRunner:
         ordered = [answers[i % count][i // count] for i in range(len(batches))]
         return np.concatenate(ordered)
 
+    @classmethod
+    def on_one_core(cls, content: bytes, batch: int) -> LiteRunner:
+        """As a worker of a cluster runs it."""
+        return cls(content, Setting(batch=batch))
+
     def _answer(
         self, model: LiteRTModel, batches: Sequence[NDArray[np.float32]]
     ) -> list[NDArray[np.float32]]:

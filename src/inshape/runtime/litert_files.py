@@ -1,13 +1,21 @@
-"""LiteRT files of a Keras model: as it is, with smaller weights, or all in int8."""
+"""LiteRT files of a Keras model: as it is, with smaller weights, or all in int8.
+
+    python -m inshape.runtime.litert_files FILE
+
+has a file answer once, in a process that it may end.
+"""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
+import numpy as np
+
+from ..errors import DataError, RequestError
 from .conversion import INSTEAD, Conversion, freeze, missing_operator, quiet
 from .in_tensorflow import call_in_tensorflow, is_needed
 from .litert import LiteRTModel
@@ -19,8 +27,25 @@ if TYPE_CHECKING:
 def load(path: Path, threads: int) -> LiteRTModel:
     """A file, ready to run."""
     model = LiteRTModel(path, threads=threads)
+    for side in (model.input, *model.outputs):
+        if side["dtype"] != np.float32 and not side["quantization"][0] > 0:
+            raise RequestError(
+                f"{path}: {side['name']} is {np.dtype(side['dtype'])} without a scale; expected "
+                "float32, or whole numbers that have one; export it again"
+            )
     model.allocate()
     return model
+
+
+def _try_out(path: Path) -> None:
+    from .flatbuffer import fault_of
+
+    fault = fault_of(path.read_bytes())
+    if fault:
+        raise RequestError(f"{path}: {fault}")
+    model = load(path, 1)
+    if model.has_fixed_size:
+        model(np.zeros(model.input["shape"], np.float32))
 
 
 def write(model: keras.Model, path: Path, conversion: Conversion) -> None:
@@ -108,3 +133,7 @@ def _run_converter(model: keras.Model, traced: Any, converter: Any) -> bytes:
             return converter.convert()
     except Exception as error:  # the converter raises its own, undocumented kinds
         raise missing_operator("LiteRT", model, traced, str(error)) from error
+
+
+if __name__ == "__main__":
+    _try_out(Path(sys.argv[1]))

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RequestError
+from ..errors import RequestError, RunError
 from ..processor import count_cores
 from ..text import first_line
+from .apart import Ended, run_apart
 from .formats import FORMATS, check_installed
 
 Runner: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -59,10 +60,29 @@ def load(path: Path, *, threads: int | None = None) -> Runner:
     except RequestError:
         raise
     except Exception as error:  # every runtime raises its own
-        raise RequestError(
-            f"{path} cannot be read by {kind} ({first_line(error)}); "
-            "expected an exported model; export it again"
-        ) from error
+        raise _unreadable(path, kind, first_line(error)) from error
+
+
+def load_foreign(path: Path) -> Runner:
+    """Load a file that anyone may have made or damaged.
+
+    Raises:
+        RequestError: if it cannot be read.
+    """
+    kind = kind_of(path)
+    if kind == "litert":
+        # Its interpreter trusts what it reads, and may end the process.
+        try:
+            run_apart(FORMATS[kind].module, str(path))
+        except Ended as reason:
+            raise _unreadable(path, kind, str(reason)) from reason
+    return load(path)
+
+
+def _unreadable(path: Path, kind: str, reason: str) -> RequestError:
+    return RequestError(
+        f"{path} cannot be read by {kind} ({reason}); expected an exported model; export it again"
+    )
 
 
 def answer(runner: Runner, pictures: NDArray[Any], *, at_once: int = 1) -> NDArray[np.float32]:
@@ -78,3 +98,18 @@ def answer(runner: Runner, pictures: NDArray[Any], *, at_once: int = 1) -> NDArr
             part = np.pad(part, [(0, at_once - count), *[(0, 0)] * (part.ndim - 1)])
         parts.append(runner(part)[:count])
     return np.concatenate(parts)
+
+
+def check_answers(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows, one per picture, as they are.
+
+    Raises:
+        RunError: if there is NaN or infinity in one.
+    """
+    if not np.isfinite(rows).all():
+        odd = int((~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)).sum())
+        raise RunError(
+            f"the network answers NaN or infinity to {odd} of {len(rows)} pictures; expected "
+            "finite numbers; its weights are too large for float32: start from other weights"
+        )
+    return rows

@@ -30,6 +30,7 @@ from ..reporting.api import leave_report
 from ..reporting.thumbnails import examples_of
 from ..requests import command_of, takes
 from ..runs import Run, check_new_run, load_model, locked, save_model
+from ..runtime.cluster import joined
 from ..shapes import InputShape
 from ..text import plural
 from ..writing import write_atomically
@@ -64,9 +65,10 @@ def run_training(
 ) -> Run:
     """Train at a shape that is known; what is refused leaves no folder behind."""
     with _resumable(request.out, progress):
-        job = _start(request, progress)
-        with locked(job.run.folder):
-            return _carry_on(replace(job, callbacks=callbacks))
+        with joined(request.ray) as cluster:
+            job = _start(request, progress)
+            with locked(job.run.folder):
+                return _carry_on(replace(job, callbacks=callbacks, cluster=cluster))
 
 
 @takes(ResumeRequest)
@@ -103,8 +105,9 @@ def resume_training(
             run = _prolonged(run, request.prolong)
         elif run.status == "complete":
             return _finish(run)
-        job = _reopen(run, request.source, progress)
-        return _carry_on(replace(job, callbacks=callbacks))
+        with joined(request.ray) as cluster:
+            job = _reopen(run, request.source, progress)
+            return _carry_on(replace(job, callbacks=callbacks, cluster=cluster))
 
 
 def _prolonged(run: Run, epochs: int) -> Run:
@@ -285,14 +288,15 @@ def _train_teacher(job: Job) -> Run:
     if not (folder / "run.json").exists():
         teacher = _start(teaching, progress)
         with locked(folder):
-            _carry_on(teacher)
+            _carry_on(replace(teacher, cluster=job.cluster))
     else:
         with locked(folder):
             teacher_run = Run.open(folder)
             if teacher_run.status == "complete":
                 _finish(teacher_run)
             else:
-                _carry_on(_reopen(teacher_run, request.source, progress))
+                again = _reopen(teacher_run, request.source, progress)
+                _carry_on(replace(again, cluster=job.cluster))
     progress.say(f"training the student at {request.shape}")
     return _note(run, TEACHER, {}, time.perf_counter() - begun)
 

@@ -22,6 +22,7 @@ from ..features.views import View, views
 from ..heads import LOGITS
 from ..progress import Progress
 from ..runs import Run
+from ..runtime.cluster import Cluster
 from ..runtime.frozen import Forward
 from .feeds import FeatureFeed, Feed, PictureFeed, smooth_labels
 from .journals import Journal
@@ -49,6 +50,8 @@ class Job:
     journals: Sequence[Journal] = ()
     callbacks: Sequence[keras.callbacks.Callback] = ()
     """The user's, which see every epoch of every phase."""
+    cluster: Cluster | None = None
+    """Whose workers run the frozen layers."""
     notes: list[str] = field(default_factory=list[str])
     """What the run's record and its report are to say besides numbers."""
 
@@ -252,6 +255,7 @@ class Features:
             flip=job.recipe.flip,
             seed=job.seed,
             stored=stored,
+            cluster=job.cluster,
         )
 
     def _forward(self, start: Cut | None, end: Cut, sample: NDArray[np.float32]) -> Forward:

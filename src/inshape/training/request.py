@@ -27,6 +27,7 @@ from ..requests import (
     restore,
 )
 from ..runs import Run, write_run
+from ..runtime.cluster import RayField
 from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
 from ..text import join_some
@@ -65,6 +66,8 @@ class TrainRequest(KerasWords):
     """Fixes the split, the order of pictures and new weights."""
     mlflow: Annotated[str, Written(str, str, "URI")] | None = None
     """Keep the run in this MLflow server or store too."""
+    ray: RayField = None
+    """Run the frozen layers on the workers of a Ray cluster: local, auto or host:port."""
     recipe: Recipe = field(default_factory=Recipe)
     """How to train."""
     head: Annotated[Head, Without(("classes", "activation"))] = field(default_factory=Head)
@@ -146,6 +149,8 @@ class ResumeRequest(Request):
     prolong: Annotated[int, Range(0)] = 0
     """So many epochs more of the second phase, for a run that is complete; the better of the
     networks before and after is kept."""
+    ray: RayField = None
+    """Run the frozen layers on the workers of a Ray cluster: local, auto or host:port."""
 
 
 def request_of(run: Run, source: Source = None) -> TrainRequest:

@@ -26,6 +26,10 @@ from ..errors import WeightsError
 
 _NUMBER = r"\d{1,18}"
 """Of bytes, in what a server says; one of more digits is none."""
+_LONGEST_NOTE = 256
+"""Characters of what a server calls a file; a header of thousands is refused, again and again."""
+_MISTAKEN = (400, 412, 431)
+"""Answers to a request that is not understood."""
 _TIMEOUT_S = 30.0
 _ATTEMPTS = 3
 _CHUNK_BYTES = 1 << 18
@@ -109,6 +113,9 @@ def _receive(url: str, part: Path, *, is_verified: bool) -> None:
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
+        if error.code in _MISTAKEN and headers:
+            _forget(part)
+            raise ConnectionError(f"the server does not go on with {part.name}") from error
         if error.code != 416:  # the range begins at or behind the end
             raise
         if is_verified or error.headers.get("Content-Range") == f"bytes */{start}":
@@ -120,6 +127,8 @@ def _receive(url: str, part: Path, *, is_verified: bool) -> None:
         if first not in (0, start):
             _forget(part)
             raise ConnectionError(f"the server sent bytes from {first} on, asked for {start}")
+        if first == 0:
+            _forget(part)  # or a kill would leave the old part with the new note
         _stamp(part).write_text(_validator(answer), encoding="utf-8")
         _write(answer, part, first)
 
@@ -163,7 +172,7 @@ def _read_stamp(stamp: Path) -> str:
         known = stamp.read_text(encoding="ascii")
     except (OSError, ValueError):
         return ""
-    return known if known.isprintable() else ""
+    return known if known.isprintable() and len(known) <= _LONGEST_NOTE else ""
 
 
 def _copy(answer: Any, file: BinaryIO, start: int, total: int | None, name: str) -> None:
