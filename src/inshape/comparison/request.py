@@ -31,6 +31,7 @@ from ..requests import (
 )
 from ..shapes import InputShape
 from ..strategies.decide import STRATEGIES
+from ..tasks.find import TaskName
 from ..text import Unread
 from ..weights.channels import read_rule, write_rule
 from .result import Candidate
@@ -146,6 +147,9 @@ class CompareRequest(KerasWords):
     """Train so many of the best to the end, 2 or more, and decide by that; needs a folder."""
     pictures: Annotated[int, Range(1)] = 4000
     """The most pictures to use."""
+    task: TaskName = "auto"
+    """classification, multi-label or regression; auto goes by the labels: tags have | between them
+    in a table, and numbers with a fraction are no classes."""
     latency: bool = True
     """Time every candidate."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InshapeError, RequestError
-from ..evaluation.metrics import Score
+from ..tasks.bootstrap import Score
 from ..text import first_line, format_bytes, format_count, label_files
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ class Candidate:
     strategy: str
     channels: str = "auto"
     accuracy: Score | None = None
-    """Of a linear classifier on the frozen features, cross-validated."""
+    """Of a linear model on the frozen features, cross-validated; for tags it is the mean F1 of a
+    picture's tags, for numbers R2."""
     pictures: int = 0
     """That the accuracy was measured on."""
-    right: str = ""
-    """For each of those pictures ``1`` if it was classified correctly, in a fixed order."""
-    first: str = ""
+    right: tuple[float, ...] = ()
+    """How well each of those pictures was answered, in a fixed order: 1 if rightly."""
+    first: tuple[float, ...] = ()
     """The same of the first round's pictures, where there was a second round or was to be."""
     latency_ms: float | None = None
     """For one picture, LiteRT float32, one thread, median."""
@@ -105,7 +106,7 @@ class Candidate:
         """The candidate that `as_dict` wrote down.
 
         Example:
-            >>> probed = Candidate("MobileNetV3Small", "64x64x1", "rebuild", macs=3, right="01",
+            >>> probed = Candidate("MobileNetV3Small", "64x64x1", "rebuild", right=(0.0, 1.0),
             ...                    accuracy=Score(0.5, 0.0, 1.0), latencies=((1, 2.0, 3.0),))
             >>> Candidate.from_dict(probed.as_dict()) == probed
             True
@@ -114,6 +115,7 @@ class Candidate:
         fields: dict[str, Any] = {
             **values,
             "accuracy": None if accuracy is None else Score(**accuracy),
+            **{name: tuple(map(float, values[name])) for name in ("right", "first")},
             "latencies": tuple((int(t), float(m), float(p)) for t, m, p in values["latencies"]),
         }
         return cls(**fields)

@@ -92,18 +92,18 @@ def _assign(
     _, first, groups = np.unique(
         catalogue.contents[pool].view("V16"), return_index=True, return_inverse=True
     )
-    group_labels = catalogue.labels[pool][first]
+    group_strata = catalogue.strata[pool][first]
     group_splits = np.full(len(first), "train", "U10")
     small: list[str] = []
-    most = int(np.bincount(group_labels[group_labels >= 0]).max(initial=0))
+    most = int(np.bincount(group_strata[group_strata >= 0]).max(initial=0))
     fewest = min(_FEWEST, max(most, 2))
     rng = np.random.default_rng(seed)
-    for label, class_name in enumerate(catalogue.class_names):
-        members = rng.permutation(np.flatnonzero(group_labels == label))
+    for stratum in range(group_strata.max(initial=-1) + 1):
+        members = rng.permutation(np.flatnonzero(group_strata == stratum))
         if len(members) >= fewest:
-            _draw(members, fractions, group_splits, class_name)
+            _draw(members, fractions, group_splits, catalogue.task.stratum_name(stratum))
         elif len(members):
-            small.append(repr(class_name))
+            small.append(repr(catalogue.task.stratum_name(stratum)))
     splits[pool] = group_splits[groups]
     names = " and ".join(fractions)
     if (group_splits == "train").all():

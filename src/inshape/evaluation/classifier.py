@@ -1,4 +1,4 @@
-"""Whatever answers pictures with classes: the model of a run, or an exported file."""
+"""Whatever answers pictures: the model of a run, or an exported file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from ..runs import Run, home_of
 from ..runtime.cards import batch_in, read_card, reading_card
 from ..runtime.runners import answer, kind_of, load
 from ..shapes import InputShape
+from ..tasks.find import restore_task
+from ..tasks.task import Task
 from ..text import plural
-from .metrics import classify
+from .answers import ask
 from .request import is_exported
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ class Classifier:
 
     name: str
     """The path of its run folder or its file."""
-    labels: tuple[str, ...]
+    task: Task
+    """With the names of its outputs."""
     preparation: Preparation
     input_shape: InputShape
     """What the model takes."""
@@ -49,8 +52,8 @@ class Classifier:
     load_model: Callable[[], keras.Model] | None
     """The model itself, loaded once, if it is that of a run."""
 
-    def probabilities(self, batches: Batches, *, mirrored: bool = False) -> NDArray[np.float32]:
-        """``(pictures, classes)`` in the catalogue's order.
+    def answers(self, batches: Batches, *, mirrored: bool = False) -> NDArray[np.float32]:
+        """``(pictures, outputs)`` in the catalogue's order.
 
         Of ``mirrored`` ones, the mean of each picture's and of its mirror image's.
 
@@ -58,10 +61,11 @@ class Classifier:
             RequestError: if there are not as many outputs as labels.
         """
         rows = self.of_batches(batches, mirrored=mirrored)
-        if rows.shape[1] != len(self.labels):
+        count = len(self.task.names)
+        if rows.shape[1] != count:
             raise RequestError(
                 f"{self.name} tells {rows.shape[1]} classes apart and has "
-                f"{plural(len(self.labels), 'label')}; expected a label for every class; restore "
+                f"{plural(count, 'label')}; expected a label for every class; restore "
                 "the labels that were written with the model, or export or train anew"
             )
         return rows
@@ -83,17 +87,17 @@ def _of_run(run: Run) -> Classifier:
     load_model = cache(run.load_model)
 
     def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
-        from .probabilities import predict_probabilities  # loads Keras
+        from .answers import predict_answers  # loads Keras
 
-        return predict_probabilities(load_model(), batches, mirrored=mirrored)
+        return predict_answers(load_model(), task, batches, mirrored=mirrored)
 
-    preparation = run.preparation
+    task, preparation = run.task, run.preparation
     with run.reading():
         # Pictures are prepared at one size for a model of any size too.
         shape = InputShape.of(run.record.get("plan", {}).get("input_shape", preparation.shape))
     return Classifier(
         name=str(run.folder),
-        labels=run.labels,
+        task=task,
         preparation=preparation,
         input_shape=shape,
         of_batches=of_batches,
@@ -112,19 +116,20 @@ def _of_file(path: Path) -> Classifier:
         )
     with reading_card(path):
         at_once = batch_in(card)
-        is_probability = card["output"]["kind"] == "probabilities"
-        labels = tuple(str(label) for label in card["labels"])
+        is_final = card["output"]["kind"] != "logits"
+        task = restore_task(card.get("task"), [str(label) for label in card["labels"]])
         preparation = Preparation.from_dict(card["preparation"])
         shape = InputShape.of(card["input"]["shape"])
     load_runner = cache(partial(load, path))
 
     def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
-        ask = partial(answer, load_runner(), at_once=at_once)
+        network = partial(answer, load_runner(), at_once=at_once)
         parts = [
-            classify(
-                ask,
+            ask(
+                network,
+                task,
                 np.asarray(pictures, np.float32),
-                is_probability=is_probability,
+                is_final=is_final,
                 mirrored=mirrored,
             )
             for pictures, _ in batches.iterate(None, _BLOCK)
@@ -138,7 +143,7 @@ def _of_file(path: Path) -> Classifier:
             run = Run.open(home)
     return Classifier(
         name=str(path),
-        labels=labels,
+        task=task,
         preparation=preparation,
         input_shape=shape,
         of_batches=of_batches,

@@ -24,6 +24,7 @@ from ..data.split import split
 from ..errors import DataError, RequestError
 from ..evaluation.api import keep_validation
 from ..features.cut import unfrozen_from
+from ..heads import Head
 from ..planning import Plan, decide_plan, open_for_training
 from ..progress import Progress
 from ..reporting.api import leave_report
@@ -46,14 +47,14 @@ from .phases import (
 )
 from .post_training import try_fixres, try_recalibration
 from .recipe import Recipe
-from .request import NATIVE, ResumeRequest, TrainRequest, count_classes, request_of
+from .request import NATIVE, ResumeRequest, TrainRequest, request_of
 from .student import optimizer_class
 
 Step: TypeAlias = Callable[[Job], dict[str, Any]]
 
 _INITIAL = "initial.keras"
 _NAMED = 10
-_GUESSING = "is no better than always answering"
+_GUESSING = "is no better than"
 _FEW = 30
 """Pictures for validation below which its accuracy is a rough guess."""
 _HELD_OUT = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -155,7 +156,7 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     keras.utils.set_random_seed(request.seed)
     # The pictures first: what is wrong with them costs no download.
     catalogue = _list_pictures(request, progress)
-    classes = count_classes(request.head, catalogue.class_names)
+    head = catalogue.task.head(request.head)  # refuses what does not suit the labels
     plan_request, network = open_for_training(request.plan, request.weights)
     plan = decide_plan(plan_request, network)
     size_hw = _size_hw(plan)
@@ -165,7 +166,9 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     begun = time.perf_counter()
     batches = _prepare_pictures(catalogue, preparation, request.recipe, progress)
     seconds = {"pictures": round(time.perf_counter() - begun, 2)}
-    plan = plan.with_classes(classes)
+    ending = plan.request.ending
+    assert isinstance(ending, Head)
+    plan = plan.with_head(head.but(pretrained_dense=ending.pretrained_dense))
     # Once more: a network that was read from a file has drawn other numbers than one that was at
     # hand, and a teacher that is begun again after a kill shall get the same head.
     keras.utils.set_random_seed(request.seed)
@@ -187,6 +190,7 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
             "command": command_of("train", again),
             "plan": plan.as_dict(),
             "preparation": batches.preparation.as_dict(),
+            "task": catalogue.task.as_dict(),
             "data": {**_describe(catalogue), **_describe_reading(batches)},
             "done": [],
             "seconds": seconds,
@@ -325,17 +329,15 @@ def _notes(run: Run) -> list[str]:
 
 
 def _note_guessing(job: Job) -> None:
-    """Say so if the model is right no more often than one that always gives the same answer."""
-    counts = job.batches.catalogue.counts("validation")
-    largest = max(counts, key=lambda name: counts[name])
-    share = counts[largest] / sum(counts.values())
-    accuracy = job.run.record["metrics"]["validation"]["accuracy"]
-    if accuracy <= share:
+    """Say so if the model is no better than one that does not look at the pictures."""
+    task = job.task
+    least, how = task.guessing(job.labels("validation"))
+    score = job.run.record["metrics"]["validation"][task.score_name]
+    if score <= least:
         job.note(
-            f"validation accuracy {accuracy:.3f} {_GUESSING} {largest!r}, "
-            f"which is right for {share:.3f}: the network has not learned to tell the classes "
-            "apart; look at the pictures in report.html, unfreeze more of the network or start "
-            "from pretrained weights"
+            f"validation {task.score_name} {score:.3f} {_GUESSING} {how}, which has {least:.3f}: "
+            "the network has learned nothing from the pictures; look at them in report.html, "
+            "unfreeze more of the network or start from pretrained weights"
         )
 
 
@@ -409,10 +411,11 @@ def _list_pictures(request: TrainRequest, progress: Progress) -> Catalogue:
     The same pictures and seed give the same split.
     """
     with progress.bar("reading the list of pictures") as advance:
-        listed = open_source(request.source, progress=advance)
+        listed = open_source(request.source, task=request.task, progress=advance)
     catalogue = split(listed, validation=request.recipe.validation, seed=request.seed)
     used = [catalogue.indices(name).tolist() for name in ("train", "validation")]
-    catalogue = catalogue.take([*used[0], *used[1]])
+    fitted = catalogue.task.fitted(catalogue.labels[used[0]])
+    catalogue = replace(catalogue.take([*used[0], *used[1]]), task=fitted)
     if len(used[1]) < _FEW:
         line = _few_to_validate(len(used[1]), listed, request.seed)
         catalogue = replace(catalogue, warnings=(*catalogue.warnings, line))
@@ -462,6 +465,7 @@ def _prepare_pictures(
 def _describe(catalogue: Catalogue) -> dict[str, Any]:
     return {
         "fingerprint": catalogue.fingerprint,
+        "pictures": {name: len(catalogue.indices(name)) for name in ("train", "validation")},
         "train": catalogue.counts("train"),
         "validation": catalogue.counts("validation"),
         "examples": examples_of(catalogue.take(catalogue.indices("validation"))),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..data.prepare import PictureOptions, Preparation
 from ..data.sources import Source, SourceField
-from ..errors import RequestError
 from ..heads import Head
 from ..keras_words import KerasWords
 from ..limits import Limits
@@ -29,7 +27,7 @@ from ..requests import (
 from ..runs import Run, write_run
 from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
-from ..text import join_some
+from ..tasks.find import TaskName
 from .recipe import Recipe
 
 AUTO = "auto"
@@ -61,6 +59,9 @@ class TrainRequest(KerasWords):
     """imagenet, a file (.weights.h5, .h5, .keras; torchvision's or timm's MobileNetV3 as
     .safetensors or .pth), hf://OWNER/NAME, kaggle://PRESET, none, or demo: the small checkpoint
     that comes with inshape, of MobileNetV3Small-minimalistic."""
+    task: TaskName = "auto"
+    """classification, multi-label or regression; auto goes by the labels: tags have | between them
+    in a table, and numbers with a fraction are no classes."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Fixes the split, the order of pictures and new weights."""
     mlflow: Annotated[str, Written(str, str, "URI")] | None = None
@@ -119,20 +120,6 @@ class TrainRequest(KerasWords):
             mlflow=None,
             limits=Limits(),
         )
-
-
-def count_classes(head: Head, names: Sequence[str]) -> int:
-    """How many classes a head has for pictures of these.
-
-    Raises:
-        RequestError: if another number was asked for.
-    """
-    if head.classes not in (None, len(names)):
-        raise RequestError(
-            f"a head of {head.classes} classes, and pictures of {len(names)} ({join_some(names)}); "
-            "expected as many; leave classes out of the head"
-        )
-    return len(names)
 
 
 @dataclass(frozen=True, slots=True)
