@@ -157,6 +157,8 @@ def _record(
     """All that repeats and explains a comparison beside its candidates."""
     return {
         "request": {**request.as_dict(), "command": command_of("compare", request)},
+        "task": catalogue.task.name,
+        "score": catalogue.task.probe_name,
         "data": {
             "fingerprint": catalogue.fingerprint,
             "classes": catalogue.counts(),

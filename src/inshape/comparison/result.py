@@ -21,7 +21,7 @@ _COLUMNS = (
     "status", "error",
 )  # fmt: skip
 _TITLES = (
-    "backbone", "input", "strategy", "probe accuracy [95 %]", "fine-tuned", "ms, 1 thread", "MACs",
+    "backbone", "input", "strategy", "probe {} [95 %]", "fine-tuned", "ms, 1 thread", "MACs",
     "int8 flash", "int8 RAM", "",
 )  # fmt: skip
 _NOT_SHOWN = ("right", "first", "plan")
@@ -169,8 +169,8 @@ class Comparison:
     """Where the time of this call went, by part; ``all`` by the clock."""
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What else its file says, as plain values: the ``request`` with the command that repeats it,
-    the ``data`` with their fingerprint, the ``versions``, the ``plan`` of the one to take, and the
-    ``pareto_fronts`` of every kind of cost."""
+    the ``data`` with their fingerprint, the ``versions``, the ``plan`` of the one to take, the
+    ``pareto_fronts`` of every kind of cost, the ``task``, and what its ``score`` is called."""
 
     @property
     def recommendation(self) -> Candidate | None:
@@ -246,7 +246,7 @@ class Comparison:
             + "</tr>"
             for c, cells in self._rows()
         )
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in _TITLES)
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in self._titles())
         caption = html.escape(f"{self.source}: {self.pictures} training pictures")
         reason = html.escape(self.reason)
         command = f"<pre>{html.escape(self.command)}</pre>" if self.command else ""
@@ -262,6 +262,10 @@ class Comparison:
         if c.name == self.recommended:
             return "font-weight:bold"
         return "" if c.is_contender else "opacity:0.55"
+
+    def _titles(self) -> list[str]:
+        score = self.record.get("score", "accuracy")
+        return [title.format(score) for title in _TITLES]
 
     def _rows(self) -> list[tuple[Candidate, tuple[str, ...]]]:
         """Each candidate with its cells."""
@@ -296,7 +300,7 @@ class Comparison:
 
         # As Text, since brackets in names and paths are no markup.
         title = Text(f"{self.source}: {self.pictures} training pictures")
-        table = Table(*_TITLES, title=title, title_justify="left")
+        table = Table(*self._titles(), title=title, title_justify="left")
         for c, cells in self._rows():
             style = "dim" if not c.is_contender else "bold" if c.name == self.recommended else ""
             table.add_row(*map(Text, cells), style=style)

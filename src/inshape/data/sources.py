@@ -172,11 +172,10 @@ def _check_classes(catalogue: Catalogue, source: str) -> Catalogue:
     """Refuse classes that nothing can be trained on; warn of those that a split lacks."""
     present = [name for name, count in catalogue.counts().items() if count]
     if len(present) < catalogue.task.fewest:
+        few = {1: "one", 2: "two"}[catalogue.task.fewest]
         what = f"only one class, {present[0]!r}" if present else "no picture has a label"
         other = f"of what is not {present[0]!r}, or point at the folder above" if present else ""
-        raise DataError(
-            f"{source}: {what}; expected {catalogue.task.fewest} or more; add pictures {other}"
-        )
+        raise DataError(f"{source}: {what}; expected {few} or more; add pictures {other}")
     splits = [split for split in ("validation", "test") if (catalogue.splits == split).any()]
     trained = catalogue.counts("train")
     if not any(trained.values()):

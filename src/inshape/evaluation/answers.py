@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,23 +17,6 @@ _WORTH_CONVERTING = 500
 """Pictures from which on the conversion to LiteRT, a few seconds, is won back."""
 
 
-def ask(
-    network: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    task: Task,
-    pictures: NDArray[np.float32],
-    *,
-    is_final: bool,
-    mirrored: bool = False,
-) -> NDArray[Any]:
-    """Answers to prepared pictures ``(pictures, height, width, channels)``.
-
-    ``is_final`` unless the network gives logits. Of ``mirrored`` ones, the mean of each picture's
-    and of its mirror image's.
-    """
-    ways = (pictures, pictures[:, :, ::-1]) if mirrored else (pictures,)
-    return np.mean([task.answers(network(way), is_final=is_final) for way in ways], axis=0)
-
-
 def predict_answers(
     model: Any, task: Task, batches: Batches, *, mirrored: bool = False
 ) -> NDArray[Any]:
@@ -47,7 +29,7 @@ def predict_answers(
         rows = np.asarray(pictures, np.float32)
         if forward is None:
             forward = Forward(model, rows, engine=engine)
-        parts.append(ask(forward, task, rows, is_final=is_final, mirrored=mirrored))
+        parts.append(task.ask(forward, rows, is_final=is_final, mirrored=mirrored))
     return np.concatenate(parts)
 
 

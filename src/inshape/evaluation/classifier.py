@@ -22,7 +22,6 @@ from ..shapes import InputShape
 from ..tasks.find import restore_task
 from ..tasks.task import Task
 from ..text import plural
-from .answers import ask
 from .request import is_exported
 
 if TYPE_CHECKING:
@@ -125,9 +124,8 @@ def _of_file(path: Path) -> Classifier:
     def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
         network = partial(answer, load_runner(), at_once=at_once)
         parts = [
-            ask(
+            task.ask(
                 network,
-                task,
                 np.asarray(pictures, np.float32),
                 is_final=is_final,
                 mirrored=mirrored,

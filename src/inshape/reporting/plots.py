@@ -60,9 +60,12 @@ _TICKS = 12
 
 
 def plot_pareto(
-    candidates: Candidates, fronts: Mapping[str, Sequence[str]], limits: Limits
+    candidates: Candidates,
+    fronts: Mapping[str, Sequence[str]],
+    limits: Limits,
+    score: str = "accuracy",
 ) -> Figure | None:
-    """Accuracy against cost, with a view for each kind of cost; ``None`` if no cost is known.
+    """Score against cost, with a view for each kind of cost; ``None`` if no cost is known.
 
     Every candidate of a known cost is one point: with its interval where it was probed, in a strip
     below the axis where it was not.
@@ -85,7 +88,7 @@ def plot_pareto(
     ]
     layout: Figure = {
         "xaxis": {"title": {"text": views[0]["title"]}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "probe accuracy"}, "tickformat": ".0%", "domain": [0.0, 1.0]},
+        "yaxis": {"title": {"text": f"probe {score}"}, "tickformat": ".0%", "domain": [0.0, 1.0]},
         "hovermode": "closest",
     }
     if any(c["group"] == "unprobed" for c in candidates):

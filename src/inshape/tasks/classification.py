@@ -29,12 +29,13 @@ class Classification(Task):
 
     Example:
         >>> task = Classification(("cat", "dog"))
-        >>> task.read(["dog", None]).tolist(), task.targets(np.array([1]), 0.2).round(1).tolist()
-        ([1, -1], [[0.1, 0.9]])
+        >>> print(task.read(["dog", None]), task.targets(np.array([1]), 0.5))
+        [ 1 -1] [[0.25 0.75]]
     """
 
     name: ClassVar[str] = "classification"
     score_name: ClassVar[str] = "accuracy"
+    probe_name: ClassVar[str] = "accuracy"
     fewest: ClassVar[int] = 2
     loss: ClassVar[tuple[str, Mapping[str, Any]]] = (
         "CategoricalCrossentropy",

@@ -47,6 +47,7 @@ class MultiLabel(Task):
 
     name: ClassVar[str] = "multi-label"
     score_name: ClassVar[str] = "f1"
+    probe_name: ClassVar[str] = "F1 per picture"
     fewest: ClassVar[int] = 1
     loss: ClassVar[tuple[str, Mapping[str, Any]]] = ("BinaryCrossentropy", {"from_logits": True})
     metric: ClassVar[tuple[str, Mapping[str, Any]]] = (

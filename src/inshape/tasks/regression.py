@@ -55,6 +55,7 @@ class Regression(Task):
 
     name: ClassVar[str] = "regression"
     score_name: ClassVar[str] = "r2"
+    probe_name: ClassVar[str] = "R2"
     fewest: ClassVar[int] = 1
     loss: ClassVar[tuple[str, Mapping[str, Any]]] = ("MeanSquaredError", {})
     metric: ClassVar[tuple[str, Mapping[str, Any]]] = ("R2Score", {})

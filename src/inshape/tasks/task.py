@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -106,6 +106,8 @@ class Task(ABC):
     """What it is called in a request and a record."""
     score_name: ClassVar[str]
     """What the score is called that a training goes by, the larger the better, at most 1."""
+    probe_name: ClassVar[str]
+    """What the mean of `row_scores` is called."""
     fewest: ClassVar[int]
     """Classes or tags that there must be to learn anything."""
     loss: ClassVar[tuple[str, Mapping[str, Any]]]
@@ -207,6 +209,21 @@ class Task(ABC):
     @abstractmethod
     def answers(self, outputs: NDArray[Any], *, is_final: bool) -> NDArray[Any]:
         """A model's outputs as answers; ``is_final`` unless they are logits."""
+
+    def ask(
+        self,
+        network: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        pictures: NDArray[np.float32],
+        *,
+        is_final: bool,
+        mirrored: bool = False,
+    ) -> NDArray[Any]:
+        """A network's answers to prepared pictures ``(pictures, height, width, channels)``.
+
+        Of ``mirrored`` ones, the mean of each picture's and of its mirror image's.
+        """
+        ways = (pictures, pictures[:, :, ::-1]) if mirrored else (pictures,)
+        return np.mean([self.answers(network(way), is_final=is_final) for way in ways], axis=0)
 
     @abstractmethod
     def soften(self, logits: NDArray[Any]) -> NDArray[np.float32]:
