@@ -191,7 +191,7 @@ def test_tables(tmp_path, rng):
         of("path,label\n0.png,1\n1.png,cat", task="regression")
     with pytest.raises(DataError, match=r"row 1 has 2 of the columns cat, dog set; expected exac"):
         of("path,cat,dog\n0.png,1,1\n1.png,0,1", task="classification")
-    with pytest.raises(DataError, match="row 2 .* has no label"):
+    with pytest.raises(DataError, match=r"row 2 .* has no label"):
         of("path,label\n0.png,1.5\n1.png,")
     again = of("path,label\n0.png,b\n1.png,a|c", task=TAGS)
     assert again.labels.tolist() == [[0, 1, 0], [1, 0, 1]]

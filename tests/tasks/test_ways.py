@@ -169,7 +169,7 @@ def test_candidates_are_compared_by_it(way):
 
 
 def test_a_prolonged_run_goes_on_in_the_same_numbers(way, tmp_path):
-    name, home, run, _ = way
+    _, home, run, _ = way
     again = inshape.train(
         home / "train.csv", "24x20x1", out=tmp_path / "run", backbone=home / "small.keras",
         weights=None, strategy="rebuild", unfreeze="all", distil=False, **QUICK, seed=1,
@@ -178,3 +178,29 @@ def test_a_prolonged_run_goes_on_in_the_same_numbers(way, tmp_path):
     score = run.task.score_name
     assert longer.record["metrics"]["validation"][score] > 0.8
     assert longer.task == again.task
+
+
+def test_folds_give_the_mean_and_the_spread(way, tmp_path):
+    _, home, run, _ = way
+    options = {**QUICK, "unfreeze": "none", "folds": 3}
+    crossed = inshape.train(
+        home / "train.csv", "24x20x1", out=tmp_path / "run", backbone=home / "small.keras",
+        weights=None, strategy="rebuild", **options,
+    )  # fmt: skip
+    score, facts = run.task.score_name, crossed.record["metrics"]["folds"]
+    assert facts["mean"] == pytest.approx(np.mean(facts["scores"]), abs=1e-6)
+    assert facts["deviation"] == pytest.approx(np.std(facts["scores"], ddof=1), abs=1e-6)
+    held_out = []
+    for number, of_fold in enumerate(facts["scores"], 1):
+        fold = inshape.Run.open(crossed.folder / "folds" / str(number))
+        assert fold.record["metrics"]["validation"][score] == of_fold
+        part = json.loads((fold.folder / "held_out.json").read_text())
+        assert part["pictures"] == 24
+        with pytest.warns(UserWarning, match="24 of 72 that were held out"):
+            evaluation = inshape.evaluate(fold, home / "train.csv", save=False)
+        held_out.append(evaluation.split)
+        assert evaluation.accuracy.value == pytest.approx(part["scores"][0]["value"], abs=1e-6)
+    assert held_out == ["validation"] * 3
+    # The run itself is what it would have been without.
+    assert crossed.record["done"] == ["folds", "head", "body"]
+    assert "standard deviation" in (crossed.folder / "report.html").read_text()

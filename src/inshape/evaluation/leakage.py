@@ -29,8 +29,9 @@ def split_as_trained(run: Run, catalogue: Catalogue) -> Catalogue | None:
             return None
         request = run.record["request"]
         validation, seed = float(request["recipe"]["validation"]), int(request["seed"])
+        fold = str(request["recipe"].get("fold", ""))
     try:
-        again = split(catalogue, validation=validation, seed=seed)
+        again = split(catalogue, validation=validation, seed=seed, fold=fold)
     except DataError:
         return None  # too few to split, and so not those that were
     # The fingerprint is of what was used: pictures for testing may have been added since.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -52,6 +53,8 @@ from .student import optimizer_class
 
 Step: TypeAlias = Callable[[Job], dict[str, Any]]
 
+FOLDS = "folds"
+"""The folder of the trainings of cross-validation, in which each is called by its number."""
 _INITIAL = "initial.keras"
 _NAMED = 10
 _GUESSING = "is no better than"
@@ -250,8 +253,10 @@ def _check_skipped(batches: Batches, run: Run) -> None:
 def _carry_on(job: Job) -> Run:
     """Take the steps that the record does not name yet."""
     request, run = job.request, job.run
+    if request.recipe.folds and FOLDS not in run.record["done"]:
+        run = _train_folds(job)
     if request.recipe.distil and TEACHER not in run.record["done"]:
-        run = _train_teacher(job)
+        run = _train_teacher(replace(job, run=run))
     mlflow_run = None if request.mlflow is None else MlflowRun(run, request.mlflow)
     if mlflow_run is not None:
         run = run.updated(mlflow={"uri": request.mlflow, "run_id": mlflow_run.run_id})
@@ -282,23 +287,43 @@ def _carry_on(job: Job) -> Run:
 def _train_teacher(job: Job) -> Run:
     """Train the teacher, or go on with it, in a run folder of its own inside the student's."""
     run, request, progress = job.run, job.request, job.progress
-    folder = run.folder / TEACHER
-    teaching = request.of_teacher(InputShape.of(run.record["plan"]["native_shape"]), folder)
+    native = InputShape.of(run.record["plan"]["native_shape"])
+    teaching = request.of_teacher(native, run.folder / TEACHER)
     progress.say(f"training the teacher at {teaching.shape}")
     begun = time.perf_counter()
-    if not (folder / "run.json").exists():
-        teacher = _start(teaching, progress)
-        with locked(folder):
-            _carry_on(teacher)
-    else:
-        with locked(folder):
-            teacher_run = Run.open(folder)
-            if teacher_run.status == "complete":
-                _finish(teacher_run)
-            else:
-                _carry_on(_reopen(teacher_run, request.source, progress))
+    _train_inside(teaching, progress)
     progress.say(f"training the student at {request.shape}")
     return _note(run, TEACHER, {}, time.perf_counter() - begun)
+
+
+def _train_folds(job: Job) -> Run:
+    """Train once for each fold, or go on with it, in run folders inside this one."""
+    run, request, progress = job.run, job.request, job.progress
+    begun, name, count = time.perf_counter(), job.task.score_name, request.recipe.folds
+    assert count is not None
+    scores: list[float] = []
+    for number in range(1, count + 1):
+        progress.say(f"fold {number} of {count}")
+        fold = _train_inside(request.of_fold(number, run.folder / FOLDS / str(number)), progress)
+        scores.append(fold.record["metrics"]["validation"][name])
+    mean, deviation = statistics.mean(scores), statistics.stdev(scores)
+    progress.say(f"{count} folds: validation {name} {mean:.4f}, standard deviation {deviation:.4f}")
+    facts = {"scores": scores, "mean": round(mean, 6), "deviation": round(deviation, 6)}
+    return _note(run, FOLDS, {FOLDS: facts}, time.perf_counter() - begun)
+
+
+def _train_inside(request: TrainRequest, progress: Progress) -> Run:
+    """Train in a folder inside another run's, or go on with what an earlier call began there."""
+    folder = request.out
+    if not (folder / "run.json").exists():
+        job = _start(request, progress)
+        with locked(folder):
+            return _carry_on(job)
+    with locked(folder):
+        run = Run.open(folder)
+        if run.status == "complete":
+            return _finish(run)
+        return _carry_on(_reopen(run, request.source, progress))
 
 
 def _steps(recipe: Recipe, prolonged: Sequence[int]) -> tuple[tuple[str, Step], ...]:
@@ -343,7 +368,7 @@ def _note_guessing(job: Job) -> None:
 
 def _latest(run: Run) -> Path:
     """The model as the last finished step left it."""
-    steps = [name for name in run.record["done"] if name != TEACHER]
+    steps = [name for name in run.record["done"] if name not in (TEACHER, FOLDS)]
     return run.checkpoints / (f"{steps[-1]}.keras" if steps else _INITIAL)
 
 
@@ -412,7 +437,8 @@ def _list_pictures(request: TrainRequest, progress: Progress) -> Catalogue:
     """
     with progress.bar("reading the list of pictures") as advance:
         listed = open_source(request.source, task=request.task, progress=advance)
-    catalogue = split(listed, validation=request.recipe.validation, seed=request.seed)
+    recipe = request.recipe
+    catalogue = split(listed, validation=recipe.validation, seed=request.seed, fold=recipe.fold)
     used = [catalogue.indices(name).tolist() for name in ("train", "validation")]
     fitted = catalogue.task.fitted(catalogue.labels[used[0]])
     catalogue = replace(catalogue.take([*used[0], *used[1]]), task=fitted)

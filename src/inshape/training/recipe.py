@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from ..data.augment import Augmentation
-from ..requests import Range, Request, Written, read_word_or_number
+from ..requests import Flag, Range, Request, Written, read_word_or_number
 
 ClassWeights: TypeAlias = Literal["none", "balanced", "sqrt"]
 BatchNorm: TypeAlias = Literal["inference", "train"]
@@ -78,6 +78,11 @@ class Recipe(Request):
     """In which steps are computed; auto is bfloat16 on GPUs that have it in hardware."""
     validation: Annotated[float, Range(0.001, 0.9)] = 0.1
     """Share held out to choose the best epoch, where there is no validation split."""
+    folds: Annotated[int, Range(2, 100)] | None = None
+    """Train so many times more before, each time with another part of the pictures held out
+    (k-fold cross-validation), which gives the mean and the spread of the score."""
+    fold: Annotated[str, Flag("")] = ""
+    """Which part is held out, such as 2/5, in one of those trainings."""
     distil: bool = False
     """Let the same network at its native shape, on larger pictures, teach this one (arXiv
     1503.02531); the better of the two students is kept."""

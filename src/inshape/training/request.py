@@ -99,6 +99,11 @@ class TrainRequest(KerasWords):
         assert isinstance(self.shape, InputShape)
         return self.pictures.at(self.shape)
 
+    def of_fold(self, number: int, out: Path) -> TrainRequest:
+        """The training of cross-validation that holds out a part, numbered from 1."""
+        fold = f"{number}/{self.recipe.folds}"
+        return self.but(out=out, folds=None, fold=fold, mlflow=None, limits=Limits())
+
     def of_teacher(self, native: InputShape, out: Path) -> TrainRequest:
         """The training of the same network at its own height and width.
 
@@ -114,6 +119,7 @@ class TrainRequest(KerasWords):
                 strategy="rebuild", channels="auto" if in_colour else self.options.channels
             ),
             out=out,
+            folds=None,
             distil=False,
             recalibrate=False,
             fixres=False,
