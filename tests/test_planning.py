@@ -262,13 +262,6 @@ def test_what_stands_behind_the_classifier(tiny, rng, head, activation):
     np.testing.assert_allclose(values, by(expected), rtol=1e-5)
 
 
-@pytest.mark.parametrize("head", [{"classes": 1}, {"classes": 3, "activation": "sigmoid"}])
-def test_training_is_for_one_class_per_picture(tiny, head):
-    request = make_request(PlanRequest, backbone=tiny, input_shape="32x24x3", **head)
-    with pytest.raises(RequestError, match="with 'sigmoid', and pictures of one class each; "):
-        open_for_training(request, None)
-
-
 def test_the_pretrained_dense_layer_can_be_kept(small, rng):
     x = pictures(rng, 64, 64, 3)
     head = inshape.Head(classes=5, pretrained_dense=True)

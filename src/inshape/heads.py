@@ -10,7 +10,7 @@ from .errors import GraphError, RequestError, UnknownName
 from .geometry.receptive import receptive_fields
 from .geometry.rules import output_shape
 from .geometry.spec import GraphSpec, LayerSpec
-from .requests import Flag, Range, Request, Written, own_options, read_hw, write_hw
+from .requests import Flag, Range, Request, Without, Written, own_options, read_hw, write_hw
 from .shapes import InputShape
 from .text import plural
 
@@ -22,6 +22,8 @@ LOGITS = "head_logits"
 """The layer of a head that gives a score per class."""
 PREFIX = "head_"
 """How the names of a head's layers begin; everything else is the backbone."""
+FROM_LABELS = Without(("classes", "activation", "scale", "offset"))
+"""What of a head is no option where pictures have labels, which settle it."""
 _LARGEST_SHARE = 0.5
 _POOLS = {"avg": "average", "max": "maximum", "gem": "generalised-mean"}
 

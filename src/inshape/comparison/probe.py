@@ -84,7 +84,7 @@ def is_worse(scores: Sequence[float], than: Sequence[float], *, level: float = L
     # Only pictures that one answered better than the other tell them apart; under chance either is
     # as likely: the sign test, which for right and wrong is McNemar's in its exact form
     # (Psychometrika 12, 1947).
-    difference = np.asarray(scores) - np.asarray(than)
+    difference = np.asarray(scores, float) - np.asarray(than, float)
     lost, won = int((difference < 0).sum()), int((difference > 0).sum())
     return bool(binom.sf(lost - 1, lost + won, 0.5) < level)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from ..data.prepare import PictureOptions
 from ..data.sources import SourceField
 from ..errors import RequestError, UnknownName
-from ..heads import Head
+from ..heads import FROM_LABELS, Head
 from ..keras_words import KerasWords
 from ..limits import Limits
 from ..planning import read_backbone
@@ -22,7 +22,6 @@ from ..requests import (
     Range,
     Request,
     Weights,
-    Without,
     Written,
     joined,
     many,
@@ -157,7 +156,7 @@ class CompareRequest(KerasWords):
     ray: Annotated[str, Written(str, str, "ADDRESS")] | None = None
     """Measure on the workers of a Ray cluster: local for this machine's cores, auto for the cluster
     that runs here, or host:port."""
-    head: Annotated[Head, Without(("classes", "activation"))] = field(default_factory=Head)
+    head: Annotated[Head, FROM_LABELS] = field(default_factory=Head)
     """What stands behind the last map."""
     picture_options: PictureOptions = field(default_factory=PictureOptions)
     """How pictures are brought to the input."""

@@ -17,8 +17,9 @@ from .task import Answer, Labels, Mistake, Task, Value, check_outputs
 
 _BINS = 8
 """Strata of about as many pictures, by their number."""
-_AS_GOOD = 0.05
-"""Standard deviations of the labels within which two answers come to the same."""
+_AS_GOOD = 0.2
+"""Standard deviations of the labels within which two answers come to the same: less than 0.04 of
+R2 lies between them."""
 _MOST_POINTS = 1000
 
 
@@ -186,7 +187,7 @@ class Regression(Task):
         return np.asarray(logits, np.float32)
 
     def is_same(self, answers: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether they are within a twentieth of the labels' standard deviation."""
+        """Whether they are within a fifth of the labels' standard deviation."""
         return (np.abs(answers - others) <= _AS_GOOD * self.deviation)[:, 0]
 
     def lead(self, answers: NDArray[Any]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from ..data.prepare import PictureOptions, Preparation
 from ..data.sources import Source, SourceField
-from ..heads import Head
+from ..heads import FROM_LABELS, Head
 from ..keras_words import KerasWords
 from ..limits import Limits
 from ..planning import BackboneOption, PlanRequest
@@ -68,7 +68,7 @@ class TrainRequest(KerasWords):
     """Keep the run in this MLflow server or store too."""
     recipe: Recipe = field(default_factory=Recipe)
     """How to train."""
-    head: Annotated[Head, Without(("classes", "activation"))] = field(default_factory=Head)
+    head: Annotated[Head, FROM_LABELS] = field(default_factory=Head)
     """What stands behind the last map."""
     pictures: PictureOptions = field(default_factory=PictureOptions)
     """How pictures are brought to the input."""
