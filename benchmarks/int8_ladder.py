@@ -63,7 +63,7 @@ def main() -> None:
                 continue
             path = Path(scratch) / "way.tflite"
             path.write_bytes(content_int8)
-            agreement = compare_answers(answer(load(path), pictures), reference, labels)
+            agreement = compare_answers(run.task, answer(load(path), pictures), reference, labels)
             change = agreement.accuracy_change
             print(
                 f"| {name} | {100 * agreement.agreement:.1f} % | {agreement.accuracy.value:.3f} | "

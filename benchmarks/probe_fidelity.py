@@ -198,7 +198,7 @@ def finetune(name: str, options: argparse.Namespace, scratch: Path, begun: float
     import inshape
     from inshape.data.batches import Batches
     from inshape.data.sources import open_source
-    from inshape.evaluation.probabilities import predict_probabilities
+    from inshape.evaluation.answers import predict_answers
 
     shape, strategy, epochs = name.split(":")
     run = inshape.train(
@@ -207,9 +207,9 @@ def finetune(name: str, options: argparse.Namespace, scratch: Path, begun: float
         patience=int(epochs), show=True,
     )  # fmt: skip
     seconds = time.perf_counter() - begun
-    opened = open_source(options.photos[0], class_names=run.labels)
+    opened = open_source(options.photos[0], task=run.task)
     judging = Batches.open(opened.take(opened.indices("test")), run.preparation)
-    answers = predict_probabilities(run.load_model(), judging).argmax(axis=1)
+    answers = predict_answers(run.load_model(), run.task, judging).argmax(axis=1)
     return {
         "name": key(shape, strategy),
         "seconds": round(seconds, 1),

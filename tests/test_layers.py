@@ -30,6 +30,7 @@ ROOMS = [
     "weights",
     "strategies",
     "heads",
+    "tasks",
     "adaptation",
     "planning",
     "data",

@@ -114,7 +114,7 @@ def test_the_options_of_a_head_are_the_fields_of_one(tiny):
     rest = whole.but(classes=None, hidden=None)
     assert plan.but(head=rest, pool="avg").request.ending == whole
     assert plan.but(head="gem").request.ending == whole
-    assert plan.but(classes=None).with_classes(5).spec == plan.spec
+    assert plan.but(classes=None).with_head(whole).spec == plan.spec
     assert plan.build().get_layer("head_hidden").units == 6
 
 
@@ -264,13 +264,6 @@ def test_what_stands_behind_the_classifier(tiny, rng, head, activation):
     expected = run(keras.Model(model.input, model.get_layer("head_logits").output), x)
     by = {"sigmoid": ops.sigmoid, "softmax": ops.softmax, "linear": lambda x: x}[activation]
     np.testing.assert_allclose(values, by(expected), rtol=1e-5)
-
-
-@pytest.mark.parametrize("head", [{"classes": 1}, {"classes": 3, "activation": "sigmoid"}])
-def test_training_is_for_one_class_per_picture(tiny, head):
-    request = make_request(PlanRequest, backbone=tiny, input_shape="32x24x3", **head)
-    with pytest.raises(RequestError, match="with 'sigmoid', and pictures of one class each; "):
-        open_for_training(request, None)
 
 
 def test_the_pretrained_dense_layer_can_be_kept(small, rng):

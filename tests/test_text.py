@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inshape.errors import RequestError
-from inshape.evaluation.metrics import Score
 from inshape.limits import ALL, COSTS, TIMED, Limits, format_cost
+from inshape.tasks.bootstrap import Score
 from inshape.text import (
     align,
     clip_name,

@@ -75,6 +75,9 @@ def attach(base: keras.Model, head: Head) -> keras.Model:
         if head.last_activation != "logits":
             name = f"{PREFIX}probabilities"
             x = keras.layers.Activation(head.last_activation, name=name, dtype="float32")(x)
+        if head.is_scaled:
+            name = f"{PREFIX}values"
+            x = keras.layers.Rescaling(head.scale, head.offset, name=name, dtype="float32")(x)
     return keras.Model(base.input, x, name=base.name)
 
 

@@ -80,6 +80,7 @@ def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainReques
         channels=[request.options.channels],
         weights=request.weights,
         seed=request.seed,
+        task=request.task,
         head=request.head,
         picture_options=request.pictures,
         limits=request.limits,

@@ -10,7 +10,7 @@ from .errors import GraphError, RequestError, UnknownName
 from .geometry.receptive import receptive_fields
 from .geometry.rules import output_shape
 from .geometry.spec import GraphSpec, LayerSpec
-from .requests import Range, Request, Written, own_options, read_hw, write_hw
+from .requests import Flag, Range, Request, Without, Written, own_options, read_hw, write_hw
 from .shapes import InputShape
 from .text import plural
 
@@ -22,6 +22,8 @@ LOGITS = "head_logits"
 """The layer of a head that gives a score per class."""
 PREFIX = "head_"
 """How the names of a head's layers begin; everything else is the backbone."""
+FROM_LABELS = Without(("classes", "activation", "scale", "offset"))
+"""What of a head is no option where pictures have labels, which settle it."""
 _LARGEST_SHARE = 0.5
 _POOLS = {"avg": "average", "max": "maximum", "gem": "generalised-mean"}
 
@@ -73,6 +75,11 @@ class Head(Request):
     """softmax gives probabilities of which one is true, sigmoid one for each class by itself,
     logits the values before it, as for a regression; auto is softmax, and sigmoid for a single
     class. In Python None is logits, as in Keras."""
+    scale: Annotated[float, Range(0), Flag("")] = 1.0
+    """What the last values are multiplied with, as for a regression whose numbers are learned in
+    their standard deviations."""
+    offset: Annotated[float, Flag("")] = 0.0
+    """What is added to them then."""
     pretrained_dense: bool | None = None
     """Whether the pretrained layers between pooling and classifier are kept, such as MobileNetV3's
     dense layer of 1024 units; under average pooling only. By default training keeps them where the
@@ -99,6 +106,11 @@ class Head(Request):
         """The activation behind the classifier, whether it was asked for or not."""
         by_classes = "sigmoid" if self.classes == 1 else "softmax"
         return by_classes if self.activation in ("auto", None) else self.activation
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the last values are brought to another range."""
+        return (self.scale, self.offset) != (1.0, 0.0)
 
     @property
     def settles_dense(self) -> bool:
@@ -265,4 +277,6 @@ def with_head(spec: GraphSpec, head: Head) -> GraphSpec:
         add("logits", "dense", out_channels=head.classes, use_bias=True)
         if head.last_activation != "logits":
             add("probabilities", "activation")
+        if head.is_scaled:
+            add("values", "rescale")
     return spec.but(layers=tuple(layers), outputs=(len(layers) - 1,))

@@ -58,7 +58,7 @@ from .shapes import InputShape
 from .strategies.channels import ChannelPlan
 from .strategies.decide import StrategyOptions, decide
 from .strategies.decision import Decision
-from .text import format_macs, format_shape, join_some, plural
+from .text import format_macs, format_shape, join_some
 
 if TYPE_CHECKING:
     import keras
@@ -326,11 +326,9 @@ class Plan:
             network = open_network(request.backbone, None, top=request.needs_top)
         return decide_plan(request, network)
 
-    def with_classes(self, classes: int) -> Plan:
-        """The same decision with so many classes in its head."""
-        head = self.request.ending
-        assert isinstance(head, Head)
-        request = self.request.but(head=head.but(classes=classes), classes=None, new_head=Head())
+    def with_head(self, head: Head) -> Plan:
+        """The same decision with another classifier behind the same pooling."""
+        request = self.request.but(head=head, classes=None, new_head=Head())
         spec = _ended(self.decision.spec, self.outputs, request.ending)
         return replace(self, request=request, spec=spec)
 
@@ -545,12 +543,6 @@ def open_for_training(request: PlanRequest, weights: Weights) -> tuple[PlanReque
     head, known = request.ending, _resolved(request.backbone)
     assert isinstance(head, Head)
     is_named = isinstance(known, Backbone)
-    if head.last_activation == "sigmoid":
-        raise RequestError(
-            f"a head of {plural(head.classes or 0, 'class', 'classes')} with 'sigmoid', and "
-            "pictures of one class each; expected activation='softmax' or 'logits'; train other "
-            "heads with keras.Model.fit on what adapt() returns"
-        )
     if head.settles_dense:
         return request, open_network(known, weights, top=request.needs_top)
     may_keep = not is_named or (weights is not None and known.has_pretrained_dense)

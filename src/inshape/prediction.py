@@ -25,8 +25,6 @@ from .requests import File, Folder, Positional, Range, Request, Written, takes, 
 from .runtime.cluster import RayField, joined
 from .writing import make_folder, write_atomically, write_text
 
-UNSURE = "unsure"
-"""The label of an answer below the threshold."""
 _TABLES = (".csv", ".tsv", ".parquet", ".npz", ".npy")
 """The endings of files that list or hold many pictures."""
 _HEATED = 16
@@ -41,28 +39,36 @@ class Prediction:
     picture: str
     """Its path, or ``"[17]"``."""
     label: str
-    """The most probable class, or ``"unsure"`` if it is below the threshold."""
-    probability: float
-    """Of that class, in [0, 1]."""
+    """The most probable class, or ``"unsure"`` if it is below the threshold; of tags all that are
+    at or above it, with ``|`` between them; of numbers the number."""
+    probability: float | None
+    """Of the most probable class or tag, in [0, 1]; ``None`` for a number."""
     top: tuple[tuple[str, float], ...]
-    """The most probable classes with their probabilities, the most probable first."""
+    """The most probable classes or tags with their probabilities, the most probable first."""
+    value: float | None = None
+    """The number itself, where numbers are told."""
     heatmap: str | None = None
     """The path of its heat map, if one was asked for."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
-        return {
+        """Plain values that JSON can hold; what there is none of is left out."""
+        values = {
             "picture": self.picture,
             "label": self.label,
-            "probability": round(self.probability, 6),
-            "top": [{"label": name, "probability": round(p, 6)} for name, p in self.top],
-            **({} if self.heatmap is None else {"heatmap": self.heatmap}),
+            "probability": None if self.probability is None else round(self.probability, 6),
+            "top": [{"label": name, "probability": round(p, 6)} for name, p in self.top] or None,
+            "value": self.value,
+            "heatmap": self.heatmap,
         }
+        return {name: value for name, value in values.items() if value is not None}
 
     def __str__(self) -> str:
+        if self.value is not None:
+            return f"{self.picture}: {self.label}"
         shown = ", ".join(f"{name} {p:.3f}" for name, p in self.top)
-        unsure = f"{UNSURE}, " if self.label == UNSURE else ""
-        return f"{self.picture}: {unsure}{shown}"
+        is_first = bool(self.top) and self.label == self.top[0][0]
+        said = "" if is_first else f"{self.label or 'no tag'}, "
+        return f"{self.picture}: {said}{shown}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +83,9 @@ class PredictRequest(Request):
     """Files and folders; in Python also an array of pictures or of one picture."""
     top: Annotated[int, Range(1)] = 3
     """How many classes to name per picture."""
-    threshold: Annotated[float, Range(0, 1)] = 0.0
-    """The least probability of an answer; below it the label is unsure."""
+    threshold: Annotated[float, Range(0, 1)] | None = None
+    """The least probability of an answer; below it the label is unsure. Of tags, that from which on
+    they are given, one half by default."""
     tta: bool = False
     """Average the answers to each picture and its mirror image (test-time augmentation)."""
     csv: File | None = None
@@ -118,21 +125,16 @@ def predict(request: PredictRequest) -> list[Prediction]:
         warnings.warn(f"{skipped.name} is left out: {skipped.reason}", UserWarning, stacklevel=3)
     for message in batches.catalogue.warnings:
         warnings.warn(message, UserWarning, stacklevel=3)
-    best = np.argsort(-rows, axis=1, kind="stable")[:, : request.top]
     names = _picture_names(batches.catalogue)
     heatmaps: Sequence[str | None] = [None] * len(names)
     if request.save_heatmaps is not None:
-        heatmaps = _save_heatmaps(request.save_heatmaps, classifier, batches, best[:, 0], names)
-    labels = classifier.labels
-    predictions = [
-        Prediction(
-            picture=name,
-            label=labels[order[0]] if row[order[0]] >= request.threshold else UNSURE,
-            probability=float(row[order[0]]),
-            top=tuple((labels[i], float(row[i])) for i in order),
-            heatmap=heatmap,
+        heatmaps = _save_heatmaps(
+            request.save_heatmaps, classifier, batches, rows.argmax(axis=1), names
         )
-        for name, row, order, heatmap in zip(names, rows, best, heatmaps, strict=True)
+    answers = [classifier.task.answer(row, request.top, request.threshold) for row in rows]
+    predictions = [
+        Prediction(name, one.label, one.probability, one.top, one.value, heatmap)
+        for name, one, heatmap in zip(names, answers, heatmaps, strict=True)
     ]
     if request.csv is not None:
         _write_table(request.csv, predictions)
@@ -160,10 +162,12 @@ def _write_table(path: Path, predictions: Sequence[Prediction]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     others = range(2, len(predictions[0].top) + 1)
     more = [column for i in others for column in (f"label_{i}", f"probability_{i}")]
-    writer.writerow(["picture", "label", "probability", *more])
+    has_values = predictions[0].value is not None
+    writer.writerow(["picture", *(["value"] if has_values else ["label", "probability", *more])])
     for one in predictions:
         cells = [cell for name, p in one.top[1:] for cell in (name, f"{p:.6f}")]
-        writer.writerow([one.picture, one.label, f"{one.probability:.6f}", *cells])
+        said = [one.label] if has_values else [one.label, f"{one.probability:.6f}", *cells]
+        writer.writerow([one.picture, *said])
     make_folder(path.parent)
     # A name that is no text is a name of a file all the same.
     encoded = text.getvalue().encode("utf-8", "backslashreplace")
@@ -198,8 +202,8 @@ def _save_heatmaps(
 
 
 def _catalogue(pictures: Any, classifier: Classifier) -> Catalogue:
-    labels, channels = classifier.labels, classifier.preparation.shape.channels
-    lenient = partial(Listing, class_names=labels, is_lenient=True)
+    task, channels = classifier.task, classifier.preparation.shape.channels
+    lenient = partial(Listing, task=task, is_lenient=True)
     if isinstance(pictures, np.ndarray):
         return read_catalogue(lenient(arrays=_stacked(pictures, channels)))
     if isinstance(pictures, list | tuple):
@@ -211,7 +215,7 @@ def _catalogue(pictures: Any, classifier: Classifier) -> Catalogue:
     if paths and not _is_listed_elsewhere(paths):
         names = [name for path in paths for name in _files_of(Path(path))]
         return read_catalogue(lenient(names, root=Path()))
-    return open_source(paths[0] if paths else pictures, class_names=labels, labels="none")
+    return open_source(paths[0] if paths else pictures, task=task, labels="none")
 
 
 def _paths(pictures: Any) -> list[str | Path]:

@@ -37,6 +37,8 @@ from .errors import OutputExists, RequestError, RunError, shown
 from .graph.saving import load_model, save_model
 from .requests import write_file
 from .runtime.formats import FORMATS
+from .tasks.find import restore_task
+from .tasks.task import Task
 from .writing import (
     DIGITS,
     format_json,
@@ -239,6 +241,16 @@ class Run:
         if len(names) != len(cast("list[Any]", labels)) or len(set(names)) != len(names):
             raise _no_labels(path, "not every entry is a name of its own")
         return tuple(names)
+
+    @property
+    def task(self) -> Task:
+        """What its labels are.
+
+        Raises:
+            RequestError: if that cannot be read.
+        """
+        with self.reading():
+            return restore_task(self.record.get("task"), self.labels)
 
     @property
     def preparation(self) -> Preparation:

@@ -61,6 +61,16 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
+def upper_first(text: str) -> str:
+    """A text as a heading, its other letters as they are.
+
+    Example:
+        >>> upper_first("macro F1")
+        'Macro F1'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def join_some(words: Sequence[str], most: int = 5) -> str:
     """The first few of many words.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tifffile
 from PIL import Image
+from tests.labels import classes
 
 from inshape.comparison.api import _train_command
 from inshape.comparison.choose import finalists, pareto_front, recommend, shared_cost
@@ -13,15 +14,15 @@ from inshape.comparison.probe import folds_of, is_close, is_worse
 from inshape.comparison.request import CompareRequest, read_rules
 from inshape.comparison.result import Candidate, Comparison
 from inshape.data.sources import open_source
-from inshape.evaluation.metrics import Score
 from inshape.features.linear import cross_validated
 from inshape.heads import Head
 from inshape.limits import Limits
 from inshape.requests import command_of, make
 from inshape.shapes import InputShape
+from inshape.tasks.bootstrap import Score
 
 
-def candidate(name, accuracy, latency, right="", **more):
+def candidate(name, accuracy, latency, right=(), **more):
     return Candidate(
         name, "8x8x1", "rebuild", accuracy=Score(accuracy, accuracy, accuracy), right=right,
         latency_ms=latency, **more,
@@ -37,9 +38,9 @@ def test_the_front_holds_what_none_beats_in_both():
 
 
 def test_the_fastest_of_equals_is_recommended():
-    right = "1" * 90 + "0" * 10
-    near = "1" * 89 + "0" * 11
-    far = "1" * 50 + "0" * 50
+    right = (1.0,) * 90 + (0.0,) * 10
+    near = (1.0,) * 89 + (0.0,) * 11
+    far = (1.0,) * 50 + (0.0,) * 50
     slow, fast, bad = (
         candidate("slow", 0.9, 5.0, right),
         candidate("fast", 0.89, 2.0, near),
@@ -55,7 +56,7 @@ def test_the_fastest_of_equals_is_recommended():
 
 
 def test_fine_tuning_decides_between_finalists():
-    right = "1" * 90 + "0" * 10
+    right = (1.0,) * 90 + (0.0,) * 10
     fast, middle, slow, beaten = (
         candidate(name, accuracy, latency, right)
         for name, accuracy, latency in (
@@ -77,9 +78,9 @@ def test_fine_tuning_decides_between_finalists():
 
 
 def test_what_the_probe_would_take_is_among_the_finalists():
-    right = "1" * 90 + "0" * 10
-    near = "1" * 88 + "01" + "0" * 10
-    far = "1" * 50 + "0" * 50
+    right = (1.0,) * 90 + (0.0,) * 10
+    near = (1.0,) * 88 + (0.0, 1.0) + (0.0,) * 10
+    far = (1.0,) * 50 + (0.0,) * 50
     every = [
         candidate("best", 0.9, 9.0, right), candidate("second", 0.895, 7.0, near[::-1]),
         candidate("third", 0.893, 6.0, near[::-1]), candidate("chosen", 0.89, 2.0, near),
@@ -91,7 +92,7 @@ def test_what_the_probe_would_take_is_among_the_finalists():
 
 def test_milliseconds_are_never_compared_with_operations():
     """By hand: 'small' needs the fewest MACs, and only the large ones were timed."""
-    right = "1" * 80 + "0" * 20
+    right = (1.0,) * 80 + (0.0,) * 20
     small = candidate("small", 0.6, None, right[::-1], macs=1_000_000)
     middle = candidate("middle", 0.8, 3.0, right, macs=2_000_000)
     worse = candidate("worse", 0.6, 1.0, right[::-1], macs=9_000_000)
@@ -128,7 +129,9 @@ def test_copies_stand_in_one_fold():
 def test_noise_is_probed_at_chance_and_no_noise_is_worse_than_another(rng):
     labels = np.arange(200) % 2
     folds = folds_of(labels, 0)
-    one, other = (cross_validated(rng.normal(size=(200, 5)), labels, folds) for _ in range(2))
+    one, other = (
+        cross_validated(classes(2), rng.normal(size=(200, 5)), labels, folds) for _ in range(2)
+    )
     assert 0.35 < one.mean() < 0.65
     assert not is_worse(one, other)
     assert not is_worse(other, one)

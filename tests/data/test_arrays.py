@@ -10,6 +10,7 @@ import pytest
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.errors import DataError
+from inshape.tasks.classification import Classification
 
 RNG = np.random.default_rng(0)
 
@@ -57,11 +58,15 @@ def test_grey_arrays_and_pictures_of_several_sizes():
         ),
         (np.zeros((3, 4, 4, 1)), [0, 1], "3 pictures and 2 labels; expected one label per picture"),
         (np.zeros((2, 4, 4, 1)), [-1, 1], "label -1; expected 0 up; number the classes from 0"),
-        (np.zeros((2, 4, 4, 1)), [0.5, 1], "labels of type float64; expected whole numbers from 0"),
         (
             np.zeros((2, 4, 4, 1)),
-            [[1, 1], [0, 1]],
-            "labels with several columns that are not one-hot",
+            [np.nan, 1],
+            "labels of type float64; expected whole numbers from 0",
+        ),
+        (
+            np.zeros((2, 4, 4, 1)),
+            [[1, 2], [0, 1]],
+            "labels of shape (2, 2) that are not 0 and 1 for each of 2 classes",
         ),
         (
             np.zeros((2, 4, 4, 1)),
@@ -78,7 +83,7 @@ def test_unusable_arrays(x, y, message):
 
 def test_a_label_beyond_the_class_names():
     with pytest.raises(DataError, match=re.escape("label 2; expected 0 to 1; number the classes")):
-        open_source((pictures(2), [0, 2]), class_names=["a", "b"])
+        open_source((pictures(2), [0, 2]), task=Classification(("a", "b")))
 
 
 def test_npz_and_npy(tmp_path):
@@ -125,9 +130,11 @@ def test_npy_without_labels(tmp_path):
     np.save(tmp_path / "new.npy", pictures(5))
     np.save(tmp_path / "one.npy", pictures(1)[0])
     names = ["a", "b"]
-    several = open_source(tmp_path / "new.npy", labels="optional", class_names=names)
+    several = open_source(
+        tmp_path / "new.npy", labels="optional", task=Classification(tuple(names))
+    )
     assert (several.names[4], several.labels.tolist()) == ("[4]", [-1] * 5)
-    one = open_source(tmp_path / "one.npy", labels="optional", class_names=names)
+    one = open_source(tmp_path / "one.npy", labels="optional", task=Classification(tuple(names)))
     assert one.names == ("one.npy",)
 
 

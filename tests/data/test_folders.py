@@ -17,6 +17,7 @@ from inshape.data import contents, decode
 from inshape.data.contents import look_into
 from inshape.data.sources import open_source
 from inshape.errors import DataError
+from inshape.tasks.classification import Classification
 
 RNG = np.random.default_rng(0)
 
@@ -86,7 +87,7 @@ def test_heic_without_pillow_heif_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=re.escape("x.jpg: HEIC, which takes pip install")):
         decode.decode(tmp_path / "x.jpg")
     one = tmp_path / "all" / "a" / "x.heic"
-    assert open_source(one, class_names=["a", "b"], labels="optional").names == ("x.heic",)
+    assert open_source(one, task=Classification(("a", "b")), labels="optional").names == ("x.heic",)
 
 
 def test_heic(tmp_path):
@@ -198,7 +199,7 @@ def test_one_level_too_deep(tmp_path):
     assert catalogue.counts("train") == catalogue.counts("validation") == {"a": 2, "b": 2}
     # A class with subfolders is one where it is known to be one.
     classes(tmp_path / "z" / "a", "young", "old")
-    assert open_source(tmp_path / "z", class_names=["a", "b"]).counts() == {"a": 4, "b": 0}
+    assert open_source(tmp_path / "z", task=Classification(("a", "b"))).counts() == {"a": 4, "b": 0}
     classes(tmp_path / "w" / "train", "a", "b")
     classes(tmp_path / "w" / "val" / "a", "young", "old")
     assert open_source(tmp_path / "w").counts("validation") == {"a": 4, "b": 0}
@@ -253,11 +254,14 @@ def test_names_that_look_alike_are_one_class(tmp_path):
     assert catalogue.counts("validation") == {"b": 2, composed: 2}
     assert all(catalogue.path(i).exists() for i in range(len(catalogue)))
     # A model that was trained on the other form keeps its own name.
-    later = open_source(tmp_path / "train", class_names=["b", apart])
+    later = open_source(tmp_path / "train", task=Classification(("b", apart)))
     assert later.class_names == ("b", apart)
     assert later.counts() == {"b": 2, apart: 2}
     assert (
-        open_source(tmp_path / "val", class_names=["b", apart], labels="optional").labels.min() == 0
+        open_source(
+            tmp_path / "val", task=Classification(("b", apart)), labels="optional"
+        ).labels.min()
+        == 0
     )
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inshape.data.catalogue import Listing, in_order, read_catalogue, refuse_too_many
+from inshape.data.catalogue import Listing, read_catalogue, refuse_too_many
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source, source_text
 from inshape.errors import DataError
 from inshape.requests import command_of, make, restore
+from inshape.tasks.classification import Classification
+from inshape.tasks.names import in_order
 from inshape.training.request import TrainRequest
 
 RNG = np.random.default_rng(0)
@@ -90,7 +92,7 @@ def test_splits_beside_other_pictures_are_refused(tmp_path):
     message = f"{tmp_path}: extra beside train, val; expected splits alone or classes alone; move"
     with pytest.raises(DataError, match=re.escape(message)):
         open_source(tmp_path)
-    assert len(open_source(tmp_path, class_names=["a", "b"], labels="optional")) == 12
+    assert len(open_source(tmp_path, task=Classification(("a", "b")), labels="optional")) == 12
 
 
 def test_a_class_called_train_is_a_class(tmp_path):
@@ -167,11 +169,11 @@ def test_a_validation_class_unknown_to_training(tmp_path):
 
 def test_known_classes(tmp_path):
     folder_of(tmp_path, {"b": 2})
-    catalogue = open_source(tmp_path, class_names=["a", "b", "c"])
+    catalogue = open_source(tmp_path, task=Classification(("a", "b", "c")))
     assert catalogue.labels.tolist() == [1, 1]
     message = "unknown class 'b'; expected some of: x, y; rename the folders or labels, or train"
     with pytest.raises(DataError, match=re.escape(message)):
-        open_source(tmp_path, class_names=["x", "y"])
+        open_source(tmp_path, task=Classification(("x", "y")))
 
 
 def test_pictures_without_labels(tmp_path):
@@ -179,8 +181,11 @@ def test_pictures_without_labels(tmp_path):
     photo(tmp_path / "b.jpg")
     flat = open_source(tmp_path, labels="optional")
     assert flat.labels.tolist() == [-1, -1]
-    assert flat.class_name(-1) == ""
-    assert len(open_source(tmp_path / "a.png", labels="optional", class_names=["x", "y"])) == 1
+    assert not flat.is_labelled.any()
+    assert (
+        len(open_source(tmp_path / "a.png", labels="optional", task=Classification(("x", "y"))))
+        == 1
+    )
 
 
 def test_empty_files_are_skipped_and_too_many_stop(tmp_path):
@@ -216,7 +221,7 @@ def test_csv(tmp_path, separator):
         rows.append((f"p/{i}.png", label, split))
     table = tmp_path / ("t.tsv" if separator == "\t" else "t.csv")
     table.write_text("\ufeff" + "\n".join(separator.join(r) for r in rows) + "\n\n", "utf-8")
-    catalogue = open_source(table.parent / table.name, class_names=["9", "10"])
+    catalogue = open_source(table.parent / table.name, task=Classification(("9", "10")))
     assert catalogue.labels.tolist() == [1, 0, 0, 1]
     assert catalogue.splits.tolist() == ["train", "validation", "", "test"]
 
@@ -338,5 +343,7 @@ def test_a_catalogue_passes_through_and_progress_is_reported():
 def test_class_order():
     assert in_order(["10", "2", "1"]) == ["1", "2", "10"]
     assert in_order(["b", "10", "2"]) == ["10", "2", "b"]
-    catalogue = read_catalogue(Listing(arrays=pictures(1), classes=["10"], class_names=["2", "10"]))
+    catalogue = read_catalogue(
+        Listing(arrays=pictures(1), classes=["10"], task=Classification(("2", "10")))
+    )
     assert catalogue.labels.tolist() == [1]

@@ -126,3 +126,20 @@ def test_one_picture_per_class_can_be_in_both_splits_as_the_refusal_says(tmp_pat
     assert divided.counts("train") == divided.counts("validation") == {"0": 1, "1": 1}
     assert len(divided.warnings) == 1
     assert divided.warnings[0].startswith("2 identical pictures stand in two or more splits")
+
+
+def test_folds_share_no_picture_and_are_all_of_them():
+    rng = np.random.default_rng(3)
+    pictures = rng.integers(0, 255, (31, 8, 6, 1), np.uint8)
+    pictures[5] = pictures[6]  # a copy, which goes where the other goes
+    catalogue = open_source((pictures, np.arange(31) % 3))
+    parts = [split(catalogue, seed=2, fold=f"{number}/4") for number in (1, 2, 3, 4)]
+    chosen = [set(part.indices("validation").tolist()) for part in parts]
+    assert set.union(*chosen) == set(range(31))
+    assert sum(map(len, chosen)) == 31
+    assert all(6 <= len(one) <= 9 for one in chosen)
+    assert any({5, 6} <= one for one in chosen)
+    for part in parts:
+        assert all(2 <= count <= 4 for count in part.counts("validation").values())
+    with pytest.raises(DataError, match="40 folds of 30 distinct pictures; expected at least one"):
+        split(catalogue, fold="1/40")

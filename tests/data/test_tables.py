@@ -52,7 +52,7 @@ def open_table(folder, text):
 def test_tables_that_are_understood(folder, text, warning):
     catalogue = open_table(folder, text)
     assert [catalogue.path(i).resolve() for i in range(4)] == [folder / name for name in NAMES]
-    assert [catalogue.class_name(label) for label in catalogue.labels] == ["x", "x", "y", "y"]
+    assert [catalogue.task.text(label) for label in catalogue.labels] == ["x", "x", "y", "y"]
     assert any(warning in line for line in catalogue.warnings)
 
 
@@ -77,10 +77,6 @@ def test_a_path_that_could_be_two_pictures_is_neither(folder):
     [
         ("id,breed\n7,x\n8,y", "t.csv: columns id, breed; expected path, label and perhaps split"),
         ("path,age,sex\na/0.png,3,f", "t.csv: columns path, age, sex; expected path, label and"),
-        (
-            "path,x,y\na/0.png,1,0\na/1.png,1,1",
-            "t.csv: row 2 has 2 of the columns x, y set; expected exactly one, or a column label",
-        ),
         ("path,label\n7.png,x\n8.png,y", "t.csv: none of its pictures is there, such as '7.png'"),
         ("path,label\n,x", "t.csv: row 1 () has no path; expected one in every row"),
         ("path,label,label\na/0.png,x,y", "t.csv: more than one column 'label'; expected each"),

@@ -12,15 +12,15 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tests.labels import classes
 
 from inshape.data.batches import Batches
 from inshape.data.catalogue import Listing, read_catalogue
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.errors import DataError, OutputExists, RequestError, UnknownName
+from inshape.evaluation.answers import gives_answers, predict_answers
 from inshape.evaluation.api import evaluate
-from inshape.evaluation.metrics import as_probabilities
-from inshape.evaluation.probabilities import gives_probabilities, predict_probabilities
 from inshape.features.heatmaps import Heatmaps
 from inshape.prediction import predict
 from inshape.runs import Run
@@ -138,15 +138,15 @@ def test_probabilities_sum_to_one_whatever_the_model_puts_out(activation, rng):
     pixels = rng.integers(0, 255, (9, 13, 10, 1), np.uint8)
     batches = Batches.open(open_source((pixels, [0, 1, 0] * 3)), Preparation.of("13x10x1"))
     model = brightness_model((13, 10, 1), activation)
-    result = predict_probabilities(model, batches)
+    result = predict_answers(model, classes(2), batches)
     logits = 0.01 * pixels.mean(axis=(1, 2)) * [-1, 1] + [1.28, -1.28]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(result, expected, rtol=1e-4)
-    assert gives_probabilities(model) == (activation != "logits")
+    assert gives_answers(model) == (activation != "logits")
 
 
 def test_probabilities_of_large_logits_are_finite():
-    result = as_probabilities(np.array([[1000.0, -1000.0]], "float32"), is_probability=False)
+    result = classes(2).answers(np.array([[1000.0, -1000.0]], "float32"), is_final=False)
     assert result.tolist() == [[1.0, 0.0]]
 
 
@@ -275,10 +275,10 @@ def test_a_single_output_is_that_of_the_second_class(activation, tmp_path, photo
 
 def test_a_sigmoid_for_each_class_is_no_softmax():
     outputs = np.array([[0.9, 0.8, 0.1]], "float32")
-    np.testing.assert_array_equal(as_probabilities(outputs, is_probability=True), outputs)
+    np.testing.assert_array_equal(classes(3).answers(outputs, is_final=True), outputs)
     image = keras.Input((4, 4, 1))
     x = layers.Dense(3, activation="sigmoid")(layers.Flatten()(image))
-    assert gives_probabilities(keras.Model(image, x))
+    assert gives_answers(keras.Model(image, x))
 
 
 def test_labels_that_are_not_as_many_as_the_outputs_are_refused(tmp_path, photos):

@@ -9,8 +9,9 @@ import pytest
 from sklearn import metrics as judge
 
 from inshape.errors import DataError
-from inshape.evaluation import metrics
-from inshape.evaluation.metrics import Score, mean_score, score
+from inshape.tasks import bootstrap
+from inshape.tasks.bootstrap import Score, mean_score
+from inshape.tasks.class_scores import score
 
 
 def predictions(rng, count=400, classes=12, skill=1.5):
@@ -85,7 +86,7 @@ def test_the_interval_of_accuracy_is_the_binomial_laws(rng):
 @pytest.mark.parametrize("at_once", [1, 2**18])
 def test_intervals_are_those_of_drawing_again_and_again(at_once, rng, monkeypatch):
     """Each score of each draw by scikit-learn; a draw without a class has no recall of it."""
-    monkeypatch.setattr(metrics, "_DRAWN_AT_ONCE", at_once)
+    monkeypatch.setattr(bootstrap, "_DRAWN_AT_ONCE", at_once)
     probabilities, labels = predictions(rng, 25, 6)
     guessed, names = probabilities.argmax(axis=1), range(6)
     result = score(probabilities, labels, [str(i) for i in names], resamples=60, seed=3)

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from tests.labels import classes
 
 from inshape.exporting.api import export
 from inshape.exporting.causes import find_faults, likely_cause
@@ -39,14 +40,14 @@ UNSURE = np.array([[0.52, 0.48], [0.48, 0.52]] * 10)
 def test_the_likely_cause_of_one_other_answer_in_twenty(form, reference, fault, line):
     answers = reference.copy()
     answers[3] = answers[3, ::-1]
-    assert re.search(line, likely_cause(form, answers, reference, fault))
+    assert re.search(line, likely_cause(classes(2), form, answers, reference, fault))
 
 
 def test_answers_that_are_not_finite_are_the_cause():
     answers = SURE.copy()
     answers[:2] = np.nan
     line = "it answers NaN or infinity to 2 of 20 pictures"
-    assert likely_cause(PLAIN, answers, SURE, None).startswith(line)
+    assert likely_cause(classes(2), PLAIN, answers, SURE, None).startswith(line)
 
 
 def test_a_weight_that_float16_does_not_hold_is_named_before_the_file_is_written(run):

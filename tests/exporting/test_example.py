@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from tests.labels import classes
 
 from inshape.data.decode import load
 from inshape.data.prepare import Preparation
@@ -94,7 +95,7 @@ def prepared_by_the_example(text, path):
 def test_its_pixels_are_those_of_training(name, pictures, deep_pictures):
     preparation = PREPARATIONS[name]
     text = compose_example(
-        Path("model.onnx"), preparation, ["a", "b"], io="float32", is_fixed=True
+        Path("model.onnx"), preparation, classes(2), io="float32", is_fixed=True, is_final=True
     )  # fmt: skip
     for path in [*pictures, *(deep_pictures if preparation.full_scale else [])]:
         expected = load(path, preparation)[None]
@@ -112,7 +113,8 @@ def test_a_large_jpeg_is_decoded_smaller_by_both(pictures):
 
 def test_it_is_short():
     text = compose_example(
-        Path("model.onnx"), PREPARATIONS["stretch"], ["a"], io="float32", is_fixed=True
+        Path("model.onnx"), PREPARATIONS["stretch"], classes(2),
+        io="float32", is_fixed=True, is_final=True,
     )  # fmt: skip
     lines = [line for line in text.splitlines() if line and not line.startswith(('"""', "import"))]
     assert len([line for line in lines if not line.startswith("from")]) <= 15
@@ -129,11 +131,21 @@ def test_it_is_short():
     ],
 )
 def test_there_is_none_where_pillow_cannot_prepare_the_picture(preparation):
-    assert compose_example(Path("a.onnx"), preparation, ["a"], io="float32", is_fixed=True) is None
+    assert (
+        compose_example(
+            Path("a.onnx"), preparation, classes(2), io="float32", is_fixed=True, is_final=True
+        )
+        is None
+    )
 
 
 def test_there_is_none_for_a_file_that_needs_a_framework():
     text = compose_example(
-        Path("a.keras"), PREPARATIONS["grey"], ["a"], io="float32", is_fixed=True
+        Path("a.keras"),
+        PREPARATIONS["grey"],
+        classes(2),
+        io="float32",
+        is_fixed=True,
+        is_final=True,
     )
     assert text is None

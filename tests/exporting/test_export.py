@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tests.labels import classes
 
 from inshape.choosing import train
 from inshape.errors import DataError, GraphError, OutputExists, RequestError, UnknownName
@@ -441,9 +442,9 @@ def test_files_that_are_no_models(tmp_path):
 def test_a_file_that_answers_nan_agrees_with_nothing(run, tmp_path, monkeypatch):
     """Half of the pictures are of class 0, which argmax gives for NaN."""
     eye = np.eye(2)[[0, 1, 0, 1]]
-    result = compare_answers(np.full((4, 2), np.nan), eye, np.array([0, 1, 0, 1]))
+    result = compare_answers(classes(2), np.full((4, 2), np.nan), eye, np.array([0, 1, 0, 1]))
     assert (result.agreement, result.accuracy.value, result.is_finite) == (0.0, 0.0, False)
-    assert compare_answers(eye, eye, np.array([0, 1, 0, 1])).is_finite
+    assert compare_answers(classes(2), eye, eye, np.array([0, 1, 0, 1])).is_finite
     real = api.answer
 
     def poisoned(*args, **options):

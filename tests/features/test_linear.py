@@ -10,9 +10,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tests.labels import classes as of_classes
 
 from inshape.features import linear
-from inshape.features.linear import cross_validated, fit_linear, scores, temperature
+from inshape.features.linear import cross_validated, fit_linear, temperature
 
 
 def blobs(rng, classes, count=150, features=8):
@@ -28,8 +29,8 @@ def test_the_fit_is_scikit_learns_at_the_chosen_strength(classes, rng):
     held_out, held_out_labels = rows[100:], labels[100:]
     rows, labels = rows[:100], labels[:100]
     fit = fit_linear(
-        [rows], labels, (held_out, held_out_labels),
-        classes=classes, class_weights=np.ones(classes, "float32"), seed=0,
+        of_classes(classes), [rows], labels, (held_out, held_out_labels),
+        output_weights=np.ones(classes, "float32"), seed=0,
     )  # fmt: skip
     spread = np.maximum(rows.std(axis=0), np.median(rows.std(axis=0)))
     scaled = (rows - rows.mean(axis=0)) / spread
@@ -38,16 +39,19 @@ def test_the_fit_is_scikit_learns_at_the_chosen_strength(classes, rng):
     logits = held_out @ fit.kernel + fit.bias
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities, expected, atol=0.04)  # near the optimum is enough
-    assert fit.accuracy == pytest.approx(
-        (expected.argmax(axis=1) == held_out_labels).mean(), abs=0.03
-    )
+    assert fit.score == pytest.approx((expected.argmax(axis=1) == held_out_labels).mean(), abs=0.03)
 
 
 def test_a_class_without_pictures_is_never_guessed(rng):
     rows, labels = blobs(rng, 3)
     labels = np.where(labels == 1, 0, labels)
     fit = fit_linear(
-        [rows], labels, (rows, labels), classes=3, class_weights=np.ones(3, "float32"), seed=0
+        of_classes(3),
+        [rows],
+        labels,
+        (rows, labels),
+        output_weights=np.ones(3, "float32"),
+        seed=0,
     )
     assert 1 not in (rows @ fit.kernel + fit.bias).argmax(axis=1)
 
@@ -57,20 +61,25 @@ def test_views_are_fitted_together_and_many_rows_are_drawn(rng, monkeypatch):
     monkeypatch.setattr(linear, "_MOST_ROWS", 80)
     labels[7] = 3  # a class with a single picture is drawn nevertheless
     fit = fit_linear(
-        [rows, rows], labels, (rows, labels), classes=4, class_weights=np.ones(4, "float32"), seed=0
+        of_classes(4),
+        [rows, rows],
+        labels,
+        (rows, labels),
+        output_weights=np.ones(4, "float32"),
+        seed=0,
     )
-    assert fit.accuracy > 0.8
+    assert fit.score > 0.8
     assert np.abs(fit.kernel[:, 3]).max() > 0
 
 
 def test_without_validation_a_middle_strength_is_taken(rng):
     rows, labels = blobs(rng, 3)
     fit = fit_linear(
-        [rows], labels, (rows[:0], labels[:0]),
-        classes=3, class_weights=np.ones(3, "float32"), seed=0,
+        of_classes(3), [rows], labels, (rows[:0], labels[:0]),
+        output_weights=np.ones(3, "float32"), seed=0,
     )  # fmt: skip
     assert fit.strength == 30.0
-    assert math.isnan(fit.accuracy)
+    assert math.isnan(fit.score)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -88,7 +97,7 @@ def test_held_out_rows_are_classified_as_by_scikit_learn(threads, rng):
         )
         judge.fit(rows[rest], labels[rest])
         expected[held_out] = judge.predict(rows[held_out]) == labels[held_out]
-    correct = cross_validated(rows, labels, folds, threads=threads)
+    correct = cross_validated(of_classes(3), rows, labels, folds, threads=threads)
     np.testing.assert_array_equal(correct, expected)
     assert 0.4 < correct.mean() < 0.95  # neither all nor chance
 
@@ -98,9 +107,11 @@ def test_small_features_are_told_apart_as_well_as_large_ones(rng):
     rows, labels = blobs(rng, 3)
     rows[:, 0] = 0  # a channel that never fires
     folds = np.array_split(np.arange(len(labels)), 3)
-    correct = cross_validated(rows, labels, folds)
+    correct = cross_validated(of_classes(3), rows, labels, folds)
     assert correct.mean() > 0.8
-    np.testing.assert_array_equal(cross_validated(rows * 2.0**-40, labels, folds), correct)
+    np.testing.assert_array_equal(
+        cross_validated(of_classes(3), rows * 2.0**-40, labels, folds), correct
+    )
 
 
 def test_a_feature_that_hardly_ever_fires_gets_no_weight_that_hides_the_others(rng):
@@ -109,15 +120,17 @@ def test_a_feature_that_hardly_ever_fires_gets_no_weight_that_hides_the_others(r
     rows[:, 0] = 0.0
     rows[:3, 0] = labels[:3] * 1e-4
     fit = fit_linear(
-        [rows], labels, (rows[60:], labels[60:]),
-        classes=3, class_weights=np.ones(3, "float32"), seed=0,
+        of_classes(3), [rows], labels, (rows[60:], labels[60:]),
+        output_weights=np.ones(3, "float32"), seed=0,
     )  # fmt: skip
     largest = np.abs(fit.kernel).max(axis=1)
     assert largest[0] <= largest.max() < 40 * np.median(largest)
 
 
 def test_scores_by_hand():
-    accuracy, loss = scores(np.log([[0.5, 0.5], [0.2, 0.8]]), np.array([0, 1]))
+    accuracy, loss = of_classes(2).score_and_loss(
+        np.log([[0.5, 0.5], [0.2, 0.8]]), np.array([0, 1])
+    )
     assert accuracy == 1.0
     assert loss == pytest.approx(-(math.log(0.5) + math.log(0.8)) / 2)
 
@@ -127,6 +140,6 @@ def test_the_temperature_undoes_a_scaling(rng):
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = np.array([rng.choice(5, p=p / p.sum()) for p in probabilities.astype(float)])
     # Labels drawn from the probabilities themselves, so the logits are right as they are.
-    assert temperature(logits, labels) == pytest.approx(1.0, rel=0.06)
-    assert temperature(logits * 3, labels) == pytest.approx(3.0, rel=0.06)
-    assert temperature(logits[:0], labels[:0]) == 1.0
+    assert temperature(of_classes(5), logits, labels) == pytest.approx(1.0, rel=0.06)
+    assert temperature(of_classes(5), logits * 3, labels) == pytest.approx(3.0, rel=0.06)
+    assert temperature(of_classes(5), logits[:0], labels[:0]) == 1.0

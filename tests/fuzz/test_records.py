@@ -22,12 +22,12 @@ from inshape.data.prepare import Preparation
 from inshape.errors import OutputExists
 from inshape.evaluation.classifier import open_classifier
 from inshape.evaluation.leakage import count_trained_on, split_as_trained
-from inshape.evaluation.metrics import Score
 from inshape.exporting.result import Exports, check_table, keep_table
 from inshape.planning import plan
 from inshape.reporting.api import _render
 from inshape.runs import Run
 from inshape.runtime.cards import batch_in, read_card
+from inshape.tasks.bootstrap import Score
 from inshape.training.request import TrainRequest, request_of
 from inshape.weights.origin import STAGES
 from inshape.weights.state_dict import StateDict

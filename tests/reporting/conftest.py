@@ -11,7 +11,7 @@ from PIL import Image
 
 from inshape.choosing import train
 from inshape.comparison.result import Candidate, Comparison
-from inshape.evaluation.metrics import Score
+from inshape.tasks.bootstrap import Score
 from inshape.training.recipe import Recipe
 
 layers = keras.layers

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from inshape.evaluation.metrics import score
 from inshape.evaluation.result import Evaluation
 from inshape.reporting.api import report
+from inshape.tasks.class_scores import score
 
 POINTS = "#plot-{} .scatterlayer .points path"
 

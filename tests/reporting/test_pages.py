@@ -16,12 +16,12 @@ from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.errors import OutputExists, RequestError, UnknownName
 from inshape.evaluation.api import evaluate
-from inshape.evaluation.metrics import Score
 from inshape.exporting.result import ExportFile, Exports, Refusal
 from inshape.reporting import api
 from inshape.reporting.api import leave_report, report
 from inshape.runs import Run
 from inshape.runtime.timing import Timing
+from inshape.tasks.bootstrap import Score
 from inshape.text import format_bytes
 
 VOID = {"meta", "link", "img", "rect", "path", "br"}
@@ -182,7 +182,7 @@ def test_a_training_leaves_its_page(trained, photos):
     assert held_out["pictures"] == sum(record["data"]["validation"].values()) == 9
     share = f"{100 * held_out['accuracy']['value']:.1f} %"
     for part in (
-        "small at 17×12×1", f"{share} correct on 9 pictures that were held out", str(photos),
+        "small at 17×12×1", f"Accuracy {share} on 9 pictures that were held out", str(photos),
         "27 pictures: ", "These pictures also chose the best epoch", record["data"]["fingerprint"],
         record["versions"]["keras"], "and to 18×14×1 inside the model", "training the head",
         "No command repeats this training", "class by class".capitalize(),
@@ -203,8 +203,8 @@ def test_an_evaluation_makes_the_page_anew(run, photos):
     with pytest.warns(UserWarning, match="27 of 36 pictures were trained on"):
         evaluate(run, photos, split="all", resamples=20)
     after = Page(run.folder / "report.html").text
-    assert "correct on 9 pictures that were held out" in before
-    assert "correct on 36 pictures." in after
+    assert "on 9 pictures that were held out" in before
+    assert "on 36 pictures." in after
     assert "chose the best epoch" not in after
 
 

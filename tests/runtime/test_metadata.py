@@ -25,7 +25,8 @@ def describe(**changes):
             "colour": "rgb",
             "size_hw": (24, 20),
             "labels_file": "labels.txt",
-            "is_probability": True,
+            "output": "probabilities",
+            "says": "How probable each class is.",
             **changes,
         }
     )
@@ -96,9 +97,10 @@ def test_the_picture_is_described(colour, size_hw, number):
     assert (picture.inner(5).floats(0), picture.inner(5).floats(1)) == ([255.0], [0.0])
 
 
-@pytest.mark.parametrize("is_probability", [True, False])
-def test_the_score_and_its_labels_are_described(is_probability):
-    content = compose_metadata(describe(is_probability=is_probability))
+@pytest.mark.parametrize("output", ["probabilities", "logits"])
+def test_the_score_and_its_labels_are_described(output):
+    is_probability = output == "probabilities"
+    content = compose_metadata(describe(output=output))
     ((score,),) = [graph.many(3) for graph in Read.root(content).many(3)]
     assert score.text(0) == ("probability" if is_probability else "logit")
     assert score.inner(3).number(0, UBYTE) == 1  # FeatureProperties

@@ -18,7 +18,7 @@ SMALL = {"weights": None, "strategy": "rebuild"}
 
 # All options that can go together in one training, none of them as it is by default.
 EVERY_OPTION = {
-    "optimizer": "adam",
+    "optimizer": "adam", "task": "classification", "fold": "2/5",
     "shape": "16x12x1", "seed": 3, "strategy": "resize", "channels": "first",
     "working_hw": "32x24", "fit": "letterbox", "interpolation": "nearest",
     "max_latency": "900ms", "max_macs": "90M", "max_flash": "9MiB", "max_ram": "9MiB",

@@ -10,6 +10,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from tests.labels import classes
 
 from inshape.errors import UnknownName
 from inshape.training.devices import choose_dtype, computing_in
@@ -25,6 +26,7 @@ if keras.backend.backend() == "tensorflow":
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
+from inshape.tasks.classification import Classification
 from inshape.training.devices import count_replicas
 from inshape.training.feeds import FeatureFeed, Training, Validation
 from inshape.training.recipe import Recipe
@@ -40,7 +42,7 @@ layers = keras.layers
 rng = np.random.default_rng(0)
 rows = rng.normal(size=(43, 8, 6, 2)).astype("float32")
 labels = rng.integers(3, size=43).astype("int32")
-results = {}
+results, task = {}, Classification((*"abc",))
 for count in (1, 2):
     with on(count):
         keras.utils.set_random_seed(1)
@@ -52,10 +54,10 @@ for count in (1, 2):
         student = Student(body, head, moves_statistics=False, seed=0)
         # Odd numbers of rows, which do not share out evenly.
         feed = FeatureFeed([rows], [np.eye(3, dtype="float32")[labels]], rows, 7, seed=0)
-        compile_student(student, Recipe(learning_rate=0.05, ema=0.5), feed.steps, 2)
+        compile_student(student, task, Recipe(learning_rate=0.05, ema=0.5), feed.steps, 2)
         history = student.fit(
-            Training(feed, np.array([0.5, 1.0, 1.5], "float32")),
-            validation_data=Validation(feed, labels, 3), epochs=2, shuffle=False, verbose=0,
+            Training(feed, task, np.array([0.5, 1.0, 1.5], "float32")),
+            validation_data=Validation(feed, task, labels), epochs=2, shuffle=False, verbose=0,
         ).history
         sums = [float((w**2).sum()) for w in weights_of(student)]
         results[count] = [*history.values(), sums]
@@ -89,7 +91,7 @@ def student_of(precision):
     pooled = keras.Input((6,))
     head = keras.Model(pooled, keras.layers.Dense(3)(pooled))
     student = Student(body, head, moves_statistics=False, seed=0)
-    compile_student(student, Recipe(precision=precision), 10, 1)
+    compile_student(student, classes(3), Recipe(precision=precision), 10, 1)
     return student
 
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from tensorflow.python.summary.summary_iterator import summary_iterator
+from tests.labels import classes
 
 from inshape.choosing import train
 from inshape.data.augment import augmenter
@@ -17,7 +18,6 @@ from inshape.data.batches import Batches
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.errors import RequestError, RunError
-from inshape.features.linear import scores
 from inshape.features.views import change_for
 from inshape.progress import Progress
 from inshape.runs import Run
@@ -198,7 +198,9 @@ def test_the_model_answers_as_the_record_says(taught):
         (model.predict_on_batch(p.astype("float32")), y) for p, y in batches.iterate("validation")
     ]
     logits = np.log(np.maximum(np.concatenate([a for a, _ in answers]), 1e-30))
-    accuracy, loss = scores(logits, np.concatenate([y for _, y in answers]))
+    accuracy, loss = classes(logits.shape[1]).score_and_loss(
+        logits, np.concatenate([y for _, y in answers])
+    )
     assert accuracy == pytest.approx(metrics["validation"]["accuracy"], abs=1e-6)
     assert loss == pytest.approx(metrics["validation"]["loss"], rel=1e-3)
 

@@ -12,19 +12,19 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from tests.labels import classes
 
 from inshape.data.augment import augmenter
 from inshape.data.batches import Batches
 from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.features.cut import section
-from inshape.features.linear import scores
 from inshape.progress import Progress
 from inshape.requests import make
 from inshape.runs import Run
 from inshape.training import api, phases
 from inshape.training.checkpoint import Standing
-from inshape.training.feeds import FeatureFeed, PictureFeed, smooth_labels
+from inshape.training.feeds import FeatureFeed, PictureFeed
 from inshape.training.job import ROOM, Features, Job
 from inshape.training.recipe import Recipe
 from inshape.training.request import TrainRequest
@@ -65,7 +65,7 @@ def job_of(folder, counts=(12, 4), **choices):
 )
 def test_class_weights_by_hand(kind, expected, tmp_path):
     job = job_of(tmp_path / "run", class_weights=kind)
-    np.testing.assert_allclose(job.class_weights, expected, rtol=1e-6)
+    np.testing.assert_allclose(job.output_weights, expected, rtol=1e-6)
 
 
 def test_features_are_learned_from_where_that_changes_nothing(tmp_path):
@@ -158,7 +158,7 @@ def test_what_needs_new_pictures_gets_them_in_every_epoch(choice, tmp_path):
     for epoch in (0, 1):
         rows, labels = next(feed.epoch(epoch))
         pictures, hard = next(job.batches.iterate("train", 8, shuffle=True, seed=5, epoch=epoch))
-        soft = smooth_labels(hard, 2, job.recipe.label_smoothing)
+        soft = classes(2).targets(hard, job.recipe.label_smoothing)
         changed, mixed = change(pictures.astype("float32"), soft, step=epoch * feed.steps)
         expected = np.asarray(frozen(changed))
         np.testing.assert_allclose(rows, expected, atol=1e-4 * np.abs(expected).max())
@@ -187,9 +187,9 @@ def test_always_the_largest_class_is_no_better_than_guessing(right, tmp_path):
     job = job_of(tmp_path / "run")
     job.batches.catalogue.splits[:] = "validation"  # 13 pictures and 5
     logits = np.eye(2)[[0] * 13 + [1] * (right - 13) + [0] * (18 - right)]
-    accuracy, _ = scores(logits, job.labels("validation"))
+    accuracy, _ = job.task.score_and_loss(logits, job.labels("validation"))
     job = replace(job, run=job.run.updated(metrics={"validation": {"accuracy": accuracy}}))
-    text = "accuracy 0.722 is no better than always answering '0', which is right for 0.722: the"
+    text = "accuracy 0.722 is no better than always answering '0', which has 0.722: the"
     expected = pytest.warns(UserWarning, match=text) if right == 13 else nullcontext()
     with expected:
         api._note_guessing(job)
@@ -243,7 +243,7 @@ def test_a_loss_that_no_learning_has_is_said(losses, best_epoch, line):
     notes = []
     phase = SimpleNamespace(
         name="body", recipe=Recipe(learning_rate=0.02), teaching=None,
-        class_weights=np.ones(3), note=notes.append,
+        task=classes(3), note=notes.append,
     )  # fmt: skip
     row = dict(zip(("loss", "val_loss"), losses, strict=True), epoch=3)
     phases._note_divergence(phase, Standing(epoch=3, best_epoch=best_epoch, history=[row]))

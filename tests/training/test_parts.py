@@ -8,6 +8,7 @@ from itertools import pairwise
 import keras
 import numpy as np
 import pytest
+from tests.labels import classes
 
 from inshape.data.augment import augmenter
 from inshape.data.batches import Batches
@@ -25,7 +26,6 @@ from inshape.training.feeds import (
     Validation,
     mix,
     read_ahead,
-    smooth_labels,
 )
 from inshape.training.recipe import Recipe
 from inshape.training.student import layer_scales, layerwise, schedule
@@ -156,7 +156,7 @@ def test_scales_rise_geometrically_with_depth():
 
 def feature_feed(mixup=0.0, count=21):
     rows = np.arange(count * 2, dtype="float32").reshape(count, 2)
-    labels = smooth_labels(np.arange(count) % 3, 3, 0.1)
+    labels = classes(3).targets(np.arange(count) % 3, 0.1)
     return FeatureFeed([rows, rows + 1000], [labels] * 2, rows[:5], 4, seed=7, mixup=mixup)
 
 
@@ -165,7 +165,7 @@ def picture_feed(frozen=None, shape=(9, 7, 1)):
     catalogue = split(open_source((pixels, [0, 1, 2] * 10)), validation=0.1)
     batches = Batches.open(catalogue, Preparation.of(tuple(shape)))
     change = augmenter("light", channels=shape[-1], seed=3, mixup=0.2)
-    return PictureFeed(batches, change, 3, 0.1, 4, seed=7, frozen=frozen)
+    return PictureFeed(batches, change, classes(3), 0.1, 4, seed=7, frozen=frozen)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def picture_feed(frozen=None, shape=(9, 7, 1)):
 )
 def test_keras_gets_the_batches_of_an_epoch_from_wherever_it_asks(make):
     feed = make()
-    data = Training(feed, np.ones(3, "float32"))
+    data = Training(feed, classes(3), np.ones(3, "float32"))
     data.epoch = 2
     whole = list(feed.epoch(2))
     assert len(whole) == data.num_batches == feed.steps
@@ -193,7 +193,7 @@ def test_every_validation_row_counts_once_on_any_number_of_devices(count, replic
     monkeypatch.setattr(feeds, "count_replicas", lambda: replicas)
     rows = np.arange(count, dtype="float32")[:, None]
     labels = np.arange(count, dtype="int32") % 3
-    data = Validation(FeatureFeed([rows], [np.eye(3)[labels]], rows, 4, seed=0), labels, 3)
+    data = Validation(FeatureFeed([rows], [np.eye(3)[labels]], rows, 4, seed=0), classes(3), labels)
     batches = [data[number] for number in range(data.num_batches)]
     assert {len(part) for batch in batches for part in batch} == {data.rows}
     assert data.rows % replicas == 0
@@ -234,7 +234,7 @@ def test_mixing_keeps_sums_and_ranges(rng):
 
 
 def test_smoothed_labels_by_hand():
-    np.testing.assert_allclose(smooth_labels(np.array([2, 0]), 4, 0.2), [
+    np.testing.assert_allclose(classes(4).targets(np.array([2, 0]), 0.2), [
         [0.05, 0.05, 0.85, 0.05],
         [0.85, 0.05, 0.05, 0.05],
     ])  # fmt: skip

@@ -9,13 +9,13 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from tests.labels import classes
 
 from inshape.errors import RunError, UnknownName
-from inshape.features.linear import scores
 from inshape.progress import Progress
 from inshape.training import phases
 from inshape.training.checkpoint import Checkpoint, Standing
-from inshape.training.feeds import FeatureFeed, smooth_labels
+from inshape.training.feeds import FeatureFeed
 from inshape.training.phases import Phase, run_phase
 from inshape.training.recipe import Recipe
 from inshape.training.student import (
@@ -63,7 +63,7 @@ def student_of(recipe=None, shape=(9, 7, 1), parts=None, steps=1000):
     recipe = recipe or Recipe(**STILL)
     body, head = parts or networks(shape)
     student = Student(body, head, moves_statistics=recipe.batch_norm == "train", seed=5)
-    compile_student(student, recipe, steps, 1)
+    compile_student(student, classes(CLASSES), recipe, steps, 1)
     return student
 
 
@@ -76,17 +76,18 @@ def step(student, rows, labels, weights=None):
 def phase_of(tmp_path, shape=(9, 7, 1), recipe=None, epochs=4, **changes):
     recipe = recipe or Recipe(learning_rate=0.02, batch_size=8, patience=20)
     rows, labels = rows_of(shape)
-    soft = [smooth_labels(labels, CLASSES, 0.1)] * 2
+    soft = [classes(CLASSES).targets(labels, 0.1)] * 2
     feed = FeatureFeed([rows, rows[:, :, ::-1]], soft, rows, 8, seed=5, mixup=0.2)
     student = Student(*networks(shape), moves_statistics=recipe.batch_norm == "train", seed=5)
-    compile_student(student, recipe, feed.steps, epochs)
+    compile_student(student, classes(CLASSES), recipe, feed.steps, epochs)
     phase = Phase(
         name="body",
         student=student,
         recipe=recipe,
         feed=feed,
+        task=classes(CLASSES),
         labels=labels,
-        class_weights=np.ones(CLASSES, "float32"),
+        output_weights=np.ones(CLASSES, "float32"),
         epochs=epochs,
         path=tmp_path / "body.npz",
         progress=Progress(),
@@ -104,7 +105,7 @@ def test_statistics_stay_and_all_else_learns():
         (v.path, value) for v, value in zip(student.weights, weights_of(student), strict=True)
     ]
     for _ in range(2):
-        step(student, rows, smooth_labels(labels, CLASSES, 0.0))
+        step(student, rows, classes(CLASSES).targets(labels, 0.0))
     after = weights_of(student)
     still = {p for (p, old), new in zip(before, after, strict=True) if np.array_equal(old, new)}
     assert {p.rsplit("/", 1)[1] for p in still} == {"moving_mean", "moving_variance"}
@@ -115,7 +116,7 @@ def test_statistics_move_if_asked():
     rows, labels = rows_of((9, 7, 1))
     mean = student.body.get_layer(index=2).moving_mean
     before = np.array(mean)
-    step(student, rows, smooth_labels(labels, CLASSES, 0.0))
+    step(student, rows, classes(CLASSES).targets(labels, 0.0))
     assert np.abs(np.array(mean) - before).max() > 0
 
 
@@ -124,7 +125,7 @@ def test_early_layers_learn_more_slowly():
     student = student_of(Recipe(**STILL, layer_decay=0.01, weight_decay=0.0))
     rows, labels = rows_of((9, 7, 1))
     before = {v.path: keras.ops.convert_to_numpy(v).copy() for v in student.trainable_variables}
-    step(student, rows, smooth_labels(labels, CLASSES, 0.0))
+    step(student, rows, classes(CLASSES).targets(labels, 0.0))
     moved = {
         v.path: np.abs(keras.ops.convert_to_numpy(v) - before[v.path]).max()
         for v in student.trainable_variables
@@ -151,7 +152,7 @@ def test_any_of_keras_optimizers_trains(name):
     assert name in type(student.optimizer).__mro__[1].__name__.lower()
     rows, labels = rows_of((9, 7, 1))
     before = weights_of(student)
-    assert np.isfinite(step(student, rows, smooth_labels(labels, CLASSES, 0.0)))
+    assert np.isfinite(step(student, rows, classes(CLASSES).targets(labels, 0.0)))
     kinds = {np.array_equal(a, b) for a, b in zip(before, weights_of(student), strict=True)}
     assert kinds == {True, False}
 
@@ -166,7 +167,7 @@ def test_the_loss_is_keras_own_and_weights_count():
     body, head = networks((9, 7, 1))
     head = keras.Model(head.inputs, head.get_layer("head_logits")(head.inputs[0]))  # no dropout
     rows, labels = rows_of((9, 7, 1))
-    soft = smooth_labels(labels, CLASSES, 0.1)
+    soft = classes(CLASSES).targets(labels, 0.1)
     weights = np.array([0.5, 1.0, 2.0], "float32")[labels]
     losses = keras.losses.categorical_crossentropy(soft, head(body(rows)), from_logits=True)
     expected = np.average(keras.ops.convert_to_numpy(losses), weights=weights)
@@ -178,7 +179,7 @@ def test_dropout_acts_in_training_alone():
     still = Recipe(learning_rate=1e-12, warmup_epochs=0.0, weight_decay=0.0)
     student = student_of(still)
     rows, labels = rows_of((9, 7, 1))
-    soft = smooth_labels(labels, CLASSES, 0.0)
+    soft = classes(CLASSES).targets(labels, 0.0)
     first = step(student, rows, soft)
     student.reset_metrics()
     assert step(student, rows, soft) != first
@@ -276,9 +277,9 @@ def test_as_many_right_answers_are_as_good_whatever_float32_makes_of_them(tmp_pa
     """27 of 30, with a better loss; Keras says 0.89999998."""
     phase = phase_of(tmp_path)
     keeper = phases._Keeper(replace(phase, labels=np.zeros(30, "int32")), lambda *_: None)
-    keeper.standing = Standing(best_accuracy=27 / 30, best_loss=0.36)
+    keeper.standing = Standing(best_score=27 / 30, best_loss=0.36)
     keeper.on_test_end({"accuracy": float(np.float32(0.9)) - 6e-8, "loss": 0.35})
-    assert (keeper.standing.best_epoch, keeper.standing.best_accuracy) == (0, 27 / 30)
+    assert (keeper.standing.best_epoch, keeper.standing.best_score) == (0, 27 / 30)
     keeper.on_test_end({"accuracy": float(np.float32(0.9)) + 6e-8, "loss": 0.37})
     assert keeper.standing.best_loss == 0.35
 
@@ -293,18 +294,18 @@ def test_penalties_of_the_network_stay_out_of_the_loss():
     penalised.set_weights(body.get_weights())
     assert penalised.losses
     rows, labels = rows_of((9, 7, 1))
-    soft = smooth_labels(labels, CLASSES, 0.0)
+    soft = classes(CLASSES).targets(labels, 0.0)
     losses = [student_of(parts=(b, head)).test_on_batch(rows, soft) for b in (body, penalised)]
     np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
 def test_accuracy_is_that_of_the_hard_labels_while_a_teacher_teaches():
     rows, labels = rows_of((9, 7, 1))
-    hard = smooth_labels(labels, CLASSES, 0.0)
+    hard = classes(CLASSES).targets(labels, 0.0)
     soft = np.roll(hard, 1, axis=1)
     student = student_of()
     expected = (student.predict(rows, verbose=0).argmax(axis=1) == labels).mean()
-    compile_student(student, Recipe(), 10, 1, Teaching(0.9, 2.0))
+    compile_student(student, classes(CLASSES), Recipe(), 10, 1, Teaching(0.9, 2.0))
     both = np.concatenate([hard, 2 * soft], axis=1)
     weights = np.full(len(rows), 1 / len(rows), "float32")
     assert student.test_on_batch(rows, both, weights)[1] == pytest.approx(expected)
@@ -327,8 +328,8 @@ def test_the_best_epoch_is_kept_and_waiting_ends(tmp_path):
     accuracies = [row["val_accuracy"] for row in standing.history]
     assert standing.epoch < 30
     assert standing.epoch - 1 - max(standing.best_epoch, 0) == 2
-    accuracy, loss = scores(phase.validation_logits(), phase.labels)
-    assert (accuracy, loss) == pytest.approx((standing.best_accuracy, standing.best_loss))
+    accuracy, loss = phase.task.score_and_loss(phase.validation_logits(), phase.labels)
+    assert (accuracy, loss) == pytest.approx((standing.best_score, standing.best_loss))
     assert accuracy >= max(accuracies) - 1e-6
 
 
@@ -338,7 +339,7 @@ def test_what_only_gets_worse_ends_as_it_began(tmp_path):
     parts = phase.student.body, phase.student.head
     learning = student_of(Recipe(learning_rate=0.02, warmup_epochs=0), parts=parts)
     for _ in range(60):  # to near perfection first
-        step(learning, rows, smooth_labels(labels, CLASSES, 0.0))
+        step(learning, rows, classes(CLASSES).targets(labels, 0.0))
     before = weights_of(phase.student)
     with pytest.warns(UserWarning, match="the loss came to .* the training diverged"):
         assert run_phase(phase).best_epoch == -1

@@ -73,9 +73,15 @@ def _resume(request: Any, console: Console) -> None:
 
 
 def _show_run(run: Any, console: Console) -> None:
-    accuracy = run.record["metrics"]["validation"]["accuracy"]
+    name, metrics = run.task.score_name, run.record["metrics"]
+    folds = metrics.get("folds")
+    spread = ""
+    if folds is not None:
+        of = f"{len(folds['scores'])} folds"
+        spread = f"; over {of} {folds['mean']:.4f}, standard deviation {folds['deviation']:.4f}"
     console.answer(
-        f"{run.folder}: validation accuracy {accuracy:.4f}", {"run": str(run.folder), **run.record}
+        f"{run.folder}: validation {name} {metrics['validation'][name]:.4f}{spread}",
+        {"run": str(run.folder), **run.record},
     )
 
 

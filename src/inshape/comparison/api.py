@@ -7,6 +7,7 @@ import string
 import time
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from ..reporting.api import leave_report
 from ..reporting.thumbnails import examples_of
 from ..requests import command_of, takes
 from ..runs import versions
-from ..training.request import count_classes
 from ..writing import read_json, write_json
 from .choose import fronts_of, pareto_front, recommend
 from .defaults import usual_shapes, usual_strategies
@@ -81,7 +81,7 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
         _refuse_other_file(request.out / _FILE)
     begun = time.perf_counter()
     catalogue = _draw_pictures(request)
-    folds_of(catalogue.labels, request.seed, catalogue.contents)  # refuses what cannot be probed
+    folds_of(catalogue.strata, request.seed, catalogue.contents)  # refuses what cannot be probed
     for line in catalogue.warnings:
         warnings.warn(line, UserWarning, stacklevel=4)
     candidates = _list_candidates(request, catalogue)
@@ -91,7 +91,7 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
         warnings.warn(note, UserWarning, stacklevel=4)
     # One range for every shape, for what is trained and in the commands.
     request = request.but(full_scale=preparation.full_scale)
-    classes = count_classes(request.head, catalogue.class_names)
+    head = catalogue.task.head(request.head)
     weights = None if request.weights is None else str(request.weights)
     store = CandidateStore(request, catalogue)
     seconds = _Seconds(store.load(c) for c in candidates)
@@ -100,7 +100,7 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
     with open_workers(request.ray, paths) as (workers, files):
         job = Job(
             weights=weights,
-            head=request.head.but(classes=classes),
+            head=head,
             threads=workers.threads,
             latency=request.latency,
         )
@@ -157,6 +157,8 @@ def _record(
     """All that repeats and explains a comparison beside its candidates."""
     return {
         "request": {**request.as_dict(), "command": command_of("compare", request)},
+        "task": catalogue.task.name,
+        "score": catalogue.task.probe_name,
         "data": {
             "fingerprint": catalogue.fingerprint,
             "classes": catalogue.counts(),
@@ -210,18 +212,20 @@ def _rank(c: Candidate) -> tuple[bool, bool, float]:
 
 def _draw_pictures(request: CompareRequest) -> Catalogue:
     """The labelled pictures outside the test split, at most so many, each class with its share."""
-    listed = open_source(request.source)
-    usable = np.flatnonzero((listed.splits != "test") & (listed.labels >= 0))
+    listed = open_source(request.source, task=request.task)
+    strata = listed.strata
+    usable = np.flatnonzero((listed.splits != "test") & listed.is_labelled)
     if not len(usable):
         raise DataError("no labelled pictures to compare on; expected a folder per class")
     rng = np.random.default_rng(request.seed)
     drawn: list[int] = []
     share = min(1.0, request.pictures / len(usable))
-    for label in np.unique(listed.labels[usable]):
-        of_class = usable[listed.labels[usable] == label]
+    for stratum in np.unique(strata[usable]):
+        of_class = usable[strata[usable] == stratum]
         count = max(min(len(of_class), 2), round(share * len(of_class)))
         drawn += rng.permutation(of_class)[:count].tolist()
-    return listed.take(sorted(drawn))
+    taken = listed.take(sorted(drawn))
+    return replace(taken, task=taken.task.fitted(taken.labels))
 
 
 def _train_command(candidate: Candidate, request: CompareRequest) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..limits import COSTS, Limits, format_cost, name_cost
-from .probe import correct_of, is_close
+from .probe import is_close
 from .result import Candidate
 
 
@@ -95,7 +95,7 @@ def _cheapest_of_equals(front: Sequence[Candidate]) -> tuple[Candidate, Candidat
     best = max(front, key=_accuracy)
     for c in front:
         is_comparable = len(c.right) == len(best.right)
-        if is_comparable and is_close(correct_of(c.right), correct_of(best.right)):
+        if is_comparable and is_close(c.right, best.right):
             return c, best
     return best, best
 

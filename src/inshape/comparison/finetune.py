@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..progress import Progress
 from ..requests import make
+from ..runs import Run
 from ..training.api import resume_training, run_training
 from ..training.request import ResumeRequest, TrainRequest
 from .choose import finalists
@@ -36,26 +36,24 @@ def finetune(
             try:
                 assert request.out is not None  # or there would be no finalists
                 folder = request.out / "runs" / store.key_of(candidate)[:12]
-                record = _train(candidate, folder, request, progress)
+                run = _train(candidate, folder, request, progress)
             except Exception as error:  # ends this finalist only, as it does in the probe
                 candidate = candidate.but(error=f"fine-tuning: {reason_of(error)}")
             else:
                 candidate = candidate.but(
-                    finetuned=record["metrics"]["validation"]["accuracy"],
-                    finetuned_on=sum(record["data"]["validation"].values()),
+                    finetuned=run.record["metrics"]["validation"][run.task.score_name],
+                    finetuned_on=run.record["data"]["pictures"]["validation"],
                 )
                 store.save(candidate)
         tuned.append(candidate)
     return tuned
 
 
-def _train(
-    candidate: Candidate, folder: Path, request: CompareRequest, progress: Progress
-) -> Mapping[str, Any]:
+def _train(candidate: Candidate, folder: Path, request: CompareRequest, progress: Progress) -> Run:
     if (folder / "run.json").exists():
         resumed = ResumeRequest(run=folder, source=request.source)
-        return resume_training(resumed, progress).record
-    return run_training(training_of(candidate, request, folder), progress).record
+        return resume_training(resumed, progress)
+    return run_training(training_of(candidate, request, folder), progress)
 
 
 def training_of(candidate: Candidate, request: CompareRequest, out: str | Path) -> TrainRequest:
@@ -70,6 +68,7 @@ def training_of(candidate: Candidate, request: CompareRequest, out: str | Path) 
         strategy=candidate.strategy,
         channels=candidate.channels,
         seed=request.seed,
+        task=request.task,
         head=request.head,
         pictures=request.picture_options,
     )

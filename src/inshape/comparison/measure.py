@@ -13,7 +13,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.metrics import mean_score
 from ..features.cut import head_cut, section, stage_ends
 from ..features.linear import cross_validated
 from ..heads import LOGITS, Head
@@ -31,6 +30,8 @@ from ..runtime.litert_files import to_litert
 from ..runtime.runners import check_answers
 from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
+from ..tasks.bootstrap import mean_score
+from ..tasks.task import Labels, Task
 from .result import Candidate, reason_of
 from .workers import Files, placed
 
@@ -39,6 +40,7 @@ _CALL = 8
 _CHECKED = 4
 _STAGES = 2
 _RESAMPLES = 2000
+_DIGITS = 4
 
 _Forward: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -99,8 +101,9 @@ def build_candidate(candidate: Candidate, job: Job, files: Files) -> tuple[Candi
 class Round:
     """The pictures that a candidate is probed on."""
 
-    labels: NDArray[np.integer[Any]]
-    """Classes of as many pictures as are to be probed, from the first on."""
+    task: Task
+    labels: Labels
+    """Of as many pictures as are to be probed, from the first on."""
     folds: list[NDArray[np.intp]]
     """Rows of these that are held out together."""
 
@@ -131,11 +134,13 @@ def probe_candidate(
         with notes.part("probe"):
             assert state is not None
             assert state.rows is not None
-            correct = cross_validated(state.rows, round_.labels, round_.folds, threads=job.cores)
+            scores = cross_validated(
+                round_.task, state.rows, round_.labels, round_.folds, threads=job.cores
+            )
             notes.change(
-                accuracy=mean_score(correct, resamples=_RESAMPLES),
-                pictures=len(correct),
-                right="".join("1" if is_correct else "0" for is_correct in correct),
+                accuracy=mean_score(scores, resamples=_RESAMPLES),
+                pictures=len(scores),
+                right=tuple(scores.round(_DIGITS).tolist()),
             )
     return notes.candidate, state
 

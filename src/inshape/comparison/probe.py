@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -71,43 +72,34 @@ def _count_different(labels: NDArray[np.integer[Any]], group: NDArray[np.intp]) 
     )
 
 
-def correct_of(digits: str) -> NDArray[np.bool_]:
-    """A candidate's ``right`` or ``first`` as truth values.
-
-    Example:
-        >>> correct_of("01").tolist()
-        [False, True]
-    """
-    return np.frombuffer(digits.encode("ascii"), np.uint8) == ord("1")
-
-
-def is_worse(correct: NDArray[np.bool_], than: NDArray[np.bool_], *, level: float = LEVEL) -> bool:
+def is_worse(scores: Sequence[float], than: Sequence[float], *, level: float = LEVEL) -> bool:
     """Whether answers are significantly worse than others to the same pictures.
 
     ``level`` is the probability of saying so by chance.
 
     Example:
-        >>> worse = np.arange(100) % 2 == 0
-        >>> is_worse(worse, np.ones(100, bool)), is_worse(worse, worse)
+        >>> is_worse([0, 1] * 50, [1] * 100), is_worse([0, 1] * 50, [0, 1] * 50)
         (True, False)
     """
-    # Only pictures that one got right and the other did not tell them apart; under chance either is
-    # as likely (McNemar's test in its exact form, Psychometrika 12, 1947).
-    lost, won = int((than & ~correct).sum()), int((correct & ~than).sum())
+    # Only pictures that one answered better than the other tell them apart; under chance either is
+    # as likely: the sign test, which for right and wrong is McNemar's in its exact form
+    # (Psychometrika 12, 1947).
+    difference = np.asarray(scores, float) - np.asarray(than, float)
+    lost, won = int((difference < 0).sum()), int((difference > 0).sum())
     return bool(binom.sf(lost - 1, lost + won, 0.5) < level)
 
 
-def is_close(correct: NDArray[np.bool_], to: NDArray[np.bool_]) -> bool:
+def is_close(scores: Sequence[float], to: Sequence[float]) -> bool:
     """Whether answers are as good as others within one standard error of the difference.
 
     Example:
-        >>> best = np.arange(100) < 90
-        >>> is_close(np.arange(100) < 89, best), is_close(np.arange(100) < 80, best)
+        >>> best = [1] * 90 + [0] * 10
+        >>> is_close([1] * 89 + [0] * 11, best), is_close([1] * 80 + [0] * 20, best)
         (True, False)
     """
     # The rule by which the simplest of several models is taken (Breiman and others, Classification
     # and Regression Trees, 1984, 3.4.3). A test would call much worse answers to few pictures as
     # good, since it cannot show the opposite.
-    difference = correct.astype(float) - to.astype(float)
+    difference = np.asarray(scores, float) - np.asarray(to, float)
     error = float(difference.std(ddof=1)) / len(difference) ** 0.5
     return bool(difference.mean() >= -error * (1 + 1e-9))

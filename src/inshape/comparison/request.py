@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from ..data.prepare import PictureOptions
 from ..data.sources import SourceField
 from ..errors import RequestError, UnknownName
-from ..heads import Head
+from ..heads import FROM_LABELS, Head
 from ..keras_words import KerasWords
 from ..limits import Limits
 from ..planning import read_backbone
@@ -22,7 +22,6 @@ from ..requests import (
     Range,
     Request,
     Weights,
-    Without,
     Written,
     joined,
     many,
@@ -32,6 +31,7 @@ from ..requests import (
 from ..runtime.cluster import RayField
 from ..shapes import InputShape
 from ..strategies.decide import STRATEGIES
+from ..tasks.find import TaskName
 from ..text import Unread
 from ..weights.channels import read_rule, write_rule
 from .result import Candidate
@@ -147,6 +147,9 @@ class CompareRequest(KerasWords):
     """Train so many of the best to the end, 2 or more, and decide by that; needs a folder."""
     pictures: Annotated[int, Range(1)] = 4000
     """The most pictures to use."""
+    task: TaskName = "auto"
+    """classification, multi-label or regression; auto goes by the labels: tags have | between them
+    in a table, and numbers with a fraction are no classes."""
     latency: bool = True
     """Time every candidate."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
@@ -154,7 +157,7 @@ class CompareRequest(KerasWords):
     ray: RayField = None
     """Measure on the workers of a Ray cluster: local for this machine's cores, auto for the cluster
     that runs here, or host:port."""
-    head: Annotated[Head, Without(("classes", "activation"))] = field(default_factory=Head)
+    head: Annotated[Head, FROM_LABELS] = field(default_factory=Head)
     """What stands behind the last map."""
     picture_options: PictureOptions = field(default_factory=PictureOptions)
     """How pictures are brought to the input."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InshapeError, RequestError
-from ..evaluation.metrics import Score
+from ..tasks.bootstrap import Score
 from ..text import first_line, format_bytes, format_count, label_files
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _COLUMNS = (
     "status", "error",
 )  # fmt: skip
 _TITLES = (
-    "backbone", "input", "strategy", "probe accuracy [95 %]", "fine-tuned", "ms, 1 thread", "MACs",
+    "backbone", "input", "strategy", "probe {} [95 %]", "fine-tuned", "ms, 1 thread", "MACs",
     "int8 flash", "int8 RAM", "",
 )  # fmt: skip
 _NOT_SHOWN = ("right", "first", "plan")
@@ -39,12 +39,13 @@ class Candidate:
     strategy: str
     channels: str = "auto"
     accuracy: Score | None = None
-    """Of a linear classifier on the frozen features, cross-validated."""
+    """Of a linear model on the frozen features, cross-validated; for tags it is the mean F1 of a
+    picture's tags, for numbers R2."""
     pictures: int = 0
     """That the accuracy was measured on."""
-    right: str = ""
-    """For each of those pictures ``1`` if it was classified correctly, in a fixed order."""
-    first: str = ""
+    right: tuple[float, ...] = ()
+    """How well each of those pictures was answered, in a fixed order: 1 if rightly."""
+    first: tuple[float, ...] = ()
     """The same of the first round's pictures, where there was a second round or was to be."""
     latency_ms: float | None = None
     """For one picture, LiteRT float32, one thread, median."""
@@ -105,7 +106,7 @@ class Candidate:
         """The candidate that `as_dict` wrote down.
 
         Example:
-            >>> probed = Candidate("MobileNetV3Small", "64x64x1", "rebuild", macs=3, right="01",
+            >>> probed = Candidate("MobileNetV3Small", "64x64x1", "rebuild", right=(0.0, 1.0),
             ...                    accuracy=Score(0.5, 0.0, 1.0), latencies=((1, 2.0, 3.0),))
             >>> Candidate.from_dict(probed.as_dict()) == probed
             True
@@ -114,6 +115,7 @@ class Candidate:
         fields: dict[str, Any] = {
             **values,
             "accuracy": None if accuracy is None else Score(**accuracy),
+            **{name: tuple(map(float, values[name])) for name in ("right", "first")},
             "latencies": tuple((int(t), float(m), float(p)) for t, m, p in values["latencies"]),
         }
         return cls(**fields)
@@ -167,8 +169,8 @@ class Comparison:
     """Where the time of this call went, by part; ``all`` by the clock."""
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What else its file says, as plain values: the ``request`` with the command that repeats it,
-    the ``data`` with their fingerprint, the ``versions``, the ``plan`` of the one to take, and the
-    ``pareto_fronts`` of every kind of cost."""
+    the ``data`` with their fingerprint, the ``versions``, the ``plan`` of the one to take, the
+    ``pareto_fronts`` of every kind of cost, the ``task``, and what its ``score`` is called."""
 
     @property
     def recommendation(self) -> Candidate | None:
@@ -244,7 +246,7 @@ class Comparison:
             + "</tr>"
             for c, cells in self._rows()
         )
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in _TITLES)
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in self._titles())
         caption = html.escape(f"{self.source}: {self.pictures} training pictures")
         reason = html.escape(self.reason)
         command = f"<pre>{html.escape(self.command)}</pre>" if self.command else ""
@@ -260,6 +262,10 @@ class Comparison:
         if c.name == self.recommended:
             return "font-weight:bold"
         return "" if c.is_contender else "opacity:0.55"
+
+    def _titles(self) -> list[str]:
+        score = self.record.get("score", "accuracy")
+        return [title.format(score) for title in _TITLES]
 
     def _rows(self) -> list[tuple[Candidate, tuple[str, ...]]]:
         """Each candidate with its cells."""
@@ -294,7 +300,7 @@ class Comparison:
 
         # As Text, since brackets in names and paths are no markup.
         title = Text(f"{self.source}: {self.pictures} training pictures")
-        table = Table(*_TITLES, title=title, title_justify="left")
+        table = Table(*self._titles(), title=title, title_justify="left")
         for c, cells in self._rows():
             style = "dim" if not c.is_contender else "bold" if c.name == self.recommended else ""
             table.add_row(*map(Text, cells), style=style)

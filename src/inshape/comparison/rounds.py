@@ -14,7 +14,7 @@ from ..runtime.timing import Latencies, time_together
 from ..shapes import InputShape
 from .choose import shared_cost
 from .measure import Job, State, build_candidate, network_kept, probe_candidate
-from .probe import LEVEL, correct_of, is_worse
+from .probe import LEVEL, is_worse
 from .result import Candidate
 from .samples import Samples
 from .store import CandidateStore
@@ -183,8 +183,7 @@ class Halving:
 
         def is_beaten(candidate: Candidate, rival: Candidate) -> bool:
             is_cheap = (getattr(rival, cost) or 0) <= (getattr(candidate, cost) or 0)
-            correct, than = correct_of(candidate.first), correct_of(rival.first)
-            return is_cheap and is_worse(correct, than, level=level)
+            return is_cheap and is_worse(candidate.first, rival.first, level=level)
 
         rivals = [t.candidate for t in probed]
         cheaper = "no faster" if cost == "latency_ms" else "with no fewer MACs"

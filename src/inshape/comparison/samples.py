@@ -52,8 +52,9 @@ class Samples:
     def round_of(self, count: int) -> Round:
         """The classes of the first pictures, and their folds."""
         rows = self._order[:count]
-        labels, contents = self.catalogue.labels[rows], self.catalogue.contents[rows]
-        return Round(labels, folds_of(labels, self._seed, contents))
+        labels, strata = self.catalogue.labels[rows], self.catalogue.strata[rows]
+        folds = folds_of(strata, self._seed, self.catalogue.contents[rows])
+        return Round(self.catalogue.task, labels, folds)
 
     def find_readable(self, shapes: Iterable[InputShape]) -> None:
         """Leave out what cannot be read, unless an earlier call knew.
@@ -99,7 +100,7 @@ class Samples:
 
     def _take(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._order, self.first = order_of(catalogue.labels, self._seed)
+        self._order, self.first = order_of(catalogue.strata, self._seed)
 
 
 def order_of(labels: NDArray[np.integer[Any]], seed: int) -> tuple[NDArray[np.intp], int]:

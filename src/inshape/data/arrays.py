@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..tasks.find import TaskName
+from ..tasks.task import Value
+from ..text import plural
 from .catalogue import Listing
 from .tables import SPLIT_WORDS
 
@@ -35,11 +38,13 @@ def list_arrays(
     *,
     splits: Sequence[str] = (),
     class_names: Sequence[str] | None = None,
+    task: TaskName = "auto",
 ) -> Listing:
     """List pictures that lie in an array, with one label each.
 
     ``x`` is ``(pictures, height, width[, channels])``, or a list of pictures of any sizes; ``y``
-    whole numbers from 0, words, or one-hot rows. ``class_names`` names the numbers.
+    whole numbers from 0, words, or one-hot rows, of which ``class_names`` names the numbers; rows
+    of 0 and 1 for tags; or numbers with a fraction.
 
     Raises:
         DataError: if the shapes do not fit each other or a label is none.
@@ -50,7 +55,7 @@ def list_arrays(
             f"pictures of shape {pictures.shape}; expected (pictures, height, width[, channels]); "
             "add the missing axis"
         )
-    labels, class_names = _read_labels(np.asarray(y), class_names)
+    labels, class_names = _read_labels(np.asarray(y), class_names, task)
     if len(pictures) != len(labels):
         raise DataError(
             f"{len(pictures)} pictures and {len(labels)} labels; expected one label per picture; "
@@ -59,7 +64,9 @@ def list_arrays(
     return Listing(arrays=pictures, classes=labels, splits=splits, class_names=class_names)
 
 
-def list_npz(path: Path, *, class_names: Sequence[str] | None = None) -> Listing:
+def list_npz(
+    path: Path, *, class_names: Sequence[str] | None = None, task: TaskName = "auto"
+) -> Listing:
     """List the pictures of an ``.npz`` file, which is loaded into memory.
 
     It holds ``x`` and ``y``, or ``x_train`` and ``y_train`` and the like for other splits.
@@ -78,7 +85,7 @@ def list_npz(path: Path, *, class_names: Sequence[str] | None = None) -> Listing
     with _readable(path):  # what is no array in a damaged file comes as bytes
         splits = np.repeat([_split_of(f"x{part}") for part in parts], list(map(len, xs)))
         x, y = _join(xs), np.concatenate([arrays[f"y{part}"] for part in parts])
-    return list_arrays(x, y, splits=splits.tolist(), class_names=class_names)
+    return list_arrays(x, y, splits=splits.tolist(), class_names=class_names, task=task)
 
 
 def _join(xs: Sequence[NDArray[Any]]) -> Any:
@@ -94,7 +101,11 @@ def _split_of(name: str) -> str:
 
 
 def list_npy(
-    path: Path, *, class_names: Sequence[str] | None = None, labels: str = "required"
+    path: Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    labels: str = "required",
+    task: TaskName = "auto",
 ) -> Listing:
     """List the pictures of an ``.npy`` file, which is mapped and not loaded.
 
@@ -109,7 +120,7 @@ def list_npy(
     for pictures, words in (("x", "y"), ("images", "labels"), ("X", "y")):
         beside = path.with_name(words + path.name.removeprefix(pictures))
         if path.name.startswith(pictures) and beside.exists():
-            return list_arrays(x, np.array(_map(beside)), class_names=class_names)
+            return list_arrays(x, np.array(_map(beside)), class_names=class_names, task=task)
     if labels == "optional":
         return Listing(arrays=x) if x.ndim == 4 else Listing([path.name], root=path.parent)
     raise DataError(
@@ -118,7 +129,9 @@ def list_npy(
     )
 
 
-def list_dataset(dataset: Any, *, class_names: Sequence[str] | None = None) -> Listing:
+def list_dataset(
+    dataset: Any, *, class_names: Sequence[str] | None = None, task: TaskName = "auto"
+) -> Listing:
     """Read a ``tf.data.Dataset`` of (picture, label) or of batches of them into memory.
 
     The classes are called as ``class_names`` or the dataset's attribute of that name says.
@@ -148,7 +161,7 @@ def list_dataset(dataset: Any, *, class_names: Sequence[str] | None = None) -> L
                 "that fits in memory; give the folder or table that it was made from"
             )
     names = getattr(dataset, "class_names", None) if class_names is None else class_names
-    return list_arrays(pictures, labels, class_names=names)
+    return list_arrays(pictures, labels, class_names=names, task=task)
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
@@ -177,29 +190,40 @@ def _readable(path: Path) -> Generator[None]:
 
 
 def _read_labels(
-    y: NDArray[Any], class_names: Sequence[str] | None
-) -> tuple[list[str | None], Sequence[str] | None]:
-    """Each picture's class name, and the order of the classes if it is known."""
+    y: NDArray[Any], class_names: Sequence[str] | None, task: TaskName
+) -> tuple[Sequence[Value], Sequence[str] | None]:
+    """Each picture's label, and the order of the classes if it is known."""
     if y.ndim == 2 and y.shape[1] > 1:
-        class_names = class_names or [str(i) for i in range(y.shape[1])]
-        y = _numbers_of_rows(y)
+        return _read_rows(y, class_names or [str(i) for i in range(y.shape[1])], task)
     y = y.reshape(len(y)) if y.size == len(y) else y
     if y.ndim != 1:
         raise DataError(
             f"labels of shape {y.shape}; expected one class per picture; give one column"
         )
     if y.dtype.kind in "SUO":
-        return [v.decode() if isinstance(v, bytes) else str(v) for v in y.tolist()], class_names
+        words = [v.decode() if isinstance(v, bytes) else str(v) for v in y.tolist()]
+        return words, class_names
+    has_fractions = y.dtype.kind == "f" and np.isfinite(y).all() and not (y == np.rint(y)).all()
+    if task == "regression" or (task == "auto" and has_fractions):
+        return y.astype(np.float64).tolist(), class_names
     return _names_of_numbers(y, class_names)
 
 
-def _numbers_of_rows(rows: NDArray[Any]) -> NDArray[np.intp]:
-    if not np.isin(rows, (0, 1)).all() or not (rows.sum(axis=1) == 1).all():
+def _read_rows(
+    rows: NDArray[Any], class_names: Sequence[str], task: TaskName
+) -> tuple[Sequence[Value], Sequence[str]]:
+    """Rows of 0 and 1 as classes, if each has one 1, or as tags."""
+    if not np.isin(rows, (0, 1)).all() or len(class_names) != rows.shape[1]:
         raise DataError(
-            "labels with several columns that are not one-hot; expected one class per picture; "
-            "give one column of class numbers"
+            f"labels of shape {rows.shape} that are not 0 and 1 for each of "
+            f"{plural(len(class_names), 'class', 'classes')}; expected one class per picture, or 0 "
+            "and 1 for every tag; give one column of class numbers"
         )
-    return rows.argmax(axis=1)
+    if task != "multi-label" and (rows.sum(axis=1) == 1).all():
+        return [class_names[i] for i in map(int, rows.argmax(axis=1))], class_names
+    return [
+        tuple(n for n, x in zip(class_names, row, strict=True) if x) for row in rows
+    ], class_names
 
 
 def _names_of_numbers(

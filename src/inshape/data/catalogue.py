@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,7 +16,10 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..processor import count_cores
 from ..progress import Advance
-from ..text import join_some, plural
+from ..tasks.find import TaskName, task_of
+from ..tasks.names import same_name
+from ..tasks.task import Labels, Task, Value
+from ..text import plural
 from .colour import Picture, to_channels
 from .contents import kind_of
 from .decode import decode, has_range, load_compact
@@ -27,8 +29,6 @@ MOST_SKIPPED = 0.05
 """The fraction of unreadable pictures above which a run stops."""
 
 _NAMED = 5
-_UNWRITABLE = {"Cc", "Cs", "Zl", "Zp"}
-"""Unicode's control characters, halves of surrogates, and separators of lines and paragraphs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Listing:
 
     names: Sequence[str] = ()
     """Paths relative to ``root``; pictures in arrays are called ``"[17]"``."""
-    classes: Sequence[str | None] = ()
-    """The class of each, ``None`` where unknown; by default all are."""
+    classes: Sequence[Value] = ()
+    """The label of each: a class, tags or a number, ``None`` where unknown; by default all are."""
     splits: Sequence[str] = ()
     """The split of each, or ``""``; by default none has any."""
     root: Path | None = None
@@ -58,7 +58,10 @@ class Listing:
     arrays: Arrays | None = None
     """The pictures, if they are no files."""
     class_names: Sequence[str] | None = None
-    """The classes to number by; by default those that occur, in order."""
+    """The classes or tags to number by, by default those that occur, in order; or what a number is
+    called."""
+    task: Task | TaskName = "auto"
+    """That the labels are read for; by default what they are says which."""
     warnings: Sequence[str] = ()
     is_lenient: bool = False
     """Whether every picture that cannot be used is left out, however many they are."""
@@ -67,21 +70,22 @@ class Listing:
         """Name the arrays, and fill in what is unknown."""
         names = self.names if self.arrays is None else [f"[{i}]" for i in range(len(self.arrays))]
         object.__setattr__(self, "names", names)
-        classes = [None if name is None else same_name(name) for name in self.classes]
+        classes = [same_name(x) if isinstance(x, str) else x for x in self.classes]
         object.__setattr__(self, "classes", classes or [None] * len(names))
         object.__setattr__(self, "splits", self.splits or [""] * len(names))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
-    """Pictures with their classes and splits; the pictures themselves stay where they are."""
+    """Pictures with their labels and splits; the pictures themselves stay where they are."""
 
-    labels: NDArray[np.int32]
-    """One per picture: an index into ``class_names``, or -1 where unknown."""
+    task: Task
+    """What the labels are."""
+    labels: Labels
+    """One entry or row per picture, as the task reads them; of classes, an index into
+    ``class_names``, or -1 where unknown."""
     splits: NDArray[np.str_]
     """One per picture: ``"train"``, ``"validation"``, ``"test"``, or ``""`` if not assigned yet."""
-    class_names: tuple[str, ...]
-    """Sorted; numbers by value, words by letter."""
     contents: NDArray[np.void]
     """A 16-byte hash of each picture's stored bytes."""
     names: tuple[str, ...]
@@ -106,16 +110,27 @@ class Catalogue:
     def fingerprint(self) -> str:
         """A hash of names, contents, classes and splits, the same in any order and any folder."""
         lines = sorted(
-            f"{name}\0{content.tobytes().hex()}\0{self.class_name(label)}\0{split}"
+            f"{name}\0{content.tobytes().hex()}\0{self.task.text(label)}\0{split}"
             for name, content, label, split in zip(
                 self.names, self.contents, self.labels, self.splits, strict=True
             )
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def class_name(self, label: int) -> str:
-        """The name of a class; empty for -1."""
-        return self.class_names[label] if label >= 0 else ""
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the classes or tags: numbers by value, words by letter."""
+        return self.task.names
+
+    @property
+    def strata(self) -> NDArray[np.intp]:
+        """By which splits, folds and samples keep the pictures in proportion; -1 where unknown."""
+        return self.task.strata(self.labels)
+
+    @property
+    def is_labelled(self) -> NDArray[np.bool_]:
+        """Of each picture, whether its label is known."""
+        return self.task.is_known(self.labels)
 
     def indices(self, split: str | None = None) -> NDArray[np.intp]:
         """Positions of a split's pictures, in the catalogue's order; of all pictures by default."""
@@ -124,10 +139,8 @@ class Catalogue:
         return np.flatnonzero(self.splits == split)
 
     def counts(self, split: str | None = None) -> dict[str, int]:
-        """Pictures per class."""
-        labels = self.labels[self.indices(split)]
-        counts = np.bincount(labels[labels >= 0], minlength=len(self.class_names))
-        return dict(zip(self.class_names, counts.tolist(), strict=True))
+        """Pictures per class or tag."""
+        return self.task.counts(self.labels[self.indices(split)])
 
     def path(self, index: int) -> Path | None:
         """The file of a picture; ``None`` if it is an array."""
@@ -195,18 +208,6 @@ class Catalogue:
         )
 
 
-def same_name(name: str) -> str:
-    r"""A class's name in the one form for all that look alike (Unicode's NFC).
-
-    Some systems store an accent apart from its letter.
-
-    Example:
-        >>> same_name("e\N{COMBINING ACUTE ACCENT}") == "\N{LATIN SMALL LETTER E WITH ACUTE}"
-        True
-    """
-    return unicodedata.normalize("NFC", name)
-
-
 def read_catalogue(listing: Listing, progress: Advance | None = None) -> Catalogue:
     """Number the classes of what a source lists and hash its pictures, each of which is read once.
 
@@ -222,8 +223,11 @@ def read_catalogue(listing: Listing, progress: Advance | None = None) -> Catalog
         >>> catalogue.class_names, catalogue.labels.tolist(), catalogue.names
         (('a', 'b'), [1, -1, 0], ('[0]', '[1]', '[2]'))
     """
-    class_names = _class_names(listing)
-    numbers = {None: -1, **{same_name(name): i for i, name in enumerate(class_names)}}
+    task = listing.task
+    if not isinstance(task, Task):
+        task = task_of(listing.classes, listing.class_names, task)
+    elif listing.classes:
+        type(task).of(listing.classes, task.names)  # refuses what it does not know
     hashes = _hash_pictures(listing, progress)
     readable = [i for i, content in enumerate(hashes) if isinstance(content, bytes)]
     skipped = tuple(
@@ -233,9 +237,9 @@ def read_catalogue(listing: Listing, progress: Advance | None = None) -> Catalog
     )
     refuse_too_many(skipped, len(hashes), is_lenient=listing.is_lenient)
     catalogue = Catalogue(
-        labels=np.asarray([numbers[name] for name in listing.classes], np.int32),
+        task=task,
+        labels=task.read(listing.classes),
         splits=np.asarray(listing.splits, "U10"),
-        class_names=class_names,
         contents=np.asarray([h if isinstance(h, bytes) else b"" for h in hashes], "V16"),
         names=tuple(listing.names),
         rows=np.arange(len(hashes)),
@@ -247,53 +251,6 @@ def read_catalogue(listing: Listing, progress: Advance | None = None) -> Catalog
         catalogue = catalogue.take(readable)
     warnings = (*listing.warnings, *_content_warnings(catalogue))
     return replace(catalogue, skipped=skipped, warnings=warnings)
-
-
-def _class_names(listing: Listing) -> tuple[str, ...]:
-    occurring = {name for name in listing.classes if name is not None}
-    check_class_names(occurring)
-    if listing.class_names is None:
-        return tuple(in_order(occurring))
-    unknown = in_order(occurring.difference(map(same_name, listing.class_names)))
-    if unknown:
-        raise DataError(
-            f"unknown {'class' if len(unknown) == 1 else 'classes'} "
-            f"{join_some([repr(name) for name in unknown], _NAMED)}; expected some of: "
-            f"{', '.join(listing.class_names)}; rename the folders or labels, or train again with "
-            "these classes"
-        )
-    return tuple(listing.class_names)
-
-
-def check_class_names(class_names: Iterable[str]) -> None:
-    """Refuse names that no list of one class per line can hold.
-
-    Raises:
-        DataError: if one is empty, breaks a line, or holds a control character or what is no text.
-    """
-    wrong = [name for name in class_names if not name or _UNWRITABLE & _categories(name)]
-    if wrong:
-        raise DataError(
-            f"{'class' if len(wrong) == 1 else 'classes'} "
-            f"{join_some([ascii(name) for name in sorted(wrong)], _NAMED)}: an empty name, a line "
-            "break, a control character or bytes that are no text; expected names that fit on a "
-            "line of labels.txt; rename the folders or labels"
-        )
-
-
-def _categories(name: str) -> set[str]:
-    return set(map(unicodedata.category, name))
-
-
-def in_order(class_names: Iterable[str]) -> list[str]:
-    """Class names sorted: numbers by value, anything else by letter.
-
-    Example:
-        >>> in_order({"10", "9", "2"}), in_order({"b", "10", "9"})
-        (['2', '9', '10'], ['10', '9', 'b'])
-    """
-    names = sorted(class_names)
-    return sorted(names, key=int) if all(n.isascii() and n.isdecimal() for n in names) else names
 
 
 def refuse_too_many(skipped: Sequence[Skipped], listed: int, *, is_lenient: bool = False) -> None:
@@ -359,7 +316,7 @@ def _content_warnings(catalogue: Catalogue) -> tuple[str, ...]:
         return ()
     _, groups = np.unique(catalogue.contents.view("V16"), return_inverse=True)
     warnings: list[str] = []
-    torn = _varied(groups, catalogue.labels)
+    torn = _varied(groups, np.unique(catalogue.labels, axis=0, return_inverse=True)[1])
     if torn:
         warnings.append(
             f"{plural(torn, 'picture stands', 'pictures stand')} under two or more classes; "

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ..errors import DataError
+from ..tasks.names import same_name
 from ..text import plural
-from .catalogue import Listing, same_name
+from .catalogue import Listing
 from .contents import Contents, look_into
 from .tables import TABLE_SUFFIXES, split_of
 

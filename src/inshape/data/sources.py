@@ -11,8 +11,11 @@ from typing import Annotated, Any, TypeAlias
 from ..errors import DataError
 from ..progress import Advance
 from ..requests import Written, read_location, write_source
+from ..tasks.find import TaskName
+from ..tasks.names import same_name
+from ..tasks.task import Task
 from .arrays import list_arrays, list_dataset, list_npy, list_npz
-from .catalogue import Catalogue, Listing, read_catalogue, same_name
+from .catalogue import Catalogue, Listing, read_catalogue
 from .contents import is_picture, kind_of, printable
 from .decode import HEIC_SUFFIXES
 from .folders import Labels, list_folder
@@ -55,7 +58,7 @@ SourceField = Annotated[Any, Written(read_location, write_source, "PICTURES", ch
 def open_source(
     source: Source,
     *,
-    class_names: Sequence[str] | None = None,
+    task: Task | TaskName = "auto",
     labels: Labels = "required",
     progress: Advance | None = None,
 ) -> Catalogue:
@@ -81,8 +84,12 @@ def open_source(
     a warning says. Links are followed. Every picture is read once, for the content hashes by which
     identical pictures are known.
 
-    A `Catalogue` is returned as it is. With ``class_names``, those of a model that exists, one
-    class alone is enough, and a class that is not among them is an error. Where ``labels`` are
+    What a label is follows from the labels: a class, tags (``a|b`` in a table, rows of 0 and 1), or
+    a number with a fraction; the name of a ``task`` says it where it does not, such as for whole
+    numbers that are no classes.
+
+    A `Catalogue` is returned as it is. With the task of a model that exists, one class alone is
+    enough, and a class that it does not have is an error. Where ``labels`` are
     ``"optional"``, a flat folder and a single file will do too. Where they are ``"none"``, no class
     and no split is looked for, and every picture that cannot be used is left out, however many.
 
@@ -100,15 +107,14 @@ def open_source(
     if isinstance(source, Catalogue):
         return source
     has_labels = labels != "none"
-    listing = _list_source(source, class_names, labels if has_labels else "optional")
-    if listing.class_names is None:
-        listing = replace(listing, class_names=class_names)
+    listing = _list_source(source, task, labels if has_labels else "optional")
+    listing = replace(listing, task=task)
     if not has_labels:
         listing = replace(listing, classes=(), splits=(), is_lenient=True)
     catalogue = read_catalogue(listing, progress)
     if not len(catalogue):
         raise DataError(f"{source_text(source)}: no pictures; expected {_KINDS}; check the path")
-    if labels != "required" or class_names is not None:
+    if labels != "required" or isinstance(task, Task):
         return catalogue
     return _check_classes(catalogue, source_text(source))
 
@@ -118,16 +124,20 @@ def source_text(source: Source) -> str:
     return str(source) if isinstance(source, str | Path) else "the data"
 
 
-def _list_source(source: Source, class_names: Sequence[str] | None, labels: Labels) -> Listing:
+def _list_source(source: Source, task: Task | TaskName, labels: Labels) -> Listing:
+    is_known = isinstance(task, Task)
+    class_names = task.names if is_known else None
+    name: Any = task.name if is_known else task
     if isinstance(source, str | Path):
         check_source(source)  # before is_dir, which raises for a name that is too long
         path = Path(source)
-        listed = _list_folder if path.is_dir() else _list_file
-        return listed(path, class_names, labels)
+        if path.is_dir():
+            return _list_folder(path, class_names, labels)
+        return _list_file(path, class_names, labels, name)
     if type(source) in (tuple, list) and len(source) == 2:
-        return list_arrays(source[0], source[1], class_names=class_names)
+        return list_arrays(source[0], source[1], class_names=class_names, task=name)
     if hasattr(source, "element_spec") and hasattr(source, "as_numpy_iterator"):
-        return list_dataset(source, class_names=class_names)
+        return list_dataset(source, class_names=class_names, task=name)
     raise DataError(f"data of type {type(source).__name__}; expected {_KINDS}; convert it first")
 
 
@@ -139,17 +149,19 @@ def _list_folder(path: Path, class_names: Sequence[str] | None, labels: Labels) 
     return replace(listing, classes=()) if labels == "optional" and is_foreign else listing
 
 
-def _list_file(path: Path, class_names: Sequence[str] | None, labels: Labels) -> Listing:
+def _list_file(
+    path: Path, class_names: Sequence[str] | None, labels: Labels, task: TaskName
+) -> Listing:
     kind = kind_of(path.stat().st_mode)
     if kind:  # which might never end
         raise DataError(f"{path}: {kind}; expected {_KINDS}; check the path")
     suffix = path.suffix.lower()
     if suffix in TABLE_SUFFIXES:
-        return list_table(path, labels=labels)
+        return list_table(path, labels=labels, task=task)
     if suffix == ".npz":
-        return list_npz(path, class_names=class_names)
+        return list_npz(path, class_names=class_names, task=task)
     if suffix == ".npy":
-        return list_npy(path, class_names=class_names, labels=labels)
+        return list_npy(path, class_names=class_names, labels=labels, task=task)
     # A HEIC that cannot be read says how it could be.
     if labels == "optional" and (suffix in HEIC_SUFFIXES or is_picture(path)):
         return Listing([path.name], root=path.parent)
@@ -159,11 +171,11 @@ def _list_file(path: Path, class_names: Sequence[str] | None, labels: Labels) ->
 def _check_classes(catalogue: Catalogue, source: str) -> Catalogue:
     """Refuse classes that nothing can be trained on; warn of those that a split lacks."""
     present = [name for name, count in catalogue.counts().items() if count]
-    if len(present) < 2:
-        raise DataError(
-            f"{source}: only one class, {present[0]!r}; expected two or more; add pictures of what "
-            f"is not {present[0]!r}, or point at the folder above"
-        )
+    if len(present) < catalogue.task.fewest:
+        few = {1: "one", 2: "two"}[catalogue.task.fewest]
+        what = f"only one class, {present[0]!r}" if present else "no picture has a label"
+        other = f"of what is not {present[0]!r}, or point at the folder above" if present else ""
+        raise DataError(f"{source}: {what}; expected {few} or more; add pictures {other}")
     splits = [split for split in ("validation", "test") if (catalogue.splits == split).any()]
     trained = catalogue.counts("train")
     if not any(trained.values()):

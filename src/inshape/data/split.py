@@ -15,7 +15,12 @@ _FEWEST = 3
 
 
 def split(
-    catalogue: Catalogue, *, validation: float = 0.1, test: float = 0.0, seed: int = 0
+    catalogue: Catalogue,
+    *,
+    validation: float = 0.1,
+    test: float = 0.0,
+    seed: int = 0,
+    fold: str = "",
 ) -> Catalogue:
     """Assign the pictures that have no validation or test split yet.
 
@@ -26,6 +31,8 @@ def split(
 
     ``validation`` and ``test`` are fractions in [0, 1). Classes with fewer than three distinct
     pictures stay in training, with a warning; where all have two at most, those with two are split.
+    A ``fold`` such as ``"2/5"`` holds out the second of five parts of the pictures for training and
+    validation, whatever their split was; the parts share no picture, and together they are all.
 
     Raises:
         DataError: if the fractions leave nothing to train on, or no class can be split.
@@ -38,6 +45,9 @@ def split(
         >>> catalogue.counts("train"), catalogue.counts("validation")
         ({'0': 8, '1': 8}, {'0': 2, '1': 2})
     """
+    if fold:
+        number, count = map(int, fold.split("/"))
+        return _fold(catalogue, number, count, seed)
     for name, fraction in (("validation", validation), ("test", test)):
         if not 0.0 <= fraction < 1.0:
             raise DataError(f"{name} {fraction}; expected 0 to less than 1; use 0.1 for a tenth")
@@ -59,6 +69,27 @@ def split(
     pool = np.flatnonzero(splits == "train")
     warnings = _assign(catalogue, pool, fractions, seed, splits)
     return replace(catalogue, splits=splits, warnings=catalogue.warnings + warnings)
+
+
+def _fold(catalogue: Catalogue, number: int, count: int, seed: int) -> Catalogue:
+    """One of so many parts for validation, numbered from 1, and the others for training."""
+    pool = np.flatnonzero(catalogue.splits != "test")
+    contents = catalogue.contents[pool].view("V16")
+    _, first, groups = np.unique(contents, return_index=True, return_inverse=True)
+    strata = catalogue.strata[pool][first]
+    rng = np.random.default_rng(seed)
+    # One stratum after the other, so that all parts are as large and each has its share.
+    order = np.lexsort((rng.permutation(len(strata)), strata))
+    parts = np.empty(len(strata), np.intp)
+    parts[order] = np.arange(len(strata)) % count
+    if len(strata) < count:
+        raise DataError(
+            f"{count} folds of {len(strata)} distinct pictures; expected at least one for each; "
+            "ask for fewer folds, or add pictures"
+        )
+    splits = catalogue.splits.copy()
+    splits[pool] = np.where(parts[groups] == number - 1, "validation", "train")
+    return replace(catalogue, splits=splits)
 
 
 def held_out(catalogue: Catalogue) -> str:
@@ -92,18 +123,18 @@ def _assign(
     _, first, groups = np.unique(
         catalogue.contents[pool].view("V16"), return_index=True, return_inverse=True
     )
-    group_labels = catalogue.labels[pool][first]
+    group_strata = catalogue.strata[pool][first]
     group_splits = np.full(len(first), "train", "U10")
     small: list[str] = []
-    most = int(np.bincount(group_labels[group_labels >= 0]).max(initial=0))
+    most = int(np.bincount(group_strata[group_strata >= 0]).max(initial=0))
     fewest = min(_FEWEST, max(most, 2))
     rng = np.random.default_rng(seed)
-    for label, class_name in enumerate(catalogue.class_names):
-        members = rng.permutation(np.flatnonzero(group_labels == label))
+    for stratum in range(group_strata.max(initial=-1) + 1):
+        members = rng.permutation(np.flatnonzero(group_strata == stratum))
         if len(members) >= fewest:
-            _draw(members, fractions, group_splits, class_name)
+            _draw(members, fractions, group_splits, catalogue.task.stratum_name(stratum))
         elif len(members):
-            small.append(repr(class_name))
+            small.append(repr(catalogue.task.stratum_name(stratum)))
     splits[pool] = group_splits[groups]
     names = " and ".join(fractions)
     if (group_splits == "train").all():

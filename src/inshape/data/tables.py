@@ -14,8 +14,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import DataError
+from ..tasks.find import TaskName, guess_task
+from ..tasks.multilabel import read_tags
+from ..tasks.names import same_name
+from ..tasks.regression import read_number
+from ..tasks.task import Value
 from ..text import join_some, plural
-from .catalogue import Listing, same_name
+from .catalogue import Listing
 from .contents import ending_of, look_into
 from .decode import SUFFIXES
 
@@ -63,14 +68,16 @@ def split_of(word: str) -> str:
     return SPLIT_WORDS.get(word) or SPLIT_WORDS.get(_OF_A_SPLIT.sub("", word), "")
 
 
-def list_table(table: Path, *, labels: str = "required") -> Listing:
+def list_table(table: Path, *, labels: str = "required", task: TaskName = "auto") -> Listing:
     """List the pictures of a CSV, TSV or Parquet table.
 
     It has a column ``path`` (or file, filename, image), relative to the table's folder, one
     ``label`` (or class) unless labels are ``"optional"`` and, if wanted, one ``split`` (or subset).
     Columns of other names are taken where what is in them leaves no doubt, a column of 0 and 1 for
-    every class instead of labels too. A path that is not there as it is written (backslashes, no
-    ending, no folder) is looked for below the table's folder.
+    every class or tag instead of labels too. Tags of a picture are separated by ``|``, and none is
+    left empty; numbers with a fraction are numbers, unless another task is asked for. A path that
+    is not there as it is written (backslashes, no ending, no folder) is looked for below the
+    table's folder.
 
     Raises:
         DataError: if a column or a label is missing, a split is none, or no picture is there.
@@ -84,14 +91,21 @@ def list_table(table: Path, *, labels: str = "required") -> Listing:
     path = _named(columns, "path") or _column_of_pictures(table, columns, pictures, warnings)
     split = _named(columns, "split")
     paths = [_text(table, path, value) for value in columns[path]]
-    values = _classes(table, columns, path, split, labels, warnings)
-    classes = [_word(label) or None for label in values]
+    name, values = _labels(table, columns, (path, split), labels, task, warnings)
     splits = [_split(table, row, word) for row, word in enumerate(columns.get(split, ()), 1)]
     _check_filled(table, paths, "path", paths)
     if labels == "required":
-        _check_filled(table, classes, "label", paths)
+        _check_filled(table, [None if x == "" else "there" for x in values], "label", paths)
     places = pictures.places(table, paths, warnings)
-    return Listing(places, classes, splits, root=table.parent, warnings=warnings)
+    is_number = any(isinstance(value, float) for value in values)
+    return Listing(
+        places,
+        [None if value == "" else value for value in values],
+        splits,
+        root=table.parent,
+        class_names=(name,) if is_number else None,
+        warnings=warnings,
+    )
 
 
 def _check_filled(
@@ -133,40 +147,58 @@ def _column_of_pictures(
     raise _missing(table, columns, "path")
 
 
-def _classes(
-    table: Path, columns: _Columns, path: str, split: str, labels: str, warnings: list[str]
-) -> Sequence[Any]:
+def _labels(
+    table: Path,
+    columns: _Columns,
+    others: Sequence[str],
+    labels: str,
+    task: TaskName,
+    warnings: list[str],
+) -> tuple[str, Sequence[Value]]:
+    """The column of labels, and what is in it; the column is empty where it is several."""
     name = _named(columns, "label")
+    rest = [n for n in columns if n not in others]
+    if not name and labels != "optional" and len(rest) == 1:
+        (name,) = rest
+        warnings.append(f"{table}: column {name!r} is taken as the label")
     if name or labels == "optional":
-        return columns.get(name, ())
-    rest = [n for n in columns if n not in (path, split)]
-    if len(rest) == 1:
-        warnings.append(f"{table}: column {rest[0]!r} is taken as the label")
-        return columns[rest[0]]
-    one_hot = [name for name in rest if _is_flag(columns[name])]
-    if len(one_hot) < 2:
+        return name, _read_column(table, name, [_word(x) for x in columns.get(name, ())], task)
+    flags = [name for name in rest if _is_flag(columns[name])]
+    if len(flags) < 2:
         raise _missing(table, columns, "label")
-    classes = [
-        _only_one(table, number, one_hot, row)
-        for number, row in enumerate(zip(*(columns[n] for n in one_hot), strict=True), 1)
-    ]
-    warnings.append(f"{table}: columns {join_some(one_hot)} are taken as the classes")
-    return classes
+    rows = zip(*(columns[n] for n in flags), strict=True)
+    tags = [tuple(n for n, x in zip(flags, row, strict=True) if float(x)) for row in rows]
+    are_classes = task != "multi-label" and all(len(row) == 1 for row in tags)
+    if task == "classification" and not are_classes:
+        number, row = next((i, row) for i, row in enumerate(tags, 1) if len(row) != 1)
+        raise DataError(
+            f"{table}: row {number} has {len(row)} of the columns {join_some(flags)} set; "
+            "expected exactly one; correct it, or leave the task out"
+        )
+    kind = "classes" if are_classes else "tags"
+    warnings.append(f"{table}: columns {join_some(flags)} are taken as the {kind}")
+    return "", [row[0] for row in tags] if are_classes else tags
+
+
+def _read_column(table: Path, name: str, words: Sequence[str], task: TaskName) -> Sequence[Value]:
+    """Words as the labels that they are; empty where there is none."""
+    task = guess_task(words) if task == "auto" else task
+    if task == "multi-label":
+        return [read_tags(word) for word in words]
+    if task != "regression":
+        return words
+    numbers = [read_number(word) if word else "" for word in words]
+    if None in numbers:
+        row = numbers.index(None)
+        raise DataError(
+            f"{table}: row {row + 1} has {words[row]!r} in column {name!r}; expected a finite "
+            "number; correct it, or leave the task out"
+        )
+    return numbers
 
 
 def _is_flag(values: Sequence[Any]) -> bool:
     return all(_word(value) in ("0", "1", "0.0", "1.0") for value in values)
-
-
-def _only_one(table: Path, number: int, one_hot: Sequence[str], row: Sequence[Any]) -> str:
-    """The one column that is set in a row."""
-    names = [name for name, value in zip(one_hot, row, strict=True) if float(value)]
-    if len(names) != 1:
-        raise DataError(
-            f"{table}: row {number} has {len(names)} of the columns {join_some(one_hot)} set; "
-            "expected exactly one, or a column label; correct it"
-        )
-    return names[0]
 
 
 def _missing(table: Path, columns: _Columns, kind: str) -> DataError:

@@ -20,13 +20,13 @@ from ..reporting.api import leave_report
 from ..requests import takes
 from ..runs import Run
 from ..runtime.cluster import joined
+from ..tasks.task import Mistake, Scores
 from ..text import format_shape
 from ..writing import write_json
 from .classifier import Classifier, open_classifier
 from .leakage import count_trained_on, split_as_trained
-from .metrics import Scores, score
 from .request import EvaluateRequest
-from .result import Evaluation, Mistake
+from .result import Evaluation
 
 if TYPE_CHECKING:
     import keras
@@ -62,23 +62,24 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
 
     def measure(at: Preparation) -> tuple[Batches, NDArray[np.float32], Scores]:
         pictures, rows = classifier.answers(chosen.catalogue, at, cluster=cluster)
-        labels = pictures.catalogue.labels
         resampling = {"resamples": request.resamples, "seed": request.seed}
-        return pictures, rows, score(rows, labels, classifier.labels, **resampling)
+        scores = classifier.task.score(rows, pictures.catalogue.labels, **resampling)
+        return pictures, rows, scores
 
     with joined(request.ray) as cluster:
         batches, rows, scores = measure(preparation)
-        by_size = {str(at.shape.size): measure(at)[2].accuracy for at in at_sizes}
+        by_size = {str(at.shape.size): measure(at)[2].main for at in at_sizes}
     for message in (*chosen.warnings, *batches.catalogue.warnings):
         warnings.warn(message, UserWarning, stacklevel=3)
     evaluation = Evaluation(
+        task=classifier.task.name,
         run=classifier.name,
         source=source_text(request.source),
         split=chosen.split,
         seen_in_training=chosen.trained_on,
         shape=str(preparation.shape),
         scores=scores,
-        mistakes=_worst_mistakes(rows, batches.catalogue, classifier.labels),
+        mistakes=_worst_mistakes(rows, batches.catalogue),
         skipped=tuple((s.name, s.reason) for s in batches.skipped),
         by_size=by_size,
     )
@@ -94,7 +95,7 @@ def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluatio
     The split was looked at during the training, so that its scores are a little too good. ``None``
     without a picture in that split.
     """
-    from .probabilities import predict_probabilities  # loads Keras
+    from .answers import predict_answers  # loads Keras
 
     positions = batches.catalogue.indices("validation")
     if not len(positions):
@@ -102,15 +103,16 @@ def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluatio
     validation = replace(
         batches, catalogue=batches.catalogue.take(positions), slots=batches.slots[positions]
     )
-    rows = predict_probabilities(model, validation)
-    labels = validation.catalogue.class_names
+    task = validation.catalogue.task
+    rows = predict_answers(model, task, validation)
     evaluation = Evaluation(
+        task=task.name,
         run=str(run.folder),
         source=str(run.record["request"]["source"] or "the data"),
         split="validation",
         shape=str(run.preparation.shape),
-        scores=score(rows, validation.catalogue.labels, labels),
-        mistakes=_worst_mistakes(rows, validation.catalogue, labels),
+        scores=task.score(rows, validation.catalogue.labels),
+        mistakes=_worst_mistakes(rows, validation.catalogue),
     )
     write_json(run.folder / _HELD_OUT, evaluation.as_dict())
     return evaluation
@@ -131,11 +133,11 @@ def _choose_pictures(classifier: Classifier, request: EvaluateRequest) -> _Choic
 
     A source that the run was trained on is first divided as it was then.
     """
-    labels, run = classifier.labels, classifier.run
+    task, run = classifier.task, classifier.run
     for name in request.on:
-        if name not in labels:
-            raise UnknownName("class", name, labels)
-    listed = open_source(request.source, class_names=labels)
+        if name not in task.names:
+            raise UnknownName("class", name, task.names)
+    listed = open_source(request.source, task=task)
     again = None if run is None else split_as_trained(run, listed)
     divided = listed if again is None else again
     part = request.split or held_out(divided)
@@ -166,7 +168,7 @@ def _take_labelled(catalogue: Catalogue, part: str, on: Sequence[str]) -> Catalo
             f"no pictures in split {part!r}; expected one of: {', '.join([*splits, 'all'])}; "
             "leave split out for the one furthest from training"
         )
-    labelled = catalogue.take(positions[catalogue.labels[positions] >= 0])
+    labelled = catalogue.take(positions[catalogue.is_labelled[positions]])
     if not len(labelled):
         raise DataError(
             "no labelled pictures to evaluate on; expected a folder per class or a label column; "
@@ -174,8 +176,8 @@ def _take_labelled(catalogue: Catalogue, part: str, on: Sequence[str]) -> Catalo
         )
     if not on:
         return labelled
-    numbers = [labelled.class_names.index(name) for name in on]
-    chosen = labelled.take(np.flatnonzero(np.isin(labelled.labels, numbers)))
+    wanted = [labelled.task.has(labelled.labels, name) for name in on]
+    chosen = labelled.take(np.flatnonzero(np.any(wanted, axis=0)))
     if not len(chosen):
         raise DataError(
             f"no pictures of {', '.join(map(repr, on))} in split {part!r}; expected some to "
@@ -194,20 +196,5 @@ def _at(classifier: Classifier, size_hw: tuple[int, int]) -> Preparation:
     return classifier.preparation.at(size_hw)
 
 
-def _worst_mistakes(
-    rows: NDArray[np.float32], catalogue: Catalogue, labels: Sequence[str]
-) -> tuple[Mistake, ...]:
-    guesses = rows.argmax(axis=1)
-    # Right answers sort last and are left out below.
-    confidence = np.where(guesses == catalogue.labels, -1.0, rows.max(axis=1))
-    worst = np.argsort(-confidence, kind="stable")[:_MISTAKES]
-    return tuple(
-        Mistake(
-            picture=catalogue.names[i],
-            label=labels[int(catalogue.labels[i])],
-            guess=labels[int(guesses[i])],
-            probability=float(confidence[i]),
-        )
-        for i in worst
-        if confidence[i] >= 0
-    )
+def _worst_mistakes(rows: NDArray[np.float32], catalogue: Catalogue) -> tuple[Mistake, ...]:
+    return catalogue.task.mistakes(rows, catalogue.labels, catalogue.names, _MISTAKES)

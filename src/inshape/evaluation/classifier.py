@@ -1,4 +1,4 @@
-"""Whatever answers pictures with classes: the model of a run, or an exported file."""
+"""Whatever answers pictures: the model of a run, or an exported file."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from ..runtime.cluster import Cluster
 from ..runtime.runners import Runner, answer, check_answers, kind_of, load, load_foreign
 from ..runtime.shares import Ask, answers_of, collect
 from ..shapes import InputShape
+from ..tasks.find import restore_task
+from ..tasks.task import Task
 from ..text import first_line, format_shape, plural
-from .metrics import classify
 from .request import is_exported
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Classifier:
 
     name: str
     """The path of its run folder or its file."""
-    labels: tuple[str, ...]
+    task: Task
+    """With the names of its outputs."""
     preparation: Preparation
     input_shape: InputShape
     """What the model takes."""
@@ -68,16 +70,6 @@ class Classifier:
     load_model: Callable[[], keras.Model] | None
     """The model itself, loaded once, if it is that of a run."""
 
-    def probabilities(self, batches: Batches, *, mirrored: bool = False) -> NDArray[np.float32]:
-        """``(pictures, classes)`` in the catalogue's order.
-
-        Of ``mirrored`` ones, the mean of each picture's and of its mirror image's.
-
-        Raises:
-            RequestError: if there are not as many outputs as labels.
-        """
-        return self._checked(self.of_batches(batches, mirrored=mirrored))
-
     def answers(
         self,
         catalogue: Catalogue,
@@ -86,23 +78,26 @@ class Classifier:
         cluster: Cluster | None,
         mirrored: bool = False,
     ) -> tuple[Batches, NDArray[np.float32]]:
-        """The pictures that can be read, and their `probabilities`; by a cluster, if there is one.
+        """The pictures that can be read, and ``(pictures, outputs)`` in the catalogue's order.
+
+        By a cluster, if there is one. Of ``mirrored`` ones, the mean of each picture's and of its
+        mirror image's.
 
         Raises:
-            RequestError: as `probabilities`.
+            RequestError: if there are not as many outputs as labels.
             DataError: as `Batches.open`.
         """
         preparation = preparation or self.preparation
         if cluster is None:
             batches = Batches.open(catalogue, preparation)
-            return batches, self.probabilities(batches, mirrored=mirrored)
-        rows = np.zeros((0, len(self.labels)), np.float32)
+            return batches, self._checked(self.of_batches(batches, mirrored=mirrored))
+        rows = np.zeros((0, len(self.task.names)), np.float32)
 
         def look(catalogue: Catalogue, preparation: Preparation, kind: StoredType) -> Filled:
             nonlocal rows
             sample = _sample(catalogue, preparation)
-            make, is_probability = self.elsewhere(sample, len(catalogue))
-            asked = partial(_classifying, make, is_probability, mirrored)
+            make, is_final = self.elsewhere(sample, len(catalogue))
+            asked = partial(_asking, make, self.task, is_final, mirrored)
             shares = answers_of(cluster, catalogue, preparation, asked, kind=kind)
             filled, rows = collect(shares, len(catalogue))
             return filled
@@ -111,10 +106,11 @@ class Classifier:
         return batches, self._checked(rows[batches.slots] if batches.skipped else rows)
 
     def _checked(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        if rows.shape[1] != len(self.labels):
+        count = len(self.task.names)
+        if rows.shape[1] != count:
             raise RequestError(
                 f"{self.name} tells {rows.shape[1]} classes apart and has "
-                f"{plural(len(self.labels), 'label')}; expected a label for every class; restore "
+                f"{plural(count, 'label')}; expected a label for every class; restore "
                 "the labels that were written with the model, or export or train anew"
             )
         return rows
@@ -132,11 +128,10 @@ def _sample(catalogue: Catalogue, preparation: Preparation) -> NDArray[np.float3
     return np.stack(pictures or [blank])
 
 
-def _classifying(make: Make, is_probability: bool, mirrored: bool) -> Ask:
+def _asking(make: Make, task: Task, is_final: bool, mirrored: bool) -> Ask:
     """Made by the workers of a cluster."""
-    run = make()
-    options = {"is_probability": is_probability, "mirrored": mirrored}
-    return lambda pictures, _: classify(run, pictures, **options)
+    network = make()
+    return lambda pictures, _: task.ask(network, pictures, is_final=is_final, mirrored=mirrored)
 
 
 def open_classifier(source: str | Path | Run) -> Classifier:
@@ -155,22 +150,22 @@ def _of_run(run: Run) -> Classifier:
     load_model = cache(run.load_model)
 
     def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
-        from .probabilities import predict_probabilities  # loads Keras
+        from .answers import predict_answers  # loads Keras
 
-        return predict_probabilities(load_model(), batches, mirrored=mirrored)
+        return predict_answers(load_model(), task, batches, mirrored=mirrored)
 
     def elsewhere(sample: NDArray[np.float32], count: int) -> tuple[Make, bool]:
-        from .probabilities import gives_probabilities, prepare  # loads Keras
+        from .answers import gives_answers, prepare  # loads Keras
 
-        return prepare(load_model(), sample, count).elsewhere, gives_probabilities(load_model())
+        return prepare(load_model(), sample, count).elsewhere, gives_answers(load_model())
 
-    preparation = run.preparation
+    task, preparation = run.task, run.preparation
     with run.reading():
         # Pictures are prepared at one size for a model of any size too.
         shape = InputShape.of(run.record.get("plan", {}).get("input_shape", preparation.shape))
     return Classifier(
         name=str(run.folder),
-        labels=run.labels,
+        task=task,
         preparation=preparation,
         input_shape=shape,
         of_batches=of_batches,
@@ -190,8 +185,8 @@ def _of_file(path: Path) -> Classifier:
         )
     with reading_card(path):
         at_once = batch_in(card)
-        is_probability = card["output"]["kind"] == "probabilities"
-        labels = tuple(str(label) for label in card["labels"])
+        is_final = card["output"]["kind"] != "logits"
+        task = restore_task(card.get("task"), [str(label) for label in card["labels"]])
         preparation = Preparation.from_dict(card["preparation"])
         shape = InputShape.of(card["input"]["shape"])
     load_runner = cache(partial(load_foreign, path))
@@ -201,14 +196,14 @@ def _of_file(path: Path) -> Classifier:
 
     def elsewhere(sample: NDArray[np.float32], count: int) -> tuple[Make, bool]:
         ask(sample)  # refused here, and not by every worker
-        return partial(_unpacked, _pack(path), path, at_once), is_probability
+        return partial(_unpacked, _pack(path), path, at_once), is_final
 
     def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
         parts = [
-            classify(
+            task.ask(
                 ask,
                 np.asarray(pictures, np.float32),
-                is_probability=is_probability,
+                is_final=is_final,
                 mirrored=mirrored,
             )
             for pictures, _ in batches.iterate(None, _BLOCK)
@@ -222,7 +217,7 @@ def _of_file(path: Path) -> Classifier:
             run = Run.open(home)
     return Classifier(
         name=str(path),
-        labels=labels,
+        task=task,
         preparation=preparation,
         input_shape=shape,
         of_batches=of_batches,

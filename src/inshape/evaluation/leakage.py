@@ -29,8 +29,9 @@ def split_as_trained(run: Run, catalogue: Catalogue) -> Catalogue | None:
             return None
         request = run.record["request"]
         validation, seed = float(request["recipe"]["validation"]), int(request["seed"])
+        fold = str(request["recipe"].get("fold", ""))
     try:
-        again = split(catalogue, validation=validation, seed=seed)
+        again = split(catalogue, validation=validation, seed=seed, fold=fold)
     except DataError:
         return None  # too few to split, and so not those that were
     # The fingerprint is of what was used: pictures for testing may have been added since.
@@ -47,7 +48,7 @@ def read_training_pictures(run: Run, progress: Progress | None = None) -> Catalo
         return "are not where they were"
     try:
         with (progress or Progress()).bar("reading the list of pictures") as advance:
-            listed = open_source(source, class_names=run.labels, progress=advance)
+            listed = open_source(source, task=run.task, progress=advance)
     except DataError as error:
         return f"cannot be used any more ({error})"
     trained = split_as_trained(run, listed)
@@ -69,7 +70,7 @@ def count_trained_on(run: Run, catalogue: Catalogue, trained: Catalogue | None) 
     if trained is None:
         with run.reading():
             facts: Mapping[str, Any] = run.record.get("data", {})
-            pictures = sum(sum(facts.get(name, {}).values()) for name in ("train", "validation"))
+            pictures = sum(facts.get("pictures", {}).values())
         read_again = None if pictures > MOST_READ_AGAIN else read_training_pictures(run)
         if not isinstance(read_again, Catalogue):
             return 0

@@ -7,23 +7,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
-from .metrics import Score, Scores
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """A picture that was taken for something else."""
-
-    picture: str
-    """Its path, or ``"[17]"``."""
-    label: str
-    guess: str
-    probability: float
-    """Of the guess."""
+from ..tasks.bootstrap import Score
+from ..tasks.task import Mistake, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +23,7 @@ class Evaluation:
     shape: str
     """At which the pictures went in."""
     scores: Scores
+    task: str = "classification"
     split: str = "all"
     """Which split of the pictures, or all of them."""
     seen_in_training: int = 0
@@ -48,46 +37,25 @@ class Evaluation:
 
     @property
     def accuracy(self) -> Score:
-        """Top-1 accuracy."""
-        return self.scores.accuracy
+        """The score that goes by the task: accuracy, macro F1 of tags, or R2 of numbers."""
+        return self.scores.main
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        scores = self.scores
         return {
+            "task": self.task,
             "run": self.run,
             "source": self.source,
             "split": self.split,
             "seen_in_training": self.seen_in_training,
             "shape": self.shape,
-            "pictures": scores.pictures,
-            "accuracy": scores.accuracy.as_dict(),
-            "top5": None if scores.top5 is None else scores.top5.as_dict(),
-            "balanced_accuracy": scores.balanced_accuracy.as_dict(),
-            "macro_f1": scores.macro_f1.as_dict(),
-            "calibration_error": scores.calibration_error.as_dict(),
-            "classes": [
-                {
-                    "name": c.name,
-                    "pictures": c.pictures,
-                    "precision": c.precision.as_dict(),
-                    "recall": c.recall.as_dict(),
-                }
-                for c in scores.classes
-            ],
-            "confusion": scores.confusion.tolist(),
-            "reliability": [
-                {
-                    "pictures": int(count),
-                    "probability": None if np.isnan(mean) else round(float(mean), 6),
-                    "accuracy": None if np.isnan(right) else round(float(right), 6),
-                }
-                for count, mean, right in scores.reliability
+            **self.scores.as_dict(),
+            "scores": [
+                {"name": name, "is_share": name not in self.scores.in_units, **score.as_dict()}
+                for name, score in self.scores.named().items()
             ],
             "by_size": {size: score.as_dict() for size, score in self.by_size.items()},
-            "mistakes": [
-                {**asdict(m), "probability": round(m.probability, 6)} for m in self.mistakes
-            ],
+            "mistakes": [_mistake_dict(mistake) for mistake in self.mistakes],
             "skipped": [{"picture": name, "reason": why} for name, why in self.skipped],
         }
 
@@ -105,23 +73,33 @@ class Evaluation:
         part = "" if self.split == "all" else f" ({self.split})"
         title = f"{self.run} on {self.source}{part}: {scores.pictures} pictures at {self.shape}"
         table = Table("score", "value  [95 % interval]", title=title, title_justify="left")
-        table.add_row("accuracy", str(scores.accuracy))
-        if scores.top5 is not None:
-            table.add_row("top-5 accuracy", str(scores.top5))
-        table.add_row("balanced accuracy", str(scores.balanced_accuracy))
-        table.add_row("macro F1", str(scores.macro_f1))
-        table.add_row("calibration error", str(scores.calibration_error))
+        for name, score in scores.named().items():
+            table.add_row(name, str(score))
+        main = next(iter(scores.named()))
         for size, score in self.by_size.items():
-            table.add_row(f"accuracy at {size}", str(score))
+            table.add_row(f"{main} at {size}", str(score))
         yield table
-        table = Table("class", "pictures", "precision", "recall")
-        for c in scores.classes:
-            table.add_row(c.name, str(c.pictures), str(c.precision), str(c.recall))
-        yield table
-        if self.mistakes:
-            table = Table(
-                "picture", "is", "taken for", "probability", title="most confidently wrong"
-            )
-            for m in self.mistakes:
-                table.add_row(m.picture, m.label, m.guess, f"{m.probability:.3f}")
+        heads, rows = scores.by_output()
+        if heads:
+            table = Table(*heads)
+            for row in rows:
+                table.add_row(*row)
             yield table
+        if self.mistakes:
+            is_sure = self.mistakes[0].probability is not None
+            last, title = (
+                ("probability", "most confidently wrong") if is_sure else ("off by", "furthest off")
+            )
+            table = Table("picture", "is", "taken for", last, title=title)
+            for m in self.mistakes:
+                number = m.off_by if m.probability is None else m.probability
+                table.add_row(m.picture, m.label, m.guess, f"{number:.3f}")
+            yield table
+
+
+def _mistake_dict(mistake: Mistake) -> dict[str, Any]:
+    rounded = {
+        name: round(value, 6) if isinstance(value, float) else value
+        for name, value in asdict(mistake).items()
+    }
+    return {name: value for name, value in rounded.items() if value is not None}

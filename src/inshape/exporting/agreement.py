@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.metrics import Score, mean_score
+from ..tasks.bootstrap import Score, mean_score
+from ..tasks.task import Labels, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,31 +26,32 @@ class Agreement:
 
 
 def compare_answers(
+    task: Task,
     answers: NDArray[np.floating[Any]],
     reference: NDArray[np.floating[Any]],
-    labels: NDArray[np.integer[Any]],
+    labels: Labels,
     *,
     seed: int = 0,
 ) -> Agreement:
-    """Agreement with Keras on all pictures, accuracy on those whose class is known (not below 0).
+    """Agreement with Keras on all pictures, accuracy on those whose label is known.
 
     Example:
-        >>> eye = np.eye(2)
-        >>> result = compare_answers(eye[[0, 1, 1, 1]], eye[[0, 1, 0, 1]], np.array([0, 1, 0, 0]))
+        >>> from inshape.tasks.classification import Classification
+        >>> eye, task = np.eye(2), Classification(("a", "b"))
+        >>> expected, labels = eye[[0, 1, 0, 1]], np.array([0, 1, 0, 0])
+        >>> result = compare_answers(task, eye[[0, 1, 1, 1]], expected, labels)
         >>> result.agreement, result.accuracy.value, result.accuracy_change.value
         (0.75, 0.5, -0.25)
     """
-    # argmax gives 0 for NaN, so that a file of NaN would agree on every picture of the first class.
+    # The largest of NaN is the first, so that a file of NaN would agree on every picture of it.
     finite = np.isfinite(answers).all(axis=1)
-    guesses = np.where(finite, answers.argmax(axis=1), -1)
-    expected = reference.argmax(axis=1)
-    known = labels >= 0
-    right = (guesses == labels)[known].astype(float)
-    change = right - (expected == labels)[known]
+    known = task.is_known(labels)
+    right = np.where(finite, task.row_scores(np.nan_to_num(answers), labels), 0.0)[known]
+    change = right - task.row_scores(reference, labels)[known]
     difference = np.abs(np.asarray(answers, np.float64) - reference)
     return Agreement(
         pictures=len(answers),
-        agreement=float((guesses == expected).mean()),
+        agreement=float((finite & task.is_same(answers, reference)).mean()),
         # The same seed draws the same pictures for both: the change is a paired one.
         accuracy=mean_score(right, seed=seed),
         accuracy_change=mean_score(change, seed=seed),

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InshapeError, RequestError, RunError
-from ..evaluation.metrics import Score, as_probabilities
-from ..evaluation.probabilities import gives_probabilities
+from ..evaluation.answers import gives_answers
 from ..processor import count_cores
 from ..progress import Progress
 from ..reporting.api import leave_report
@@ -24,9 +23,11 @@ from ..runtime.arena import Arena
 from ..runtime.formats import Format, formats_of
 from ..runtime.runners import answer, kind_of, load
 from ..runtime.timing import Timing, time_file
+from ..tasks.bootstrap import Score
+from ..tasks.task import Task
 from ..text import first_line
 from ..writing import make_folder
-from .agreement import compare_answers
+from .agreement import Agreement, compare_answers
 from .causes import find_faults, likely_cause
 from .request import ExportRequest
 from .result import ExportFile, Exports, Refusal, check_table, keep_table
@@ -155,8 +156,10 @@ class _Judge:
     selection: Selection
     request: ExportRequest
     reference: NDArray[np.float32]
-    """The model's probabilities."""
-    is_probability: bool
+    """The model's answers."""
+    task: Task
+    is_final: bool
+    """Whether outputs are answers rather than logits."""
     planned: Mapping[str, Any]
     """The footprint that the run's plan predicts for its int8 file."""
     faults: Mapping[str, str]
@@ -178,12 +181,13 @@ class _Judge:
                 for rows in selection.blocks(_AT_ONCE)
             ]
         )
-        is_probability = gives_probabilities(model)
+        task, is_final = run.task, gives_answers(model)
         return cls(
             selection=selection,
             request=request,
-            reference=as_probabilities(outputs, is_probability=is_probability),
-            is_probability=is_probability,
+            reference=task.answers(outputs, is_final=is_final),
+            task=task,
+            is_final=is_final,
             planned=run.record.get("plan", {}).get("footprint", {}),
             faults=faults,
         )
@@ -191,28 +195,31 @@ class _Judge:
     @property
     def keras_accuracy(self) -> Score:
         """How good the model itself is on the pictures."""
-        return compare_answers(self.reference, self.reference, self.selection.labels).accuracy
+        return self._compare(self.reference).accuracy
+
+    def _compare(self, answers: NDArray[np.float32]) -> Agreement:
+        return compare_answers(self.task, answers, self.reference, self.selection.labels)
 
     def answer(self, form: Format, path: Path) -> NDArray[np.float32]:
-        """The file's probabilities, one call each as on a device, unless a framework runs it."""
+        """The file's answers, one call each as on a device, unless a framework runs it."""
         is_framework = kind_of(path) in ("keras", "savedmodel")
         at_once = _AT_ONCE if is_framework else self._batch(form)
         runner = load(path)
         outputs = np.concatenate(
             [answer(runner, rows, at_once=at_once) for rows in self.selection.blocks(at_once)]
         )
-        return as_probabilities(outputs, is_probability=self.is_probability)
+        return self.task.answers(outputs, is_final=self.is_final)
 
     def judge(
         self, form: Format, path: Path, answers: NDArray[np.float32], arena: Arena | None
     ) -> ExportFile:
         """Compare a file's answers with the model's, and time it."""
-        result = compare_answers(answers, self.reference, self.selection.labels)
+        result = self._compare(answers)
         timings, problem = self.time(path, self._batch(form))
         agrees = result.is_finite and result.agreement >= self.request.min_agreement
         planned = self.planned if form.is_quantised else {}
         fault = self.faults.get(form.name)
-        cause = None if agrees else likely_cause(form, answers, self.reference, fault)
+        cause = None if agrees else likely_cause(self.task, form, answers, self.reference, fault)
         return ExportFile(
             format=form.name,
             path=str(path),

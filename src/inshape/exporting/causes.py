@@ -12,6 +12,7 @@ from ..errors import GraphError
 from ..runtime.conversion import layer_of
 from ..runtime.formats import Format
 from ..runtime.litert_files import to_litert
+from ..tasks.task import Task
 
 if TYPE_CHECKING:
     import keras
@@ -83,12 +84,13 @@ def _hidden_line(model: keras.Model, hidden: Hidden, remedy: str) -> str:
 
 
 def likely_cause(
+    task: Task,
     form: Format,
     answers: NDArray[np.floating],
     reference: NDArray[np.floating],
     fault: str | None,
 ) -> str:
-    """Why a file answers otherwise than Keras, from both probabilities, and what to try."""
+    """Why a file answers otherwise than Keras, from both answers, and what to try."""
     count = len(answers) - int(np.isfinite(answers).all(axis=1).sum())
     if fault is not None:
         return fault
@@ -97,12 +99,12 @@ def likely_cause(
             f"it answers NaN or infinity to {count} of {len(answers)} pictures; export "
             "another format"
         )
-    differs = answers.argmax(axis=1) != reference.argmax(axis=1)
-    lead = np.diff(np.sort(reference[differs], axis=1)[:, -2:], axis=1)
-    if reference.shape[1] > 1 and np.median(lead) < _UNSURE:
+    differs = ~task.is_same(answers, reference)
+    lead = task.lead(reference[differs])
+    if np.median(lead) < _UNSURE:
         share = np.floor(100 * (1 - differs.mean())) / 100
         return (
-            "Keras itself is unsure of most of these pictures (its two likeliest classes are "
+            "Keras itself is unsure of most of these pictures (its two likeliest answers are "
             f"{np.median(lead):.2f} apart), so that rounding decides; train on more pictures, or "
             f"accept it with min_agreement={share:g}"
         )

@@ -7,7 +7,6 @@ and carried over to a device.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ..data.colour import LUMA
 from ..data.decode import DRAFT_GAP
 from ..data.prepare import MOST_VALUE, Preparation, write_full_scale
 from ..runtime.formats import Io
+from ..tasks.task import Task
 
 _IMPORTS = {
     ".tflite": "from ai_edge_litert.interpreter import Interpreter",
@@ -42,9 +42,9 @@ picture = {resized}""",
 
 
 def compose_example(
-    path: Path, preparation: Preparation, labels: Sequence[str], *, io: Io, is_fixed: bool
+    path: Path, preparation: Preparation, task: Task, *, io: Io, is_fixed: bool, is_final: bool
 ) -> str | None:
-    """A program that classifies a picture by a file, whose input may have a fixed size.
+    """A program that asks a file about a picture, whose input may have a fixed size.
 
     ``None`` where the format or the preparation needs more than that: bands that are neither grey
     nor RGB, reduction by area or without antialiasing. Where there is a full scale, it takes grey
@@ -55,7 +55,7 @@ def compose_example(
     call = {".onnx": _ONNX, ".xml": _OPENVINO}.get(path.suffix) or _litert(io, is_fixed)
     kind = "of 8 bits" if preparation.full_scale is None else "of 8 bits or of deeper grey"
     lines = [
-        f'"""Classify a picture {kind}: python {path.name}.py PICTURE"""\n',
+        f'"""Say what is in a picture {kind}: python {path.name}.py PICTURE"""\n',
         *(["import math"] if preparation.fit != "stretch" else []),
         "import sys",
         "from pathlib import Path\n",
@@ -63,10 +63,10 @@ def compose_example(
         _IMPORTS[path.suffix],
         "from PIL import Image, ImageOps\n",
         f"file = str(Path(__file__).parent / {path.name!r})",
-        f"labels = {list(labels)!r}",
+        f"labels = {list(task.names)!r}",
         *_prepared(preparation),
         call,
-        "print(labels[int(answer.argmax())])",
+        *task.program(is_final=is_final),
     ]
     return "\n".join(lines) + "\n"
 
@@ -207,4 +207,9 @@ def _litert(io: Io, is_fixed: bool) -> str:
         "model.invoke()",
         'answer = model.get_tensor(target["index"])[0]',
     ]
+    if io != "float32":
+        lines += [
+            'scale, zero = target["quantization"]',
+            "answer = scale * (answer.astype(np.float32) - zero)",
+        ]
     return "\n".join(lines)

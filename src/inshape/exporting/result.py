@@ -17,8 +17,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from ..errors import OutputExists, RequestError
-from ..evaluation.metrics import Score
 from ..runtime.timing import Timing
+from ..tasks.bootstrap import Score
 from ..text import NONE, format_bytes, format_number, format_percent, plural
 from ..writing import read_json, reading, write_atomically, write_json
 
@@ -45,7 +45,7 @@ class ExportFile:
     accuracy_change: Score
     """The file's minus Keras's, with a paired interval."""
     max_difference: float
-    """The largest difference of two probabilities."""
+    """The largest difference of two probabilities, or numbers."""
     mean_difference: float
     timings: tuple[Timing, ...]
     """With one thread and with all."""

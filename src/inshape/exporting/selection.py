@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batches import Batches
-from ..data.catalogue import Catalogue, in_order
+from ..data.catalogue import Catalogue
 from ..data.sources import Source, open_source, source_text
 from ..data.split import held_out
 from ..errors import DataError
 from ..evaluation.leakage import is_among, read_training_pictures
 from ..progress import Progress
 from ..runs import Run
+from ..tasks.names import in_order
+from ..tasks.task import Labels
 
 _BLOCK = 64
 
@@ -59,8 +61,8 @@ class Selection:
     """To calibrate on; empty if nothing is calibrated."""
 
     @property
-    def labels(self) -> NDArray[np.int32]:
-        """The class of each picture that is compared on; -1 where unknown."""
+    def labels(self) -> Labels:
+        """Of each picture that is compared on, as far as it is known."""
         return self.compared.catalogue.labels
 
     @property
@@ -136,17 +138,16 @@ def _take_split(trained: Catalogue | str, split: str, run: Run, wanted: str) -> 
 
 
 def _open(data: Source, run: Run) -> Catalogue:
-    return open_source(data, class_names=run.labels, labels="optional")
+    return open_source(data, task=run.task, labels="optional")
 
 
 def _label_by_folder(listed: Catalogue, data: Source, run: Run) -> Catalogue:
     """Give a folder's pictures the classes that the run has; `open_source` gives all or none."""
-    if not isinstance(data, str | Path) or not Path(data).is_dir() or (listed.labels >= 0).any():
+    if not isinstance(data, str | Path) or not Path(data).is_dir() or listed.is_labelled.any():
         return listed
-    numbers = {label: number for number, label in enumerate(run.labels)}
     folders = [_class_folder(*row) for row in zip(listed.names, listed.splits, strict=True)]
-    labels = np.asarray([numbers.get(folder, -1) for folder in folders], np.int32)
-    strange = in_order(set(folders) - numbers.keys() - {""})
+    labels = listed.task.read([folder if folder in run.labels else None for folder in folders])
+    strange = in_order(set(folders).difference(run.labels, {""}))
     if strange:
         count = sum(folder in strange for folder in folders)
         warnings.warn(
@@ -191,7 +192,7 @@ def _leave_out(available: Catalogue, compared: Catalogue) -> Catalogue:
 
 
 def _prepare(run: Run, catalogue: Catalogue, most: int, progress: Progress) -> Batches:
-    chosen = catalogue.take(spread_over_classes(catalogue.labels, most))
+    chosen = catalogue.take(spread_over_classes(catalogue.strata, most))
     with progress.bar("preparing pictures") as advance:
         return Batches.open(chosen, run.preparation, progress=advance)
 

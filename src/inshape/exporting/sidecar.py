@@ -14,6 +14,7 @@ from ..runtime.formats import OPSET, Format, Io
 from ..runtime.litert import quantisation_of
 from ..runtime.metadata import Description, add_metadata
 from ..shapes import InputShape
+from ..tasks.find import restore_task
 from ..writing import format_json
 
 LABELS = "labels.txt"
@@ -21,16 +22,17 @@ LABELS = "labels.txt"
 
 
 def make_card(
-    run: Run, form: Format, *, io: Io, batch: int | None, is_probability: bool
+    run: Run, form: Format, *, io: Io, batch: int | None, is_final: bool
 ) -> dict[str, Any]:
     """Everything that a program needs to use a file, as plain values; see `ExportRequest`."""
     plan = run.record["plan"]
-    preparation = run.preparation
+    preparation, words = run.preparation, run.task.output_words
     dtype = io if form.is_quantised else "float32"
     per_call = 1 if form.suffix == ".tflite" else (form.takes_batch and batch) or "any"
     card: dict[str, Any] = {
         "inshape": __version__,
         "format": form.name,
+        "task": run.task.as_dict(),
         "labels": list(run.labels),
         "input": {
             "shape": plan["input_shape"],
@@ -40,7 +42,7 @@ def make_card(
             "colour": preparation.colour,
             "batch": per_call,
         },
-        "output": {"kind": "probabilities" if is_probability else "logits", "dtype": dtype},
+        "output": {"kind": words[0] if is_final else words[1], "dtype": dtype},
         "preparation": preparation.as_dict(),
         "model": {name: plan[name] for name in ("backbone", "strategy", "channels")},
     }
@@ -93,7 +95,8 @@ def _describe(card: dict[str, Any]) -> Description:
         colour=card["input"]["colour"],
         size_hw=InputShape.of(card["input"]["shape"]).hw,
         labels_file=LABELS,
-        is_probability=card["output"]["kind"] == "probabilities",
+        output=card["output"]["kind"],
+        says=restore_task(card["task"], card["labels"]).output_words[2],
     )
 
 

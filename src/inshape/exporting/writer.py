@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OutputExists, RunError
-from ..evaluation.probabilities import gives_probabilities
+from ..evaluation.answers import gives_answers
 from ..progress import Advance
 from ..runs import Run
 from ..runtime.arena import Arena, arena_of
@@ -73,8 +73,8 @@ class Writer:
         convert(
             self.model, form, part, pictures=sample, io=self.io, batch=self.batch, progress=progress
         )
-        kind = gives_probabilities(self.model)
-        card = make_card(self.run, form, io=self.io, batch=self.batch, is_probability=kind)
+        is_final = gives_answers(self.model)
+        card = make_card(self.run, form, io=self.io, batch=self.batch, is_final=is_final)
         card = add_quantisation(card, part)
         embed(part, form, card)
         text = format_json(card, indent=2)
@@ -95,9 +95,10 @@ class Writer:
         return compose_example(
             part,
             self.run.preparation,
-            self.run.labels,
+            self.run.task,
             io=self.io if form.is_quantised else "float32",
             is_fixed=None not in self.model.input_shape[1:],
+            is_final=gives_answers(self.model),
         )
 
 

@@ -1,4 +1,4 @@
-"""The linear classifier on frozen features: fitted exactly rather than by steps."""
+"""The linear head on frozen features: fitted exactly rather than by steps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
+
+from ..tasks.task import Labels, Task
 
 _STRENGTHS = (10.0, 30.0, 100.0, 300.0)
 _PROBE_STRENGTH = 30.0
@@ -31,72 +32,70 @@ _PRIOR_POWER = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearFit:
-    """A multinomial logistic regression, as the weights of a dense layer."""
+    """A linear model, as the weights of a dense layer."""
 
     kernel: NDArray[np.float32]
-    """``(features, classes)``."""
+    """``(features, outputs)``."""
     bias: NDArray[np.float32]
     strength: float
     """The loss's weight against the penalty that did best on the validation rows."""
-    accuracy: float
-    """On the validation rows, as is the loss, a cross-entropy."""
+    score: float
+    """On the validation rows, as is the loss."""
     loss: float
 
 
 def fit_linear(
+    task: Task,
     views: Sequence[NDArray[Any]],
-    labels: NDArray[np.integer[Any]],
-    validation: tuple[NDArray[Any], NDArray[np.integer[Any]]],
+    labels: Labels,
+    validation: tuple[NDArray[Any], Labels],
     *,
-    classes: int,
-    class_weights: NDArray[np.float32],
+    output_weights: NDArray[np.float32],
     seed: int,
 ) -> LinearFit:
-    """Fit a regularised multinomial logistic regression and choose its penalty by validation.
+    """Fit a regularised linear model for a task and choose its penalty by validation.
 
     Each view holds the features of all rows, whose labels are the same. From more than 20,000 rows
     that many are drawn, which bounds memory and time. Without validation rows a middle penalty is
     taken.
     """
-    rows, labels = _draw(views, np.asarray(labels), seed)
+    rows, labels = _draw(task, views, np.asarray(labels), seed)
     held_out, held_out_labels = validation
-    regression = _Regression(rows, labels, _ITERATIONS, _LEAST_SCALE)
+    regression = _Regression(task, rows, labels, _ITERATIONS, _LEAST_SCALE)
+    row_weights = task.row_weights(task.targets(labels), output_weights)
     best: LinearFit | None = None
     for strength in _STRENGTHS if len(held_out) else _STRENGTHS[1:2]:
         with _undisturbed():
-            regression.fit(strength, class_weights[labels])
-        kernel, bias = regression.dense_weights(classes)
-        logits = held_out @ kernel + bias if len(held_out) else np.zeros((0, classes))
-        accuracy, loss = scores(logits, held_out_labels)
+            kernel, bias = regression.fit(strength, row_weights)
+        score, loss = task.score_and_loss(held_out @ kernel + bias, held_out_labels)
         if best is None or loss < best.loss:
-            best = LinearFit(
-                kernel=kernel, bias=bias, strength=strength, accuracy=accuracy, loss=loss
-            )
+            best = LinearFit(kernel=kernel, bias=bias, strength=strength, score=score, loss=loss)
     assert best is not None
     return best
 
 
 def cross_validated(
+    task: Task,
     features: NDArray[np.floating[Any]],
-    labels: NDArray[np.integer[Any]],
+    labels: Labels,
     folds: Sequence[NDArray[np.intp]],
     *,
     threads: int = 1,
-) -> NDArray[np.bool_]:
-    """Which rows a regularised logistic regression classifies correctly when they are held out.
+) -> NDArray[np.float64]:
+    """How well a regularised linear model answers each row when it is held out.
 
     A fold is the rows that are held out together. As many folds as there are threads are fitted at
     the same time.
     """
-    correct = np.zeros(len(labels), bool)
+    answers = np.zeros((len(labels), len(task.names)))
 
     def fit(held_out: NDArray[np.intp]) -> None:
         rest = np.setdiff1d(np.arange(len(labels)), held_out)
         regression = _Regression(
-            features[rest], labels[rest], _PROBE_ITERATIONS, _PROBE_LEAST_SCALE
+            task, features[rest], labels[rest], _PROBE_ITERATIONS, _PROBE_LEAST_SCALE
         )
-        regression.fit(_PROBE_STRENGTH)
-        correct[held_out] = regression.classify(features[held_out]) == labels[held_out]
+        kernel, bias = regression.fit(_PROBE_STRENGTH)
+        answers[held_out] = task.answers(features[held_out] @ kernel + bias, is_final=False)
 
     with _undisturbed():
         if threads == 1:
@@ -105,14 +104,19 @@ def cross_validated(
         else:
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(fit, folds))
-    return correct
+    return task.row_scores(answers, labels)
 
 
 class _Regression:
-    """A logistic regression on standardised rows, for one strength after the other."""
+    """A linear model on standardised rows, for one strength after the other."""
 
     def __init__(
-        self, rows: NDArray[Any], labels: NDArray[Any], iterations: int, least_scale: float
+        self,
+        task: Task,
+        rows: NDArray[Any],
+        labels: Labels,
+        iterations: int,
+        least_scale: float,
     ) -> None:
         self._mean = np.asarray(np.mean(rows, axis=0, dtype=np.float64))
         self._scale = np.asarray(np.std(rows, axis=0, dtype=np.float64))
@@ -123,35 +127,17 @@ class _Regression:
         firing = self._scale[self._scale > 0]
         floor = least_scale * np.median(firing) if len(firing) else 1.0
         np.maximum(self._scale, floor, out=self._scale)
-        self._rows, self._labels = self._standardise(rows), labels
-        # Each strength begins where the one before it ended.
-        self._model = LogisticRegression(max_iter=iterations, warm_start=True, tol=1e-3)
+        standardised = ((rows - self._mean) / self._scale).astype(np.float32)
+        self._solver = task.solver(standardised, labels, iterations=iterations)
 
-    def _standardise(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        return ((rows - self._mean) / self._scale).astype(np.float32)
-
-    def fit(self, strength: float, row_weights: NDArray[np.float32] | None = None) -> None:
-        # scikit-learn sums the loss over rows: as a mean, one strength suits every number of them.
-        self._model.C = strength / len(self._rows)
-        self._model.fit(self._rows, self._labels, sample_weight=row_weights)
-
-    def classify(self, rows: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(self._model.predict(self._standardise(rows)))
-
-    def dense_weights(self, classes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def fit(
+        self, strength: float, row_weights: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Kernel and bias of a dense layer on features that are not standardised."""
-        coefficients = np.asarray(self._model.coef_)
-        intercepts = np.asarray(self._model.intercept_)
-        if len(coefficients) == 1:  # two classes: one logit, here split evenly over both
-            coefficients = np.concatenate([-coefficients, coefficients]) / 2
-            intercepts = np.concatenate([-intercepts, intercepts]) / 2
+        kernel, bias = self._solver.solve(strength, row_weights)
         # w * (x - mean) / scale + b is (w / scale) * x + (b - (w / scale) * mean).
-        coefficients = coefficients / self._scale
-        kernel = np.zeros((len(self._mean), classes))
-        bias = np.full(classes, intercepts.min() - 5.0)  # a class without rows is never guessed
-        kernel[:, self._model.classes_] = coefficients.T
-        bias[self._model.classes_] = intercepts - coefficients @ self._mean
-        return kernel.astype(np.float32), bias.astype(np.float32)
+        kernel = kernel / self._scale
+        return kernel.T.astype(np.float32), (bias - kernel @ self._mean).astype(np.float32)
 
 
 @contextmanager
@@ -166,53 +152,43 @@ def _undisturbed() -> Generator[None]:
 
 
 def _draw(
-    views: Sequence[NDArray[Any]], labels: NDArray[Any], seed: int
-) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    task: Task, views: Sequence[NDArray[Any]], labels: Labels, seed: int
+) -> tuple[NDArray[np.float32], Labels]:
     """The rows of all views, or as many of each as can be held."""
     most = _MOST_ROWS // len(views)
     if len(labels) > most:
         chosen = np.random.default_rng(seed).choice(len(labels), most, replace=False)
-        first_of_each = np.unique(labels, return_index=True)[1]
+        first_of_each = np.unique(task.strata(labels), return_index=True)[1]
         chosen = np.union1d(chosen, first_of_each)
         views, labels = [view[chosen] for view in views], labels[chosen]
     rows = np.concatenate([np.asarray(view, np.float32) for view in views])
-    return rows, np.tile(labels, len(views))
+    return rows, np.concatenate([labels] * len(views))
 
 
-def temperature(logits: NDArray[np.float32], labels: NDArray[np.integer[Any]]) -> float:
+def temperature(task: Task, logits: NDArray[np.float32], labels: Labels) -> float:
     """The number to divide logits by so that their probabilities fit the labels best.
 
     Label smoothing and mixing make a network less sure than it may be. One number on validation
     data mends most of that and changes no answer (Guo et al., arXiv 1706.04599). Temperatures far
     from 1 need pictures that ask for them: their logarithm is taken to be normal around 0.
 
-    It lies between 0.05 and 20, and is 1 without rows.
+    It lies between 0.05 and 20, and is 1 without rows, or for a task without probabilities.
 
     Example:
         >>> logits = np.log(np.array([[0.9, 0.1], [0.9, 0.1]], "float32"))
-        >>> temperature(np.tile(logits, (50, 1)), np.array([0, 1] * 50)) > 3  # right once in two
+        >>> from inshape.tasks.classification import Classification
+        >>> of_two, labels = Classification(("a", "b")), np.array([0, 1] * 50)
+        >>> temperature(of_two, np.tile(logits, (50, 1)), labels) > 3  # right once in two
         True
     """
-    if not len(labels):
+    if not len(labels) or not task.is_calibrated:
         return 1.0
 
     def loss(power: float) -> float:
         # Few pictures, all of them right, would ask for a network that is sure of everything.
         doubt = (power / _PRIOR_POWER) ** 2 / (2 * len(labels))
-        return scores(logits / math.exp(power), labels)[1] + doubt
+        return task.score_and_loss(logits / math.exp(power), labels)[1] + doubt
 
     widest = math.log(20.0)
     minimum = minimize_scalar(loss, bounds=(-widest, widest), method="bounded")
     return math.exp(float(minimum.x))
-
-
-def scores(
-    logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
-) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy of logits; NaN and infinity where there are no rows."""
-    if not len(labels):
-        return float("nan"), float("inf")
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    accuracy = float((logits.argmax(axis=1) == labels).mean())
-    return accuracy, float(-logs[np.arange(len(labels)), labels].mean())

@@ -18,6 +18,7 @@ _HEAD = 2000
 _FILTERS = (
     text.format_bytes, text.format_count, text.format_interval, text.format_ms, text.format_number,
     text.format_percent, text.format_points, text.format_seconds, text.format_value,
+    text.upper_first,
 )  # fmt: skip
 
 

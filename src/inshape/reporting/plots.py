@@ -53,7 +53,6 @@ _FINETUNED = _Group("finetuned", "Fine-tuned", "diamond", "--warm")
 _CURVES = (
     ("loss", "training loss", "y", "--accent"),
     ("val_loss", "validation loss", "y", "--warm"),
-    ("val_accuracy", "validation accuracy", "y2", "--good"),
 )
 _STRIP = [0.0, 0.1]
 _ABOVE = [0.16, 1.0]
@@ -61,9 +60,12 @@ _TICKS = 12
 
 
 def plot_pareto(
-    candidates: Candidates, fronts: Mapping[str, Sequence[str]], limits: Limits
+    candidates: Candidates,
+    fronts: Mapping[str, Sequence[str]],
+    limits: Limits,
+    score: str = "accuracy",
 ) -> Figure | None:
-    """Accuracy against cost, with a view for each kind of cost; ``None`` if no cost is known.
+    """Score against cost, with a view for each kind of cost; ``None`` if no cost is known.
 
     Every candidate of a known cost is one point: with its interval where it was probed, in a strip
     below the axis where it was not.
@@ -86,7 +88,7 @@ def plot_pareto(
     ]
     layout: Figure = {
         "xaxis": {"title": {"text": views[0]["title"]}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "probe accuracy"}, "tickformat": ".0%", "domain": [0.0, 1.0]},
+        "yaxis": {"title": {"text": f"probe {score}"}, "tickformat": ".0%", "domain": [0.0, 1.0]},
         "hovermode": "closest",
     }
     if any(c["group"] == "unprobed" for c in candidates):
@@ -190,8 +192,10 @@ def _hover_text(candidate: Mapping[str, Any]) -> str:
     return "<br>".join(lines)
 
 
-def plot_learning(history: Sequence[Mapping[str, str]]) -> Figure | None:
-    """Loss and accuracy over the epochs of every phase, one phase after the other.
+def plot_learning(
+    history: Sequence[Mapping[str, str]], score_name: str = "accuracy"
+) -> Figure | None:
+    """Loss and score over the epochs of every phase, one phase after the other.
 
     Of fewer than two epochs, as ``history.csv`` lists them, there is no curve: ``None``.
     """
@@ -203,7 +207,7 @@ def plot_learning(history: Sequence[Mapping[str, str]]) -> Figure | None:
     start = 0
     for phase in dict.fromkeys(row["phase"] for row in history):
         rows = [row for row in history if row["phase"] == phase]
-        traces += _curves(rows, phase, start)
+        traces += _curves(rows, phase, start, score_name)
         if start:
             shapes.append(
                 {
@@ -226,7 +230,7 @@ def plot_learning(history: Sequence[Mapping[str, str]]) -> Figure | None:
         "xaxis": {"title": {"text": "epoch"}, "anchor": "y2", **epochs},
         "yaxis": {"title": {"text": "loss"}, "domain": [0.54, 1.0], "rangemode": "tozero"},
         "yaxis2": {
-            "title": {"text": "accuracy"}, "domain": [0.0, 0.46], "tickformat": ".0%",
+            "title": {"text": score_name}, "domain": [0.0, 0.46], "tickformat": ".0%",
             "anchor": "x",
         },
         "shapes": shapes,
@@ -236,8 +240,11 @@ def plot_learning(history: Sequence[Mapping[str, str]]) -> Figure | None:
     return {"data": traces, "layout": layout}
 
 
-def _curves(rows: Sequence[Mapping[str, str]], phase: str, start: int) -> list[Figure]:
+def _curves(
+    rows: Sequence[Mapping[str, str]], phase: str, start: int, score_name: str
+) -> list[Figure]:
     """The curves of a phase that begins after ``start`` epochs; the first one's have a legend."""
+    score = (f"val_{score_name}", f"validation {score_name}", "y2", "--good")
     return [
         {
             "type": "scatter",
@@ -252,7 +259,7 @@ def _curves(rows: Sequence[Mapping[str, str]], phase: str, start: int) -> list[F
             "marker": {"size": 7, "color": colour},
             "hovertemplate": f"{html.escape(phase)} %{{x}}: %{{y:.4f}}<extra>{title}</extra>",
         }
-        for name, title, axis, colour in _CURVES
+        for name, title, axis, colour in (*_CURVES, score)
     ]
 
 
@@ -263,6 +270,33 @@ def _finite(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def plot_answers(points: Sequence[Sequence[float]]) -> Figure:
+    """Answers against labels, both numbers; on the line they are equal."""
+    ends = [min(map(min, points)), max(map(max, points))]
+    return {
+        "data": [
+            {
+                "type": "scatter", "mode": "lines", "x": ends, "y": ends, "hoverinfo": "skip",
+                "line": {"color": "--rule-strong", "width": 1, "dash": "dash"},
+            },
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": [label for label, _ in points],
+                "y": [answer for _, answer in points],
+                "marker": {"size": 7, "color": "--accent", "opacity": 0.6},
+                "hovertemplate": "is %{x:.4g}, taken for %{y:.4g}<extra></extra>",
+            },
+        ],
+        "layout": {
+            "xaxis": {"title": {"text": "label"}},
+            "yaxis": {"title": {"text": "answer"}},
+            "showlegend": False,
+            "hovermode": "closest",
+        },
+    }  # fmt: skip
 
 
 def plot_confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:

@@ -9,10 +9,11 @@ from typing import Any
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
 from ..runs import Run
+from ..tasks.find import restore_task
 from ..writing import read_json
 from .drawing import draw_stages
 from .page import render
-from .plots import plot_confusion, plot_learning
+from .plots import plot_answers, plot_confusion, plot_learning
 from .thumbnails import Album, embed, embed_input, resize_inside
 
 _EVALUATED, _HELD_OUT = "metrics.json", "held_out.json"
@@ -29,7 +30,8 @@ def render_run(run: Run, catalogue: Catalogue | None = None) -> str:
     metrics, plan = record.get("metrics", {}), record.get("plan")
     examples = data.get("examples", [])
     history = run.history()
-    learning = plot_learning(history)
+    task = restore_task(record.get("task"), ())
+    learning = plot_learning(history, task.score_name)
     plots = {} if learning is None else {"learning": learning}
     evaluated = _evaluation(run.folder, record, catalogue)
     return render(
@@ -42,6 +44,7 @@ def render_run(run: Run, catalogue: Catalogue | None = None) -> str:
             "metrics": metrics,
             "validation": metrics.get("validation"),
             "history": history,
+            "score_name": task.score_name,
             "plan": plan,
             "stages": draw_stages(plan["native_geometry"], plan["geometry"]) if plan else (),
             "examples": examples,
@@ -64,8 +67,11 @@ def _evaluation(
         empty = dict.fromkeys(("cells", "confusions", "mistakes"), ())
         return {"evaluation": None, "is_held_out": False, "is_table": True, "plots": {}, **empty}
     names = [c["name"] for c in evaluation["classes"]]
-    counts = evaluation["confusion"]
+    counts = evaluation.get("confusion", ())
     is_table = len(names) <= _MOST_CELLS
+    plots = {} if is_table or not counts else {"confusion": plot_confusion(counts, names)}
+    if "points" in evaluation:
+        plots["answers"] = plot_answers(evaluation["points"])
     return {
         "evaluation": evaluation,
         "is_held_out": evaluated is None,
@@ -73,7 +79,7 @@ def _evaluation(
         "cells": [[{"count": n, "share": n / max(1, sum(row))} for n in row] for row in counts],
         "confusions": _confusions(counts, names),
         "mistakes": _mistakes(evaluation, record, catalogue),
-        "plots": {} if is_table else {"confusion": plot_confusion(counts, names)},
+        "plots": plots,
     }
 
 

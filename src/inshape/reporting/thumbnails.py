@@ -37,11 +37,12 @@ def examples_of(catalogue: Catalogue) -> list[dict[str, str]]:
         >>> examples_of(open_source((np.zeros((3, 8, 8, 1), np.uint8), ["b", "a", "b"])))
         [{'picture': '[1]', 'label': 'a'}, {'picture': '[0]', 'label': 'b'}]
     """
-    labels = [int(label) for label in np.unique(catalogue.labels) if label >= 0]
-    places = np.linspace(0, len(labels) - 1, min(_EXAMPLES, len(labels))).round().astype(int)
-    firsts = [int(np.flatnonzero(catalogue.labels == labels[i])[0]) for i in places]
+    strata = catalogue.strata
+    there = [stratum for stratum in np.unique(strata) if stratum >= 0]
+    places = np.linspace(0, len(there) - 1, min(_EXAMPLES, len(there))).round().astype(int)
+    firsts = [int(np.flatnonzero(strata == there[i])[0]) for i in places]
     return [
-        {"picture": catalogue.names[i], "label": catalogue.class_name(int(catalogue.labels[i]))}
+        {"picture": catalogue.names[i], "label": catalogue.task.text(catalogue.labels[i])}
         for i in firsts
     ]
 

@@ -22,6 +22,7 @@ FIELD = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"
 _PARSER = "1.0.0"
 """The first version of the schema, which has every field that is used here."""
+_OUTPUTS = {"probabilities": "probability", "logits": "logit", "values": "value"}
 _COLOURS = {"rgb": 1, "grey": 2}
 _FEATURE, _IMAGE = 1, 2  # kinds of content
 _NORMALISATION = 1  # a kind of process unit
@@ -39,8 +40,10 @@ class Description:
     size_hw: tuple[int | None, int | None]
     labels_file: str
     """The name, in the archive behind the model, of the file with one class per line."""
-    is_probability: bool
-    """Whether outputs are in [0, 1]; otherwise they are logits."""
+    output: str
+    """``"probabilities"`` in [0, 1], ``"logits"``, or ``"values"``."""
+    says: str
+    """What each of them says."""
 
 
 def add_metadata(content: bytes, description: Description) -> bytes:
@@ -60,7 +63,7 @@ def compose_metadata(description: Description) -> bytes:
     writer = _Writer()
     model = writer.table(
         (0, "text", description.name),
-        (1, "text", "Says which class a picture is of."),
+        (1, "text", "Says what is in a picture."),
         (2, "text", description.version),
         (3, "tables", [_subgraph(writer, description)]),
         (7, "text", _PARSER),
@@ -84,16 +87,16 @@ def _subgraph(writer: _Writer, description: Description) -> int:
         (1, "text", "The classes, one per line."),
         (2, "Int8", _AXIS_LABELS),
     )
-    what = ("probability", "How probable each class is.")
-    if not description.is_probability:
-        what = ("logit", "A logit of each class; softmax makes probabilities of them.")
+    name, says = _OUTPUTS[description.output], description.says
+    if description.output == "logits":
+        says = "The score of each class before the last activation."
     score = [
-        (0, "text", what[0]),
-        (1, "text", what[1]),
+        (0, "text", name),
+        (1, "text", says),
         (3, "table", _content(writer, _FEATURE, writer.table())),
         (6, "tables", [labels]),
     ]
-    if description.is_probability:
+    if description.output == "probabilities":
         score.append((5, "table", writer.table((0, "floats", [1.0]), (1, "floats", [0.0]))))
     return writer.table((2, "tables", [picture]), (3, "tables", [writer.table(*score)]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -24,6 +25,7 @@ from ..data.split import split
 from ..errors import DataError, RequestError
 from ..evaluation.api import keep_validation
 from ..features.cut import unfrozen_from
+from ..heads import Head
 from ..planning import Plan, decide_plan, open_for_training
 from ..progress import Progress
 from ..reporting.api import leave_report
@@ -47,14 +49,16 @@ from .phases import (
 )
 from .post_training import try_fixres, try_recalibration
 from .recipe import Recipe
-from .request import NATIVE, ResumeRequest, TrainRequest, count_classes, request_of
+from .request import NATIVE, ResumeRequest, TrainRequest, request_of
 from .student import optimizer_class
 
 Step: TypeAlias = Callable[[Job], dict[str, Any]]
 
+FOLDS = "folds"
+"""The folder of the trainings of cross-validation, in which each is called by its number."""
 _INITIAL = "initial.keras"
 _NAMED = 10
-_GUESSING = "is no better than always answering"
+_GUESSING = "is no better than"
 _FEW = 30
 """Pictures for validation below which its accuracy is a rough guess."""
 _HELD_OUT = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -158,7 +162,7 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     keras.utils.set_random_seed(request.seed)
     # The pictures first: what is wrong with them costs no download.
     catalogue = _list_pictures(request, progress)
-    classes = count_classes(request.head, catalogue.class_names)
+    head = catalogue.task.head(request.head)  # refuses what does not suit the labels
     plan_request, network = open_for_training(request.plan, request.weights)
     plan = decide_plan(plan_request, network)
     size_hw = _size_hw(plan)
@@ -168,7 +172,9 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     begun = time.perf_counter()
     batches = _prepare_pictures(catalogue, preparation, request.recipe, progress)
     seconds = {"pictures": round(time.perf_counter() - begun, 2)}
-    plan = plan.with_classes(classes)
+    ending = plan.request.ending
+    assert isinstance(ending, Head)
+    plan = plan.with_head(head.but(pretrained_dense=ending.pretrained_dense))
     # Once more: a network that was read from a file has drawn other numbers than one that was at
     # hand, and a teacher that is begun again after a kill shall get the same head.
     keras.utils.set_random_seed(request.seed)
@@ -190,6 +196,7 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
             "command": command_of("train", again),
             "plan": plan.as_dict(),
             "preparation": batches.preparation.as_dict(),
+            "task": catalogue.task.as_dict(),
             "data": {**_describe(catalogue), **_describe_reading(batches)},
             "done": [],
             "seconds": seconds,
@@ -249,8 +256,10 @@ def _check_skipped(batches: Batches, run: Run) -> None:
 def _carry_on(job: Job) -> Run:
     """Take the steps that the record does not name yet."""
     request, run = job.request, job.run
+    if request.recipe.folds and FOLDS not in run.record["done"]:
+        run = _train_folds(job)
     if request.recipe.distil and TEACHER not in run.record["done"]:
-        run = _train_teacher(job)
+        run = _train_teacher(replace(job, run=run))
     mlflow_run = None if request.mlflow is None else MlflowRun(run, request.mlflow)
     if mlflow_run is not None:
         run = run.updated(mlflow={"uri": request.mlflow, "run_id": mlflow_run.run_id})
@@ -281,24 +290,44 @@ def _carry_on(job: Job) -> Run:
 def _train_teacher(job: Job) -> Run:
     """Train the teacher, or go on with it, in a run folder of its own inside the student's."""
     run, request, progress = job.run, job.request, job.progress
-    folder = run.folder / TEACHER
-    teaching = request.of_teacher(InputShape.of(run.record["plan"]["native_shape"]), folder)
+    native = InputShape.of(run.record["plan"]["native_shape"])
+    teaching = request.of_teacher(native, run.folder / TEACHER)
     progress.say(f"training the teacher at {teaching.shape}")
     begun = time.perf_counter()
-    if not (folder / "run.json").exists():
-        teacher = _start(teaching, progress)
-        with locked(folder):
-            _carry_on(replace(teacher, cluster=job.cluster))
-    else:
-        with locked(folder):
-            teacher_run = Run.open(folder)
-            if teacher_run.status == "complete":
-                _finish(teacher_run)
-            else:
-                again = _reopen(teacher_run, request.source, progress)
-                _carry_on(replace(again, cluster=job.cluster))
+    _train_inside(teaching, job)
     progress.say(f"training the student at {request.shape}")
     return _note(run, TEACHER, {}, time.perf_counter() - begun)
+
+
+def _train_folds(job: Job) -> Run:
+    """Train once for each fold, or go on with it, in run folders inside this one."""
+    run, request, progress = job.run, job.request, job.progress
+    begun, name, count = time.perf_counter(), job.task.score_name, request.recipe.folds
+    assert count is not None
+    scores: list[float] = []
+    for number in range(1, count + 1):
+        progress.say(f"fold {number} of {count}")
+        fold = _train_inside(request.of_fold(number, run.folder / FOLDS / str(number)), job)
+        scores.append(fold.record["metrics"]["validation"][name])
+    mean, deviation = statistics.mean(scores), statistics.stdev(scores)
+    progress.say(f"{count} folds: validation {name} {mean:.4f}, standard deviation {deviation:.4f}")
+    facts = {"scores": scores, "mean": round(mean, 6), "deviation": round(deviation, 6)}
+    return _note(run, FOLDS, {FOLDS: facts}, time.perf_counter() - begun)
+
+
+def _train_inside(request: TrainRequest, outer: Job) -> Run:
+    """Train in a folder inside another run's, or go on with what an earlier call began there."""
+    folder = request.out
+    if not (folder / "run.json").exists():
+        job = _start(request, outer.progress)
+        with locked(folder):
+            return _carry_on(replace(job, cluster=outer.cluster))
+    with locked(folder):
+        run = Run.open(folder)
+        if run.status == "complete":
+            return _finish(run)
+        again = _reopen(run, request.source, outer.progress)
+        return _carry_on(replace(again, cluster=outer.cluster))
 
 
 def _steps(recipe: Recipe, prolonged: Sequence[int]) -> tuple[tuple[str, Step], ...]:
@@ -329,23 +358,21 @@ def _notes(run: Run) -> list[str]:
 
 
 def _note_guessing(job: Job) -> None:
-    """Say so if the model is right no more often than one that always gives the same answer."""
-    counts = job.batches.catalogue.counts("validation")
-    largest = max(counts, key=lambda name: counts[name])
-    share = counts[largest] / sum(counts.values())
-    accuracy = job.run.record["metrics"]["validation"]["accuracy"]
-    if accuracy <= share:
+    """Say so if the model is no better than one that does not look at the pictures."""
+    task = job.task
+    least, how = task.guessing(job.labels("validation"))
+    score = job.run.record["metrics"]["validation"][task.score_name]
+    if score <= least:
         job.note(
-            f"validation accuracy {accuracy:.3f} {_GUESSING} {largest!r}, "
-            f"which is right for {share:.3f}: the network has not learned to tell the classes "
-            "apart; look at the pictures in report.html, unfreeze more of the network or start "
-            "from pretrained weights"
+            f"validation {task.score_name} {score:.3f} {_GUESSING} {how}, which has {least:.3f}: "
+            "the network has learned nothing from the pictures; look at them in report.html, "
+            "unfreeze more of the network or start from pretrained weights"
         )
 
 
 def _latest(run: Run) -> Path:
     """The model as the last finished step left it."""
-    steps = [name for name in run.record["done"] if name != TEACHER]
+    steps = [name for name in run.record["done"] if name not in (TEACHER, FOLDS)]
     return run.checkpoints / (f"{steps[-1]}.keras" if steps else _INITIAL)
 
 
@@ -413,10 +440,12 @@ def _list_pictures(request: TrainRequest, progress: Progress) -> Catalogue:
     The same pictures and seed give the same split.
     """
     with progress.bar("reading the list of pictures") as advance:
-        listed = open_source(request.source, progress=advance)
-    catalogue = split(listed, validation=request.recipe.validation, seed=request.seed)
+        listed = open_source(request.source, task=request.task, progress=advance)
+    recipe = request.recipe
+    catalogue = split(listed, validation=recipe.validation, seed=request.seed, fold=recipe.fold)
     used = [catalogue.indices(name).tolist() for name in ("train", "validation")]
-    catalogue = catalogue.take([*used[0], *used[1]])
+    fitted = catalogue.task.fitted(catalogue.labels[used[0]])
+    catalogue = replace(catalogue.take([*used[0], *used[1]]), task=fitted)
     if len(used[1]) < _FEW:
         line = _few_to_validate(len(used[1]), listed, request.seed)
         catalogue = replace(catalogue, warnings=(*catalogue.warnings, line))
@@ -466,6 +495,7 @@ def _prepare_pictures(
 def _describe(catalogue: Catalogue) -> dict[str, Any]:
     return {
         "fingerprint": catalogue.fingerprint,
+        "pictures": {name: len(catalogue.indices(name)) for name in ("train", "validation")},
         "train": catalogue.counts("train"),
         "validation": catalogue.counts("validation"),
         "examples": examples_of(catalogue.take(catalogue.indices("validation"))),

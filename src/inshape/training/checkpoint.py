@@ -27,7 +27,7 @@ class Standing:
     """The epoch that comes next, from 0."""
     best_epoch: int = -1
     """The epoch of the best score; -1 is the state before the first."""
-    best_accuracy: float = -1.0
+    best_score: float = -1.0
     best_loss: float = float("inf")
     history: list[dict[str, Any]] = field(default_factory=list)
     """One row per finished epoch."""

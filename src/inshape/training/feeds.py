@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from ..data.augment import Augmenter
 from ..data.batches import Batches
+from ..tasks.task import Labels, Task
 from .devices import count_replicas
 
 Batch: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Rows ``(batch, ...)`` and soft labels ``(batch, classes)``."""
+"""Rows ``(batch, ...)`` and targets ``(batch, outputs)``."""
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From rows to what a network makes of them."""
 
@@ -99,9 +100,9 @@ class PictureFeed:
     batches: Batches
     change: Augmenter
     """Random changes; mixing of pictures is part of it."""
-    classes: int
+    task: Task
     smoothing: float
-    """Share of the label spread over all classes."""
+    """Share of the label spread over all answers."""
     batch_size: int
     seed: int
     frozen: Network | None = None
@@ -140,11 +141,11 @@ class PictureFeed:
     def _augment(
         self,
         pictures: NDArray[Any],
-        labels: NDArray[np.int32],
+        labels: Labels,
         step: int,
         of_teacher: NDArray[np.float32] | None,
     ) -> Batch:
-        soft = smooth_labels(labels, self.classes, self.smoothing)
+        soft = self.task.targets(labels, self.smoothing)
         if of_teacher is not None:
             # Side by side, so that mixup and cutmix mix both kinds of labels alike.
             soft = np.concatenate([soft, of_teacher], axis=1)
@@ -198,31 +199,33 @@ class _InOrder(keras.utils.PyDataset):
 class Training(_InOrder):
     """A feed's batches for `keras.Model.fit`: rows, soft labels, and weights that sum to 1."""
 
-    def __init__(self, feed: Feed, class_weights: NDArray[np.float32]) -> None:
-        """Weigh each row by its classes; ``epoch`` is the one that is read next."""
+    def __init__(self, feed: Feed, task: Task, output_weights: NDArray[np.float32]) -> None:
+        """Weigh each row by its classes or tags; ``epoch`` is the one that is read next."""
         super().__init__(feed.steps, _in_shares(feed.rows))
         self.epoch = 0
         self._feed = feed
-        self._class_weights = class_weights
+        self._task = task
+        self._output_weights = output_weights
 
     def begin(self) -> Iterator[tuple[NDArray[np.float32], ...]]:
         """The batches of the epoch."""
         for rows, labels in self._feed.epoch(self.epoch):
-            # Labels may be mixed and smoothed, and so is a row's weight; a teacher's stand behind.
-            weights = labels[:, : len(self._class_weights)] @ self._class_weights
+            # A teacher's labels stand behind.
+            hard = labels[:, : len(self._output_weights)]
+            weights = self._task.row_weights(hard, self._output_weights)
             yield rows, labels, weights / weights.sum()
 
 
 class Validation(_InOrder):
-    """A feed's validation split for Keras: rows, one-hot labels and weights."""
+    """A feed's validation split for Keras: rows, targets and weights."""
 
-    def __init__(self, feed: Feed, labels: NDArray[np.int32], classes: int) -> None:
+    def __init__(self, feed: Feed, task: Task, labels: Labels) -> None:
         """Give each row its label."""
         batches = -(-len(labels) // _VALIDATION_BATCH)
         rows = _in_shares(-(-len(labels) // batches))
         super().__init__(-(-len(labels) // rows), rows)
         self._feed = feed
-        self._labels = np.eye(classes, dtype=np.float32)[labels]
+        self._labels = task.targets(labels)
         # Keras sums over a batch and takes the mean over batches: this makes it that over rows.
         self._weight = self._count / len(labels)
 
@@ -231,19 +234,6 @@ class Validation(_InOrder):
         for number, rows in enumerate(self._feed.validation(self.rows)):
             labels = self._labels[number * self.rows :][: len(rows)]
             yield rows, labels, np.full(len(rows), self._weight, np.float32)
-
-
-def smooth_labels(
-    labels: NDArray[np.integer[Any]], classes: int, smoothing: float
-) -> NDArray[np.float32]:
-    """One-hot labels, some of each spread over all classes (Szegedy et al., arXiv 1512.00567).
-
-    Example:
-        >>> print(smooth_labels(np.array([1]), 4, 0.2))
-        [[0.05 0.85 0.05 0.05]]
-    """
-    hot = np.eye(classes, dtype=np.float32)[labels]
-    return hot * np.float32(1.0 - smoothing) + np.float32(smoothing / classes)
 
 
 def mix(

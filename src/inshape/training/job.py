@@ -24,7 +24,8 @@ from ..progress import Progress
 from ..runs import Run
 from ..runtime.cluster import Cluster
 from ..runtime.frozen import Forward
-from .feeds import FeatureFeed, Feed, PictureFeed, smooth_labels
+from ..tasks.task import Labels, Task
+from .feeds import FeatureFeed, Feed, PictureFeed
 from .journals import Journal
 from .recipe import Recipe
 from .request import TrainRequest
@@ -77,9 +78,9 @@ class Job:
         return self.request.seed
 
     @property
-    def classes(self) -> int:
-        """How many classes there are."""
-        return len(self.batches.catalogue.class_names)
+    def task(self) -> Task:
+        """What the labels are."""
+        return self.batches.catalogue.task
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -118,17 +119,13 @@ class Job:
         return np.asarray(pictures, np.float32)
 
     @cached_property
-    def class_weights(self) -> NDArray[np.float32]:
-        """The weight of each class in the loss; 1 on average over the pictures."""
-        counts = np.array(list(self.batches.catalogue.counts("train").values()), np.float64)
+    def output_weights(self) -> NDArray[np.float32]:
+        """The weight of each class or tag in the loss; 1 on average."""
         power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[self.recipe.class_weights]
-        weights = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0.0)
-        # Over pictures and not over classes, so that the loss and with it the right learning rate
-        # stay as large as without weights.
-        return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
+        return self.task.output_weights(self.labels("train"), power)
 
-    def labels(self, split: str) -> NDArray[np.int32]:
-        """The classes of a split's pictures."""
+    def labels(self, split: str) -> Labels:
+        """Of a split's pictures."""
         return self.batches.catalogue.labels[self.batches.catalogue.indices(split)]
 
     @property
@@ -171,7 +168,7 @@ class Features:
         job, recipe = self._job, self._job.recipe
         assert job.body_cut is not None
         maps, validation = self.rows(job.body_cut, job.views)
-        hard = smooth_labels(job.labels("train"), job.classes, recipe.label_smoothing)
+        hard = job.task.targets(job.labels("train"), recipe.label_smoothing)
         labels = [hard] * len(maps)
         if teacher is not None:
             of_views = teacher.soft_labels_of_views(job.views, job.feature_folder)
@@ -194,7 +191,7 @@ class Features:
         return PictureFeed(
             job.batches,
             change,
-            job.classes,
+            job.task,
             recipe.label_smoothing,
             recipe.batch_size,
             job.seed,

@@ -19,15 +19,16 @@ from numpy.typing import NDArray
 
 from ..errors import RunError
 from ..features.cut import section
-from ..features.linear import fit_linear, scores, temperature
+from ..features.linear import fit_linear, temperature
 from ..features.views import View
 from ..graph.walk import all_layers
 from ..heads import LOGITS
 from ..progress import Advance, Progress
 from ..runs import Run, load_model
+from ..tasks.task import Labels, Task
 from .checkpoint import Checkpoint, Standing, is_finite
 from .devices import choose_dtype, computing_in
-from .feeds import FeatureFeed, Feed, Training, Validation, smooth_labels
+from .feeds import FeatureFeed, Feed, Training, Validation
 from .job import Features, Job
 from .recalibration import quick_statistics
 from .recipe import Recipe
@@ -44,6 +45,8 @@ TEACHER = "teacher"
 """The folder of the teacher's own run inside the student's."""
 _HEAD_MODEL = "head.keras"
 """The model as the first phase left it, among the checkpoints."""
+_DIGITS = 6
+"""Of a score, by which epochs are told apart."""
 _DIVERGED = 20.0
 """How many times the loss of guessing a loss is that no longer comes from learning."""
 
@@ -62,28 +65,31 @@ def train_head(job: Job) -> dict[str, Any]:
     _warn_of_views(job, features)
     head = section(job.logits_model, job.head_cut, None)
     views, validation = features.head_rows()
-    labels, recipe = job.labels("train"), job.recipe
+    labels, recipe, task = job.labels("train"), job.recipe, job.task
     if validation.ndim == 2 and _is_linear(head):
-        # The best linear classifier is found exactly, in seconds and without a learning rate.
+        # The best linear head is found exactly, in seconds and without a learning rate.
         fit = fit_linear(
+            task,
             views,
             labels,
             (validation, job.labels("validation")),
-            classes=job.classes,
-            class_weights=job.class_weights,
+            output_weights=job.output_weights,
             seed=job.seed,
         )
         job.model.get_layer(LOGITS).set_weights([fit.kernel, fit.bias])
-        row = {"phase": "head", "epoch": 1, "val_loss": fit.loss, "val_accuracy": fit.accuracy}
+        row = {"phase": "head", "epoch": 1, "val_loss": fit.loss}
+        row[f"val_{task.score_name}"] = fit.score
         job.keep_history([row])
         _tell(job, Student(None, head, moves_statistics=False, seed=job.seed), row)
-        facts = {"accuracy": fit.accuracy, "loss": fit.loss, "strength": fit.strength}
+        facts = {task.score_name: fit.score, "loss": fit.loss, "strength": fit.strength}
     else:
-        hard = smooth_labels(labels, job.classes, recipe.label_smoothing)
+        hard = task.targets(labels, recipe.label_smoothing)
         feed = FeatureFeed(views, [hard] * len(views), validation, recipe.batch_size, job.seed)
         phase = phase_of(job, "head", None, head, feed, recipe.head_epochs)
         facts = settle(job, phase, run_phase(phase))
-    job.progress.say(f"head: validation accuracy {facts['accuracy']:.4f} on frozen features")
+    job.progress.say(
+        f"head: validation {task.score_name} {facts[task.score_name]:.4f} on frozen features"
+    )
     return {"head": facts, "engine": features.engines}
 
 
@@ -108,14 +114,15 @@ def train_distilled(job: Job) -> dict[str, Any]:
     teacher = Teacher(run, job.batches, job.recipe, seed=job.seed, progress=job.progress)
     phase = _body_phase(job, "distil", teacher)
     with_teacher = settle(job, phase, run_phase(phase))
-    is_better = _rank(with_teacher) > _rank(without)
+    name = job.task.score_name
+    is_better = _rank(with_teacher, name) > _rank(without, name)
     if not is_better:
         job.model.set_weights(plain)
-    gain = with_teacher["accuracy"] - without["accuracy"]
-    of_teacher = run.record["metrics"]["validation"]["accuracy"]
+    gain = with_teacher[name] - without[name]
+    of_teacher = run.record["metrics"]["validation"][name]
     job.progress.say(
-        f"distil: validation accuracy {with_teacher['accuracy']:.4f} with the teacher "
-        f"({of_teacher:.4f}), {without['accuracy']:.4f} without ({100 * gain:+.1f} points); "
+        f"distil: validation {name} {with_teacher[name]:.4f} with the teacher "
+        f"({of_teacher:.4f}), {without[name]:.4f} without ({100 * gain:+.1f} points); "
         f"{'kept' if is_better else 'not kept'}"
     )
     facts = {"teacher": of_teacher, "with": with_teacher, "without": without, "kept": is_better}
@@ -128,8 +135,8 @@ def train_further(job: Job, name: str, epochs: int) -> dict[str, Any]:
     return {"validation": settle(job, phase, run_phase(phase))}
 
 
-def _rank(scored: dict[str, Any]) -> tuple[float, float]:
-    return scored["accuracy"], -scored["loss"]
+def _rank(scored: dict[str, Any], name: str) -> tuple[float, float]:
+    return scored[name], -scored["loss"]
 
 
 def _body_phase(job: Job, name: str, teacher: Teacher | None = None) -> Phase:
@@ -154,10 +161,11 @@ class Phase:
     student: Student
     recipe: Recipe
     feed: Feed
-    labels: NDArray[np.int32]
-    """The classes of the validation split."""
-    class_weights: NDArray[np.float32]
-    """Of each class in the loss."""
+    task: Task
+    labels: Labels
+    """Of the validation split."""
+    output_weights: NDArray[np.float32]
+    """Of each class or tag in the loss."""
     epochs: int
     """At most."""
     path: Path
@@ -175,7 +183,7 @@ class Phase:
     @property
     def validation(self) -> Validation:
         """The validation split for Keras."""
-        return Validation(self.feed, self.labels, len(self.class_weights))
+        return Validation(self.feed, self.task, self.labels)
 
     def validation_logits(self) -> NDArray[np.float32]:
         """What the student answers to the validation split."""
@@ -194,17 +202,18 @@ def phase_of(
 ) -> Phase:
     """A phase whose history goes into the run of a job, behind that of the phases before it."""
     before = [row for row in job.run.history() if row["phase"] != name]
+    score_name = job.task.score_name
     recipe = job.recipe
     is_moving = recipe.batch_norm == "train"
     student = Student(body, head, moves_statistics=is_moving, seed=job.seed)
-    compile_student(student, recipe, feed.steps, epochs, teaching)
+    compile_student(student, job.task, recipe, feed.steps, epochs, teaching)
 
     def on_epoch(rows: list[dict[str, Any]]) -> None:
         job.keep_history([*before, *rows])
         row = rows[-1]
         job.progress.say(
             f"{name} {row['epoch']:>2}/{epochs}  loss {row['loss']:.4f}  "
-            f"validation loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.4f}"
+            f"validation loss {row['val_loss']:.4f}  {score_name} {row[f'val_{score_name}']:.4f}"
         )
 
     return Phase(
@@ -212,8 +221,9 @@ def phase_of(
         student,
         recipe,
         feed,
+        task=job.task,
         labels=job.labels("validation"),
-        class_weights=job.class_weights,
+        output_weights=job.output_weights,
         epochs=epochs,
         path=job.run.checkpoints / f"{name}.npz",
         progress=job.progress,
@@ -268,7 +278,7 @@ class _Keeper(keras.callbacks.Callback):
     def __init__(self, phase: Phase, advance: Advance) -> None:
         """Begin a phase, or take it up where its checkpoint left it."""
         super().__init__()
-        self.training = Training(phase.feed, phase.class_weights)
+        self.training = Training(phase.feed, phase.task, phase.output_weights)
         self.standing, self.best = _begin(phase)
         self._phase = phase
         self._advance = advance
@@ -296,16 +306,15 @@ class _Keeper(keras.callbacks.Callback):
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         """Keep the weights that have just been scored if they are the best so far."""
         scored = logs or {}
-        # Keras sums shares up as float32; as many right answers shall be as good.
-        count = len(self._phase.labels)
-        accuracy = round(float(scored["accuracy"]) * count) / count
+        # Keras sums up as float32; as many right answers shall be as good.
+        score = round(float(scored[self._phase.task.score_name]), _DIGITS)
         loss, epoch = float(scored["loss"]), self.standing.epoch
         if not math.isfinite(loss):
             raise _NotFinite(f"a validation loss that is {loss} after epoch {epoch + 1}")
         best = self.standing
-        if (accuracy, -loss) > (best.best_accuracy, -best.best_loss):
+        if (score, -loss) > (round(best.best_score, _DIGITS), -best.best_loss):
             self.best = weights_of(self._phase.student)
-            self.standing = replace(best, best_epoch=epoch, best_accuracy=accuracy, best_loss=loss)
+            self.standing = replace(best, best_epoch=epoch, best_score=score, best_loss=loss)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write down how it went, and stop if that is enough."""
@@ -315,8 +324,9 @@ class _Keeper(keras.callbacks.Callback):
             "epoch": epoch + 1,
             "learning_rate": float(f"{float(self._phase.student.optimizer.learning_rate):.6g}"),
             **{name: round(float(scored[name]), 6) for name in ("loss", "val_loss")},
-            "val_accuracy": round(float(scored["val_accuracy"]), 6),
         }
+        score = f"val_{self._phase.task.score_name}"
+        row[score] = round(float(scored[score]), 6)
         history = [*self.standing.history, row]
         self.standing = replace(self.standing, epoch=epoch + 1, history=history)
         state = state_of(self._phase.student)
@@ -330,11 +340,11 @@ class _Keeper(keras.callbacks.Callback):
 
 def _tell(job: Job, student: Student, row: dict[str, Any]) -> None:
     """Show the user's callbacks a head that was found without a single step."""
-    compile_student(student, job.recipe, 1, 1)
+    compile_student(student, job.task, job.recipe, 1, 1)
     callbacks = keras.callbacks.CallbackList(
         list(job.callbacks), model=student, epochs=1, steps=0, verbose=0
     )
-    logs = {"val_loss": row["val_loss"], "val_accuracy": row["val_accuracy"]}
+    logs = {name: value for name, value in row.items() if name.startswith("val_")}
     callbacks.on_train_begin()
     callbacks.on_epoch_begin(0)
     callbacks.on_epoch_end(0, logs)
@@ -350,7 +360,7 @@ def _note_divergence(phase: Phase, standing: Standing) -> None:
     if standing.stopped:
         phase.note(f"{phase.name}: {standing.stopped}; stopped there, and {kept}; {advice}")
         return
-    guessing = math.log(max(2, len(phase.class_weights)))
+    guessing = phase.task.guessing_loss
     # A teacher's share of the loss is multiplied by the square of its temperature.
     scale = max(1.0, recipe.distil_temperature**2) if phase.teaching else 1.0
     for row in standing.history[-1:]:  # an earlier one may have been made up for
@@ -365,12 +375,12 @@ def _note_divergence(phase: Phase, standing: Standing) -> None:
 def settle(job: Job, phase: Phase, standing: Standing) -> dict[str, Any]:
     """Divide the logits of a trained model by its temperature; scores for the record."""
     logits = phase.validation_logits()
-    divisor = temperature(logits, phase.labels)
+    divisor = temperature(phase.task, logits, phase.labels)
     last = job.model.get_layer(LOGITS)
     last.set_weights([np.asarray(w) / divisor for w in last.get_weights()])
-    accuracy, loss = scores(logits / divisor, phase.labels)
+    score, loss = phase.task.score_and_loss(logits / divisor, phase.labels)
     return {
-        "accuracy": accuracy,
+        phase.task.score_name: score,
         "loss": loss,
         "temperature": divisor,
         "epoch": standing.best_epoch + 1,
@@ -400,13 +410,13 @@ def _begin(phase: Phase) -> tuple[Standing, list[NDArray[Any]]]:
         # A kill may have come between the checkpoint and the history.
         phase.on_epoch(checkpoint.standing.history)
         return checkpoint.standing, checkpoint.best
-    accuracy, loss = scores(phase.validation_logits(), phase.labels)
+    score, loss = phase.task.score_and_loss(phase.validation_logits(), phase.labels)
     if not math.isfinite(loss):
         raise RunError(
             f"{phase.name}: the network's answers are not finite before the first epoch; expected "
             "finite logits; start from other weights"
         )
-    return Standing(best_accuracy=accuracy, best_loss=loss), weights_of(phase.student)
+    return Standing(best_score=score, best_loss=loss), weights_of(phase.student)
 
 
 def _warn_of_views(job: Job, features: Features) -> None:

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features.cut import section, unfrozen_from
-from ..features.linear import scores
 from ..graph.walk import nodes_in_order, picture_model
 from ..progress import Advance
-from .feeds import FeatureFeed, smooth_labels
+from .feeds import FeatureFeed
 from .job import Features, Job
 from .phases import phase_of, run_phase, settle
 from .recalibration import batch_norms, recalibrate
@@ -59,7 +58,7 @@ def try_fixres(job: Job) -> dict[str, Any]:
     cut = job.head_cut if start is None else unfrozen_from(job.logits_model, start, job.size_hw)
     assert cut is not None
     views, validation = Features(job).rows(cut, ["plain"])
-    hard = smooth_labels(job.labels("train"), job.classes, job.recipe.label_smoothing)
+    hard = job.task.targets(job.labels("train"), job.recipe.label_smoothing)
     feed = FeatureFeed(views, [hard], validation, job.recipe.batch_size, job.seed)
     body = None if start is None else section(job.logits_model, cut, job.head_cut)
     layers = [] if body is None else body.layers
@@ -83,17 +82,18 @@ def _keep_if_better(
     after = _validation_scores(job)
     # A loss that differs by a rounding is none that was won.
     gained = before["loss"] - after["loss"] > _LEAST_GAIN
-    same = after["accuracy"] == before["accuracy"]
-    is_better = after["accuracy"] > before["accuracy"] or (same and gained)
+    score = job.task.score_name
+    same = after[score] == before[score]
+    is_better = after[score] > before[score] or (same and gained)
     if not math.isfinite(after["loss"]):
         job.model.set_weights(weights)
         job.note(f"{name}: the network's answers were no longer finite; not kept")
         return {name: {"before": before, "kept": False, "reason": "answers that are not finite"}}
     if not is_better:
         job.model.set_weights(weights)
-    gain = after["accuracy"] - before["accuracy"]
+    gain = after[score] - before[score]
     job.progress.say(
-        f"{name}: validation accuracy {before['accuracy']:.4f} before, {after['accuracy']:.4f} "
+        f"{name}: validation {score} {before[score]:.4f} before, {after[score]:.4f} "
         f"after ({100 * gain:+.1f} points), loss {before['loss']:.4f} and {after['loss']:.4f}; "
         f"{'kept' if is_better else 'not kept'}"
     )
@@ -104,12 +104,12 @@ def _keep_if_better(
 
 
 def _validation_scores(job: Job) -> dict[str, float]:
-    parts = [np.zeros((0, job.classes), np.float32)]
+    parts = [np.zeros((0, len(job.task.names)), np.float32)]
     for pictures, _ in job.batches.iterate("validation", _BATCH):
         logits = job.logits_model(np.asarray(pictures, np.float32), training=False)
         parts.append(np.asarray(keras.ops.convert_to_numpy(logits), np.float32))
-    accuracy, loss = scores(np.concatenate(parts), job.labels("validation"))
-    return {"accuracy": accuracy, "loss": loss}
+    score, loss = job.task.score_and_loss(np.concatenate(parts), job.labels("validation"))
+    return {job.task.score_name: score, "loss": loss}
 
 
 def _training_pictures(job: Job, advance: Advance) -> Iterator[NDArray[np.float32]]:

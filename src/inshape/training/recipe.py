@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from ..data.augment import Augmentation
 from ..requests import Range, Request, Written, read_word_or_number
+from ..text import Unread
 
 ClassWeights: TypeAlias = Literal["none", "balanced", "sqrt"]
 BatchNorm: TypeAlias = Literal["inference", "train"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+
+
+def read_fold(value: Any) -> str:
+    """Read which fold of how many is held out; empty for none.
+
+    Example:
+        >>> read_fold("2/5")
+        '2/5'
+    """
+    if value == "":
+        return value
+    number, slash, count = str(value).partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 0 < int(number) <= int(count)):
+        raise Unread(value, "the number of a fold and how many there are, such as 2/5")
+    return f"{int(number)}/{int(count)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,12 @@ class Recipe(Request):
     """In which steps are computed; auto is bfloat16 on GPUs that have it in hardware."""
     validation: Annotated[float, Range(0.001, 0.9)] = 0.1
     """Share held out to choose the best epoch, where there is no validation split."""
+    folds: Annotated[int, Range(2, 100)] | None = None
+    """Train so many times more before, each time with another part of the pictures held out
+    (k-fold cross-validation), which gives the mean and the spread of the score."""
+    fold: Annotated[str, Written(read_fold, str, "I/K")] = ""
+    """Hold out this part of the pictures, such as 2/5, the second of five: one of those trainings,
+    which may so run on as many machines."""
     distil: bool = False
     """Let the same network at its native shape, on larger pictures, teach this one (arXiv
     1503.02531); the better of the two students is kept."""

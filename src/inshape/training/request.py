@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..data.prepare import PictureOptions, Preparation
 from ..data.sources import Source, SourceField
-from ..errors import RequestError
-from ..heads import Head
+from ..heads import FROM_LABELS, Head
 from ..keras_words import KerasWords
 from ..limits import Limits
 from ..planning import BackboneOption, PlanRequest
@@ -30,7 +28,7 @@ from ..runs import Run, write_run
 from ..runtime.cluster import RayField
 from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
-from ..text import join_some
+from ..tasks.find import TaskName
 from .recipe import Recipe
 
 AUTO = "auto"
@@ -62,6 +60,9 @@ class TrainRequest(KerasWords):
     """imagenet, a file (.weights.h5, .h5, .keras; torchvision's or timm's MobileNetV3 as
     .safetensors or .pth), hf://OWNER/NAME, kaggle://PRESET, none, or demo: the small checkpoint
     that comes with inshape, of MobileNetV3Small-minimalistic."""
+    task: TaskName = "auto"
+    """classification, multi-label or regression; auto goes by the labels: tags have | between them
+    in a table, and numbers with a fraction are no classes."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Fixes the split, the order of pictures and new weights."""
     mlflow: Annotated[str, Written(str, str, "URI")] | None = None
@@ -70,7 +71,7 @@ class TrainRequest(KerasWords):
     """Run the frozen layers on the workers of a Ray cluster: local, auto or host:port."""
     recipe: Recipe = field(default_factory=Recipe)
     """How to train."""
-    head: Annotated[Head, Without(("classes", "activation"))] = field(default_factory=Head)
+    head: Annotated[Head, FROM_LABELS] = field(default_factory=Head)
     """What stands behind the last map."""
     pictures: PictureOptions = field(default_factory=PictureOptions)
     """How pictures are brought to the input."""
@@ -101,6 +102,11 @@ class TrainRequest(KerasWords):
         assert isinstance(self.shape, InputShape)
         return self.pictures.at(self.shape)
 
+    def of_fold(self, number: int, out: Path) -> TrainRequest:
+        """The training of cross-validation that holds out a part, numbered from 1."""
+        fold = f"{number}/{self.recipe.folds}"
+        return self.but(out=out, folds=None, fold=fold, mlflow=None, limits=Limits())
+
     def of_teacher(self, native: InputShape, out: Path) -> TrainRequest:
         """The training of the same network at its own height and width.
 
@@ -116,26 +122,13 @@ class TrainRequest(KerasWords):
                 strategy="rebuild", channels="auto" if in_colour else self.options.channels
             ),
             out=out,
+            folds=None,
             distil=False,
             recalibrate=False,
             fixres=False,
             mlflow=None,
             limits=Limits(),
         )
-
-
-def count_classes(head: Head, names: Sequence[str]) -> int:
-    """How many classes a head has for pictures of these.
-
-    Raises:
-        RequestError: if another number was asked for.
-    """
-    if head.classes not in (None, len(names)):
-        raise RequestError(
-            f"a head of {head.classes} classes, and pictures of {len(names)} ({join_some(names)}); "
-            "expected as many; leave classes out of the head"
-        )
-    return len(names)
 
 
 @dataclass(frozen=True, slots=True)

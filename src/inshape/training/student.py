@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ..errors import UnknownName
 from ..graph.walk import all_layers
 from ..processor import gpu_capabilities
+from ..tasks.task import Task
 from .recipe import Recipe
-from .teacher import Teaching, distillation_losses
+from .teacher import Teaching, distillation_losses, losses_of
 
 _PARTS = ("body", "head")
 
@@ -83,7 +84,12 @@ class Student(keras.Model):
 
 
 def compile_student(
-    student: Student, recipe: Recipe, steps: int, epochs: int, teaching: Teaching | None = None
+    student: Student,
+    task: Task,
+    recipe: Recipe,
+    steps: int,
+    epochs: int,
+    teaching: Teaching | None = None,
 ) -> None:
     """Give a student its loss, its score and its optimizer, for epochs of so many steps.
 
@@ -95,18 +101,19 @@ def compile_student(
     options: dict[str, Any] = {}
     if recipe.ema:
         options = {"use_ema": True, "ema_momentum": recipe.ema}
-    plain = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
-    kind = layerwise(optimizer_class(recipe.optimizer))
+    kind, settings = task.loss
+    plain = getattr(keras.losses, kind)(reduction="sum", **settings)
+    optimizer = layerwise(optimizer_class(recipe.optimizer))
     student.compile(
-        optimizer=kind(
+        optimizer=optimizer(
             student.trainable_variables,
             scales,
             decay=recipe.weight_decay,
             learning_rate=schedule(recipe, steps, epochs),
             **options,
         ),
-        loss=_Taught(teaching) if teaching else plain,
-        weighted_metrics=[_Accuracy(name="accuracy")],
+        loss=_Taught(task, teaching) if teaching else plain,
+        weighted_metrics=[_metric(task)],
         jit_compile=jit,
     )
 
@@ -131,24 +138,31 @@ def schedule(
     )
 
 
-class _Accuracy(keras.metrics.CategoricalAccuracy):
-    """Of the hard labels, behind which a teacher's may stand."""
+def _metric(task: Task) -> keras.Metric:
+    """A task's score of the hard labels, behind which a teacher's may stand."""
+    name, settings = task.metric
+    activation: Any = keras.activations.get(task.metric_activation)
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        return super().update_state(y_true[:, : y_pred.shape[-1]], y_pred, sample_weight)
+    class OfHardLabels(getattr(keras.metrics, name)):
+        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+            hard = y_true[:, : y_pred.shape[-1]]
+            return super().update_state(hard, activation(y_pred), sample_weight)
+
+    return OfHardLabels(name=task.score_name, **settings)
 
 
 class _Taught(keras.losses.Loss):
-    """Cross-entropy with hard labels and a teacher's soft ones, which stand behind them."""
+    """The loss against hard labels and a teacher's soft ones, which stand behind them."""
 
-    def __init__(self, teaching: Teaching) -> None:
+    def __init__(self, task: Task, teaching: Teaching) -> None:
         super().__init__(name="taught", reduction="sum")
         self._teaching = teaching
+        self._losses = losses_of(task)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         if y_true.shape[-1] == y_pred.shape[-1]:  # in validation nobody teaches
-            return keras.losses.categorical_crossentropy(y_true, y_pred, from_logits=True)
-        return distillation_losses(y_true, y_pred, self._teaching)
+            return self._losses(y_true, y_pred)
+        return distillation_losses(y_true, y_pred, self._losses, self._teaching)
 
 
 def optimizers() -> dict[str, type[Any]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -20,6 +20,7 @@ from ..heads import LOGITS
 from ..progress import Progress
 from ..runs import Run
 from ..runtime.frozen import Forward
+from ..tasks.task import Task
 from .recipe import Recipe
 
 _SAMPLE = 32
@@ -34,32 +35,44 @@ class Teaching:
     temperature: float
     """By which both networks' logits are divided."""
 
-    def soften(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """A teacher's soft labels, ``(rows, classes)``.
+    def soften(self, task: Task, logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """A teacher's soft labels, ``(rows, outputs)``.
 
         Example:
-            >>> print(Teaching(0.5, 2.0).soften(np.log([[16.0, 4.0, 1.0]])).round(3))
+            >>> from inshape.tasks.classification import Classification
+            >>> logits = np.log([[16.0, 4.0, 1.0]])
+            >>> print(Teaching(0.5, 2.0).soften(Classification(("a", "b", "c")), logits).round(3))
             [[0.571 0.286 0.143]]
         """
-        scaled = np.asarray(logits, np.float64) / self.temperature
-        exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)
+        return task.soften(np.asarray(logits, np.float64) / self.temperature)
 
 
-def distillation_losses(labels: Any, logits: Any, teaching: Teaching) -> Any:
+Losses: TypeAlias = Callable[[Any, Any], Any]
+"""From targets and logits to a loss for each row."""
+
+
+def losses_of(task: Task) -> Losses:
+    """The loss of each row, which the mean or the sum is taken of elsewhere."""
+    kind, settings = task.loss
+    return getattr(keras.losses, kind)(reduction=None, **settings)
+
+
+def distillation_losses(labels: Any, logits: Any, losses: Losses, teaching: Teaching) -> Any:
     """The loss of each row against hard labels and the soft ones in the columns behind them.
 
     Example:
+        >>> from inshape.tasks.classification import Classification
+        >>> losses = losses_of(Classification(("a", "b")))
         >>> both = np.array([[1.0, 0.0, 0.5, 0.5]], "float32")
         >>> logits = np.array([[3.0, 3.0]], "float32")
-        >>> print(np.round(np.asarray(distillation_losses(both, logits, Teaching(0.25, 2.0))), 4))
+        >>> of_both = distillation_losses(both, logits, losses, Teaching(0.25, 2.0))
+        >>> print(np.round(np.asarray(of_both), 4))
         [1.213]
     """
-    classes = logits.shape[-1]
-    hard, soft = labels[:, :classes], labels[:, classes:]
-    crossentropy: Any = keras.losses.categorical_crossentropy
-    cooled = crossentropy(soft, logits / teaching.temperature, from_logits=True)
-    plain = crossentropy(hard, logits, from_logits=True)
+    outputs = logits.shape[-1]
+    hard, soft = labels[:, :outputs], labels[:, outputs:]
+    cooled = losses(soft, logits / teaching.temperature)
+    plain = losses(hard, logits)
     # Division by the temperature makes the soft part's gradients smaller by its square: without the
     # factor, the share would mean something else at every temperature (Hinton, Vinyals and Dean,
     # arXiv 1503.02531, section 2.1).
@@ -80,6 +93,7 @@ class Teacher:
         self.teaching = Teaching(recipe.distil_share, recipe.distil_temperature)
         self._recipe = recipe
         self._seed = seed
+        self._task = student.catalogue.task
         self._progress = progress
         # The changes are those that the student's channels allow: a grey student's have no hue, and
         # one more layer among the teacher's would give the others another seed.
@@ -105,7 +119,7 @@ class Teacher:
         for view in views:
             with self._progress.bar(f"the teacher's answers: {view}") as advance:
                 logits = extraction.rows("train", view, folder, lambda: self._forward, advance)
-            labels.append(self.teaching.soften(logits))
+            labels.append(self.teaching.soften(self._task, logits))
         return labels
 
     def soft_labels_of_epoch(self, number: int) -> Iterator[NDArray[np.float32]]:
@@ -126,7 +140,7 @@ class Teacher:
         for step, (pictures, _) in zip(range(steps), batches, strict=False):
             crops, _ = change(np.asarray(pictures, np.float32), step=number * steps + step)
             rows = np.asarray(keras.ops.convert_to_numpy(crops), np.float32)
-            yield self.teaching.soften(self._forward(rows))
+            yield self.teaching.soften(self._task, self._forward(rows))
 
     @cached_property
     def _forward(self) -> Forward:

@@ -1,8 +1,7 @@
-"""Scores of a classifier on labelled pictures, each with a bootstrap interval."""
+"""Scores of a classifier on labelled pictures."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,32 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .bootstrap import Score, with_intervals
 
-_LEVEL = 0.95
 _BINS = 15
-_DRAWN_AT_ONCE = 2**18
-"""Pictures whose numbers stay in the processor's cache."""
 _TOP = 5
 _MIN_CLASSES_FOR_TOP = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A number and the interval that holds 95 % of its bootstrap resamples."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_dict(self) -> dict[str, float | None]:
-        """Plain values for JSON, which has no NaN."""
-        values = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: None if np.isnan(v) else round(v, 6) for name, v in values.items()}
-
-    def __str__(self) -> str:
-        if np.isnan(self.value):
-            return "-"
-        return f"{self.value:.3f}  [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +31,7 @@ class ClassScores:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scores:
+class ClassificationScores:
     """All scores on a set of pictures."""
 
     pictures: int
@@ -75,6 +53,61 @@ class Scores:
     """Pictures, mean probability of the guess, and accuracy in each of 15 bins of probability,
     ``(15, 3)``; NaN in an empty bin."""
 
+    @property
+    def main(self) -> Score:
+        """The accuracy."""
+        return self.accuracy
+
+    def named(self) -> dict[str, Score]:
+        """The scores of all pictures together."""
+        known = {
+            "accuracy": self.accuracy,
+            "top-5 accuracy": self.top5,
+            "balanced accuracy": self.balanced_accuracy,
+            "macro F1": self.macro_f1,
+            "calibration error": self.calibration_error,
+        }
+        return {name: score for name, score in known.items() if score is not None}
+
+    @property
+    def in_units(self) -> tuple[str, ...]:
+        """None: all are shares."""
+        return ()
+
+    def by_output(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Precision and recall of each class."""
+        rows = [(c.name, str(c.pictures), str(c.precision), str(c.recall)) for c in self.classes]
+        return ("class", "pictures", "precision", "recall"), rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {
+            "pictures": self.pictures,
+            "accuracy": self.accuracy.as_dict(),
+            "top5": None if self.top5 is None else self.top5.as_dict(),
+            "balanced_accuracy": self.balanced_accuracy.as_dict(),
+            "macro_f1": self.macro_f1.as_dict(),
+            "calibration_error": self.calibration_error.as_dict(),
+            "classes": [
+                {
+                    "name": c.name,
+                    "pictures": c.pictures,
+                    "precision": c.precision.as_dict(),
+                    "recall": c.recall.as_dict(),
+                }
+                for c in self.classes
+            ],
+            "confusion": self.confusion.tolist(),
+            "reliability": [
+                {
+                    "pictures": int(count),
+                    "probability": None if np.isnan(mean) else round(float(mean), 6),
+                    "accuracy": None if np.isnan(right) else round(float(right), 6),
+                }
+                for count, mean, right in self.reliability
+            ],
+        }
+
 
 def score(
     probabilities: NDArray[np.floating[Any]],
@@ -83,7 +116,7 @@ def score(
     *,
     resamples: int = 1000,
     seed: int = 0,
-) -> Scores:
+) -> ClassificationScores:
     """Score the probabilities of pictures, ``(pictures, classes)``, whose class numbers are known.
 
     Raises:
@@ -103,12 +136,12 @@ def score(
             f"{count} pictures and {classes} classes; evaluate with the classes of the training"
         )
     statistics = _statistics(np.asarray(probabilities, np.float64), np.asarray(labels), classes)
-    scores = _bootstrap(statistics, count, resamples=resamples, seed=seed)
+    scores = with_intervals(statistics, count, resamples=resamples, seed=seed)
     accuracy, balanced, f1, calibration, top5 = scores[:5]
     right, guessed = np.asarray(labels), probabilities.argmax(axis=1)
     confusion = np.bincount(right * classes + guessed, minlength=classes**2)
     confusion = confusion.reshape(classes, classes)
-    return Scores(
+    return ClassificationScores(
         pictures=count,
         accuracy=accuracy,
         top5=top5 if classes >= _MIN_CLASSES_FOR_TOP else None,
@@ -143,67 +176,6 @@ def _reliability(
 def _bins(confidence: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     # The last bin is closed, so that a confidence of 1 belongs to it.
     return np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-
-
-def mean_score(values: NDArray[Any], *, resamples: int = 1000, seed: int = 0) -> Score:
-    """The mean of one value per picture; what is NaN is left out, and of no values it is NaN.
-
-    Example:
-        >>> mean_score(np.array([True, False, True, True])).value
-        0.75
-    """
-    numbers = np.asarray(values, np.float64)
-    numbers = numbers[~np.isnan(numbers)]
-    if not len(numbers):
-        return Score(float("nan"), float("nan"), float("nan"))
-    (score,) = _bootstrap(
-        lambda rows: numbers[rows].mean(axis=-1)[None], len(numbers), resamples=resamples, seed=seed
-    )
-    return score
-
-
-def _bootstrap(
-    statistics: Callable[[NDArray[np.integer[Any]]], NDArray[np.float64]],
-    pictures: int,
-    *,
-    resamples: int,
-    seed: int,
-) -> list[Score]:
-    """Scores with percentile intervals (Efron and Tibshirani 1993, chapter 13).
-
-    ``statistics`` maps rows of picture numbers, ``(draws, pictures)``, to ``(scores, draws)``.
-    """
-    values = statistics(np.arange(pictures)[None])[:, 0]
-    if pictures == 1:  # SciPy refuses it; all its draws are the same
-        return [Score(float(v), float(v), float(v)) for v in values]
-
-    from scipy.stats import bootstrap  # slow to import
-
-    def of_draws(rows: NDArray[np.integer[Any]], axis: int) -> NDArray[np.float64]:
-        return statistics(rows)
-
-    with warnings.catch_warnings():
-        # Of draws without a value, which are left out below, and of the spread of a single draw.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        draws = bootstrap(
-            (np.arange(pictures),),
-            of_draws,
-            n_resamples=resamples,
-            batch=max(1, _DRAWN_AT_ONCE // pictures),
-            vectorized=True,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).bootstrap_distribution
-    return [_as_score(value, row) for value, row in zip(values, draws, strict=True)]
-
-
-def _as_score(value: float, draws: NDArray[np.float64]) -> Score:
-    # A class has no recall in a draw without a picture of it: the interval is of the other draws.
-    known = draws[~np.isnan(draws)]
-    if np.isnan(value) or not len(known):
-        return Score(float(value), float("nan"), float("nan"))
-    low, high = np.quantile(known, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Score(float(value), float(low), float(high))
 
 
 def _statistics(
@@ -245,43 +217,3 @@ def _statistics(
         return np.concatenate([np.stack(means), precision.T, recall.T])
 
     return compute
-
-
-def as_probabilities(outputs: NDArray[np.float32], *, is_probability: bool) -> NDArray[np.float32]:
-    """A classifier's outputs, ``(pictures, outputs)``, as ``(pictures, classes)``.
-
-    A single output is that of the second of two classes. Rows sum to 1, except those of a sigmoid
-    for each of several classes, which are left as they are.
-
-    Example:
-        >>> as_probabilities(np.array([[0.0, 0.0]], "float32"), is_probability=False).tolist()
-        [[0.5, 0.5]]
-        >>> as_probabilities(np.array([[0.25]], "float32"), is_probability=True).tolist()
-        [[0.75, 0.25]]
-    """
-    if outputs.shape[1] == 1:
-        from scipy.special import expit  # slow to import
-
-        of_second = outputs if is_probability else expit(outputs)
-        return np.concatenate([1 - of_second, of_second], axis=1)
-    if is_probability:
-        return outputs
-    from scipy.special import softmax  # slow to import
-
-    return softmax(outputs, axis=1)
-
-
-def classify(
-    ask: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    pictures: NDArray[np.float32],
-    *,
-    is_probability: bool,
-    mirrored: bool = False,
-) -> NDArray[np.float32]:
-    """Probabilities of prepared pictures ``(pictures, height, width, channels)``.
-
-    Of ``mirrored`` ones, the mean of each picture's and of its mirror image's.
-    """
-    ways = (pictures, pictures[:, :, ::-1]) if mirrored else (pictures,)
-    answers = [as_probabilities(ask(way), is_probability=is_probability) for way in ways]
-    return np.mean(answers, axis=0)
