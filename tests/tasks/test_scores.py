@@ -188,7 +188,7 @@ def test_tables(tmp_path, rng):
     whole = "path,label\n0.png,1\n1.png,3\n2.png,4\n3.png,6"
     assert of(whole).task.name == "classification"
     assert of(whole, task="regression").labels.tolist() == [1.0, 3.0, 4.0, 6.0]
-    with pytest.raises(DataError, match="row 2 has 'cat' in column 'label'; expected a finite"):
+    with pytest.raises(DataError, match="row 2 has 'cat' as its label; expected a finite"):
         of("path,label\n0.png,1\n1.png,cat", task="regression")
     with pytest.raises(DataError, match=r"row 1 has 2 of the columns cat, dog set; expected exac"):
         of("path,cat,dog\n0.png,1,1\n1.png,0,1", task="classification")

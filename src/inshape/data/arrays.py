@@ -18,6 +18,7 @@ from ..tasks.find import TaskName
 from ..tasks.task import Value
 from ..text import plural
 from .catalogue import Listing
+from .labels import read_flags
 from .tables import SPLIT_WORDS
 
 DAMAGE = (
@@ -195,18 +196,24 @@ def _read_labels(
     """Each picture's label, and the order of the classes if it is known."""
     if y.ndim == 2 and y.shape[1] > 1:
         return _read_rows(y, class_names or [str(i) for i in range(y.shape[1])], task)
-    y = y.reshape(len(y)) if y.size == len(y) else y
-    if y.ndim != 1:
+    if y.size != len(y):
         raise DataError(
             f"labels of shape {y.shape}; expected one class per picture; give one column"
         )
+    y = y.reshape(len(y))
     if y.dtype.kind in "SUO":
-        words = [v.decode() if isinstance(v, bytes) else str(v) for v in y.tolist()]
-        return words, class_names
-    has_fractions = y.dtype.kind == "f" and np.isfinite(y).all() and not (y == np.rint(y)).all()
-    if task == "regression" or (task == "auto" and has_fractions):
+        return list(map(_word, y.tolist())), class_names
+    if task == "regression" or (task == "auto" and _has_fractions(y)):
         return y.astype(np.float64).tolist(), class_names
     return _names_of_numbers(y, class_names)
+
+
+def _word(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _has_fractions(y: NDArray[Any]) -> bool:
+    return y.dtype.kind == "f" and bool(np.isfinite(y).all() and (y != np.rint(y)).any())
 
 
 def _read_rows(
@@ -219,11 +226,7 @@ def _read_rows(
             f"{plural(len(class_names), 'class', 'classes')}; expected one class per picture, or 0 "
             "and 1 for every tag; give one column of class numbers"
         )
-    if task != "multi-label" and (rows.sum(axis=1) == 1).all():
-        return [class_names[i] for i in map(int, rows.argmax(axis=1))], class_names
-    return [
-        tuple(n for n, x in zip(class_names, row, strict=True) if x) for row in rows
-    ], class_names
+    return read_flags(class_names, rows, task, "labels"), class_names
 
 
 def _names_of_numbers(

@@ -170,12 +170,7 @@ def _list_file(
 
 def _check_classes(catalogue: Catalogue, source: str) -> Catalogue:
     """Refuse classes that nothing can be trained on; warn of those that a split lacks."""
-    present = [name for name, count in catalogue.counts().items() if count]
-    if len(present) < catalogue.task.fewest:
-        few = {1: "one", 2: "two"}[catalogue.task.fewest]
-        what = f"only one class, {present[0]!r}" if present else "no picture has a label"
-        other = f"of what is not {present[0]!r}, or point at the folder above" if present else ""
-        raise DataError(f"{source}: {what}; expected {few} or more; add pictures {other}")
+    _check_number(catalogue, source)
     splits = [split for split in ("validation", "test") if (catalogue.splits == split).any()]
     trained = catalogue.counts("train")
     if not any(trained.values()):
@@ -193,6 +188,21 @@ def _check_classes(catalogue: Catalogue, source: str) -> Catalogue:
         if absent:
             warnings.append(f"{split} has no pictures of {', '.join(absent)}")
     return replace(catalogue, warnings=(*catalogue.warnings, *warnings))
+
+
+def _check_number(catalogue: Catalogue, source: str) -> None:
+    """Refuse fewer classes or tags than anything can be learned from."""
+    present = [name for name, count in catalogue.counts().items() if count]
+    if len(present) >= catalogue.task.fewest:
+        return
+    if not present:
+        raise DataError(
+            f"{source}: no picture has a label; expected one or more; correct the labels"
+        )
+    raise DataError(
+        f"{source}: only one class, {present[0]!r}; expected two or more; add pictures of what "
+        f"is not {present[0]!r}, or point at the folder above"
+    )
 
 
 def _missing(these: dict[str, int], those: dict[str, int]) -> list[str]:

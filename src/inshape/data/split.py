@@ -48,14 +48,7 @@ def split(
     if fold:
         number, count = map(int, fold.split("/"))
         return _fold(catalogue, number, count, seed)
-    for name, fraction in (("validation", validation), ("test", test)):
-        if not 0.0 <= fraction < 1.0:
-            raise DataError(f"{name} {fraction}; expected 0 to less than 1; use 0.1 for a tenth")
-    if validation + test >= 1.0:
-        raise DataError(
-            f"validation {validation} and test {test}; expected less than 1 together; leave some "
-            "pictures to train on"
-        )
+    _check_fractions(validation, test)
     fractions = {
         name: fraction
         for name, fraction in (("validation", validation), ("test", test))
@@ -69,6 +62,17 @@ def split(
     pool = np.flatnonzero(splits == "train")
     warnings = _assign(catalogue, pool, fractions, seed, splits)
     return replace(catalogue, splits=splits, warnings=catalogue.warnings + warnings)
+
+
+def _check_fractions(validation: float, test: float) -> None:
+    for name, fraction in (("validation", validation), ("test", test)):
+        if not 0.0 <= fraction < 1.0:
+            raise DataError(f"{name} {fraction}; expected 0 to less than 1; use 0.1 for a tenth")
+    if validation + test >= 1.0:
+        raise DataError(
+            f"validation {validation} and test {test}; expected less than 1 together; leave some "
+            "pictures to train on"
+        )
 
 
 def _fold(catalogue: Catalogue, number: int, count: int, seed: int) -> Catalogue:

@@ -7,22 +7,21 @@ import importlib
 import os
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import DataError
-from ..tasks.find import TaskName, guess_task
-from ..tasks.multilabel import read_tags
+from ..tasks.find import TaskName
 from ..tasks.names import same_name
-from ..tasks.regression import read_number
 from ..tasks.task import Value
 from ..text import join_some, plural
 from .catalogue import Listing
 from .contents import ending_of, look_into
 from .decode import SUFFIXES
+from .labels import read_flags, read_words
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 """The endings of tables, in lower case."""
@@ -83,36 +82,38 @@ def list_table(table: Path, *, labels: str = "required", task: TaskName = "auto"
         DataError: if a column or a label is missing, a split is none, or no picture is there.
     """
     pictures = _Pictures(table.parent)
-    is_parquet = table.suffix.lower() == ".parquet"
-    columns = _read_parquet(table) if is_parquet else _read_csv(table, pictures)
-    # Some programs save the numbers of the rows with them, in a column that has no name.
-    columns = {n: v for n, v in columns.items() if n and not n.startswith("Unnamed: ")}
+    columns = _read_table(table, pictures)
     warnings: list[str] = []
     path = _named(columns, "path") or _column_of_pictures(table, columns, pictures, warnings)
     split = _named(columns, "split")
     paths = [_text(table, path, value) for value in columns[path]]
-    name, values = _labels(table, columns, (path, split), labels, task, warnings)
+    name = _column_of_labels(table, columns, (path, split), labels, warnings)
+    others = (path, split) if labels != "optional" else ()
+    values = _read_labels(table, columns, name, others, task, warnings)
     splits = [_split(table, row, word) for row, word in enumerate(columns.get(split, ()), 1)]
-    _check_filled(table, paths, "path", paths)
+    _check_filled(table, map(bool, paths), "path", paths)
     if labels == "required":
-        _check_filled(table, [None if x == "" else "there" for x in values], "label", paths)
-    places = pictures.places(table, paths, warnings)
-    is_number = any(isinstance(value, float) for value in values)
+        _check_filled(table, (value is not None for value in values), "label", paths)
     return Listing(
-        places,
-        [None if value == "" else value for value in values],
+        pictures.places(table, paths, warnings),
+        values,
         splits,
         root=table.parent,
-        class_names=(name,) if is_number else None,
+        class_names=(name,) if any(isinstance(value, float) for value in values) else None,
         warnings=warnings,
     )
 
 
-def _check_filled(
-    table: Path, values: Sequence[str | None], what: str, paths: Sequence[str]
-) -> None:
-    for row, (value, path) in enumerate(zip(values, paths, strict=True), 1):
-        if not value:
+def _read_table(table: Path, pictures: _Pictures) -> _Columns:
+    is_parquet = table.suffix.lower() == ".parquet"
+    columns = _read_parquet(table) if is_parquet else _read_csv(table, pictures)
+    # Some programs save the numbers of the rows with them, in a column that has no name.
+    return {n: v for n, v in columns.items() if n and not n.startswith("Unnamed: ")}
+
+
+def _check_filled(table: Path, filled: Iterable[bool], what: str, paths: Sequence[str]) -> None:
+    for row, (is_filled, path) in enumerate(zip(filled, paths, strict=True), 1):
+        if not is_filled:
             raise DataError(
                 f"{table}: row {row} ({path}) has no {what}; expected one in every row; "
                 "fill it in or remove the row"
@@ -147,54 +148,37 @@ def _column_of_pictures(
     raise _missing(table, columns, "path")
 
 
-def _labels(
-    table: Path,
-    columns: _Columns,
-    others: Sequence[str],
-    labels: str,
-    task: TaskName,
-    warnings: list[str],
-) -> tuple[str, Sequence[Value]]:
-    """The column of labels, and what is in it; the column is empty where it is several."""
+def _column_of_labels(
+    table: Path, columns: _Columns, others: Sequence[str], labels: str, warnings: list[str]
+) -> str:
+    """The one column that is called so, or that is left; empty if there is none or several."""
     name = _named(columns, "label")
     rest = [n for n in columns if n not in others]
-    if not name and labels != "optional" and len(rest) == 1:
-        (name,) = rest
-        warnings.append(f"{table}: column {name!r} is taken as the label")
-    if name or labels == "optional":
-        return name, _read_column(table, name, [_word(x) for x in columns.get(name, ())], task)
-    flags = [name for name in rest if _is_flag(columns[name])]
+    if name or labels == "optional" or len(rest) != 1:
+        return name
+    warnings.append(f"{table}: column {rest[0]!r} is taken as the label")
+    return rest[0]
+
+
+def _read_labels(
+    table: Path,
+    columns: _Columns,
+    name: str,
+    others: Sequence[str],
+    task: TaskName,
+    warnings: list[str],
+) -> list[Value]:
+    """The labels that a column says, or several of 0 and 1 that are no others."""
+    if name or not others:
+        return read_words([_word(value) for value in columns.get(name, ())], task, str(table))
+    flags = [name for name in columns if name not in others and _is_flag(columns[name])]
     if len(flags) < 2:
         raise _missing(table, columns, "label")
-    rows = zip(*(columns[n] for n in flags), strict=True)
-    tags = [tuple(n for n, x in zip(flags, row, strict=True) if float(x)) for row in rows]
-    are_classes = task != "multi-label" and all(len(row) == 1 for row in tags)
-    if task == "classification" and not are_classes:
-        number, row = next((i, row) for i, row in enumerate(tags, 1) if len(row) != 1)
-        raise DataError(
-            f"{table}: row {number} has {len(row)} of the columns {join_some(flags)} set; "
-            "expected exactly one; correct it, or leave the task out"
-        )
-    kind = "classes" if are_classes else "tags"
+    rows = zip(*(columns[name] for name in flags), strict=True)
+    values = read_flags(flags, rows, task, str(table))
+    kind = "tags" if any(isinstance(value, tuple) for value in values) else "classes"
     warnings.append(f"{table}: columns {join_some(flags)} are taken as the {kind}")
-    return "", [row[0] for row in tags] if are_classes else tags
-
-
-def _read_column(table: Path, name: str, words: Sequence[str], task: TaskName) -> Sequence[Value]:
-    """Words as the labels that they are; empty where there is none."""
-    task = guess_task(words) if task == "auto" else task
-    if task == "multi-label":
-        return [read_tags(word) for word in words]
-    if task != "regression":
-        return words
-    numbers = [read_number(word) if word else "" for word in words]
-    if None in numbers:
-        row = numbers.index(None)
-        raise DataError(
-            f"{table}: row {row + 1} has {words[row]!r} in column {name!r}; expected a finite "
-            "number; correct it, or leave the task out"
-        )
-    return numbers
+    return values
 
 
 def _is_flag(values: Sequence[Any]) -> bool:

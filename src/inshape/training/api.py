@@ -256,10 +256,12 @@ def _check_skipped(batches: Batches, run: Run) -> None:
 def _carry_on(job: Job) -> Run:
     """Take the steps that the record does not name yet."""
     request, run = job.request, job.run
-    if request.recipe.folds and FOLDS not in run.record["done"]:
-        run = _train_folds(job)
-    if request.recipe.distil and TEACHER not in run.record["done"]:
-        run = _train_teacher(replace(job, run=run))
+    for name, is_wanted, train_them in (
+        (FOLDS, request.recipe.folds, _train_folds),
+        (TEACHER, request.recipe.distil, _train_teacher),
+    ):
+        if is_wanted and name not in run.record["done"]:
+            run = train_them(replace(job, run=run))
     mlflow_run = None if request.mlflow is None else MlflowRun(run, request.mlflow)
     if mlflow_run is not None:
         run = run.updated(mlflow={"uri": request.mlflow, "run_id": mlflow_run.run_id})
@@ -270,21 +272,26 @@ def _carry_on(job: Job) -> Run:
     for name, step in _steps(request.recipe, run.record.get("prolonged", ())):
         if name in run.record["done"]:
             continue
-        begun = time.perf_counter()
-        working = replace(job, run=run, journals=journals, notes=[])
-        with device_scope():
-            facts = step(working)
-        # The record names the file that counts: a kill between the two repeats the step.
-        save_model(job.model, run.checkpoints / f"{name}.keras")
-        run = replace(run, record={**run.record, "notes": [*_notes(run), *working.notes]})
-        run = _note(run, name, facts, time.perf_counter() - begun)
-        _publish(run)
+        run = _take(replace(job, run=run, journals=journals, notes=[]), name, step)
     with device_scope():
         keep_validation(run, job.model, job.batches)
     job = replace(job, run=run)
     _note_guessing(job)
     run = run.updated(status="complete", notes=[*_notes(run), *job.notes])
     return _finish(run, mlflow_run, job.batches.catalogue)
+
+
+def _take(job: Job, name: str, step: Step) -> Run:
+    """Take a step and write down what it left."""
+    begun, run = time.perf_counter(), job.run
+    with device_scope():
+        facts = step(job)
+    # The record names the file that counts: a kill between the two repeats the step.
+    save_model(job.model, run.checkpoints / f"{name}.keras")
+    run = replace(run, record={**run.record, "notes": [*_notes(run), *job.notes]})
+    run = _note(run, name, facts, time.perf_counter() - begun)
+    _publish(run)
+    return run
 
 
 def _train_teacher(job: Job) -> Run:
