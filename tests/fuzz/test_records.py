@@ -180,7 +180,7 @@ def _open_exports(path: Path) -> None:
     score = Score(**_SCORE)
     with suppress(OutputExists):  # it is no table of ours
         check_table(path.parent)
-        keep_table(path.parent, Exports("a", "photos", "f", 0.9, score, (), ()))
+        keep_table(path.parent, Exports("a", "photos", "f", 0.9, "accuracy", score, (), ()))
 
 
 _FACTS = {"format": 1}

@@ -221,7 +221,7 @@ def test_exports_are_a_table(run):
         for name, agreement in (("litert", 1.0), ("litert-int8", 0.91))
     ]  # fmt: skip
     exports = Exports(
-        str(run.folder), "photos <b>", "f" * 64, 0.97, score, (), tuple(files),
+        str(run.folder), "photos <b>", "f" * 64, 0.97, "accuracy", score, (), tuple(files),
         (Refusal("onnx", "it lacks <i>this</i>"), Refusal("openvino", "no answer", True)),
     )  # fmt: skip
     record = exports.as_dict()

@@ -118,6 +118,7 @@ def test_the_model_gives_the_answers_themselves(way):
 def test_files_answer_as_the_model_does(way):
     name, home, run, exports = way
     assert not exports.refused
+    assert ("R2" if name == "regression" else "F1 per picture") in str(exports)
     for file in exports.files:
         assert file.agreement >= 0.8, file
         card = json.loads(Path(file.path + ".json").read_text())
@@ -146,6 +147,12 @@ def test_the_program_beside_a_file_says_the_same(form, way, monkeypatch):
             assert out.getvalue().strip() == expected.label
         else:
             assert float(out.getvalue()) == pytest.approx(expected.value, rel=1e-4)
+
+
+def test_other_labels_of_a_table_do_not_matter_to_answers(way, tmp_path):
+    _, home, run, _ = way
+    (tmp_path / "t.csv").write_text(f"path,label\n{home / '72.png'},cat\n{home / '73.png'},dog\n")
+    assert len(inshape.predict(run, tmp_path / "t.csv")) == 2
 
 
 def test_answers_go_into_a_table(way, tmp_path):

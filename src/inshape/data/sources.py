@@ -107,10 +107,12 @@ def open_source(
     if isinstance(source, Catalogue):
         return source
     has_labels = labels != "none"
-    listing = _list_source(source, task, labels if has_labels else "optional")
+    if has_labels:
+        listing = _list_source(source, task, labels)
+    else:
+        unread = _list_source(source, "classification", "optional")
+        listing = replace(unread, classes=(), splits=(), is_lenient=True)
     listing = replace(listing, task=task)
-    if not has_labels:
-        listing = replace(listing, classes=(), splits=(), is_lenient=True)
     catalogue = read_catalogue(listing, progress)
     if not len(catalogue):
         raise DataError(f"{source_text(source)}: no pictures; expected {_KINDS}; check the path")

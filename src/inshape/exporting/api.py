@@ -99,6 +99,7 @@ def export(request: ExportRequest, *, show: bool = False) -> Exports:
             source=selection.source,
             fingerprint=selection.compared.catalogue.fingerprint,
             min_agreement=request.min_agreement,
+            score=judge.task.probe_name,
             keras_accuracy=judge.keras_accuracy,
             keras_timings=keras_timings,
             files=files,

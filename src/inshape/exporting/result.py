@@ -118,6 +118,8 @@ class Exports:
     fingerprint: str
     """Of these pictures."""
     min_agreement: float
+    score: str
+    """What the accuracy is: for tags the F1 of a picture, for numbers R2."""
     keras_accuracy: Score
     keras_timings: tuple[Timing, ...]
     files: tuple[ExportFile, ...]
@@ -138,6 +140,7 @@ class Exports:
         return {
             "run": self.run,
             **conditions,
+            "score": self.score,
             "keras": {
                 "accuracy": self.keras_accuracy.as_dict(),
                 "timings": [timing.as_dict() for timing in self.keras_timings],
@@ -230,7 +233,7 @@ def _render(record: Mapping[str, Any]) -> Iterator[Table | str]:
     rows: Sequence[Mapping[str, Any]] = record["exports"]
     yield _title(record)
     if rows:
-        yield _table(rows)
+        yield _table(rows, record.get("score", "accuracy"))
     if record["keras"]["timings"]:
         shown = "; ".join(
             f"{t['median_ms']:.1f} ms with {plural(t['threads'], 'thread')}"
@@ -289,10 +292,11 @@ def _is_compared_alike(row: Mapping[str, Any], record: Mapping[str, Any]) -> boo
     return all(row.get(name) == record[name] for name in ("fingerprint", "min_agreement"))
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _table(rows: Sequence[Mapping[str, Any]], score: str) -> Table:
     table = Table()
     for name in _COLUMNS:
-        table.add_column(name, justify="left" if name == "file" else "right", no_wrap=True)
+        title = score if name == "accuracy" else name
+        table.add_column(title, justify="left" if name == "file" else "right", no_wrap=True)
     threads = sorted({t["threads"] for row in rows for t in row["timings"]})
     for count in threads:
         table.add_column(plural(count, "thread"))
