@@ -8,6 +8,7 @@ from tests.narrow import NARROW, without_values
 
 from inshape.adaptation import attach
 from inshape.graph.rewrite import rebuild
+from inshape.heads import Head
 from inshape.planning import PlanRequest, decide_plan, open_network
 from inshape.requests import make
 from inshape.strategies.decide import STRATEGIES
@@ -60,7 +61,7 @@ def test_what_is_planned_is_what_is_built(network, strategy, channels):
         )
         for classes in (None, 5)
     }
-    plans[1000] = plans[5].with_classes(1000)
+    plans[1000] = plans[5].with_head(Head(classes=1000))
     with without_values():
         base, _ = rebuild(
             network.model,

@@ -98,6 +98,7 @@ SAMPLES = {
     "pictures": [["/a.png", "/b c.png"], "/d"],
     "name": ["mobilenet", "-v"],
     "optimizer": ["sgd", "lion"],
+    "fold": ["2/5"],
 }
 TOGETHER = {"finetune": {"out": "a"}, "min_accuracy": {}}
 

@@ -19,7 +19,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from .writing import DIGITS, new_part, read_json, remove_abandoned, sync_folder
+from .writing import DIGITS, new_part, remove_abandoned, sync_folder
 
 Facts: TypeAlias = Mapping[str, Any]
 """Whatever determines a result, in values that JSON can hold; large data by its hash."""
@@ -77,10 +77,10 @@ class Cache:
             return None  # a content file without its record is nobody's
         content: Path | None = None
         try:
-            read = read_json(record)
+            read = json.loads(record.read_text(encoding="utf-8"))
             content = self.folder / read["file"] if read["file"] else None
             problem = _problem_of(read, content, facts)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             read, problem = {}, f"its record cannot be read: {type(error).__name__}"
         if problem:
             # By the key: what a damaged record names may be anything.

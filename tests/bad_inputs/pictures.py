@@ -162,7 +162,9 @@ BAD_INPUTS = [
     ),
     BadInput("a table without a header", _table("a/0.png,x\nb/1.png,y"), "'column 1' is taken as"),
     BadInput("one-hot columns", _table("path,x,z\na/0.png,1,0\nb/1.png,0,1"), "as the classes"),
-    BadInput("two of the one-hot columns", _table("path,x,z\na/0.png,1,1"), "row 1 has 2 of the"),
+    BadInput(
+        "two of the one-hot columns", _table("path,x,z\na/0.png,1,1"), "x, z are taken as the tags"
+    ),
     BadInput("columns that say nothing", _table("id,age,sex\n77,3,f"), "name the column path"),
     BadInput(
         "a table of pictures elsewhere", _table("path,label\nq.png,x"), "none of its pictures"

@@ -76,7 +76,7 @@ def test_doctor_fails_where_something_is_missing(call, monkeypatch):
         (["train", "--res"], ["--resume"]),
         (
             ["train", "--resume", "a", "--"],
-            ["--resume", "--source", "--prolong", "--json", "--debug", "--help"],
+            ["--resume", "--source", "--prolong", "--ray", "--json", "--debug", "--help"],
         ),
         (["train", "--distil-"], ["--distil-share", "--distil-temperature"]),
         (["doctor", "--"], ["--json", "--debug", "--help"]),

@@ -58,9 +58,10 @@ def _run() -> dict[str, Any]:
     score = {"accuracy": 0.5, "loss": 0.75, "temperature": 1.0, "epoch": 1, "epochs": 2}
     return {
         "format": 1, "status": "complete", "versions": {"python": "3.11.0"}, "request": request,
-        "plan": _plan(), "preparation": _PREPARATION,
+        "plan": _plan(), "preparation": _PREPARATION, "task": {"name": "classification"},
         "data": {
-            "fingerprint": "f" * 64, "train": {"a": 3, "b": 2}, "validation": {"a": 1, "b": 1},
+            "fingerprint": "f" * 64, "pictures": {"train": 5, "validation": 2},
+            "train": {"a": 3, "b": 2}, "validation": {"a": 1, "b": 1},
             "skipped": [{"name": "c.png", "reason": "cut short"}], "warnings": ["a warning"],
             "examples": [{"picture": "a/0.png", "label": "a"}],
         },
@@ -136,12 +137,14 @@ _SCORE = {"value": 0.5, "low": 0.25, "high": 0.75}
 
 def _evaluation() -> dict[str, Any]:
     return {
+        "task": "classification",
         "run": "a", "source": "photos", "split": "all", "seen_in_training": 0, "shape": "24x20x1",
         "pictures": 3, "accuracy": _SCORE, "top5": None, "balanced_accuracy": _SCORE,
         "macro_f1": _SCORE, "calibration_error": _SCORE,
         "classes": [
             {"name": name, "pictures": 2, "precision": _SCORE, "recall": _SCORE} for name in "ab"
         ],
+        "scores": [{"name": "accuracy", "is_share": True, **_SCORE}],
         "confusion": [[1, 1], [0, 2]],
         "reliability": [{"pictures": 1, "probability": 0.5, "accuracy": None}], "by_size": {},
         "mistakes": [{"picture": "b.png", "label": "a", "guess": "b", "probability": 0.75}],
@@ -161,7 +164,7 @@ def _exports() -> dict[str, Any]:
     }  # fmt: skip
     return {
         "run": "a", "source": "photos", "fingerprint": "f", "min_agreement": 0.9,
-        "keras": {"accuracy": _SCORE, "timings": [timing]}, "exports": [row],
+        "score": "accuracy", "keras": {"accuracy": _SCORE, "timings": [timing]}, "exports": [row],
         "refused": [{"format": "onnx", "reason": "no operator", "written": False}],
     }  # fmt: skip
 

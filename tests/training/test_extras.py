@@ -31,7 +31,7 @@ from inshape.training.phases import Stopped
 from inshape.training.post_training import try_fixres, try_recalibration
 from inshape.training.recipe import Recipe
 from inshape.training.request import request_of
-from inshape.training.teacher import Teacher, Teaching, distillation_losses
+from inshape.training.teacher import Teacher, Teaching, distillation_losses, losses_of
 
 layers = keras.layers
 STEPS = ("recalibrate", "fixres")
@@ -134,12 +134,16 @@ def test_a_teacher_in_colour_makes_its_grey_students_changes(tmp_path):
     change = augmenter("strong", channels=1, seed=5, flip=False)
     expected = small(change(pictures.astype("float32"), step=1)[0])
     (soft,) = teacher.soft_labels_of_epoch(1)
-    np.testing.assert_allclose(soft, teacher.teaching.soften(np.array(expected)), atol=1e-3)
+    np.testing.assert_allclose(
+        soft, teacher.teaching.soften(catalogue.task, np.array(expected)), atol=1e-3
+    )
     change = change_for(2, "strong", channels=1, seed=5, flip=False)
     pictures, _ = next(colour.iterate("train", 1000))
     expected = small(change(pictures, 0))
     (soft,) = teacher.soft_labels_of_views([2], tmp_path)
-    np.testing.assert_allclose(soft, teacher.teaching.soften(np.array(expected)), atol=1e-3)
+    np.testing.assert_allclose(
+        soft, teacher.teaching.soften(catalogue.task, np.array(expected)), atol=1e-3
+    )
 
 
 def test_soft_labels_reach_the_steps_of_an_epoch(taught):
@@ -165,12 +169,12 @@ def test_soft_labels_reach_the_steps_of_an_epoch(taught):
 def test_the_loss_of_a_student_that_agrees_has_no_slope():
     teaching = Teaching(share=1.0, temperature=3.0)
     logits = keras.Variable(np.array([[2.0, -1.0, 0.5]], "float32"))
-    soft = teaching.soften(logits.numpy())
+    soft = teaching.soften(classes(3), logits.numpy())
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
         labels = np.concatenate([np.eye(3)[:1], soft], axis=1)
-        loss = distillation_losses(labels, logits.value, teaching)
+        loss = distillation_losses(labels, logits.value, losses_of(classes(3)), teaching)
     np.testing.assert_allclose(tape.gradient(loss, logits.value), 0, atol=1e-5)
 
 

@@ -64,19 +64,15 @@ class Halving:
         """
         trials = [_Trial(self.store.load(c)) for c in candidates]
         with network_kept():
-            cost = self._measure(trials)
+            self._build([t for t in trials if t.candidate.macs is None])
+            self._apply_limits(trials, COMPUTED)
+            if self.job.latency:
+                self._time(_running(trials))
+            self._apply_limits(trials, TIMED)
+            cost = shared_cost([t.candidate for t in trials])
+            self._probe_in_rounds(_running(trials), cost)
+            self._apply_limits(trials, ALL)
         return [trial.candidate for trial in trials], cost
-
-    def _measure(self, trials: Sequence[_Trial]) -> str:
-        self._build([t for t in trials if t.candidate.macs is None])
-        self._apply_limits(trials, COMPUTED)
-        if self.job.latency:
-            self._time(_running(trials))
-        self._apply_limits(trials, TIMED)
-        cost = shared_cost([t.candidate for t in trials])
-        self._probe_in_rounds(_running(trials), cost)
-        self._apply_limits(trials, ALL)
-        return cost
 
     def _build(self, trials: Sequence[_Trial]) -> None:
         calls = [(trial.candidate, self.job, self.files) for trial in trials]

@@ -59,7 +59,13 @@ class Writer:
         try:
             place = self.scratch / path.name
             (place / _NEW).mkdir(parents=True)
-            arena = self._fill(form, place / _NEW / path.name, progress)
+            part = place / _NEW / path.name
+            sample = self.sample if form.is_quantised else ()
+            convert(
+                self.model, form, part,
+                pictures=sample, io=self.io, batch=self.batch, progress=progress,
+            )  # fmt: skip
+            arena = self._complete(form, part)
             _exchange(_with_companions(form, path), place)
         except OSError as error:
             raise RunError(
@@ -68,11 +74,8 @@ class Writer:
             ) from error
         return arena
 
-    def _fill(self, form: Format, part: Path, progress: Advance | None) -> Arena | None:
-        sample = self.sample if form.is_quantised else ()
-        convert(
-            self.model, form, part, pictures=sample, io=self.io, batch=self.batch, progress=progress
-        )
+    def _complete(self, form: Format, part: Path) -> Arena | None:
+        """Put the card into a file, and what goes with it beside."""
         is_final = gives_answers(self.model)
         card = make_card(self.run, form, io=self.io, batch=self.batch, is_final=is_final)
         card = add_quantisation(card, part)

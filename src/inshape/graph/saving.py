@@ -106,7 +106,7 @@ def _version_of_keras(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             return str(parse_json(archive.read("metadata.json"))["keras_version"])
-    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+    except DAMAGE:
         return ""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 
 from ..errors import WeightsError
-from ..graph.hdf5 import ARCHIVED, check_archive, is_archive
+from ..graph.hdf5 import ARCHIVED, DAMAGE, check_archive, is_archive
 from .state_dict import StateDict
 from .stored import FORMS, StoredWeights, damaged, open_hdf5
 from .tensors import is_safetensors, open_pickle, open_safetensors
@@ -39,7 +39,7 @@ def _open(
         with path.open("rb") as file:
             start = file.read(9)
         names = _names_in_archive(path, weights_bytes) if is_archive(path) else ()
-    except (OSError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise damaged(path, error) from error
     if ARCHIVED in names:
         return stack.enter_context(open_hdf5(path, weights_bytes))
