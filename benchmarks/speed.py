@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inshape.runtime.frozen import Forward
+from inshape.tasks.classification import Classification
 from inshape.training.feeds import FeatureFeed, Training
 from inshape.training.recipe import Recipe
 from inshape.training.student import Student, compile_student
@@ -74,8 +75,9 @@ def steps(size: int, pictures: NDArray[np.float32], rounds: int) -> None:
     head = keras.Model(features, keras.layers.Dense(CLASSES)(features))
     student = Student(backbone, head, moves_statistics=False, seed=0)
     feed = FeatureFeed([pictures], [labels], pictures[:1], BATCH, seed=0)
-    compile_student(student, Recipe(learning_rate=1e-5), feed.steps, 1)
-    rows = Training(feed, np.ones(CLASSES, np.float32))
+    task = Classification(tuple(map(str, range(CLASSES))))
+    compile_student(student, task, Recipe(learning_rate=1e-5), feed.steps, 1)
+    rows = Training(feed, task, np.ones(CLASSES, np.float32))
 
     def ours() -> None:
         student.fit(rows, shuffle=False, verbose=0)
