@@ -99,9 +99,14 @@ def list_table(table: Path, *, labels: str = "required", task: TaskName = "auto"
         values,
         splits,
         root=table.parent,
-        class_names=(name,) if any(isinstance(value, float) for value in values) else None,
+        class_names=_names_of(name, values),
         warnings=warnings,
     )
+
+
+def _names_of(column: str, values: Sequence[Value]) -> tuple[str, ...] | None:
+    """What numbers are called; classes and tags name themselves."""
+    return (column,) if any(isinstance(value, float) for value in values) else None
 
 
 def _read_table(table: Path, pictures: _Pictures) -> _Columns:
@@ -171,7 +176,7 @@ def _read_labels(
     """The labels that a column says, or several of 0 and 1 that are no others."""
     if name or not others:
         return read_words([_word(value) for value in columns.get(name, ())], task, str(table))
-    flags = [name for name in columns if name not in others and _is_flag(columns[name])]
+    flags = _flags(columns, others)
     if len(flags) < 2:
         raise _missing(table, columns, "label")
     rows = zip(*(columns[name] for name in flags), strict=True)
@@ -179,6 +184,10 @@ def _read_labels(
     kind = "tags" if any(isinstance(value, tuple) for value in values) else "classes"
     warnings.append(f"{table}: columns {join_some(flags)} are taken as the {kind}")
     return values
+
+
+def _flags(columns: _Columns, others: Sequence[str]) -> list[str]:
+    return [name for name in columns if name not in others and _is_flag(columns[name])]
 
 
 def _is_flag(values: Sequence[Any]) -> bool:
