@@ -164,7 +164,8 @@ def _exports() -> dict[str, Any]:
     }  # fmt: skip
     return {
         "run": "a", "source": "photos", "fingerprint": "f", "min_agreement": 0.9,
-        "score": "accuracy", "keras": {"accuracy": _SCORE, "timings": [timing]}, "exports": [row],
+        "score_name": "accuracy", "keras": {"accuracy": _SCORE, "timings": [timing]},
+        "exports": [row],
         "refused": [{"format": "onnx", "reason": "no operator", "written": False}],
     }  # fmt: skip
 

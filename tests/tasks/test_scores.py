@@ -58,6 +58,17 @@ def test_a_tag_that_never_occurs_has_no_precision_and_hides_no_other(rng):
     )
 
 
+def test_equal_answers_are_found_together_in_whatever_order_they_stand(rng):
+    """As those of an 8-bit file are, which has few different ones."""
+    answers, labels = tagged(rng, 120)
+    answers = answers.round(1)
+    for order in (np.arange(120), rng.permutation(120)):
+        scores = TAGS.score(answers[order], labels[order], resamples=2)
+        assert scores.mean_average_precision.value == pytest.approx(
+            judge.average_precision_score(labels, answers, average="macro")
+        )
+
+
 def test_what_keras_measures_in_training_is_what_is_measured_afterwards(rng):
     answers, labels = tagged(rng, 64)
     logits = np.log(answers / (1 - answers))
@@ -138,6 +149,12 @@ def test_every_split_has_a_share_of_each_tag_and_of_all_numbers(rng):
     assert chosen.std() == pytest.approx(numbers.std(), rel=0.15)
 
 
+def test_a_picture_stands_in_the_stratum_of_its_rarest_tag():
+    labels = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1], [0, 0, 0], [-1, -1, -1]])
+    assert TAGS.strata(labels).tolist() == [1, 0, 2, 2, 3, -1]
+    assert [TAGS.stratum_name(number) for number in (1, 3)] == ["b", "no tag"]
+
+
 def test_labels_say_what_the_task_is_unless_it_is_named():
     assert task_of(["1", "2"], None).name == "classification"
     assert task_of([("1",), ()], None).name == "multi-label"
@@ -184,6 +201,12 @@ def test_tables(tmp_path, rng):
     assert columns.labels.tolist() == tags.labels.tolist()
     assert "columns cat, dog are taken as the tags" in " ".join(columns.warnings)
     numbers = of("path,age\n0.png,1.5\n1.png,3\n2.png,4\n3.png,6")
+    (line,) = (w for w in numbers.warnings if "regression" in w)
+    assert "column 'age': numbers with a fraction, taken as regression; where it is" in line
+    assert "any number of tags in each, taken as multi-label; where" in " ".join(tags.warnings)
+    assert not of("path,label\n0.png,a|b\n1.png,c", task="multi-label").warnings
+    as_classes = of("path,label\n0.png,1.5\n1.png,2.5", task="classification")
+    assert (as_classes.class_names, as_classes.warnings) == (("1.5", "2.5"), ())
     assert (numbers.class_names, numbers.labels.tolist()) == (("age",), [1.5, 3.0, 4.0, 6.0])
     whole = "path,label\n0.png,1\n1.png,3\n2.png,4\n3.png,6"
     assert of(whole).task.name == "classification"

@@ -64,7 +64,7 @@ def way(request, tmp_path_factory):
     network().save(home / "small.keras")
     run = inshape.train(
         home / "train.csv", "24x20x1", out=home / "run", backbone=home / "small.keras",
-        weights=None, strategy="rebuild", unfreeze="all", **QUICK,
+        weights=None, strategy="rebuild", unfreeze="all", task=request.param, **QUICK,
     )  # fmt: skip
     exports = inshape.export(run, ["litert", "litert-int8"], timing=False, min_agreement=0.5)
     return request.param, home, run, exports
@@ -132,10 +132,14 @@ def test_files_answer_as_the_model_does(way):
         )
 
 
-@pytest.mark.parametrize("form", ["litert", "litert-int8"])
-def test_the_program_beside_a_file_says_the_same(form, way, monkeypatch):
-    name, home, _, exports = way
-    path = next(file.path for file in exports.files if file.format == form)
+@pytest.mark.parametrize("form", ["litert", "litert-int8", "bytes"])
+def test_the_program_beside_a_file_says_the_same(form, way, tmp_path, monkeypatch):
+    name, home, run, exports = way
+    if form == "bytes":
+        options = {"io": "int8", "timing": False, "min_agreement": 0.5, "out": tmp_path}
+        path = inshape.export(run, "litert-int8", **options).files[0].path
+    else:
+        path = next(file.path for file in exports.files if file.format == form)
     for number in (72, 80):
         picture = home / f"{number}.png"
         monkeypatch.setattr(sys, "argv", ["example", str(picture)])
@@ -166,7 +170,7 @@ def test_candidates_are_compared_by_it(way):
     name, home, _, _ = way
     comparison = inshape.compare(
         home / "train.csv", shapes=["24x20x1", "6x5x1"], backbones=home / "small.keras",
-        strategies="rebuild", weights=None, latency=False,
+        strategies="rebuild", weights=None, latency=False, task=name,
     )  # fmt: skip
     # The mean light is seen at any size, stripes are not.
     by_shape = {c.input_shape: c.accuracy.value for c in comparison.candidates}
@@ -176,10 +180,10 @@ def test_candidates_are_compared_by_it(way):
 
 
 def test_a_prolonged_run_goes_on_in_the_same_numbers(way, tmp_path):
-    _, home, run, _ = way
+    name, home, run, _ = way
     again = inshape.train(
         home / "train.csv", "24x20x1", out=tmp_path / "run", backbone=home / "small.keras",
-        weights=None, strategy="rebuild", unfreeze="all", distil=False, **QUICK, seed=1,
+        weights=None, strategy="rebuild", unfreeze="all", task=name, **QUICK, seed=1,
     )  # fmt: skip
     longer = inshape.resume(again, prolong=2)
     score = run.task.score_name
@@ -188,8 +192,8 @@ def test_a_prolonged_run_goes_on_in_the_same_numbers(way, tmp_path):
 
 
 def test_folds_give_the_mean_and_the_spread(way, tmp_path):
-    _, home, run, _ = way
-    options = {**QUICK, "unfreeze": "none", "folds": 3}
+    name, home, run, _ = way
+    options = {**QUICK, "unfreeze": "none", "folds": 3, "task": name}
     crossed = inshape.train(
         home / "train.csv", "24x20x1", out=tmp_path / "run", backbone=home / "small.keras",
         weights=None, strategy="rebuild", **options,
@@ -211,3 +215,28 @@ def test_folds_give_the_mean_and_the_spread(way, tmp_path):
     # The run itself is what it would have been without.
     assert crossed.record["done"] == ["folds", "head", "body"]
     assert "standard deviation" in (crossed.folder / "report.html").read_text()
+
+
+def test_folds_of_a_network_from_python_go_on_after_a_stop(way, tmp_path, monkeypatch):
+    """Which is no file that a resumed training could open."""
+    from inshape.training import api
+
+    name, home, _, _ = way
+    real, begun = api._start, []
+
+    def stopped(request, progress):
+        begun.append(request.recipe.fold)
+        if request.recipe.fold == "2/2" and len(begun) == 3:
+            raise KeyboardInterrupt
+        return real(request, progress)
+
+    monkeypatch.setattr(api, "_start", stopped)
+    options = {"weights": None, "strategy": "rebuild", **QUICK, "unfreeze": "none"}
+    with pytest.raises(KeyboardInterrupt):
+        inshape.train(
+            home / "train.csv", "24x20x1", out=tmp_path / "run", backbone=network(), folds=2,
+            task=name, **options,
+        )  # fmt: skip
+    run = inshape.resume(tmp_path / "run")
+    assert begun == ["", "1/2", "2/2", "2/2"]
+    assert len(run.record["metrics"]["folds"]["scores"]) == 2

@@ -68,6 +68,12 @@ def test_unknown_words_and_options_list_the_choices():
         Recipe().but(epoch=3)
 
 
+@pytest.mark.parametrize("fold", ["5/2", "0/2", "1/1", "2", "a/b", "1/" + "9" * 5000, "²/3"])
+def test_a_fold_is_one_of_several(fold):
+    with pytest.raises(RequestError, match="such as 2/5"):
+        Recipe(fold=fold)
+
+
 def test_strong_changes_have_a_view_to_change():
     assert views(Recipe().view_count, "light") == ("plain", "mirrored")
     assert views(Recipe(augment="strong").view_count, "strong") == ("plain", "mirrored", 2)

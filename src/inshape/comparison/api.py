@@ -158,7 +158,7 @@ def _record(
     return {
         "request": {**request.as_dict(), "command": command_of("compare", request)},
         "task": catalogue.task.name,
-        "score": catalogue.task.probe_name,
+        "score_name": catalogue.task.probe_name,
         "data": {
             "fingerprint": catalogue.fingerprint,
             "classes": catalogue.counts(),

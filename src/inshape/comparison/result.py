@@ -170,7 +170,7 @@ class Comparison:
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What else its file says, as plain values: the ``request`` with the command that repeats it,
     the ``data`` with their fingerprint, the ``versions``, the ``plan`` of the one to take, the
-    ``pareto_fronts`` of every kind of cost, the ``task``, and what its ``score`` is called."""
+    ``pareto_fronts`` of every kind of cost, the ``task``, and its ``score_name``."""
 
     @property
     def recommendation(self) -> Candidate | None:
@@ -264,8 +264,8 @@ class Comparison:
         return "" if c.is_contender else "opacity:0.55"
 
     def _titles(self) -> list[str]:
-        score = self.record.get("score", "accuracy")
-        return [title.format(score) for title in _TITLES]
+        name = self.record.get("score_name", "accuracy")
+        return [title.format(name) for title in _TITLES]
 
     def _rows(self) -> list[tuple[Candidate, tuple[str, ...]]]:
         """Each candidate with its cells."""

@@ -18,7 +18,7 @@ from ..tasks.find import TaskName
 from ..tasks.task import Value
 from ..text import plural
 from .catalogue import Listing
-from .labels import read_flags
+from .labels import notes_of_guess, read_flags
 from .tables import SPLIT_WORDS
 
 DAMAGE = (
@@ -62,7 +62,13 @@ def list_arrays(
             f"{len(pictures)} pictures and {len(labels)} labels; expected one label per picture; "
             "check that both come from the same set"
         )
-    return Listing(arrays=pictures, classes=labels, splits=splits, class_names=class_names)
+    return Listing(
+        arrays=pictures,
+        classes=labels,
+        splits=splits,
+        class_names=class_names,
+        warnings=notes_of_guess(labels, task, "the labels"),
+    )
 
 
 def list_npz(

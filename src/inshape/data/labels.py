@@ -28,6 +28,26 @@ def read_words(words: Sequence[str], task: TaskName, where: str) -> list[Value]:
     return [word or None for word in words]
 
 
+def notes_of_guess(values: Sequence[Value], task: TaskName, where: str) -> list[str]:
+    """What to say where labels that nobody named a task for are taken as other than classes.
+
+    Example:
+        >>> notes_of_guess([1.5], "auto", "y")[0][:47]
+        'y: numbers with a fraction, taken as regression'
+        >>> notes_of_guess([1.5], "regression", "y"), notes_of_guess(["a"], "auto", "y")
+        ([], [])
+    """
+    found = {
+        "any number of tags in each, taken as multi-label": tuple,
+        "numbers with a fraction, taken as regression": float,
+    }
+    return [
+        f"{where}: {what}; where it is another task, name it (task='classification')"
+        for what, kind in found.items()
+        if task == "auto" and any(isinstance(value, kind) for value in values)
+    ]
+
+
 def _number(word: str, row: int, where: str) -> float | None:
     number = read_number(word)
     if word and number is None:

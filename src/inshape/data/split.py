@@ -81,16 +81,16 @@ def _fold(catalogue: Catalogue, number: int, count: int, seed: int) -> Catalogue
     contents = catalogue.contents[pool].view("V16")
     _, first, groups = np.unique(contents, return_index=True, return_inverse=True)
     strata = catalogue.strata[pool][first]
-    rng = np.random.default_rng(seed)
-    # One stratum after the other, so that all parts are as large and each has its share.
-    order = np.lexsort((rng.permutation(len(strata)), strata))
-    parts = np.empty(len(strata), np.intp)
-    parts[order] = np.arange(len(strata)) % count
     if len(strata) < count:
         raise DataError(
             f"{count} folds of {len(strata)} distinct pictures; expected at least one for each; "
             "ask for fewer folds, or add pictures"
         )
+    rng = np.random.default_rng(seed)
+    # One stratum after the other, so that all parts are as large and each has its share.
+    order = np.lexsort((rng.permutation(len(strata)), strata))
+    parts = np.empty(len(strata), np.intp)
+    parts[order] = np.arange(len(strata)) % count
     splits = catalogue.splits.copy()
     splits[pool] = np.where(parts[groups] == number - 1, "validation", "train")
     return replace(catalogue, splits=splits)

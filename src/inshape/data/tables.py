@@ -21,7 +21,7 @@ from ..text import join_some, plural
 from .catalogue import Listing
 from .contents import ending_of, look_into
 from .decode import SUFFIXES
-from .labels import read_flags, read_words
+from .labels import notes_of_guess, read_flags, read_words
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 """The endings of tables, in lower case."""
@@ -87,9 +87,7 @@ def list_table(table: Path, *, labels: str = "required", task: TaskName = "auto"
     path = _named(columns, "path") or _column_of_pictures(table, columns, pictures, warnings)
     split = _named(columns, "split")
     paths = [_text(table, path, value) for value in columns[path]]
-    name = _column_of_labels(table, columns, (path, split), labels, warnings)
-    others = (path, split) if labels != "optional" else ()
-    values = _read_labels(table, columns, name, others, task, warnings)
+    name, values = _labels(table, columns, (path, split), labels, task, warnings)
     splits = [_split(table, row, word) for row, word in enumerate(columns.get(split, ()), 1)]
     _check_filled(table, map(bool, paths), "path", paths)
     if labels == "required":
@@ -165,17 +163,27 @@ def _column_of_labels(
     return rest[0]
 
 
-def _read_labels(
+def _labels(
     table: Path,
     columns: _Columns,
-    name: str,
     others: Sequence[str],
+    labels: str,
     task: TaskName,
     warnings: list[str],
+) -> tuple[str, list[Value]]:
+    """The column of labels, which is empty where there is none or several, and what they say."""
+    name = _column_of_labels(table, columns, others, labels, warnings)
+    if not name and labels != "optional":
+        return name, _read_flags(table, columns, others, task, warnings)
+    values = read_words([_word(value) for value in columns.get(name, ())], task, str(table))
+    warnings += notes_of_guess(values, task, f"{table}: column {name!r}")
+    return name, values
+
+
+def _read_flags(
+    table: Path, columns: _Columns, others: Sequence[str], task: TaskName, warnings: list[str]
 ) -> list[Value]:
-    """The labels that a column says, or several of 0 and 1 that are no others."""
-    if name or not others:
-        return read_words([_word(value) for value in columns.get(name, ())], task, str(table))
+    """The labels that several columns of 0 and 1 say."""
     flags = _flags(columns, others)
     if len(flags) < 2:
         raise _missing(table, columns, "label")

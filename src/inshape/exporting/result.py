@@ -118,7 +118,7 @@ class Exports:
     fingerprint: str
     """Of these pictures."""
     min_agreement: float
-    score: str
+    score_name: str
     """What the accuracy is: for tags the F1 of a picture, for numbers R2."""
     keras_accuracy: Score
     keras_timings: tuple[Timing, ...]
@@ -140,7 +140,7 @@ class Exports:
         return {
             "run": self.run,
             **conditions,
-            "score": self.score,
+            "score_name": self.score_name,
             "keras": {
                 "accuracy": self.keras_accuracy.as_dict(),
                 "timings": [timing.as_dict() for timing in self.keras_timings],
@@ -233,7 +233,7 @@ def _render(record: Mapping[str, Any]) -> Iterator[Table | str]:
     rows: Sequence[Mapping[str, Any]] = record["exports"]
     yield _title(record)
     if rows:
-        yield _table(rows, record.get("score", "accuracy"))
+        yield _table(rows, record.get("score_name", "accuracy"))
     if record["keras"]["timings"]:
         shown = "; ".join(
             f"{t['median_ms']:.1f} ms with {plural(t['threads'], 'thread')}"
@@ -292,10 +292,10 @@ def _is_compared_alike(row: Mapping[str, Any], record: Mapping[str, Any]) -> boo
     return all(row.get(name) == record[name] for name in ("fingerprint", "min_agreement"))
 
 
-def _table(rows: Sequence[Mapping[str, Any]], score: str) -> Table:
+def _table(rows: Sequence[Mapping[str, Any]], score_name: str) -> Table:
     table = Table()
     for name in _COLUMNS:
-        title = score if name == "accuracy" else name
+        title = score_name if name == "accuracy" else name
         table.add_column(title, justify="left" if name == "file" else "right", no_wrap=True)
     threads = sorted({t["threads"] for row in rows for t in row["timings"]})
     for count in threads:

@@ -66,8 +66,8 @@ def render_comparison(record: Mapping[str, Any], catalogue: Catalogue | None = N
     candidates, request = _describe(record), record.get("request", {})
     limits = restore(Limits, request.get("limits", {}))
     options = restore(PictureOptions, request.get("picture_options", {}))
-    score = record.get("score", "accuracy")
-    pareto = plot_pareto(candidates, record.get("pareto_fronts", {}), limits, score)
+    score_name = record.get("score_name", "accuracy")
+    pareto = plot_pareto(candidates, record.get("pareto_fronts", {}), limits, score_name)
     plan = record.get("plan")
     seconds = record.get("seconds", {})
     examples = record.get("data", {}).get("examples", [])
@@ -75,7 +75,7 @@ def render_comparison(record: Mapping[str, Any], catalogue: Catalogue | None = N
         "comparison",
         {
             "record": record,
-            "score": score,
+            "score_name": score_name,
             "candidates": candidates,
             "best": next((c for c in candidates if c["group"] == "recommended"), None),
             "failed": [c for c in candidates if c["error"] is not None],

@@ -63,7 +63,7 @@ def plot_pareto(
     candidates: Candidates,
     fronts: Mapping[str, Sequence[str]],
     limits: Limits,
-    score: str = "accuracy",
+    score_name: str = "accuracy",
 ) -> Figure | None:
     """Score against cost, with a view for each kind of cost; ``None`` if no cost is known.
 
@@ -88,7 +88,11 @@ def plot_pareto(
     ]
     layout: Figure = {
         "xaxis": {"title": {"text": views[0]["title"]}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": f"probe {score}"}, "tickformat": ".0%", "domain": [0.0, 1.0]},
+        "yaxis": {
+            "title": {"text": f"probe {score_name}"},
+            "tickformat": ".0%",
+            "domain": [0.0, 1.0],
+        },
         "hovermode": "closest",
     }
     if any(c["group"] == "unprobed" for c in candidates):

@@ -199,7 +199,6 @@ class MultiLabel(Task):
             raise DataError("no pictures to score; expected at least one; check the source")
         given, right = answers >= _THRESHOLD, labels > 0
         tags = len(self.names)
-        order = np.argsort(-answers, axis=0, kind="stable")
 
         def compute(rows: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
             # How often each picture was drawn, ``(draws, pictures)``.
@@ -212,11 +211,7 @@ class MultiLabel(Task):
             micro = _f1(hits.sum(axis=1), actual.sum(axis=1), predicted.sum(axis=1))
             exact = drawn @ (given == right).all(axis=1).astype(float) / rows.shape[1]
             average = np.stack(
-                [
-                    _average_precision(drawn[:, order[:, t]], right[order[:, t], t])
-                    for t in range(tags)
-                ],
-                axis=1,
+                [_average_precision(drawn, answers[:, t], right[:, t]) for t in range(tags)], axis=1
             )
             means = [_nan_mean(average), np.nan_to_num(f1).mean(axis=1), micro, exact]
             return np.concatenate([np.stack(means), average.T, precision.T, recall.T])
@@ -354,13 +349,18 @@ def _f1(hits: NDArray[Any], actual: NDArray[Any], predicted: NDArray[Any]) -> ND
 
 
 def _average_precision(
-    drawn: NDArray[np.integer[Any]], right: NDArray[np.bool_]
+    drawn: NDArray[np.integer[Any]], answers: NDArray[Any], right: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Of each draw, whose pictures are in the order of a tag's probability."""
-    positives = drawn * right
+    """Of a tag in each draw, which says how often each picture is in it."""
+    order = np.argsort(-answers, kind="stable")
+    ranked = answers[order]
+    # Equal answers, of which a file of 8 bits has many, are found together.
+    last_alike = np.searchsorted(-ranked, -ranked, side="right") - 1
+    drawn = drawn[:, order]
+    positives = drawn * right[order]
     found = positives.cumsum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = found / drawn.cumsum(axis=1)
+        precision = (found / drawn.cumsum(axis=1))[:, last_alike]
         return np.nansum(precision * positives, axis=1) / found[:, -1]
 
 

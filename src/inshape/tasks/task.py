@@ -61,7 +61,7 @@ class Mistake:
     label: str
     guess: str
     probability: float | None = None
-    """Of the guess; ``None`` for numbers."""
+    """Of the guess, or how sure the worst of its tags is wrong; ``None`` for numbers."""
     off_by: float | None = None
     """For numbers, how far the guess is from the label."""
 

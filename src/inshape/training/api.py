@@ -185,7 +185,8 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     def fill(run: Run) -> None:
         run.save_labels(catalogue.class_names)
         save_model(model, run.checkpoints / _INITIAL)
-        if request.recipe.distil and not isinstance(request.backbone, str):
+        recipe = request.recipe
+        if (recipe.distil or recipe.folds) and not isinstance(request.backbone, str):
             save_model(network.model, run.checkpoints / NATIVE)
 
     again = request.sayable.but(out=request.out.with_name(f"{request.out.name}-again"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -23,10 +24,11 @@ def read_fold(value: Any) -> str:
     """
     if value == "":
         return value
-    number, slash, count = str(value).partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal() and 0 < int(number) <= int(count)):
+    match = re.fullmatch(r"([0-9]{1,3})/([0-9]{1,3})", str(value))
+    number, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= count or count < 2:
         raise Unread(value, "the number of a fold and how many there are, such as 2/5")
-    return f"{int(number)}/{int(count)}"
+    return f"{number}/{count}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ from .recipe import Recipe
 AUTO = "auto"
 """The shape that is chosen by a comparison."""
 NATIVE = "native.keras"
-"""The network that a teacher is made of, among the checkpoints, where it is no file of its own."""
+"""The network that a teacher and folds are made of, among the checkpoints, where it is no file of
+its own."""
 
 
 def read_shape(value: Any) -> InputShape | Literal["auto"]:
