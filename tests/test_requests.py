@@ -68,6 +68,7 @@ SAMPLES = {
     "shape": ["auto", "?x?x4", "1x2x3"],
     "input_shape": ["?x64x3", (33, 40, 1)],
     "source": [HERE / "data", "/a b/-c"],
+    "unlabelled": [HERE / "data"],
     "out": [Path("a b"), "-x", "~/a", "runs/ä"],
     "backbone": ["MobileNetV3Large", "-a.keras", "my net.keras"],
     "backbones": ["VGG16", ["VGG16", "my net.keras"]],
@@ -487,6 +488,7 @@ def test_a_run_is_written_as_its_folder(tmp_path):
     assert request.as_dict() == {
         "run": str(run.folder),
         "source": None,
+        "unlabelled": None,
         "prolong": 0,
         "ray": None,
     }

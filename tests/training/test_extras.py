@@ -31,7 +31,7 @@ from inshape.training.phases import Stopped
 from inshape.training.post_training import try_fixres, try_recalibration
 from inshape.training.recipe import Recipe
 from inshape.training.request import request_of
-from inshape.training.teacher import Teacher, Teaching, distillation_losses, losses_of
+from inshape.training.teacher import Teacher, Teaching, losses_of
 
 layers = keras.layers
 STEPS = ("recalibrate", "fixres")
@@ -127,55 +127,67 @@ def test_a_teacher_in_colour_makes_its_grey_students_changes(tmp_path):
     run.save_model(model)
     student = Batches.open(catalogue, Preparation.of("16x12x1"))
     recipe = Recipe(augment="strong", flip=False, batch_size=8)
-    teacher = Teacher(run, student, recipe, seed=5, progress=Progress())
+    teacher = Teacher(run, student, recipe, None, seed=5, progress=Progress())
     colour = Batches.open(catalogue, preparation)
     small = keras.Model(image, boxes)
     pictures, _ = next(colour.iterate("train", 8, shuffle=True, seed=5, epoch=1))
     change = augmenter("strong", channels=1, seed=5, flip=False)
     expected = small(change(pictures.astype("float32"), step=1)[0])
-    (soft,) = teacher.soft_labels_of_epoch(1)
-    np.testing.assert_allclose(
-        soft, teacher.teaching.soften(catalogue.task, np.array(expected)), atol=1e-3
-    )
+    (logits,) = teacher.answers_of_epoch(1)
+    np.testing.assert_allclose(logits, expected, atol=0.1)
     change = change_for(2, "strong", channels=1, seed=5, flip=False)
     pictures, _ = next(colour.iterate("train", 1000))
     expected = small(change(pictures, 0))
-    (soft,) = teacher.soft_labels_of_views([2], tmp_path)
-    np.testing.assert_allclose(
-        soft, teacher.teaching.soften(catalogue.task, np.array(expected)), atol=1e-3
-    )
+    (logits,) = teacher.answers_to_views([2], tmp_path)
+    np.testing.assert_allclose(logits, expected, atol=0.1)
 
 
 def test_soft_labels_reach_the_steps_of_an_epoch(taught):
     request = request_of(taught).but(unfreeze="all", mixup=0.0)
     catalogue = api._list_pictures(request, Progress())
     batches = Batches.open(catalogue, taught.preparation)
-    teacher = Teacher(
-        Run.open(taught.folder / "teacher"), batches, request.recipe, seed=0, progress=Progress()
-    )
     job = Job(taught, request, batches, taught.load_model(), Progress())
+    teacher = Teacher(
+        Run.open(taught.folder / "teacher"), batches, request.recipe, job.last_map, seed=0,
+        progress=Progress(),
+    )  # fmt: skip
+    assert teacher.teaching.channels == 8  # the map before the last convolution is the narrowest
     feed = Features(job).body_feed(teacher)
     assert isinstance(feed, PictureFeed)
     epoch, second = (list(feed.epoch(1)) for _ in range(2))
     (_, labels), (_, again) = epoch[1], second[1]
-    assert labels.shape == (8, 6)
-    np.testing.assert_allclose(labels[:, 3:].sum(axis=1), 1, atol=1e-5)
+    assert labels.shape == (8, 6 + 4 * 3 * 8)
+    np.testing.assert_allclose(labels[:, 3:6].sum(axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(labels, again)
     both = np.concatenate([y for _, y in epoch])
-    agree = (both[:, :3].argmax(axis=1) == both[:, 3:].argmax(axis=1)).mean()
+    agree = (both[:, :3].argmax(axis=1) == both[:, 3:6].argmax(axis=1)).mean()
     assert agree > 0.6  # rows of the teacher belong to rows of the student
 
 
 def test_the_loss_of_a_student_that_agrees_has_no_slope():
     teaching = Teaching(share=1.0, temperature=3.0)
     logits = keras.Variable(np.array([[2.0, -1.0, 0.5]], "float32"))
-    soft = teaching.soften(classes(3), logits.numpy())
+    aims = teaching.targets(classes(3), logits.numpy(), np.eye(3, dtype="float32")[:1])
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        labels = np.concatenate([np.eye(3)[:1], soft], axis=1)
-        loss = distillation_losses(labels, logits.value, losses_of(classes(3)), teaching)
+        loss = teaching.losses(aims, logits.value, losses_of(classes(3)), 3)
     np.testing.assert_allclose(tape.gradient(loss, logits.value), 0, atol=1e-5)
+
+
+def test_a_map_counts_by_its_direction_at_each_place():
+    rng = np.random.default_rng(0)
+    teaching = Teaching(share=0.5, temperature=2.0, map_weight=3.0, channels=4)
+    plain = losses_of(classes(2))
+    wanted, shown = (rng.normal(size=(5, 6, 4)).astype("float32") for _ in range(2))
+    logits = rng.normal(size=(5, 2)).astype("float32")
+    beside = [np.concatenate([logits, m.reshape(5, -1)], axis=1) for m in (wanted, shown)]
+    aims = teaching.targets(classes(2), beside[0], None)
+    losses = [np.asarray(teaching.losses(aims, rows, plain, 2)) for rows in (*beside, logits)]
+    norms = np.linalg.norm(wanted, axis=-1) * np.linalg.norm(shown, axis=-1)
+    unlike = 1 - (wanted * shown).sum(axis=-1) / norms
+    np.testing.assert_allclose(losses[0], losses[2], rtol=1e-4)  # the same map, and none at all
+    np.testing.assert_allclose(losses[1] - losses[2], 3 * unlike.mean(axis=1), rtol=1e-4)
 
 
 # What is tried afterwards

@@ -232,11 +232,11 @@ def test_every_option_survives_a_kill(start, request_for, every_option):
     assert code == -signal.SIGKILL, message
     cut = Run.open(request.out)
     assert request_of(cut) == request
-    assert api._reopen(cut, None, Progress()).request == request
+    assert api._reopen(cut, None, None, Progress()).request == request
     teacher = Run.open(cut.folder / "teacher")
     assert (teacher.checkpoints / "head.npz").exists()
     of_teacher = request.of_teacher(InputShape.of("32x24x1"), teacher.folder)
-    assert api._reopen(teacher, None, Progress()).request == of_teacher
+    assert api._reopen(teacher, None, None, Progress()).request == of_teacher
     # But for what the teacher cannot share, it is trained as the student is.
     changed = {"shape", "out", "options", "limits"}
     assert {n for n, v in flat(of_teacher).items() if v != flat(request)[n]} == {*changed, "recipe"}

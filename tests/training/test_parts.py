@@ -151,9 +151,9 @@ def test_a_scale_is_a_rate():
     assert np.abs(np.asarray(ours[1]) - np.asarray(slow[1])).max() > 0.01
 
 
-def test_scales_rise_geometrically_with_depth():
-    scales = layer_scales([0, 1, 1, 3], 1e-4)
-    assert scales == pytest.approx([1e-4, 1e-3, 1e-3, 1e-1])
+def test_rates_rise_geometrically_through_every_stage():
+    scales = layer_scales([2, 1, 1, 0], 1e-2)
+    assert scales == pytest.approx([1e-6, 1e-4, 1e-3, 1e-2])
     assert layer_scales([], 0.1) == []
 
 

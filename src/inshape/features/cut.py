@@ -70,11 +70,13 @@ def cuts(model: keras.Model, size_hw: tuple[int, int]) -> tuple[Cut, ...]:
     return tuple(places)
 
 
-def section(model: keras.Model, start: Cut | None, end: Cut | None) -> keras.Model:
+def section(
+    model: keras.Model, start: Cut | None, end: Cut | None, shown: Cut | None = None
+) -> keras.Model:
     """The part of a model between two of its cuts, sharing the model's weights.
 
-    Without a start it begins at the picture, without an end it ends at the output. Training the
-    part trains the whole.
+    Without a start it begins at the picture, without an end it ends at the output. A cut between
+    them that is ``shown`` is a second output. Training the part trains the whole.
 
     Raises:
         GraphError: if a cut is not one of this model's.
@@ -90,7 +92,9 @@ def section(model: keras.Model, start: Cut | None, end: Cut | None) -> keras.Mod
     graph = picture_model(model)
     first = graph.inputs[0] if start is None else _tensor_at(graph, model.name, start)
     last = graph.outputs[0] if end is None else _tensor_at(graph, model.name, end)
-    return keras.Model(first, last)
+    if shown is None:
+        return keras.Model(first, last)
+    return keras.Model(first, [last, _tensor_at(graph, model.name, shown)])
 
 
 def head_cut(model: keras.Model, size_hw: tuple[int, int]) -> Cut:

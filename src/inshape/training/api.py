@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from keras.callbacks import Callback
 
 from ..data.augment import augmenter
 from ..data.batches import Batches
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
-from ..data.sources import Source, open_source
+from ..data.sources import Source, open_source, source_text
 from ..data.split import split
 from ..errors import DataError, RequestError
 from ..evaluation.api import keep_validation
+from ..evaluation.leakage import is_among
 from ..features.cut import unfrozen_from
 from ..heads import Head
 from ..planning import Plan, decide_plan, open_for_training
@@ -68,6 +70,8 @@ def run_training(
     request: TrainRequest, progress: Progress, callbacks: Sequence[Callback] = ()
 ) -> Run:
     """Train at a shape that is known; what is refused leaves no folder behind."""
+    if request.unlabelled is not None:
+        request = request.but(distil=True)
     with _resumable(request.out, progress):
         with joined(request.ray) as cluster:
             job = _start(request, progress)
@@ -110,7 +114,7 @@ def resume_training(
         elif run.status == "complete":
             return _finish(run)
         with joined(request.ray) as cluster:
-            job = _reopen(run, request.source, progress)
+            job = _reopen(run, request.source, request.unlabelled, progress)
             return _carry_on(replace(job, callbacks=callbacks, cluster=cluster))
 
 
@@ -171,6 +175,7 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     preparation = request.preparation.at(size_hw)
     begun = time.perf_counter()
     batches = _prepare_pictures(catalogue, preparation, request.recipe, progress)
+    unlabelled = _prepare_unlabelled(request, batches, progress)
     seconds = {"pictures": round(time.perf_counter() - begun, 2)}
     ending = plan.request.ending
     assert isinstance(ending, Head)
@@ -199,23 +204,25 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
             "preparation": batches.preparation.as_dict(),
             "task": catalogue.task.as_dict(),
             "data": {**_describe(catalogue), **_describe_reading(batches)},
+            **({} if unlabelled is None else {"unlabelled": _describe_unlabelled(unlabelled)}),
             "done": [],
             "seconds": seconds,
             "metrics": {},
         },
         fill=fill,
     )
-    return Job(run, request, batches, model, progress)
+    return Job(run, request, batches, model, progress, unlabelled=unlabelled)
 
 
-def _reopen(run: Run, source: Source, progress: Progress) -> Job:
+def _reopen(run: Run, source: Source, unlabelled: Source, progress: Progress) -> Job:
     """Read back a run that was interrupted or killed, and whose folder is locked."""
-    request = request_of(run, source)
-    if request.source is None:
-        raise RequestError(
-            f"{run.folder} was trained on pictures that were no files; expected them again; "
-            "give source="
-        )
+    request = request_of(run, source, unlabelled)
+    for name, wanted in (("source", True), ("unlabelled", "unlabelled" in run.record)):
+        if wanted and getattr(request, name) is None:
+            raise RequestError(
+                f"{run.folder} was trained on pictures that were no files; expected them again; "
+                f"give {name}="
+            )
     latest = _latest(run)
     if not latest.exists():
         raise RequestError(
@@ -223,13 +230,7 @@ def _reopen(run: Run, source: Source, progress: Progress) -> Job:
             "folder and train again"
         )
     catalogue = _list_pictures(request, progress)
-    expected = run.record["data"]["fingerprint"]
-    if catalogue.fingerprint != expected:
-        raise DataError(
-            f"the pictures in {request.source} are not those that {run.folder} began with "
-            f"(fingerprint {catalogue.fingerprint[:12]}, expected {expected[:12]}); restore them "
-            "or train anew"
-        )
+    _check_fingerprint(catalogue, request.source, run, "data")
     run = run.updated(status="running")
     keras.utils.set_random_seed(request.seed)
     with device_scope():
@@ -238,7 +239,21 @@ def _reopen(run: Run, source: Source, progress: Progress) -> Job:
         _publish(run)  # a kill may have come between the record and the copy
     batches = _prepare_pictures(catalogue, run.preparation, request.recipe, progress)
     _check_skipped(batches, run)
-    return Job(run, request, batches, model, progress)
+    unlabelled = _prepare_unlabelled(request, batches, progress)
+    if unlabelled is not None:
+        _check_fingerprint(unlabelled.catalogue, request.unlabelled, run, "unlabelled")
+    return Job(run, request, batches, model, progress, unlabelled=unlabelled)
+
+
+def _check_fingerprint(catalogue: Catalogue, source: Source, run: Run, name: str) -> None:
+    """Refuse to go on with other pictures than a run began with."""
+    expected = run.record[name]["fingerprint"]
+    if catalogue.fingerprint != expected:
+        raise DataError(
+            f"the pictures in {source} are not those that {run.folder} began with "
+            f"(fingerprint {catalogue.fingerprint[:12]}, expected {expected[:12]}); restore them "
+            "or train anew"
+        )
 
 
 def _check_skipped(batches: Batches, run: Run) -> None:
@@ -334,7 +349,7 @@ def _train_inside(request: TrainRequest, outer: Job) -> Run:
         run = Run.open(folder)
         if run.status == "complete":
             return _finish(run)
-        again = _reopen(run, request.source, outer.progress)
+        again = _reopen(run, request.source, request.unlabelled, outer.progress)
         return _carry_on(replace(again, cluster=outer.cluster))
 
 
@@ -420,12 +435,12 @@ def _check_distilling(request: TrainRequest, plan: Plan) -> None:
     size_hw, native = _size_hw(plan), plan.native_shape
     sides = zip(size_hw, native.hw, strict=True)
     is_within = all(known is not None and side <= known for side, known in sides)
-    if not is_within or size_hw == native.hw:
+    teacher = request.of_teacher(native, request.out)
+    if not is_within or request.shape == teacher.shape:
         raise RequestError(
             f"distil at {request.shape} with a network whose own shape is {native}; expected a "
             "smaller input than the teacher's; leave distil out"
         )
-    teacher = request.of_teacher(native, request.out)
     # What cannot be planned or prepared for the teacher is refused here, before any work.
     plan.but(input_shape=teacher.shape, options=teacher.options)
     teacher.preparation  # noqa: B018
@@ -498,6 +513,42 @@ def _prepare_pictures(
     for line in (*batches.catalogue.warnings, *changes.notes):
         warnings.warn(line, UserWarning, stacklevel=6)
     return batches
+
+
+def _prepare_unlabelled(
+    request: TrainRequest, labelled: Batches, progress: Progress
+) -> Batches | None:
+    """The pictures without labels, but for those that validation is to be honest about."""
+    if request.unlabelled is None:
+        return None
+    task, source = labelled.catalogue.task, request.unlabelled
+    with progress.bar("reading the list of unlabelled pictures") as advance:
+        catalogue = open_source(source, task=task, labels="none", progress=advance)
+    held_out = labelled.catalogue.take(labelled.catalogue.indices("validation"))
+    is_held_out = is_among(catalogue, held_out)
+    others = catalogue.take(np.flatnonzero(~is_held_out))
+    if not len(others):
+        raise DataError(
+            f"{source_text(source)}: all {len(catalogue)} pictures are among those for validation; "
+            "expected others; leave unlabelled out"
+        )
+    catalogue = replace(others, splits=np.full(len(others), "train", "U10"))
+    with progress.bar("preparing unlabelled pictures") as advance:
+        batches = Batches.open(catalogue, labelled.preparation, progress=advance)
+    progress.say(
+        f"{plural(len(batches), 'picture')} without labels; left out: "
+        f"{plural(int(is_held_out.sum()), 'picture')} of the validation split, "
+        f"{len(batches.skipped)} that cannot be read"
+    )
+    return batches
+
+
+def _describe_unlabelled(batches: Batches) -> dict[str, Any]:
+    return {
+        "fingerprint": batches.catalogue.fingerprint,
+        "pictures": len(batches),
+        **_describe_reading(batches),
+    }
 
 
 def _describe(catalogue: Catalogue) -> dict[str, Any]:

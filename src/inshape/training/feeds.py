@@ -16,6 +16,7 @@ from ..data.augment import Augmenter
 from ..data.batches import Batches
 from ..tasks.task import Labels, Task
 from .devices import count_replicas
+from .teacher import Teacher
 
 Batch: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Rows ``(batch, ...)`` and targets ``(batch, outputs)``."""
@@ -54,7 +55,7 @@ class FeatureFeed:
     views: Sequence[NDArray[Any]]
     """Features per view, each ``(pictures, ...)``."""
     labels: Sequence[NDArray[np.float32]]
-    """Soft labels per view, each ``(pictures, classes)``."""
+    """Targets per view, each ``(pictures, outputs)`` and what a teacher adds."""
     held_out: NDArray[Any]
     """Features of the validation split."""
     batch_size: int
@@ -107,8 +108,8 @@ class PictureFeed:
     seed: int
     frozen: Network | None = None
     """The frozen layers, run on every batch where their features would not fit on the disk."""
-    teacher: Callable[[int], Iterator[NDArray[np.float32]]] | None = None
-    """Gives a teacher's soft labels of an epoch's crops, batch by batch."""
+    teacher: Teacher | None = None
+    """Whose answers to the same crops stand behind the labels."""
 
     @property
     def steps(self) -> int:
@@ -126,10 +127,10 @@ class PictureFeed:
             "train", self.batch_size, shuffle=True, seed=self.seed, epoch=number
         )
         steps = range(self.steps)
-        soft = repeat(None) if self.teacher is None else self.teacher(number)
+        answers = repeat(None) if self.teacher is None else self.teacher.answers_of_epoch(number)
         yield from read_ahead(
             self._augment(rows, labels, number * self.steps + step, of_teacher)
-            for step, (rows, labels), of_teacher in zip(steps, pictures, soft, strict=False)
+            for step, (rows, labels), of_teacher in zip(steps, pictures, answers, strict=False)
         )
 
     def validation(self, size: int) -> Iterator[NDArray[np.float32]]:
@@ -145,15 +146,51 @@ class PictureFeed:
         step: int,
         of_teacher: NDArray[np.float32] | None,
     ) -> Batch:
-        soft = self.task.targets(labels, self.smoothing)
-        if of_teacher is not None:
-            # Side by side, so that mixup and cutmix mix both kinds of labels alike.
-            soft = np.concatenate([soft, of_teacher], axis=1)
-        changed, targets = self.change(np.asarray(pictures, np.float32), soft, step=step)
+        aims = targets_of(self.task, labels, self.smoothing)
+        if self.teacher is not None and of_teacher is not None:
+            # Side by side, so that mixup and cutmix mix them alike.
+            aims = self.teacher.targets(of_teacher, aims)
+        changed, targets = self.change(np.asarray(pictures, np.float32), aims, step=step)
         rows = np.asarray(keras.ops.convert_to_numpy(changed), np.float32)
         if self.frozen is not None:
             rows = self.frozen(rows)
         return rows, np.asarray(keras.ops.convert_to_numpy(targets), np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MixedFeed:
+    """Batches of labelled pictures with batches of unlabelled ones among them."""
+
+    labelled: Feed
+    unlabelled: Feed
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return self.labelled.steps + self.unlabelled.steps
+
+    @property
+    def rows(self) -> int:
+        """Rows in the larger batches."""
+        return max(self.labelled.rows, self.unlabelled.rows)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of an epoch, in an order that is drawn."""
+        feeds = (self.labelled, self.unlabelled)
+        epochs = [feed.epoch(number) for feed in feeds]
+        turns = np.repeat([0, 1], [feed.steps for feed in feeds])
+        for turn in np.random.default_rng([self.seed, number]).permutation(turns):
+            yield next(epochs[turn])
+
+    def validation(self, size: int) -> Iterator[NDArray[np.float32]]:
+        """The rows of the validation split in batches of a size."""
+        return self.labelled.validation(size)
+
+
+def targets_of(task: Task, labels: Labels, smoothing: float) -> NDArray[np.float32] | None:
+    """Labels for a loss; ``None`` for pictures without."""
+    return task.targets(labels, smoothing) if task.is_known(labels).all() else None
 
 
 def _in_shares(rows: int) -> int:
@@ -210,7 +247,7 @@ class Training(_InOrder):
     def begin(self) -> Iterator[tuple[NDArray[np.float32], ...]]:
         """The batches of the epoch."""
         for rows, labels in self._feed.epoch(self.epoch):
-            # A teacher's labels stand behind.
+            # A teacher's answers stand behind.
             hard = labels[:, : len(self._output_weights)]
             weights = self._task.row_weights(hard, self._output_weights)
             yield rows, labels, weights / weights.sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..data.augment import augmenter
 from ..data.batches import Batches
-from ..features.cut import Cut, head_cut, section, unfrozen_from
+from ..features.cut import Cut, head_cut, section, stage_ends, unfrozen_from
 from ..features.extract import Extraction, Stored, carry_on
 from ..features.views import View, views
 from ..heads import LOGITS
@@ -25,7 +25,7 @@ from ..runs import Run
 from ..runtime.cluster import Cluster
 from ..runtime.frozen import Forward
 from ..tasks.task import Labels, Task
-from .feeds import FeatureFeed, Feed, PictureFeed
+from .feeds import FeatureFeed, Feed, MixedFeed, PictureFeed, targets_of
 from .journals import Journal
 from .recipe import Recipe
 from .request import TrainRequest
@@ -53,6 +53,8 @@ class Job:
     """The user's, which see every epoch of every phase."""
     cluster: Cluster | None = None
     """Whose workers run the frozen layers."""
+    unlabelled: Batches | None = None
+    """Pictures for which a teacher alone has answers, all of them in the split for training."""
     notes: list[str] = field(default_factory=list[str])
     """What the run's record and its report are to say besides numbers."""
 
@@ -108,6 +110,14 @@ class Job:
         return unfrozen_from(self.logits_model, self.recipe.unfreeze, self.size_hw)
 
     @cached_property
+    def last_map(self) -> Cut | None:
+        """The last map that the trained part of the backbone makes."""
+        ends = stage_ends(self.logits_model, self.size_hw, 1)
+        cut, last = self.body_cut, ends[-1] if ends else None
+        is_within = cut is not None and last is not None and last.position > cut.position
+        return last if is_within else None
+
+    @cached_property
     def views(self) -> tuple[View, ...]:
         """The views of each picture that are cached."""
         return views(self.recipe.view_count, self.recipe.augment, flip=self.recipe.flip)
@@ -146,6 +156,12 @@ class Features:
         self._forwards: dict[tuple[int, int], Forward] = {}
         self.engines: list[str] = []
 
+    def _of(self, batches: Batches) -> Features:
+        """Those of other pictures, computed by the same networks."""
+        others = Features(replace(self._job, batches=batches))
+        others._forwards = self._forwards
+        return others
+
     def head_rows(self) -> tuple[list[NDArray[Any]], NDArray[Any]]:
         """What the head reads: features of every training view, and of the validation split."""
         job = self._job
@@ -161,19 +177,28 @@ class Features:
         return pooled, pooled_validation
 
     def body_feed(self, teacher: Teacher | None = None) -> Feed:
-        """What the unfrozen backbone reads; a teacher's soft labels stand behind the hard ones."""
+        """What the unfrozen backbone reads; a teacher's answers stand behind the labels."""
+        feed, unlabelled = self._feed(teacher), self._job.unlabelled
+        if teacher is None or unlabelled is None:
+            return feed
+        others = self._of(unlabelled)._feed(teacher.of(unlabelled))
+        return MixedFeed(feed, others, self._job.seed)
+
+    def _feed(self, teacher: Teacher | None) -> Feed:
         return self._map_feed(teacher) if self.keeps_maps else self._picture_feed(teacher)
 
     def _map_feed(self, teacher: Teacher | None) -> Feed:
         job, recipe = self._job, self._job.recipe
         assert job.body_cut is not None
         maps, validation = self.rows(job.body_cut, job.views)
-        hard = job.task.targets(job.labels("train"), recipe.label_smoothing)
-        labels = [hard] * len(maps)
-        if teacher is not None:
-            of_views = teacher.soft_labels_of_views(job.views, job.feature_folder)
-            labels = [np.concatenate([hard, soft], axis=1) for soft in of_views]
-        return FeatureFeed(maps, labels, validation, recipe.batch_size, job.seed, recipe.mixup)
+        labels, smoothing = job.labels("train"), recipe.label_smoothing
+        if teacher is None:
+            targets = [job.task.targets(labels, smoothing)] * len(maps)
+        else:
+            hard = targets_of(job.task, labels, smoothing)
+            answers = teacher.answers_to_views(job.views, job.feature_folder)
+            targets = [teacher.targets(rows, hard) for rows in answers]
+        return FeatureFeed(maps, targets, validation, recipe.batch_size, job.seed, recipe.mixup)
 
     def _picture_feed(self, teacher: Teacher | None) -> Feed:
         job, recipe = self._job, self._job.recipe
@@ -196,7 +221,7 @@ class Features:
             recipe.batch_size,
             job.seed,
             frozen=self._forward(None, job.body_cut, job.sample) if has_frozen else None,
-            teacher=None if teacher is None else teacher.soft_labels_of_epoch,
+            teacher=teacher,
         )
 
     @property
@@ -218,14 +243,21 @@ class Features:
             return bool(decided)
         extraction = self._extraction(job.body_cut)
         need = extraction.bytes("train", len(job.views)) + extraction.bytes("validation", 1)
+        if job.unlabelled is not None:
+            others = self._of(job.unlabelled)._extraction(job.body_cut)
+            need += others.bytes("train", len(job.views))
         written = sum(file.stat().st_size for file in job.feature_folder.glob("*.npy"))
         return need <= _DISK_SHARE * (shutil.disk_usage(job.run.folder).free + written)
 
     def rows(self, end: Cut, views: Sequence[View]) -> tuple[list[NDArray[Any]], NDArray[Any]]:
-        """Features at a cut: of each view of the training pictures, and of the validation split."""
+        """Features at a cut: of each view of the training pictures, and of the validation split.
+
+        Unlabelled pictures have no such split; what stands for it is not looked at.
+        """
         job, extraction = self._job, self._extraction(end)
         parts: list[tuple[str, View]] = [("train", view) for view in views]
-        parts.append(("validation", "plain"))
+        if len(job.batches.catalogue.indices("validation")):
+            parts.append(("validation", "plain"))
         arrays: list[NDArray[Any]] = []
         for split, view in parts:
             with job.progress.bar(f"frozen layers: {split}, {view}") as advance:
@@ -238,7 +270,7 @@ class Features:
                         advance,
                     )
                 )
-        return arrays[:-1], arrays[-1]
+        return arrays[: len(views)], arrays[-1]
 
     def _extraction(self, end: Cut) -> Extraction:
         job = self._job

@@ -6,9 +6,15 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
+
+from tensorboard.compat.proto import event_pb2
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from ..errors import RequestError, RunError
 from ..runs import Run
@@ -35,40 +41,52 @@ class EventFiles:
     """A run's history for ``tensorboard --logdir RUN/logs``."""
 
     def __init__(self, run: Run) -> None:
-        """Begin the event files of a run with its history so far."""
-        import tensorflow as tf
-
+        """Begin the event file of a run with its history so far."""
         # TensorBoard draws a value twice if it is logged twice, and cannot be asked what it has. A
         # training that goes on therefore writes its events anew from the history.
         self._folder = run.folder / FOLDER
         shutil.rmtree(self._folder, ignore_errors=True)
-        try:
-            self._writer = tf.summary.create_file_writer(str(self._folder))
-        except tf.errors.OpError as error:
-            raise _unwritable(self._folder, error) from error
         self._written: set[tuple[str, int]] = set()
-        with self._writer.as_default():
-            for name in ("request", "plan", "data", "versions"):
-                text = json.dumps(run.record.get(name), indent=2, ensure_ascii=False)
-                tf.summary.text(name, f"```\n{text}\n```", step=0)
+        with self._writing():
+            self._folder.mkdir()
+            # TensorBoard knows its files by this beginning.
+            self._path = self._folder / f"events.out.tfevents.{int(time.time())}.inshape"
+        self._append(_event(file_version="brain.Event:2"))
+        for name in ("request", "plan", "data", "versions"):
+            text = json.dumps(run.record.get(name), indent=2, ensure_ascii=False)
+            self._append(_event(summary=text_pb(name, f"```\n{text}\n```"), step=0))
         self.write(run.history())
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write what is new among all the rows of a history."""
-        import tensorflow as tf
+        for row in rows:
+            key = (str(row["phase"]), int(row["epoch"]))
+            if key in self._written:
+                continue
+            self._written.add(key)
+            summaries = (scalar_pb(tag, value) for tag, value in scalars(row).items())
+            self._append(*(_event(summary=summary, step=key[1]) for summary in summaries))
 
-        with self._writer.as_default():
-            for row in rows:
-                key = (str(row["phase"]), int(row["epoch"]))
-                if key in self._written:
-                    continue
-                self._written.add(key)
-                for tag, value in scalars(row).items():
-                    tf.summary.scalar(tag, value, step=key[1])
+    def _append(self, *events: Any) -> None:
+        with self._writing(), open(self._path, "ab") as file:
+            writer = RecordWriter(file)
+            for event in events:
+                writer.write(event.SerializeToString())
+
+    @contextmanager
+    def _writing(self) -> Generator[None]:
         try:
-            self._writer.flush()
-        except tf.errors.OpError as error:
-            raise _unwritable(self._folder, error) from error
+            yield
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self._folder}: {error.strerror or error}; what was there is "
+                "unchanged; free some space or choose a folder that can be written"
+            ) from error
+
+
+def _event(**fields: Any) -> Any:
+    messages: Any = event_pb2  # whose names are made at run time
+    return messages.Event(wall_time=time.time(), **fields)
 
 
 class MlflowRun:
@@ -179,10 +197,3 @@ def _flat(request: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in request.items():
         flat |= value if isinstance(value, Mapping) else {name: value}
     return flat
-
-
-def _unwritable(folder: Path, error: Exception) -> RunError:
-    return RunError(
-        f"cannot write {folder}: {first_line(error)}; what was there is unchanged; "
-        "free some space or choose a folder that can be written"
-    )

@@ -111,8 +111,7 @@ def train_distilled(job: Job) -> dict[str, Any]:
     plain = job.model.get_weights()
     job.model.set_weights(load_model(job.run.checkpoints / _HEAD_MODEL).get_weights())
     run = Run.open(job.run.folder / TEACHER)
-    teacher = Teacher(run, job.batches, job.recipe, seed=job.seed, progress=job.progress)
-    phase = _body_phase(job, "distil", teacher)
+    phase = _body_phase(job, "distil", run)
     with_teacher = settle(job, phase, run_phase(phase))
     name = job.task.score_name
     is_better = _rank(with_teacher, name) > _rank(without, name)
@@ -139,9 +138,17 @@ def _rank(scored: dict[str, Any], name: str) -> tuple[float, float]:
     return scored[name], -scored["loss"]
 
 
-def _body_phase(job: Job, name: str, teacher: Teacher | None = None) -> Phase:
+def _body_phase(job: Job, name: str, teacher_run: Run | None = None) -> Phase:
     assert job.body_cut is not None
-    body = section(job.logits_model, job.body_cut, job.head_cut)
+    teacher = shown = None
+    if teacher_run is not None:
+        shown = job.last_map
+        teacher = Teacher(
+            teacher_run, job.batches, job.recipe, shown, seed=job.seed, progress=job.progress
+        )
+        if not teacher.teaching.channels:
+            shown = None
+    body = section(job.logits_model, job.body_cut, job.head_cut, shown)
     # The user's own model may come with frozen layers, as the base of the usual transfer model
     # does. Keras thaws a model's layers no further than their own flags say.
     for layer in all_layers(body):

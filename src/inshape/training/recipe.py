@@ -62,9 +62,9 @@ class Recipe(Request):
     """Pictures per step."""
     learning_rate: Annotated[float, Range(0)] = 1e-3
     """Of the head in the second phase, at its peak."""
-    layer_decay: Annotated[float, Range(1e-6, 1)] = 0.1
-    """The rate of the first unfrozen layer relative to the head's; the layers between follow
-    geometrically."""
+    layer_decay: Annotated[float, Range(1e-6, 1)] = 0.3
+    """The rate of a stage's first layer relative to that of the stage behind it, or the head; the
+    layers between follow geometrically."""
     warmup_epochs: Annotated[float, Range(0)] = 1.0
     """Over which the rate rises from 0; afterwards it falls as a half cosine to 0."""
     weight_decay: Annotated[float, Range(0)] = 0.01
@@ -109,6 +109,9 @@ class Recipe(Request):
     """Share of the teacher's soft labels in the loss."""
     distil_temperature: Annotated[float, Range(1, 100)] = 2.0
     """By which both networks' logits are divided for the soft labels."""
+    distil_maps: Annotated[float, Range(0, 100)] = 1.0
+    """Weight in the loss of how unlike the teacher's last map is: 1 minus the cosine of the
+    channels at each place (the idea is that of FitNets, arXiv 1412.6550); 0 for labels alone."""
     recalibrate: bool = False
     """Measure batch norm's statistics anew at the end; kept if validation is better."""
     fixres: bool = False

@@ -66,6 +66,9 @@ class TrainRequest(KerasWords):
     in a table, and numbers with a fraction are no classes."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Fixes the split, the order of pictures and new weights."""
+    unlabelled: SourceField = None
+    """More pictures, whose labels are not read: the answers of a teacher (the same network at its
+    native shape, in colour if it can be; see distil) are learned instead."""
     mlflow: Annotated[str, Written(str, str, "URI")] | None = None
     """Keep the run in this MLflow server or store too."""
     ray: RayField = None
@@ -123,6 +126,7 @@ class TrainRequest(KerasWords):
                 strategy="rebuild", channels="auto" if in_colour else self.options.channels
             ),
             out=out,
+            unlabelled=None,
             folds=None,
             distil=False,
             recalibrate=False,
@@ -140,6 +144,8 @@ class ResumeRequest(Request):
     """The run folder."""
     source: Annotated[SourceField, Positional()] = None
     """The pictures, if they have moved or were no files."""
+    unlabelled: SourceField = None
+    """Those without labels, likewise."""
     prolong: Annotated[int, Range(0)] = 0
     """So many epochs more of the second phase, for a run that is complete; the better of the
     networks before and after is kept."""
@@ -147,11 +153,13 @@ class ResumeRequest(Request):
     """Run the frozen layers on the workers of a Ray cluster: local, auto or host:port."""
 
 
-def request_of(run: Run, source: Source = None) -> TrainRequest:
+def request_of(run: Run, source: Source = None, unlabelled: Source = None) -> TrainRequest:
     """What a run was asked for, from its record; the pictures where they are given anew."""
     values: dict[str, Any] = {"out": run.folder}
     if source is not None:
         values["source"] = source
+    if unlabelled is not None:
+        values["unlabelled"] = unlabelled
     if (run.checkpoints / NATIVE).exists():
         values["backbone"] = run.checkpoints / NATIVE
     with run.reading():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +17,10 @@ from ..graph.walk import all_layers
 from ..processor import gpu_capabilities
 from ..tasks.task import Task
 from .recipe import Recipe
-from .teacher import Teaching, distillation_losses, losses_of
+from .teacher import Teaching, losses_of
 
 _PARTS = ("body", "head")
+_ANY_PX = 256
 
 
 @keras.saving.register_keras_serializable(package="inshape")
@@ -44,10 +47,17 @@ class Student(keras.Model):
             state.assign(np.asarray([seed, index], state.dtype))
 
     def call(self, rows: Any, training: bool | None = None) -> Any:
-        """The logits of rows."""
+        """The logits of rows; in training with the map behind them that a body shows, flat."""
+        shown = None
         if self.body is not None:
             rows = self.body(rows, training=bool(training) and self.moves_statistics)
-        return keras.ops.cast(self.head(rows, training=bool(training)), "float32")
+            if len(self.body.outputs) == 2:
+                rows, shown = rows
+        logits = keras.ops.cast(self.head(rows, training=bool(training)), "float32")
+        if shown is None or not training:
+            return logits
+        flat = keras.ops.reshape(shown, (-1, math.prod(shown.shape[1:])))
+        return keras.ops.concatenate([logits, keras.ops.cast(flat, "float32")], axis=1)
 
     @property
     def losses(self) -> list[Any]:
@@ -141,28 +151,30 @@ def schedule(
 def _metric(task: Task) -> keras.Metric:
     """A task's score of the hard labels, behind which a teacher's may stand."""
     name, settings = task.metric
+    outputs = len(task.names)
     activation: Any = keras.activations.get(task.metric_activation)
 
     class OfHardLabels(getattr(keras.metrics, name)):
         def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-            hard = y_true[:, : y_pred.shape[-1]]
-            return super().update_state(hard, activation(y_pred), sample_weight)
+            hard, logits = y_true[:, :outputs], y_pred[:, :outputs]
+            return super().update_state(hard, activation(logits), sample_weight)
 
     return OfHardLabels(name=task.score_name, **settings)
 
 
 class _Taught(keras.losses.Loss):
-    """The loss against hard labels and a teacher's soft ones, which stand behind them."""
+    """The loss against hard labels and a teacher's answers, which stand behind them."""
 
     def __init__(self, task: Task, teaching: Teaching) -> None:
         super().__init__(name="taught", reduction="sum")
+        self._outputs = len(task.names)
         self._teaching = teaching
         self._losses = losses_of(task)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        if y_true.shape[-1] == y_pred.shape[-1]:  # in validation nobody teaches
+        if y_true.shape[-1] == self._outputs:  # in validation nobody teaches
             return self._losses(y_true, y_pred)
-        return distillation_losses(y_true, y_pred, self._losses, self._teaching)
+        return self._teaching.losses(y_true, y_pred, self._losses, self._outputs)
 
 
 def optimizers() -> dict[str, type[Any]]:
@@ -231,39 +243,72 @@ def layerwise(kind: type[Any]) -> type[Any]:
     return Layerwise
 
 
-def layer_scales(depths: Sequence[int], decay: float) -> list[float]:
-    """The relative rate of each variable from the depth of its layer.
+def layer_scales(stages: Sequence[int], decay: float) -> list[float]:
+    """The relative rate of each layer with a kernel, from the stage that it stands in.
 
-    Geometrically from ``decay`` at depth 0 (the first unfrozen layer) towards 1 just past the
-    deepest, where the head stands.
+    Stages count from the head, the last being 0. The rate falls geometrically towards the picture,
+    by ``decay`` over each stage, and would be 1 just behind the last layer, where the head stands:
+    what a layer's rate is does not depend on how much before it is unfrozen.
 
     Example:
-        >>> [round(s, 3) for s in layer_scales([0, 0, 1], 0.01)]
-        [0.01, 0.01, 0.1]
+        >>> [round(s, 4) for s in layer_scales([1, 0, 0], 0.01)]
+        [0.0001, 0.01, 0.1]
     """
-    depth = max(depths, default=0) + 1
-    return [decay ** ((depth - d) / depth) for d in depths]
+    sizes, place = Counter(stages), Counter[int]()
+    scales: list[float] = []
+    for stage in stages:
+        scales.append(decay ** (stage + 1 - place[stage] / sizes[stage]))
+        place[stage] += 1
+    return scales
 
 
 def _scales(student: Student, decay: float) -> list[float]:
     """The relative rate of each trained variable."""
     body = student.body
-    scales = [] if body is None else layer_scales(_depths(body), decay)
+    scales = [] if body is None else _body_scales(body, decay)
     return scales + [1.0] * (len(student.trainable_variables) - len(scales))
 
 
-def _depths(body: keras.Model) -> list[int]:
-    """The depth of each trainable variable: how many layers with a kernel start before it."""
-    by_id: dict[int, int] = {}
-    depth = -1
-    for layer in all_layers(body):
-        # A layer that has layers inside comes before them and would claim all of their variables.
-        variables = layer.trainable_variables if not layer._layers else []
-        if any(len(v.shape) >= 2 for v in variables):
-            depth += 1
-        for variable in variables:
-            by_id.setdefault(id(variable), max(depth, 0))
-    return [by_id.get(id(v), max(depth, 0)) for v in body.trainable_variables]
+def _body_scales(body: keras.Model, decay: float) -> list[float]:
+    """The relative rate of each trainable variable: that of the last kernel at or before it."""
+    # A layer that has layers inside comes before them and would claim all of their variables.
+    layers = [x for x in all_layers(body) if x.trainable_variables and not x._layers]
+    kernels = [x for x in layers if any(len(v.shape) >= 2 for v in x.trainable_variables)]
+    rates = iter(layer_scales(_stages(_map_sizes(body, kernels)), decay))
+    by_variable: dict[int, float] = {}
+    rate = decay
+    for layer in layers:
+        if layer in kernels:
+            rate = next(rates)
+        for variable in layer.trainable_variables:
+            by_variable.setdefault(id(variable), rate)
+    return [by_variable.get(id(v), rate) for v in body.trainable_variables]
+
+
+def _map_sizes(body: keras.Model, layers: Sequence[Any]) -> list[tuple[int, ...] | None]:
+    """Height and width of each layer's map; ``None`` for a vector, pooled to 1x1 or not."""
+    outputs = [layer.output for layer in layers]
+    shapes = [tuple(output.shape) for output in outputs]
+    outer = [n for n, layer in enumerate(layers) if layer in body.layers]
+    if outer and None in body.input_shape[1:]:  # any size tells where they change
+        *_, channels = body.input_shape
+        known = keras.Model(body.inputs[0], [outputs[n] for n in outer])
+        sized = known.compute_output_shape((1, _ANY_PX, _ANY_PX, channels))
+        for n, shape in zip(outer, sized if len(outer) > 1 else [sized], strict=True):
+            shapes[n] = tuple(shape)
+    sizes = [shape[1:3] if len(shape) == 4 else (1, 1) for shape in shapes]
+    return [None if size == (1, 1) else size for size in sizes]
+
+
+def _stages(sizes_hw: Sequence[tuple[int, ...] | None]) -> list[int]:
+    """The stage of each layer, counted from the last: those whose maps have the same size."""
+    stages: list[int] = []
+    stage, current = 0, None
+    for size in reversed(sizes_hw):
+        stage += size is not None and current not in (None, size)
+        current = size or current
+        stages.append(stage)
+    return stages[::-1]
 
 
 def state_of(student: Student) -> list[NDArray[Any]]:
