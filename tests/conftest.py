@@ -19,6 +19,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import hypothesis
 import numpy as np
 import pytest
+from tests.processes import Programs, serving
 
 if TYPE_CHECKING:
     import keras
@@ -105,6 +106,13 @@ def networks_opened_once() -> Iterator[Callable[[], None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "native", native)
         yield opened.cache_clear
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory) -> Iterator[Programs]:
+    """Runs programs that need Keras in processes of their own: ``programs.run(code, *words)``."""
+    with serving(tmp_path_factory.mktemp("programs")) as programs:
+        yield programs
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
+import signal
 import time
 
 import keras
@@ -564,7 +563,7 @@ def test_a_class_of_two_pictures_all_of_one_size(tmp_path, network):
 
 
 @pytest.mark.slow
-def test_a_killed_comparison_goes_on(photos, network, tmp_path):
+def test_a_killed_comparison_goes_on(photos, network, tmp_path, programs):
     out = tmp_path / "a"
     code = f"""
 import inshape, sys, time
@@ -576,13 +575,13 @@ measure._adapt = lambda candidate, *rest: (
 inshape.compare({str(photos)!r}, shapes=["9x8x1", "16x16x1"], strategies=["rebuild"],
     backbones=[{network!r}], weights=None, latency=False, out={str(out)!r})
 """
-    process = subprocess.Popen([sys.executable, "-c", code])
+    program = programs.start(code)
     until = time.monotonic() + 500
     while not list(out.glob("candidates/*.json")) and time.monotonic() < until:
-        assert process.poll() is None
         time.sleep(0.05)
-    process.kill()
-    process.wait()
+    program.kill()
+    ended = program.wait()
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
     (first,) = out.glob("candidates/*.json")
     stamp = json.loads(first.read_text())["notes"]["seconds"]["build"]
     comparison = compare(
