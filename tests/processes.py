@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import TypeAlias
+
+RunProgram: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 _SERVER = """
 import json, os, sys
@@ -25,7 +25,6 @@ for line in sys.stdin:
     child = os.fork()
     if not child:
         break
-    print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 else:
     sys.exit()
@@ -39,68 +38,34 @@ exec(compile(job["code"], "<program>", "exec"), {"__name__": "__main__"})
 """
 
 
-@dataclass
-class Program:
-    """A program that runs, one at a time."""
-
-    pid: int
-    answers: IO[str]
-    streams: tuple[Path, Path]
-    code: int | None = None
-
-    def kill(self) -> None:
-        """End it at once."""
-        os.kill(self.pid, signal.SIGKILL)
-
-    def wait(self) -> subprocess.CompletedProcess[str]:
-        """How it ended, and all that it said."""
-        self.code = int(self.answers.readline())
-        out, err = (path.read_text(encoding="utf-8") for path in self.streams)
-        return subprocess.CompletedProcess((), self.code, out, err)
-
-
-class Programs:
-    """Starts programs, one at a time, in processes that have imported Keras and nothing else."""
-
-    def __init__(self, server: subprocess.Popen[str], folder: Path) -> None:
-        self._server = server
-        self._streams = (folder / "out", folder / "err")
-
-    def start(
-        self,
-        code: str,
-        *words: object,
-        folder: Path | None = None,
-        environment: Mapping[str, str] | None = None,
-    ) -> Program:
-        """Start a text of Python with words in ``sys.argv``, as ``python -c`` does."""
-        for path in self._streams:
-            path.write_text("")
-        job = {
-            "code": code,
-            "words": [str(word) for word in words],
-            "folder": str(folder or Path.cwd()),
-            "environment": {**os.environ, **(environment or {})},
-            "streams": [os.devnull, *map(str, self._streams)],
-        }
-        assert self._server.stdin
-        assert self._server.stdout
-        self._server.stdin.write(json.dumps(job) + "\n")
-        self._server.stdin.flush()
-        return Program(int(self._server.stdout.readline()), self._server.stdout, self._streams)
-
-    def run(self, code: str, *words: object, **options: object) -> subprocess.CompletedProcess[str]:
-        """Start a program and wait for its end."""
-        return self.start(code, *words, **options).wait()  # type: ignore[arg-type]
-
-
 @contextmanager
-def serving(folder: Path) -> Iterator[Programs]:
-    """A server that keeps what the programs say in a folder."""
+def serving(scratch: Path) -> Iterator[RunProgram]:
+    """A function that runs a text of Python with words in ``sys.argv``, as ``python -c`` does."""
+    said = [scratch / "out", scratch / "err"]
     command = [sys.executable, "-c", _SERVER]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as server:
-        yield Programs(server, folder)
         assert server.stdin
+        assert server.stdout
+
+        def run(
+            code: str, *words: object, folder: Path | None = None
+        ) -> subprocess.CompletedProcess[str]:
+            for path in said:
+                path.write_text("")
+            job = {
+                "code": code,
+                "words": [str(word) for word in words],
+                "folder": str(folder or Path.cwd()),
+                "environment": dict(os.environ),
+                "streams": [os.devnull, *map(str, said)],
+            }
+            server.stdin.write(json.dumps(job) + "\n")
+            server.stdin.flush()
+            exit_code = int(server.stdout.readline())
+            out, err = (path.read_text(encoding="utf-8") for path in said)
+            return subprocess.CompletedProcess(words, exit_code, out, err)
+
+        yield run
         server.stdin.close()

@@ -25,10 +25,10 @@ print(json.dumps(printed))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_notebook_prints_what_is_saved(path, tmp_path, programs):
+def test_the_notebook_prints_what_is_saved(path, tmp_path, run_program):
     cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
     sources = json.dumps([cell.source for cell in cells])
-    ended = programs.run(PROGRAM, sources, folder=tmp_path)
+    ended = run_program(PROGRAM, sources, folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     saved = [
         "".join(out.text for out in cell.outputs if out.get("name") == "stdout") for cell in cells

@@ -42,8 +42,8 @@ def test_the_readme_begins_with_code_and_its_output():
 
 
 @pytest.mark.slow
-def test_the_pages_do_what_they_say(programs):
+def test_the_pages_do_what_they_say(run_program):
     # One process for all, each page in an empty folder of its own: TensorFlow is loaded once.
     program = "import sys; from tools.pages import main; sys.exit(main())"
-    process = programs.run(program, *PAGES, *TUTORIALS, folder=REPO)
+    process = run_program(program, *PAGES, *TUTORIALS, folder=REPO)
     assert process.returncode == 0, process.stderr[-4000:]

@@ -280,7 +280,7 @@ def test_a_program_that_fits_no_more_does_not_stay(own):
 
 
 @pytest.mark.parametrize("name", ["litert", "onnx", "openvino", "savedmodel"])
-def test_loading_is_measured_without_the_import_of_the_runtime(name, exports, programs):
+def test_loading_is_measured_without_the_import_of_the_runtime(name, exports, run_program):
     words = """
 import sys
 from contextlib import suppress
@@ -298,7 +298,7 @@ print(sys.argv[2] in modules[0])
     }[name]  # fmt: skip
     if name == "savedmodel":  # these programs have imported TensorFlow, which takes seconds
         assert FORMATS[name].runtime == module
-        done = programs.run(words, exports[name].path, module)
+        done = run_program(words, exports[name].path, module)
     else:
         command = [sys.executable, "-c", words, exports[name].path, module]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -112,7 +112,7 @@ def test_the_rate_rises_stays_and_falls():
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_in_the_same_weights(tmp_path, programs):
+def test_a_killed_training_ends_in_the_same_weights(tmp_path, run_program):
     """The second training begins with the state that a kill after three steps leaves behind."""
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     # In processes of their own: determinism holds for a whole process of TensorFlow. It starts in
@@ -139,7 +139,7 @@ def test_a_killed_training_ends_in_the_same_weights(tmp_path, programs):
         "        os._exit(0)\n"
         "    assert os.wait()[1] == 0\n"
     )
-    done = programs.run(code, tmp_path)
+    done = run_program(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("going on from step 3 of 5") == 1
     assert whole.read_bytes() == parts.read_bytes()

@@ -67,9 +67,9 @@ print(json.dumps(results))
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_devices_learn_what_one_learns(backend, programs):
+def test_two_devices_learn_what_one_learns(backend, run_program):
     if backend == keras.backend.backend():
-        done = programs.run(PROGRAM)
+        done = run_program(PROGRAM)
     else:
         environment = {
             "KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_force_host_platform_device_count=2",

@@ -63,11 +63,11 @@ run_training(restore(TrainRequest, json.loads(record)), Progress.to_stderr(True)
 
 
 @pytest.fixture
-def train_apart(programs):
+def train_apart(run_program):
     """A training in a process of its own: its exit code and all that it said."""
 
     def train(how, place, request):
-        ended = programs.run(PROGRAM, how, place, json.dumps(request.as_dict()))
+        ended = run_program(PROGRAM, how, place, json.dumps(request.as_dict()))
         return ended.returncode, ended.stderr
 
     return train
@@ -224,11 +224,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(train_apart, request_for):
     assert run.load_model().output_shape == (None, 3)  # with the head trained, it can be used
 
 
-def test_an_export_killed_at_a_random_point_goes_on(repo_dir, tmp_path, programs):
+def test_an_export_killed_at_a_random_point_goes_on(repo_dir, tmp_path, run_program):
     """Sixty points of every command are ``python -m benchmarks.kills``."""
     words = ["--points", "1", "--commands", "export", "--seed", "5", "--out", tmp_path]
     program = "import sys; from benchmarks.kills import main; sys.exit(main())"
-    process = programs.run(program, *words, folder=repo_dir)
+    process = run_program(program, *words, folder=repo_dir)
     assert process.returncode == 0, process.stdout
     (point,) = json.loads((tmp_path / "kills.json").read_text())["points"]
     assert (point["command"], point["answer"], point["faults"]) == ("export", "", [])
