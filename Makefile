@@ -9,6 +9,8 @@ BIN := .venv/bin
 STAMP := .venv/.inshape-stamp
 TORCH ?= torch==2.13.0
 PYTEST := $(BIN)/python -m pytest
+# Named, so that the other files are not imported to learn that nothing in them is marked.
+ON_BACKENDS = $(PYTEST) -m backends $$(grep -rl --include='test_*.py' 'mark\.backends' tests)
 
 JOBS ?= auto
 
@@ -48,14 +50,14 @@ format: $(STAMP)  ## let ruff lay the code out and mend what it can
 test-backends: test-jax test-torch  ## the tests marked "backends" on JAX and PyTorch
 
 test-jax: $(STAMP)  ## the tests marked "backends" on JAX
-	KERAS_BACKEND=jax $(PYTEST) tests -m backends
+	KERAS_BACKEND=jax $(ON_BACKENDS)
 
 # PyTorch is not in the lock: its builds differ by index. A build with CUDA (gigabytes) is refused.
 test-torch: $(STAMP)  ## the tests marked "backends" on PyTorch (installs a CPU build when missing)
 	@if $(BIN)/python -c 'import torch' 2>/dev/null \
 	  || { ! $(BIN)/python -m pip install --quiet --dry-run --report - '$(TORCH)' 2>/dev/null | grep -q '"name": "nvidia' \
 	       && $(BIN)/python -m pip install --quiet '$(TORCH)'; }; \
-	then KERAS_BACKEND=torch $(PYTEST) tests -m backends; \
+	then KERAS_BACKEND=torch $(ON_BACKENDS); \
 	else echo "test-torch: skipped, no CPU build of $(TORCH) could be installed here; install one into .venv by hand and run make test-torch again"; \
 	fi
 

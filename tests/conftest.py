@@ -19,12 +19,19 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import hypothesis
 import numpy as np
 import pytest
+from tests.processes import RunProgram, serving
 
 if TYPE_CHECKING:
     import keras
 
 # Thousands of layers stay alive between tests; looking through them all takes a tenth of the time.
 gc.set_threshold(200_000, 50, 1000)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the imports made out of every later search for garbage."""
+    gc.freeze()
+
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -105,6 +112,34 @@ def networks_opened_once() -> Iterator[Callable[[], None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "native", native)
         yield opened.cache_clear
+
+
+@pytest.fixture(scope="session", autouse=True)
+def networks_converted_once() -> Iterator[None]:
+    """Equal networks are converted to LiteRT once where features are computed and compared."""
+    from inshape.comparison import measure
+    from inshape.features.extract import model_hash
+    from inshape.runtime import frozen
+
+    original, contents = frozen.to_litert, {}
+
+    def to_litert(model: keras.Model, *shape: Any, **options: Any) -> bytes:
+        key = model_hash(model), shape, *options.items()
+        if key not in contents:
+            contents[key] = original(model, *shape, **options)
+        return contents[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (frozen, measure):
+            patch.setattr(module, "to_litert", to_litert)
+        yield
+
+
+@pytest.fixture(scope="session")
+def run_program(tmp_path_factory) -> Iterator[RunProgram]:
+    """Runs a program that needs Keras in a process of its own: ``run_program(code, *words)``."""
+    with serving(tmp_path_factory.mktemp("programs")) as run:
+        yield run
 
 
 @pytest.fixture

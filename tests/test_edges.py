@@ -6,8 +6,6 @@ Each is a function of height and width, so that what is right at another size is
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 
 import keras
@@ -487,7 +485,7 @@ def test_augmentation_inside_stays_what_it_is_in_training_alone(rng, randomise):
     assert not np.array_equal(flip(x, training=True), flip(x))
 
 
-def test_keras_alone_reloads_what_answers_alike(tmp_path, rng, randomise):
+def test_keras_alone_reloads_what_answers_alike(tmp_path, rng, randomise, run_program):
     """With no line of inshape in the process."""
     x = rng.uniform(0, 1, (2, 32, 40, 3)).astype("float32")
     np.save(tmp_path / "x.npy", x)
@@ -514,9 +512,7 @@ for path in pathlib.Path().glob("*.keras"):
     np.save(f"{path.stem}.served.npy", served)
 assert "inshape" not in sys.modules
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    ended = run_program(program, folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     for name, answer in answers.items():
         for file in (f"{name}.npy", f"{name}.served.npy"):

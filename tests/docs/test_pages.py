@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -44,13 +42,8 @@ def test_the_readme_begins_with_code_and_its_output():
 
 
 @pytest.mark.slow
-def test_the_pages_do_what_they_say():
+def test_the_pages_do_what_they_say(run_program):
     # One process for all, each page in an empty folder of its own: TensorFlow is loaded once.
-    process = subprocess.run(
-        [sys.executable, "-m", "tools.pages", *map(str, PAGES + TUTORIALS)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPO,
-    )
+    program = "import sys; from tools.pages import main; sys.exit(main())"
+    process = run_program(program, *PAGES, *TUTORIALS, folder=REPO)
     assert process.returncode == 0, process.stderr[-4000:]

@@ -6,8 +6,6 @@ import doctest
 import importlib
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -114,7 +112,7 @@ def test_the_rate_rises_stays_and_falls():
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_in_the_same_weights(tmp_path):
+def test_a_killed_training_ends_in_the_same_weights(tmp_path, run_program):
     """The second training begins with the state that a kill after three steps leaves behind."""
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     # In processes of their own: determinism holds for a whole process of TensorFlow. It starts in
@@ -141,8 +139,7 @@ def test_a_killed_training_ends_in_the_same_weights(tmp_path):
         "        os._exit(0)\n"
         "    assert os.wait()[1] == 0\n"
     )
-    words = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = run_program(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("going on from step 3 of 5") == 1
     assert whole.read_bytes() == parts.read_bytes()

@@ -81,7 +81,14 @@ def test_a_stopped_teacher_is_gone_on_with(
     begun = keras.models.load_model(stopped.folder / "teacher" / "checkpoints" / "initial.keras")
     for a, b in zip(again.weights, begun.weights, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert_same_run(resume(stopped), taught)
+    # The student behind it is trained as it is without a teacher.
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "train_head", stop)
+        with pytest.raises(Stopped):
+            resume(stopped)
+    assert Run.open(stopped.folder).record["done"] == ["teacher"]
+    teachers = [Run.open(run.folder / "teacher") for run in (stopped, taught)]
+    assert_same_run(*teachers)
 
 
 def test_other_channels_can_be_taught(tmp_path):
@@ -347,38 +354,33 @@ def client_of(uri):
     return MlflowClient(tracking_uri=uri)
 
 
-def test_a_run_is_kept_in_mlflow_too(store, train_small, tmp_path):
-    run = train_small(tmp_path / "a", mlflow=store)
-    client = client_of(store)
-    kept = client.get_run(run.record["mlflow"]["run_id"])
-    assert kept.info.status == "FINISHED"
-    # Options by their own names, whatever group they stand in; the address is left out.
-    expected = {"epochs": "2", "shape": "16x12x1", "strategy": "rebuild", "pool": "avg"}
-    assert expected.items() <= kept.data.params.items()
-    assert "mlflow" not in kept.data.params
-    accuracy = run.record["metrics"]["validation"]["accuracy"]
-    assert kept.data.metrics["validation/accuracy"] == accuracy
-    losses = client.get_metric_history(kept.info.run_id, "body/val_loss")
-    assert [m.step for m in losses] == [1, 2]
+def test_a_run_is_kept_in_mlflow_too_if_need_be_later(store, train_small, tmp_path, monkeypatch):
+    """Its training is kept as it goes; the server is away at the end of it."""
 
-
-def test_a_run_that_mlflow_did_not_take_is_handed_over_later(
-    store, train_small, tmp_path, monkeypatch
-):
     def unreachable(self, run):
         raise self._refused(OSError("no route"))
 
     with monkeypatch.context() as patch:
         patch.setattr(MlflowRun, "finish", unreachable)
         with pytest.raises(RunError, match=re.escape("does not take the run: no route; expected")):
-            train_small(tmp_path / "a", mlflow=store, unfreeze="none", views=1)
+            train_small(tmp_path / "a", mlflow=store)
+    client = client_of(store)
+    run_id = Run.open(tmp_path / "a").record["mlflow"]["run_id"]
+    losses = client.get_metric_history(run_id, "body/val_loss")
+    assert [m.step for m in losses] == [1, 2]
     run = resume(tmp_path / "a")
     assert run.status == "complete"
+    assert run.record["mlflow"]["run_id"] == run_id
     assert list(run.checkpoints.iterdir()) == []
-    client = client_of(store)
-    kept = client.get_run(run.record["mlflow"]["run_id"])
+    kept = client.get_run(run_id)
     assert kept.info.status == "FINISHED"
     assert "model.keras" in [a.path for a in client.list_artifacts(kept.info.run_id)]
+    # Options by their own names, whatever group they stand in; the address is left out.
+    expected = {"epochs": "2", "shape": "16x12x1", "strategy": "rebuild", "pool": "avg"}
+    assert expected.items() <= kept.data.params.items()
+    assert "mlflow" not in kept.data.params
+    accuracy = run.record["metrics"]["validation"]["accuracy"]
+    assert kept.data.metrics["validation/accuracy"] == accuracy
 
 
 def test_without_mlflow_nothing_is_begun(train_small, tmp_path, monkeypatch):

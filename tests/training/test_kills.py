@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -21,10 +18,9 @@ from inshape.training import api
 from inshape.training.api import resume, run_training
 from inshape.training.request import TrainRequest, request_of
 
-# Trains what each line says in a child that kills itself in the named part. The frameworks, which
-# take seconds to import, are imported once for all of them; TensorFlow starts in the child.
+# A training that kills or interrupts itself in the named part.
 PROGRAM = """
-import json, os, signal, sys, traceback
+import json, os, signal, sys
 from contextlib import contextmanager
 from dataclasses import replace
 from inshape.features.extract import Extraction
@@ -33,6 +29,8 @@ from inshape.requests import restore
 from inshape.training import phases
 from inshape.training.api import run_training
 from inshape.training.request import TrainRequest
+
+how, place, record = sys.argv[1:]
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGINT)
@@ -56,52 +54,23 @@ def run_until_a_step(phase):
         phase = replace(phase, progress=Killing())
     return run_phase(phase)
 
-for line in sys.stdin:
-    how, place, record, log = json.loads(line)
-    child = os.fork()
-    if child:
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-        continue
-    for stream in (1, 2):
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-    if place == "features":
-        Extraction.rows = rows_until_the_mirrored
-    else:
-        phases.run_phase = run_until_a_step
-    try:
-        run_training(restore(TrainRequest, record), Progress.to_stderr(True))
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
-    os._exit(0)
+if place == "features":
+    Extraction.rows = rows_until_the_mirrored
+else:
+    phases.run_phase = run_until_a_step
+run_training(restore(TrainRequest, json.loads(record)), Progress.to_stderr(True))
 """
 
 
-class Training:
-    """A training in a process of its own."""
+@pytest.fixture
+def train_apart(run_program):
+    """A training in a process of its own: its exit code and all that it said."""
 
-    def __init__(self, starter, how, place, request):
-        self.log = request.out.with_name("log")
-        line = json.dumps([how, place, request.as_dict(), str(self.log)])
-        starter.stdin.write(f"{line}\n")
-        starter.stdin.flush()
-        self._answers = starter.stdout
+    def train(how, place, request):
+        ended = run_program(PROGRAM, how, place, json.dumps(request.as_dict()))
+        return ended.returncode, ended.stderr
 
-    def wait(self):
-        """Its exit code and all that it said."""
-        return int(self._answers.readline()), self.log.read_text()
-
-
-@pytest.fixture(scope="module")
-def start():
-    """Starts a training that is killed or interrupted: ``start("killed", place, request)``."""
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    ) as starter:  # fmt: skip
-        yield lambda how, place, request: Training(starter, how, place, request)
-        starter.stdin.close()
+    return train
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +113,10 @@ def whole(request_for):
     ids=["features", "head", "body"],
 )
 def test_a_run_killed_anywhere_goes_on_to_the_same_result(
-    place, choices, done, start, request_for, whole, assert_same_run
+    place, choices, done, train_apart, request_for, whole, assert_same_run
 ):
     request = request_for(**choices)
-    code, message = start("killed", place, request).wait()
+    code, message = train_apart("killed", place, request)
     assert code == -signal.SIGKILL, message
     cut = Run.open(request.out)
     assert (cut.status, cut.record["done"]) == ("running", done)
@@ -225,10 +194,10 @@ def test_a_run_does_not_go_on_with_fewer_pictures(request_for, monkeypatch):
     assert resume(cut).status == "complete"
 
 
-def test_every_option_survives_a_kill(start, request_for, every_option):
+def test_every_option_survives_a_kill(train_apart, request_for, every_option):
     """The student's and, since the teacher was being trained, the teacher's."""
     request = request_for(**every_option)
-    code, message = start("killed", "teacher head", request).wait()
+    code, message = train_apart("killed", "teacher head", request)
     assert code == -signal.SIGKILL, message
     cut = Run.open(request.out)
     assert request_of(cut) == request
@@ -244,9 +213,9 @@ def test_every_option_survives_a_kill(start, request_for, every_option):
     assert same == request.recipe
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(start, request_for):
+def test_ctrl_c_saves_and_says_how_to_go_on(train_apart, request_for):
     request = request_for(unfreeze="last")
-    code, message = start("interrupted", "body", request).wait()
+    code, message = train_apart("interrupted", "body", request)
     assert code == 1
     assert f"stopped; go on with: inshape train --resume {request.out}\n" in message
     run = Run.open(request.out)
@@ -255,13 +224,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(start, request_for):
     assert run.load_model().output_shape == (None, 3)  # with the head trained, it can be used
 
 
-def test_an_export_killed_at_a_random_point_goes_on(repo_dir, tmp_path):
+def test_an_export_killed_at_a_random_point_goes_on(repo_dir, tmp_path, run_program):
     """Sixty points of every command are ``python -m benchmarks.kills``."""
     words = ["--points", "1", "--commands", "export", "--seed", "5", "--out", tmp_path]
-    process = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kills", *words],
-        cwd=repo_dir, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    program = "import sys; from benchmarks.kills import main; sys.exit(main())"
+    process = run_program(program, *words, folder=repo_dir)
     assert process.returncode == 0, process.stdout
     (point,) = json.loads((tmp_path / "kills.json").read_text())["points"]
     assert (point["command"], point["answer"], point["faults"]) == ("export", "", [])

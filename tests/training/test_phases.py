@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from dataclasses import replace
@@ -209,6 +210,20 @@ def test_averaged_weights_follow_the_formula(tmp_path):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A phase that was not cut: as it began, how it stood and its weights, once for a choice."""
+
+    @functools.cache
+    def run(shape, ema):
+        recipe = Recipe(learning_rate=0.02, batch_size=8, patience=20, ema=ema)
+        phase = phase_of(tmp_path_factory.mktemp("whole"), shape, recipe)
+        begun = state_of(phase.student)
+        return phase, begun, run_phase(phase), weights_of(phase.student)
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("shape", "ema", "cut_at"),
     [
@@ -217,11 +232,8 @@ def test_averaged_weights_follow_the_formula(tmp_path):
         pytest.param((9, 7, 1), 0.5, (2, 5), marks=pytest.mark.backends),
     ],
 )
-def test_a_phase_that_is_cut_ends_as_if_it_had_not_been(tmp_path, shape, ema, cut_at):
-    recipe = Recipe(learning_rate=0.02, batch_size=8, patience=20, ema=ema)
-    whole = phase_of(tmp_path, shape, recipe)
-    begun = state_of(whole.student)
-    expected, weights = run_phase(whole), weights_of(whole.student)
+def test_a_phase_that_is_cut_ends_as_if_it_had_not_been(tmp_path, whole, shape, ema, cut_at):
+    phase, begun, expected, weights = whole(shape, ema)
     assert expected.best_epoch >= 0
 
     class Kill(keras.callbacks.Callback):
@@ -233,11 +245,11 @@ def test_a_phase_that_is_cut_ends_as_if_it_had_not_been(tmp_path, shape, ema, cu
                 raise KeyboardInterrupt
 
     path = tmp_path / "cut.npz"
-    restore_state(whole.student, begun)
+    restore_state(phase.student, begun)
     with pytest.raises(KeyboardInterrupt):
-        run_phase(replace(whole, path=path, callbacks=[Kill()]))
+        run_phase(replace(phase, path=path, callbacks=[Kill()]))
     assert path.exists() == (cut_at[0] > 0)
-    resumed = phase_of(tmp_path, shape, recipe, path=path)
+    resumed = phase_of(tmp_path, shape, phase.recipe, path=path)
     assert run_phase(resumed) == expected
     for a, b in zip(weights_of(resumed.student), weights, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -417,12 +429,10 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
         Checkpoint.load(path)
 
 
-def test_a_phase_with_a_damaged_checkpoint_is_trained_again(tmp_path):
-    whole = phase_of(tmp_path)
-    run_phase(whole)
-    expected = weights_of(whole.student)
+def test_a_phase_with_a_damaged_checkpoint_is_trained_again(tmp_path, whole):
+    phase, _, _, expected = whole((9, 7, 1), 0.0)
     damaged = phase_of(tmp_path)
-    content = bytearray(damaged.path.read_bytes())
+    content = bytearray(phase.path.read_bytes())
     content[len(content) // 2] ^= 1  # one bit
     damaged.path.write_bytes(content)
     with pytest.warns(

@@ -281,18 +281,20 @@ def test_a_file_whose_arrays_are_groups(saved, tmp_path):
 @pytest.mark.slow
 def test_the_second_rescaling_of_efficientnet_is_kept(tmp_path, monkeypatch, randomise):
     module = importlib.import_module("keras.src.applications.efficientnet")
+    narrow = partial(NARROW["EfficientNetB0"], name="efficientnetb0", weights_name="b0")
+    monkeypatch.setattr(keras.applications, "EfficientNetB0", narrow)
     backbone = find("EfficientNetB0")
     plain = randomise(backbone.build(include_top=True))
     file = keras_two(plain, tmp_path / "efficientnetb0.h5")
     monkeypatch.setattr(module.file_utils, "get_file", lambda *_, **__: str(file))
     expected = keras.applications.EfficientNetB0(classifier_activation=None)  # rescales twice
     want = expected(picture())
-    assert np.abs(plain(picture()) - want).max() > 1e-2
+    assert np.abs(plain(picture()) - want).max() > 3e-3
 
     tuned = tmp_path / "tuned.weights.h5"
     expected.save_weights(tuned)
     model = load_source(backbone, tuned, include_top=True)
-    np.testing.assert_allclose(model(picture()), want, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(model(picture()), want, rtol=1e-4, atol=1e-5)
 
 
 def test_the_official_efficientnet_is_known_by_its_hash(saved, monkeypatch):
