@@ -58,7 +58,7 @@ def test_labels_preparation_and_history_come_back(run, shape):
     again = Run.open(run.folder)
     assert again.preparation == preparation
     assert again.labels == ("a b", "ä", "z")
-    assert again.history() == [
+    assert again.history_rows() == [
         {"phase": "a", "epoch": "1", "loss": "0.5", "val_loss": ""},
         {"phase": "b", "epoch": "2", "loss": "", "val_loss": "0.25"},
     ]
@@ -84,7 +84,7 @@ def test_labels_that_are_no_list_of_names_are_refused(run, text):
 
 
 def test_history_before_the_first_epoch_is_empty(run):
-    assert run.history() == []
+    assert run.history_rows() == []
 
 
 @pytest.mark.parametrize("shape", [(9, 7, 1), (8, 8, 3)])

@@ -58,7 +58,7 @@ from .shapes import InputShape
 from .strategies.channels import ChannelPlan
 from .strategies.decide import StrategyOptions, decide
 from .strategies.decision import Decision
-from .text import format_macs, format_shape, join_some
+from .text import Printable, format_macs, format_shape, join_some
 
 if TYPE_CHECKING:
     import keras
@@ -234,8 +234,8 @@ class Adapted:
     report: TransplantReport
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(Printable):
     """What will be done to a network, with its geometry, before any model is built.
 
     Attributes:
@@ -410,14 +410,15 @@ class Plan:
             return f"none; the last maps at strides {strides}"
         return "the network's own" if ending == _TOP else str(ending)
 
-    def __str__(self) -> str:
+    def describe(self, width: int | None = None) -> str:
+        """What is changed and why, stage by stage, what it costs and what to know about it."""
         name, shape = self.network.name, self.input_shape
         lines = [f"{name}: {self.native_shape} -> {shape} by {self.strategy}"]
         lines += [f"  why: {reason}" for reason in self.reasons]
         lines += [f"  channels: {self.channels}", f"  head: {self.head_text}"]
         if self.decision.shown_shape is not None:
             lines += [f"  geometry shown at {self.static_shape}; {self._other_sizes()}"]
-        lines += ["", str(self.geometry), str(self.footprint), "", self._cost()]
+        lines += ["", self.geometry.describe(width), str(self.footprint), "", self._cost()]
         lines += [f"  warning: {warning.message}" for warning in self.warnings]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from .text import Printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -36,10 +38,10 @@ class Progress:
             # Not wrapped at a width that a log file does not have: a command in it can be copied.
             self.console.print(line, markup=False, soft_wrap=True)
 
-    def show(self, value: object) -> None:
-        """Show a table or anything else that Rich can print."""
+    def show(self, value: Printable) -> None:
+        """Show a table."""
         if self.console is not None:
-            self.console.print(value)
+            self.say(value.describe(self.console.width))
 
     @contextmanager
     def bar(self, title: str, *, in_bytes: bool = False) -> Generator[Advance]:

@@ -196,7 +196,8 @@ class _Seconds:
     def since(self, candidates: Iterable[Candidate], **others: float) -> dict[str, float]:
         total = self._sum(candidates)
         parts = {part: seconds - self._before.get(part, 0.0) for part, seconds in total.items()}
-        return {part: round(seconds, 2) for part, seconds in {**parts, **others}.items()}
+        # Of what was all measured before, rounding leaves a hair below zero.
+        return {part: round(max(0.0, seconds), 2) for part, seconds in {**parts, **others}.items()}
 
     def _sum(self, candidates: Iterable[Candidate]) -> dict[str, float]:
         total: dict[str, float] = {}

@@ -51,7 +51,7 @@ class EventFiles:
             for name in ("request", "plan", "data", "versions"):
                 text = json.dumps(run.record.get(name), indent=2, ensure_ascii=False)
                 tf.summary.text(name, f"```\n{text}\n```", step=0)
-        self.write(run.history())
+        self.write(run.history_rows())
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write what is new among all the rows of a history."""
@@ -98,7 +98,7 @@ class MlflowRun:
         except Exception as error:  # each kind of store raises its own
             raise self._refused(error) from error
         self._logged: dict[str, set[int]] = {}
-        self.write(run.history())
+        self.write(run.history_rows())
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write what is new among all the rows of a history."""
