@@ -19,9 +19,13 @@ def test_native_noise_is_kept_back(capfd):
 
 
 def test_it_is_shown_where_an_error_ends_the_block(capfd):
-    with pytest.raises(RuntimeError, match="no"), quiet_stderr():
-        os.write(2, b"why it failed")
-        raise RuntimeError("no")
+    def fail():
+        with quiet_stderr():
+            os.write(2, b"why it failed")
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        fail()
     assert capfd.readouterr().err == "why it failed"
 
 

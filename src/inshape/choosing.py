@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @takes(TrainRequest)
-def train(request: TrainRequest, *, show: bool = False, callbacks: Sequence[Callback] = ()) -> Run:
+def train(
+    request: TrainRequest, *, show: bool | None = None, callbacks: Sequence[Callback] = ()
+) -> Run:
     """Fine-tune a pretrained network at another input shape on your pictures.
 
     First the head is trained on features of the frozen network, which are computed once; then part
@@ -29,7 +31,7 @@ def train(request: TrainRequest, *, show: bool = False, callbacks: Sequence[Call
 
     Args:
         {options}
-        show: whether to show progress on standard error.
+        show: whether to show progress; by default in a terminal and in a notebook.
         callbacks: of Keras, which see every epoch of every phase; their model is the part of the
             network that is trained, and its learning rate a schedule that they cannot set.
 

@@ -18,6 +18,7 @@ from .errors import (
     UnknownName,
     WeightsError,
 )
+from .geometry.drawing import drawing_html
 from .geometry.footprint import Footprint, footprint
 from .geometry.rules import Map
 from .geometry.sizes import map_shapes
@@ -426,6 +427,11 @@ class Plan(Printable):
     def __repr__(self) -> str:
         shapes = f"{self.native_shape} -> {self.input_shape}"
         return f"<Plan {self.network.name} {shapes} by {self.strategy}, head: {self.head_text}>"
+
+    def _repr_html_(self) -> str:
+        """The text and the drawing in a notebook."""
+        drawing = drawing_html(self.native_geometry.as_dict(), self.geometry.as_dict())
+        return f"{Printable._repr_html_(self)}{drawing}"
 
     def _output_notes(self) -> tuple[str, ...]:
         """How large an output is that is a map, where its relation to the input changes."""

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from .data.prepare import Preparation
 from .errors import OutputExists, RequestError, RunError, shown
+from .geometry.drawing import drawing_html
 from .graph.saving import load_model, save_model
 from .requests import write_file
 from .runtime.formats import FORMATS
@@ -245,6 +246,12 @@ class Run(Printable):
         places = {"model": self.model_path, "report": self.folder / "report.html"}
         lines += [f"  {what}: {path}" for what, path in places.items() if path.exists()]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The text and the drawing in a notebook."""
+        plan = self.record.get("plan")
+        drawing = drawing_html(plan["native_geometry"], plan["geometry"]) if plan else ""
+        return f"{Printable._repr_html_(self)}{drawing}"
 
     def _validation(self, name: str) -> str:
         """The score by which the best epoch was chosen; with its interval if that was measured."""

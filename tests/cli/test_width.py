@@ -101,6 +101,10 @@ def test_tables_fit(name):
         assert words in wide
         assert words not in value.describe(80).partition("not shown:")[0]
     assert str(value) == value.describe(80)
+    assert len(repr(value)) < 200
+    page = value._repr_html_()
+    assert page.count("<svg") == {"inspect": 12}.get(name, 0)  # six stages at two shapes
+    assert ("<table" if name in ("inspect", "compare") else "<pre>") in page
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -39,7 +39,7 @@ _FILE = "comparison.json"
 
 
 @takes(CompareRequest)
-def compare(request: CompareRequest, *, show: bool = False) -> Comparison:
+def compare(request: CompareRequest, *, show: bool | None = None) -> Comparison:
     """Measure candidates on the user's pictures and recommend one.
 
     Every candidate is a network at an input shape by a strategy. Its costs are those of its plan;
@@ -50,7 +50,7 @@ def compare(request: CompareRequest, *, show: bool = False) -> Comparison:
 
     Args:
         {options}
-        show: whether to show progress on standard error.
+        show: whether to show progress; by default in a terminal and in a notebook.
 
     Returns:
         All candidates and the recommended one.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import InshapeError, RequestError
+from ..geometry.drawing import drawing_html
 from ..tasks.bootstrap import Score
 from ..text import Printable, first_line, format_bytes, format_count, label_files, table
 
@@ -247,12 +248,14 @@ class Comparison(Printable):
         )
         head = "".join(f"<th>{html.escape(name)}</th>" for name in (*heads, ""))
         caption, reason = html.escape(self._title), html.escape(self.reason)
+        plan = self.record.get("plan")
+        drawing = drawing_html(plan["native_geometry"], plan["geometry"]) if plan else ""
         command = f"<pre>{html.escape(self.command)}</pre>" if self.command else ""
         return (
             '<div style="overflow-x:auto"><table>'
             f'<caption style="text-align:left">{caption}</caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-            f"<p>{reason}</p>{command}"
+            f"<p>{reason}</p>{command}{drawing}"
         )
 
     def _style(self, c: Candidate) -> str:

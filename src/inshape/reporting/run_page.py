@@ -8,10 +8,10 @@ from typing import Any
 
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
+from ..geometry.drawing import draw_stages
 from ..runs import Run
 from ..tasks.find import restore_task
 from ..writing import read_json
-from .drawing import draw_stages
 from .page import render
 from .plots import plot_answers, plot_confusion, plot_learning
 from .thumbnails import Album, embed, embed_input, resize_inside
