@@ -116,8 +116,8 @@ def trained(tmp_path_factory):
 
 def test_a_training_learns_and_shows_every_epoch(trained):
     run, _, seen = trained
-    assert [int(row["epoch"]) - 1 for row in run.history()] == [epoch for epoch, _ in seen]
-    assert [row["phase"] for row in run.history()] == ["head", "body", "body"]
+    assert [int(row["epoch"]) - 1 for row in run.history_rows()] == [epoch for epoch, _ in seen]
+    assert [row["phase"] for row in run.history_rows()] == ["head", "body", "body"]
     assert run.record["metrics"]["validation"]["accuracy"] > 0.9
     assert all("litert" in engine for engine in run.record["metrics"]["engine"])
 

@@ -67,8 +67,8 @@ def test_sizes_are_those_of_the_files(tmp_path, monkeypatch):
     assert (pictures.folder, pictures.bytes) == (str(tmp_path / "cache/inshape/pictures"), None)
     assert (hub.folder, hub.bytes) == (str(tmp_path / "cache/huggingface/hub"), None)
     assert (presets.folder, presets.bytes) == (str(tmp_path / "kaggle"), 0)
-    assert doctor._place_row(downloads)[1].endswith("(10 B; moved by KERAS_HOME)")
-    assert doctor._place_row(pictures)[1].endswith("(nothing yet; moved by XDG_CACHE_HOME)")
+    assert doctor._place_lines(downloads)[0].endswith(": 10 B")
+    assert doctor._place_lines(pictures)[0].endswith(": nothing yet")
 
 
 def test_the_hubs_folder_is_the_one_that_its_library_uses(monkeypatch, tmp_path):

@@ -22,6 +22,7 @@ ROOMS = [
     "processor",
     "caching",
     "progress",
+    "quiet",
     "requests",
     "geometry",
     "graph",

@@ -8,6 +8,44 @@ from rich.console import Console
 
 from inshape.progress import Progress
 
+
+class Kernel:
+    """A notebook's shell, as IPython hands it out, and what is displayed below the cell."""
+
+    kernel = object()
+
+    def __init__(self, monkeypatch):
+        self.shown: list[str] = []
+        monkeypatch.setattr("IPython.get_ipython", lambda: self)
+        monkeypatch.setattr("IPython.display.display", self.display)
+
+    def display(self, value, display_id):
+        self.shown.append(value.data)
+        return self
+
+    def update(self, value):
+        self.shown.append(value.data)
+
+
+def test_progress_shows_by_itself_in_a_notebook_and_a_terminal(monkeypatch, capsys):
+    quiet = Progress.to_stderr(None)  # neither
+    assert quiet == Progress()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert Progress.to_stderr(None).console is not None
+    assert Progress.to_stderr(False) == Progress()
+    notebook = Kernel(monkeypatch)
+    progress = Progress.to_stderr(None)
+    progress.say(LINE)
+    assert capsys.readouterr().out == f"{LINE}\n"
+    with progress.bar("<pictures>") as advance:
+        for done in range(1, 101):
+            advance(done, 100)
+    first, *between, end = notebook.shown
+    assert (first, end) == ("&lt;pictures&gt;", "")
+    assert between[-1].endswith('<progress value="100" max="100"></progress> 100/100')
+    assert len(between) < 20  # not every change is sent
+
+
 LINE = "stopped; go on with: inshape train --resume /a/folder whose [bold]name[/bold]/is as long as"
 
 

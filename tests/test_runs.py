@@ -26,6 +26,25 @@ def run(tmp_path):
     return Run.create(tmp_path / "a", {"seed": 3})
 
 
+def test_a_run_says_in_short_what_it_is(tmp_path):
+    run = Run.create(tmp_path / "a", {"plan": {"long": "x" * 10_000}})
+    assert repr(run) == f"<Run {tmp_path / 'a'}: its training is running>"
+    run.save_labels(["cat", "dog"])
+    run.save_history([{"phase": "head", "epoch": 1, "loss": 0.5, "val_loss": ""}])
+    assert run.history == [{"phase": "head", "epoch": 1.0, "loss": 0.5, "val_loss": None}]
+    metrics = {"validation": {"accuracy": 0.75}}
+    run = run.updated(status="complete", metrics=metrics, plan=None)
+    assert run.metrics == metrics
+    assert str(run) == f"{run.folder}: validation accuracy 0.7500"
+    scores = [{"name": "accuracy", "value": 0.75, "low": 0.5, "high": 0.9}]
+    write_json(run.folder / "held_out.json", {"pictures": 40, "scores": scores})
+    (run.folder / "report.html").touch()
+    assert str(run).splitlines() == [
+        f"{run.folder}: validation accuracy 0.7500 [0.500, 0.900] on 40 pictures",
+        f"  report: {run.folder / 'report.html'}",
+    ]
+
+
 def test_a_new_run_holds_its_record_and_folders(run):
     record = json.loads((run.folder / "run.json").read_text())
     assert (record["status"], record["seed"], record["format"]) == ("running", 3, 1)
@@ -58,7 +77,7 @@ def test_labels_preparation_and_history_come_back(run, shape):
     again = Run.open(run.folder)
     assert again.preparation == preparation
     assert again.labels == ("a b", "ä", "z")
-    assert again.history() == [
+    assert again.history_rows() == [
         {"phase": "a", "epoch": "1", "loss": "0.5", "val_loss": ""},
         {"phase": "b", "epoch": "2", "loss": "", "val_loss": "0.25"},
     ]
@@ -84,7 +103,7 @@ def test_labels_that_are_no_list_of_names_are_refused(run, text):
 
 
 def test_history_before_the_first_epoch_is_empty(run):
-    assert run.history() == []
+    assert run.history_rows() == []
 
 
 @pytest.mark.parametrize("shape", [(9, 7, 1), (8, 8, 3)])
@@ -94,7 +113,7 @@ def test_the_model_comes_back_with_the_same_output(run, shape, rng):
     model = keras.Model(image, keras.layers.Dense(2)(x))
     run.save_model(model)
     pictures = rng.uniform(0, 255, (2, *shape)).astype("float32")
-    np.testing.assert_array_equal(run.load_model()(pictures), model(pictures))
+    np.testing.assert_array_equal(run.model(pictures), model(pictures))
 
 
 def test_what_an_unfinished_run_lacks_is_named(run):

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from .errors import RequestError, ShapeError, UnknownName
 from .requests import Positional, Request
 from .shapes import InputShape
-from .text import align, format_count, format_shape
+from .text import Printable, format_count, format_shape, table
 
 if TYPE_CHECKING:
     import keras
@@ -178,6 +178,22 @@ def published() -> dict[str, Published]:
     }
 
 
+DEFAULT = "MobileNetV3Small"
+"""The backbone where none is named."""
+DEMO = "MobileNetV3Small-minimalistic"
+"""The one network that the demonstration checkpoint fits."""
+
+
+def fitting(backbone: Any, weights: Any) -> Any:
+    """The backbone; where none is named, the one that the weights belong to.
+
+    Example:
+        >>> fitting(DEFAULT, "demo"), fitting(DEFAULT, "imagenet"), fitting("VGG16", "demo")
+        ('MobileNetV3Small-minimalistic', 'MobileNetV3Small', 'VGG16')
+    """
+    return DEMO if backbone == DEFAULT and weights == "demo" else backbone
+
+
 @dataclass(frozen=True, slots=True)
 class ModelsRequest(Request):
     """Which backbones are listed."""
@@ -193,8 +209,8 @@ WEIGHTS = {
 backbone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+@dataclass(frozen=True, slots=True, repr=False)
+class Listing(Printable):
     """Backbones with what is published of them: what ``inshape models`` shows."""
 
     rows: tuple[tuple[Backbone, Published], ...]
@@ -218,7 +234,8 @@ class Listing:
             "weights": WEIGHTS,
         }
 
-    def __str__(self) -> str:
+    def describe(self, width: int | None = None) -> str:
+        """A row per backbone, and where accuracies and weights come from."""
         heads = ("backbone", "weights", "native", "params", "MACs", "top-1", "source")
         rows = [
             (
@@ -233,7 +250,7 @@ class Listing:
             for backbone, known in self.rows
         ]
         used = dict.fromkeys(known.source for _, known in self.rows if known.source)
-        lines = align([heads, *rows], left=2)
+        lines = table(heads, rows, left=2, width=width, spare=("source",))
         lines += ["", "params, MACs: counted at the native shape, classifier included"]
         lines += ["top-1: percent on ImageNet's validation pictures, as published in"]
         lines += [f"  {name}: {SOURCES[name]}" for name in used]

@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 
 
 @takes(TrainRequest)
-def train(request: TrainRequest, *, show: bool = False, callbacks: Sequence[Callback] = ()) -> Run:
+def train(
+    request: TrainRequest, *, show: bool | None = None, callbacks: Sequence[Callback] = ()
+) -> Run:
     """Fine-tune a pretrained network at another input shape on your pictures.
 
     First the head is trained on features of the frozen network, which are computed once; then part
-    of the network is unfrozen. With the shape ``"auto"``, a comparison of the usual shapes and
-    strategies under the limits decides first.
+    of the network is unfrozen. With the shape ``"auto"`` or with limits, a comparison of shapes and
+    strategies decides first.
 
     Args:
         {options}
-        show: whether to show progress on standard error.
+        show: whether to show progress; by default in a terminal and in a notebook.
         callbacks: of Keras, which see every epoch of every phase; their model is the part of the
             network that is trained, and its learning rate a schedule that they cannot set.
 
@@ -39,18 +41,14 @@ def train(request: TrainRequest, *, show: bool = False, callbacks: Sequence[Call
     Raises:
         RequestError: if the request cannot be met or the pictures cannot be used; nothing was
             written then.
-        NoCandidate: if the shape is ``"auto"`` and no candidate meets the limits.
+        NoCandidate: if no candidate meets the limits.
         RunError: if the run folder cannot be written.
         KeyboardInterrupt: on Ctrl-C; the run is saved and can be resumed.
     """
     progress = Progress.to_stderr(show)
-    if request.shape == AUTO:
+    if request.shape == AUTO or request.limits.is_any:
         request, comparison = choose_shape(request, progress)
         progress.show(comparison)
-    elif request.limits.is_any:
-        raise RequestError(
-            f"limits with the input {request.shape}; expected the input auto, which keeps them"
-        )
     return run_training(request, progress, callbacks)
 
 
@@ -61,20 +59,22 @@ def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainReques
     from .comparison.request import CompareRequest
 
     check_new_run(request.out)
+    why = f"the input {AUTO}" if request.shape == AUTO else "limits"
     if not isinstance(request.backbone, str):
         raise RequestError(
-            "backbone is a model, with the input auto; expected a name or a file, which can be "
+            f"backbone is a model, with {why}; expected a name or a file, which can be "
             "opened anew for every shape; save it with model.save('name.keras')"
         )
     for name in request.options.given():
         raise RequestError(
-            f"{name} with the input auto, which compares every strategy as it is by itself; "
-            "expected one of the two; name the input shape"
+            f"{name} with {why}, by which every strategy is compared as it is by itself; "
+            f"expected one of the two; leave out {name}, or name the input shape without limits"
         )
     strategy = request.options.strategy
     compare_request = make(
         CompareRequest,
         source=request.source,
+        shapes=None if request.shape == AUTO else [request.shape],
         strategies=None if strategy == "auto" else strategy,
         backbones=request.backbone,
         channels=[request.options.channels],

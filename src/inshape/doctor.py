@@ -18,7 +18,7 @@ from ._version import __version__
 from .data.stores import default_cache_dir
 from .processor import count_cores
 from .requests import Request
-from .text import align, format_bytes
+from .text import Printable, align, format_bytes
 
 PURPOSES = {
     "cpu": "the TensorFlow backend, LiteRT and TensorBoard",
@@ -82,8 +82,8 @@ class Extra:
         return shlex.join(("pip", "install", *self.missing)) if self.missing else None
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+@dataclass(frozen=True, slots=True, repr=False)
+class Diagnosis(Printable):
     """What is installed, and what is wrong with it."""
 
     versions: dict[str, str | None]
@@ -110,12 +110,14 @@ class Diagnosis:
             row["command"] = extra.command
         return values
 
-    def __str__(self) -> str:
+    def describe(self, width: int | None = None) -> str:
+        """Section by section, and at the end what is wrong."""
         lines = [
             *_section("versions", [(n, v or "missing") for n, v in self.versions.items()]),
             *_section("Keras backends", [(n, self._state(n)) for n in self.backends]),
             *_section("computes on", [(device, "") for device in self._named_devices()]),
-            *_section("downloads and caches", [_place_row(place) for place in self.places]),
+            *_section("downloads and caches", []),
+            *(line for place in self.places for line in _place_lines(place)),
             *self._shown_extras(),
             "",
             *(f"problem: {problem}" for problem in self.problems),
@@ -124,7 +126,7 @@ class Diagnosis:
 
     def _shown_extras(self) -> list[str]:
         complete = ", ".join(extra.name for extra in self.extras if not extra.missing)
-        lines = _section("extras", [("complete", complete or "none")])
+        lines = [*_section("extras", []), f"  complete: {complete or 'none'}"]
         for extra in self.extras:
             if extra.missing:
                 lines += [f"  {extra.name}: {extra.purpose}", f"    {extra.command}"]
@@ -239,9 +241,9 @@ def _bytes_in(folder: Path) -> int | None:
     )
 
 
-def _place_row(place: Place) -> tuple[str, str]:
+def _place_lines(place: Place) -> tuple[str, str]:
     size = "nothing yet" if place.bytes is None else format_bytes(place.bytes)
-    return place.what, f"{place.folder} ({size}; moved by {place.moved_by})"
+    return f"  {place.what}: {size}", f"    {place.folder} (moved by {place.moved_by})"
 
 
 def _requirements() -> list[Requirement]:

@@ -18,6 +18,7 @@ from .errors import (
     UnknownName,
     WeightsError,
 )
+from .geometry.drawing import drawing_html
 from .geometry.footprint import Footprint, footprint
 from .geometry.rules import Map
 from .geometry.sizes import map_shapes
@@ -58,7 +59,7 @@ from .shapes import InputShape
 from .strategies.channels import ChannelPlan
 from .strategies.decide import StrategyOptions, decide
 from .strategies.decision import Decision
-from .text import format_macs, format_shape, join_some
+from .text import Printable, format_macs, format_shape, join_some
 
 if TYPE_CHECKING:
     import keras
@@ -234,8 +235,8 @@ class Adapted:
     report: TransplantReport
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(Printable):
     """What will be done to a network, with its geometry, before any model is built.
 
     Attributes:
@@ -410,14 +411,15 @@ class Plan:
             return f"none; the last maps at strides {strides}"
         return "the network's own" if ending == _TOP else str(ending)
 
-    def __str__(self) -> str:
+    def describe(self, width: int | None = None) -> str:
+        """What is changed and why, stage by stage, what it costs and what to know about it."""
         name, shape = self.network.name, self.input_shape
         lines = [f"{name}: {self.native_shape} -> {shape} by {self.strategy}"]
         lines += [f"  why: {reason}" for reason in self.reasons]
         lines += [f"  channels: {self.channels}", f"  head: {self.head_text}"]
         if self.decision.shown_shape is not None:
             lines += [f"  geometry shown at {self.static_shape}; {self._other_sizes()}"]
-        lines += ["", str(self.geometry), str(self.footprint), "", self._cost()]
+        lines += ["", self.geometry.describe(width), str(self.footprint), "", self._cost()]
         lines += [f"  warning: {warning.message}" for warning in self.warnings]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -425,6 +427,11 @@ class Plan:
     def __repr__(self) -> str:
         shapes = f"{self.native_shape} -> {self.input_shape}"
         return f"<Plan {self.network.name} {shapes} by {self.strategy}, head: {self.head_text}>"
+
+    def _repr_html_(self) -> str:
+        """The text and the drawing in a notebook."""
+        drawing = drawing_html(self.native_geometry.as_dict(), self.geometry.as_dict())
+        return f"{Printable._repr_html_(self)}{drawing}"
 
     def _output_notes(self) -> tuple[str, ...]:
         """How large an output is that is a map, where its relation to the input changes."""

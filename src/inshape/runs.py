@@ -28,17 +28,19 @@ import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from .data.prepare import Preparation
 from .errors import OutputExists, RequestError, RunError, shown
+from .geometry.drawing import drawing_html
 from .graph.saving import load_model, save_model
 from .requests import write_file
 from .runtime.formats import FORMATS
 from .tasks.find import restore_task
 from .tasks.task import Task
+from .text import Printable, to_float
 from .writing import (
     DIGITS,
     format_json,
@@ -64,6 +66,7 @@ _MODEL = "model.keras"
 _LABELS = "labels.json"
 _LABELS_TEXT = "labels.txt"
 _HISTORY = "history.csv"
+_HELD_OUT = "held_out.json"
 _FIRST = "checkpoints"
 _PART = ".part-"
 """How the name of a run folder begins that is not whole yet; a kill may leave one behind."""
@@ -84,9 +87,9 @@ def versions() -> dict[str, str]:
     return by_package
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run folder.
+@dataclass(frozen=True, repr=False)
+class Run(Printable):
+    """A run folder: print it, or take its ``model``, ``metrics`` and ``history``.
 
     Attributes:
         folder: where it is.
@@ -203,6 +206,64 @@ class Run:
         """Whether the training is running (or was killed), interrupted or complete."""
         return self.record["status"]
 
+    @cached_property
+    def model(self) -> keras.Model:
+        """The trained model, loaded once; it takes float32 pictures in [0, 255].
+
+        Raises:
+            RequestError: if the run has none yet.
+        """
+        return self.load_model()
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """What was measured: of the best epoch under ``validation``, and by each step."""
+        return self.record.get("metrics", {})
+
+    @property
+    def history(self) -> list[dict[str, str | float | None]]:
+        """A row per epoch, as ``pandas.DataFrame(run.history)`` takes them."""
+        return [
+            {
+                name: value if name == "phase" else to_float(value) if value else None
+                for name, value in row.items()
+            }
+            for row in self.history_rows()
+        ]
+
+    def describe(self, width: int | None = None) -> str:
+        """How good it is on the pictures that were held out, and where to find what it left."""
+        if self.status != "complete":
+            return f"{self.folder}: its training is {self.status}"
+        name = self.task.score_name
+        lines = [f"{self.folder}: validation {name} {self._validation(name)}"]
+        folds = self.metrics.get("folds")
+        if folds is not None:
+            mean, deviation = (f"{folds[part]:.4f}" for part in ("mean", "deviation"))
+            lines[0] += (
+                f"; over {len(folds['scores'])} folds {mean}, standard deviation {deviation}"
+            )
+        places = {"model": self.model_path, "report": self.folder / "report.html"}
+        lines += [f"  {what}: {path}" for what, path in places.items() if path.exists()]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The text and the drawing in a notebook."""
+        plan = self.record.get("plan")
+        drawing = drawing_html(plan["native_geometry"], plan["geometry"]) if plan else ""
+        return f"{Printable._repr_html_(self)}{drawing}"
+
+    def _validation(self, name: str) -> str:
+        """The score by which the best epoch was chosen; with its interval if that was measured."""
+        value = f"{self.metrics['validation'][name]:.4f}"
+        try:
+            held_out = read_json(self.folder / _HELD_OUT)
+            scores = {score["name"]: score for score in held_out["scores"]}
+            low, high, pictures = scores[name]["low"], scores[name]["high"], held_out["pictures"]
+            return f"{value} [{low:.3f}, {high:.3f}] on {pictures} pictures"
+        except (OSError, ValueError, KeyError, TypeError):
+            return value
+
     @property
     def checkpoints(self) -> Path:
         """The folder of what a resumed training needs."""
@@ -311,7 +372,7 @@ class Run:
         writer.writerows(epochs)
         write_text(self.folder / _HISTORY, text.getvalue())
 
-    def history(self) -> list[dict[str, str]]:
+    def history_rows(self) -> list[dict[str, str]]:
         """The rows of ``history.csv`` as they are written; none before the first epoch."""
         path = self.folder / _HISTORY
         if not path.exists():

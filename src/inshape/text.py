@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
+import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -14,7 +17,10 @@ UNKNOWN = "?"
 """What stands for a number that is not known."""
 NONE = "–"
 """What stands where there is nothing to say."""
+WIDTH = 80
+"""Characters in a line where no terminal says otherwise."""
 _NAME_WIDTH = 24
+_LEAST_NAME = 12
 _COUNT_STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "K"))
 _BYTE_STEPS = ((2**30, " GiB"), (2**20, " MiB"), (2**10, " KiB"))
 _BYTE_UNITS = {
@@ -49,6 +55,111 @@ def align(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    left: int,
+    width: int | None,
+    spare: Sequence[str] = (),
+) -> list[str]:
+    r"""A table no wider than a terminal: columns that can be spared go first, then long names.
+
+    Args:
+        heads: the names of the columns.
+        rows: their cells.
+        left: how many columns are flush left; their cells may be clipped, the others are numbers.
+        width: how many characters a line may have; ``None`` shows everything.
+        spare: the columns that may be left out, in this order.
+
+    Example:
+        >>> rows = [("photos/cat/0001.jpg", "0.93", "12.0 ms"), ("photos/cat/0002.jpg", "0.9", "-")]
+        >>> print("\n".join(table(("file", "score", "time"), rows, left=1, width=23,
+        ...                        spare=["time"])))
+        file              score
+        ~os/cat/0001.jpg   0.93
+        ~os/cat/0002.jpg    0.9
+        not shown: time (--wide shows it, --json has it)
+    """
+    grid = [tuple(heads), *map(tuple, rows)]
+    left_out: list[str] = []
+    for name in (name for name in spare if name in heads):
+        if width is None or _width(grid) <= width:
+            break
+        at = grid[0].index(name)
+        grid = [(*row[:at], *row[at + 1 :]) for row in grid]
+        left -= at < left
+        left_out.append(name)
+    if width is not None:
+        grid = _clipped(grid, left, width)
+    lines = align(grid, left=left)
+    if left_out:
+        it = "it" if len(left_out) == 1 else "them"
+        lines.append(f"not shown: {', '.join(left_out)} (--wide shows {it}, --json has {it})")
+    return lines
+
+
+def _width(grid: Sequence[Sequence[str]]) -> int:
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _clipped(grid: Sequence[tuple[str, ...]], left: int, width: int) -> list[tuple[str, ...]]:
+    """Cut the beginnings of names, which siblings share, until a table fits."""
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    over = _width(grid) - width
+    while over > 0 and max(widths[:left], default=0) > _LEAST_NAME:
+        widths[widths.index(max(widths[:left]))] -= 1
+        over -= 1
+    return [tuple(clip_name(cell, n) for cell, n in zip(row, widths, strict=True)) for row in grid]
+
+
+def fold(text: str, width: int) -> str:
+    r"""Break long sentences between words, what follows set in; commands stay in one line.
+
+    Example:
+        >>> print(fold("  warning: the last map is small\n  inshape train photos --out a", 22))
+          warning: the last
+            map is small
+          inshape train photos --out a
+    """
+    lines: list[str] = []
+    for line in text.split("\n"):
+        inset = " " * (len(line) - len(line.lstrip()))
+        if len(line) <= width or line.lstrip().startswith("inshape "):
+            lines.append(line)
+            continue
+        lines += textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=f"{inset}  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
+
+
+class Printable(ABC):
+    """A value that people read: in a terminal of any width, in a notebook, at a prompt."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def describe(self, width: int | None = None) -> str:
+        """The value as text, its tables at most so many characters wide; ``None`` shows all."""
+
+    def __str__(self) -> str:
+        return self.describe(WIDTH)
+
+    def __repr__(self) -> str:
+        first = next(iter(str(self).splitlines()), "")
+        return f"<{type(self).__name__} {first}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
@@ -267,14 +378,14 @@ def _parts_of(name: str) -> list[str]:
     return folders if last == "model.keras" and folders else [*folders, last]
 
 
-def clip_name(name: str) -> str:
+def clip_name(name: str, width: int = _NAME_WIDTH) -> str:
     """The end of a long name, which tells siblings apart.
 
     Example:
         >>> clip_name("backbone/expanded_conv_10_project")
         '~xpanded_conv_10_project'
     """
-    return name if len(name) <= _NAME_WIDTH else "~" + name[1 - _NAME_WIDTH :]
+    return name if len(name) <= width else "~" + name[1 - width :]
 
 
 def read_bytes(value: Any) -> int:

@@ -26,18 +26,19 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_gets_colours_and_its_own_width(monkeypatch):
-    for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "90"), ("NO_COLOR", "")):
-        monkeypatch.setenv(name, value)
-    dropped = Candidate("net", "8x8x1", "rebuild", macs=1, dropped="1 MACs is over 0 MACs")
+def test_sentences_are_folded_in_a_terminal_and_whole_in_a_pipe(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    dropped = Candidate("net", "8x8x1", "rebuild", macs=1, dropped=f"{'much ' * 20}over")
     comparison = Comparison("photos", 9, None, (dropped,))
-    for out, dim in ((Terminal(), True), (io.StringIO(), False)):
+    for out, is_folded in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stdout", out)
         with open_console(as_json=False, debug=False) as console:
-            console.answer(comparison, {})
-        assert ("\x1b[2m" in out.getvalue()) == dim
-        widest = max(len(re.sub(r"\x1b\[\d+m", "", li)) for li in out.getvalue().splitlines())
-        assert (widest <= 90) == dim
+            console.answer(comparison, {}, then=[f"inshape train {'photos' * 20}"])
+        command = f"  inshape train {'photos' * 20}"  # which can be copied
+        lines = out.getvalue().splitlines()
+        assert (command in lines) == is_folded
+        assert (max(len(line) for line in lines if line != command) <= 60) == is_folded
+        assert "much over" in " ".join(out.getvalue().split())
 
 
 def test_json_stands_alone_on_standard_output(capsys):

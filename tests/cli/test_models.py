@@ -76,10 +76,10 @@ def test_doctor_fails_where_something_is_missing(call, monkeypatch):
         (["train", "--res"], ["--resume"]),
         (
             ["train", "--resume", "a", "--"],
-            ["--resume", "--source", "--prolong", "--ray", "--json", "--debug", "--help"],
+            ["--resume", "--source", "--prolong", "--ray", "--json", "--wide", "--debug", "--help"],
         ),
         (["train", "--distil-"], ["--distil-share", "--distil-temperature"]),
-        (["doctor", "--"], ["--json", "--debug", "--help"]),
+        (["doctor", "--"], ["--json", "--wide", "--debug", "--help"]),
     ],
 )  # fmt: skip
 def test_the_shell_completes(call, words, offered):

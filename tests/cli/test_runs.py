@@ -12,7 +12,10 @@ from PIL import Image
 
 from inshape.cli.commands import command_for
 from inshape.cli.parser import parse
+from inshape.comparison.request import CompareRequest
+from inshape.requests import make
 from inshape.runs import Run
+from inshape.training.request import TrainRequest
 
 QUICK = ("--epochs", 1, "--views", 1, "--augment", "none", "--unfreeze", "last")
 
@@ -187,7 +190,6 @@ def test_what_holds_no_run_is_one_line(call):
         (["--pool", "agv"], "unknown pool 'agv'; did you mean avg?"),
         (["--picture-fit", "squash"], "unknown picture_fit 'squash'; choose from: stretch, "),
         (["--crop-margin", 0], "crop_margin 0.0; expected more than 0 and at most 1"),
-        (["--max-macs", "1M"], "limits with the input 49x64x1; expected the input auto, which"),
     ],
 )
 def test_a_bad_choice_is_one_line_and_writes_nothing(call, photos, tmp_path, words, text, small):
@@ -197,6 +199,28 @@ def test_a_bad_choice_is_one_line_and_writes_nothing(call, photos, tmp_path, wor
     assert answer.err.startswith(f"inshape: error: {text}")
     assert answer.err.count("\n") == 1
     assert not out.exists()
+
+
+def test_limits_hold_at_a_named_input_too(call, photos, tmp_path, small):
+    out = tmp_path / "run"
+    options = ("--input", "49x64x1", "--out", out, "--strategy", "rebuild", "--max-macs", "1K")
+    answer = call("train", photos, *small, *options)
+    assert answer.code == 2
+    assert "no candidate meets the limits; the nearest, small.keras 49x64x1 rebuild" in (
+        answer.err.replace(str(small[1]), "small.keras")
+    )
+    assert not out.exists()
+
+
+def test_what_people_write_is_understood():
+    words = ["photos", "--input", "9x9x1", "--out", "a", "--lr=0.25", "--weights", "demo"]
+    request = parse(TrainRequest, words, program="inshape train", description="")
+    assert request.recipe.learning_rate == 0.25
+    assert request.backbone == "MobileNetV3Small-minimalistic"
+    request = parse(TrainRequest, [*words, "--backbone", "VGG16"], program="", description="")
+    assert request.backbone == "VGG16"
+    compared = make(CompareRequest, source="photos", weights="demo")
+    assert compared.backbones == ("MobileNetV3Small-minimalistic",)
 
 
 @pytest.mark.parametrize("kind", ["empty", "one class"])
@@ -290,7 +314,7 @@ def test_compare_answers_with_one_object(call, photos, tmp_path, small):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--stem", "plain"], "stem with the input auto, which compares every strategy as it is"),
+        (["--stem", "plain"], "stem with the input auto, by which every strategy is compared as"),
         (["--output-stride", 16], "output_stride with the input auto"),
     ],
 )

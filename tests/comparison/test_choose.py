@@ -238,15 +238,23 @@ def test_runs_go_by_their_folders_in_a_table():
     comparison = Comparison("photos", 9, None, candidates)
     labels = ["a", "runs/b", "old/b", "c.keras"]
     lines = [line.split() for line in str(comparison).splitlines()]
-    assert [words[1] for words in lines if "rebuild" in words] == labels
+    assert [words[0] for words in lines if "rebuild" in words] == labels
     assert all(f"<td>{label}</td>" in comparison._repr_html_() for label in labels)
 
 
-def test_a_terminal_shows_brackets_and_a_command_in_one_line():
+def test_a_command_stands_in_one_line():
     source = "photos [old]/" + "long/" * 60
+    one = Candidate("a", "8x8x1", "rebuild")
     comparison = Comparison(
-        source, 9, None, (), recommended="a", reason="[a] it is", command=f"x '{source}'"
+        source, 9, None, (one,), recommended=one.name, reason="[a] it is", command=f"x '{source}'"
     )
-    text = str(comparison)
-    assert f"x '{source}'" in text.splitlines()
-    assert "[a] it is" in text
+    assert f"x '{source}'" in str(comparison).splitlines()
+    assert "[a] it is" in str(comparison)
+
+
+def test_the_cheapest_is_not_said_to_have_cheaper_ones():
+    best = candidate("a", 1.0, 1.0, (1.0,) * 40)
+    dear = candidate("b", 0.5, 2.0, (1.0,) * 20 + (0.0,) * 20)
+    chosen, reason = recommend([best, dear], Limits(), "latency_ms")
+    assert chosen is best
+    assert reason.endswith("and the cheapest as well (1.00 ms).")

@@ -77,7 +77,7 @@ def _weights(path: Path) -> None:
 
 
 def _history(path: Path) -> object:
-    rows = Run(path.parent, {}).history()
+    rows = Run(path.parent, {}).history_rows()
     return plot_learning(rows), [scalars(row) for row in rows]
 
 

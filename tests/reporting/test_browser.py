@@ -85,7 +85,7 @@ def test_every_candidate_of_a_known_cost_is_a_point_in_every_view(browser, pages
 def test_both_phases_are_drawn(browser, pages, trained):
     with opened(browser, pages["learning"]) as (page, _):
         page.wait_for_selector("#plot-learning .main-svg")
-        rows = trained.history()
+        rows = trained.history_rows()
         values = sum(1 for row in rows for n in ("loss", "val_loss", "val_accuracy") if row[n])
         assert {row["phase"] for row in rows} == {"head", "body"}
         assert page.locator(POINTS.format("learning")).count() == values

@@ -155,7 +155,7 @@ def test_the_plots_are_what_plotly_takes(comparison, comparison_page, run):
     assert "worse than &lt;b&gt;that" in dropped["text"][0]
     learning = plots_of(report(run))["learning"]
     figure = go.Figure(coloured(learning["data"]), coloured(learning["layout"]))
-    body = [row for row in run.history() if row["phase"] == "body"]
+    body = [row for row in run.history_rows() if row["phase"] == "body"]
     (accuracy,) = [
         t for t in figure.data if t.name == "validation accuracy" and len(t.x) == len(body)
     ]
@@ -194,7 +194,7 @@ def test_a_training_leaves_its_page(trained, photos):
     wrong = len(held_out["mistakes"])
     # An original, what the model takes and what its resizing layer makes of it, of each class.
     assert len(page.all("img")) == 3 * 3 + wrong
-    for row in trained.history():
+    for row in trained.history_rows():
         assert f"{float(row['val_loss']):.4f}" in page.text
 
 

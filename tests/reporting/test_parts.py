@@ -11,8 +11,8 @@ from inshape.comparison.request import CompareRequest
 from inshape.comparison.result import Candidate
 from inshape.data.prepare import PictureOptions, Preparation
 from inshape.data.sources import open_source
+from inshape.geometry.drawing import SIDE, draw_stages
 from inshape.reporting.comparison_page import _pictures
-from inshape.reporting.drawing import SIDE, draw_stages
 from inshape.reporting.thumbnails import Album, embed_input, examples_of, resize_inside
 from inshape.requests import command_of, make
 from inshape.tasks.bootstrap import Score

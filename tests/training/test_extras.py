@@ -48,7 +48,7 @@ def test_a_teacher_at_the_native_shape_leaves_a_run_of_its_own(taught):
     assert facts["with"]["epochs"] == 2
     assert taught.record["done"] == ["teacher", "head", "body", "distil", "recalibrate", "fixres"]
     assert taught.record["data"]["train"] == teacher.record["data"]["train"]
-    names = [row["phase"] for row in taught.history()]
+    names = [row["phase"] for row in taught.history_rows()]
     assert names == ["head", "body", "body", "distil", "distil", *["fixres"] * 5]
 
 
@@ -328,7 +328,7 @@ def test_event_files_are_written_anew_when_a_run_goes_on(plain, tmp_path):
     shutil.copytree(plain.folder, tmp_path / "a")
     copy = Run.open(tmp_path / "a")
     files = EventFiles(copy)
-    files.write(copy.history())
+    files.write(copy.history_rows())
     assert events_of(copy) == events_of(plain)
 
 
@@ -408,12 +408,12 @@ def test_a_finished_run_is_prolonged(plain, tmp_path):
     with pytest.raises(RequestError, match=r"is not over yet .*; finish it first, without prolong"):
         api.resume(folders[1], prolong=2)
     killed = api.resume(folders[1])
-    rows = [row for row in at_once.history() if row not in plain.history()]
+    rows = [row for row in at_once.history_rows() if row not in plain.history_rows()]
     assert [(row["phase"], row["epoch"]) for row in rows] == [
         ("prolonged-1", "1"), ("prolonged-1", "2"),
     ]  # fmt: skip
     assert at_once.record["metrics"]["validation"]["accuracy"] >= before["accuracy"]
-    assert at_once.history() == killed.history()
+    assert at_once.history_rows() == killed.history_rows()
     for a, b in zip(*(r.load_model().get_weights() for r in (at_once, killed)), strict=True):
         np.testing.assert_array_equal(a, b)
     again = api.resume(folders[0], prolong=1)

@@ -124,7 +124,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_result(
     kept = cut.checkpoints / "features"
     assert len(list(kept.glob("*.part"))) == (place == "features")
     resumed = resume(cut)
-    assert [row["phase"] for row in resumed.history()] == ["head", "head", "body", "body"]
+    assert [row["phase"] for row in resumed.history_rows()] == ["head", "head", "body", "body"]
     assert_same_run(resumed, whole(**choices), exactly=False)
 
 
@@ -152,7 +152,7 @@ def test_a_kill_between_two_files_loses_neither(request_for, whole, assert_same_
         with pytest.raises(Cut):
             run_training(request, Progress())
     cut = Run.open(request.out)
-    assert (len(cut.history()), cut.record["done"]) == (3, ["head"])
+    assert (len(cut.history_rows()), cut.record["done"]) == (3, ["head"])
     for name in (".run-0123abcd.json", ".model-0123abcd.keras"):
         (cut.folder / name).write_text("half")
     with monkeypatch.context() as patch:

@@ -64,7 +64,7 @@ def test_a_run_is_complete_in_itself(shape, choices, photos, build_network, trai
     assert record["request"]["recipe"]["unfreeze"] == choices["unfreeze"]
     assert record["data"]["train"] == {"lean": 12, "lie": 12, "stand": 12}
     assert len(record["data"]["fingerprint"]) == 64
-    phases = [row["phase"] for row in run.history()]
+    phases = [row["phase"] for row in run.history_rows()]
     assert phases == ["head", "body", "body"]
     model = run.load_model()
     assert model.input_shape[1:] == tuple(
@@ -76,7 +76,7 @@ def test_a_run_is_complete_in_itself(shape, choices, photos, build_network, trai
     assert correct > 0.6
     validation = record["metrics"]["validation"]
     assert validation["accuracy"] >= record["metrics"]["head"]["accuracy"]
-    (last,) = [r for r in run.history() if r["phase"] == "body" and int(r["epoch"]) == 2]
+    (last,) = [r for r in run.history_rows() if r["phase"] == "body" and int(r["epoch"]) == 2]
     assert validation["epochs"] == 2
     if validation["epoch"] == 2:  # after the temperature, the same answers with better odds
         assert validation["accuracy"] == pytest.approx(float(last["val_accuracy"]), abs=1e-6)
@@ -134,7 +134,7 @@ def test_features_that_do_not_fit_are_computed_again_for_every_batch(
     run = train_small(tmp_path / "run", head=Head(pool="gem"), head_epochs=2)
     assert run.status == "complete"
     assert run.record["features_fit_on_disk"] is False
-    assert [row["phase"] for row in run.history()] == ["head", "head", "body", "body"]
+    assert [row["phase"] for row in run.history_rows()] == ["head", "head", "body", "body"]
 
 
 def test_a_complete_run_is_handed_back(tmp_path):

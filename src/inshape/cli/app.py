@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import UnknownName
+from ..quiet import QuietImport
 from ..text import align
 from .commands import COMMANDS, RESUME, check_resumed, command_for
 from .completion import complete, install, script
 from .console import INTERRUPTED, Ended, open_console
 
-_SUMMARY = "Give a pretrained CNN a new input shape, keep what its weights know, and measure it."
+_SUMMARY = "Give a pretrained CNN a new input shape and keep what its weights know."
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -23,7 +24,10 @@ def run(arguments: Sequence[str]) -> int:
     """
     words = list(arguments)
     # TensorFlow's own notes on the machine would bury the answer.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if "--debug" in words else "3")
+    is_debug = "--debug" in words
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if is_debug else "3")
+    if not is_debug:
+        QuietImport.install("tensorflow")
     try:
         code = _run(words)
         sys.stdout.flush()
@@ -61,8 +65,8 @@ def _run(words: list[str]) -> int:
 
 def _run_command(words: list[str]) -> int:
     command, rest = command_for(words)
-    as_json, debug = "--json" in rest, "--debug" in rest
-    with open_console(as_json=as_json, debug=debug) as console:
+    as_json, debug, wide = (f"--{name}" in rest for name in ("json", "debug", "wide"))
+    with open_console(as_json=as_json, debug=debug, wide=wide) as console:
         from ..requests import check_inputs
         from .parser import parse  # slow to import
 
@@ -83,12 +87,9 @@ def overview() -> str:
     rows = [(f"  {name}", command.summary) for name, command in COMMANDS.items()]
     options = [
         ("  --version", "show the version"),
-        (
-            "  --show-completion SHELL",
-            "print what lets bash, zsh, fish or powershell complete words",
-        ),
-        ("  --install-completion SHELL", "install it"),
-        ("  -h, --help", "show this; inshape COMMAND --help shows a command's options"),
+        ("  --show-completion SHELL", "print bash's, zsh's, fish's or powershell's script"),
+        ("  --install-completion SHELL", "install it, so that words are completed"),
+        ("  -h, --help", "show this, or behind a command its options"),
     ]
     lines = ["usage: inshape COMMAND [OPTIONS]", "", _SUMMARY, "", "commands:"]
     lines += [*align(rows, left=2), "", "options:", *align(options, left=2), ""]

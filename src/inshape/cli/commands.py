@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NoCandidate, RequestError
-from ..requests import Request, options_of
+from ..requests import Request, command_of, options_of
 
 if TYPE_CHECKING:
     from .console import Console
@@ -35,11 +37,19 @@ class Command:
         return getattr(import_module(f"..{module}", __package__), name)
 
 
+def _words(*words: object) -> str:
+    """A command as it is typed."""
+    return shlex.join(("inshape", *map(str, words)))
+
+
 def _inspect(request: Any, console: Console) -> None:
     from ..planning import plan
 
     planned = plan.as_asked(request)
-    console.answer(planned, planned.as_dict())
+    name, shape = request.backbone, planned.input_shape
+    adapt = f"{command_of('adapt', request)} --out model.keras"
+    train = _words("train", "photos", "--backbone", name, "--input", shape, "--out", "runs/a")
+    console.answer(planned, planned.as_dict(), (adapt, train))
 
 
 def _adapt(request: Any, console: Console) -> None:
@@ -48,13 +58,18 @@ def _adapt(request: Any, console: Console) -> None:
     if request.out is None:
         raise RequestError("adapt has nowhere to write; expected --out FILE.keras; give one")
     result = adapted(request)
+    values = {
+        "plan": result.plan.as_dict(),
+        "weights": result.report.as_dict(),
+        "model": str(request.out),
+    }
+    shape = result.plan.input_shape
+    own = ("--backbone", request.out, "--weights", "none", "--input", shape)
+    console.show(result.plan)
     console.answer(
-        f"{result.plan}\n\n{result.report}\nwrote {request.out}",
-        {
-            "plan": result.plan.as_dict(),
-            "weights": result.report.as_dict(),
-            "model": str(request.out),
-        },
+        f"\n{result.report}\nwrote {request.out}",
+        values,
+        (_words("inspect", request.out, shape), _words("train", "photos", *own, "--out", "runs/a")),
     )
 
 
@@ -73,15 +88,13 @@ def _resume(request: Any, console: Console) -> None:
 
 
 def _show_run(run: Any, console: Console) -> None:
-    name, metrics = run.task.score_name, run.record["metrics"]
-    folds = metrics.get("folds")
-    spread = ""
-    if folds is not None:
-        of = f"{len(folds['scores'])} folds"
-        spread = f"; over {of} {folds['mean']:.4f}, standard deviation {folds['deviation']:.4f}"
     console.answer(
-        f"{run.folder}: validation {name} {metrics['validation'][name]:.4f}{spread}",
+        run,
         {"run": str(run.folder), **run.record},
+        (
+            _words("evaluate", run.folder, "photos_test"),
+            _words("export", run.folder, "--to", "litert-int8"),
+        ),
     )
 
 
@@ -90,7 +103,11 @@ def _compare(request: Any, console: Console) -> None:
 
     with _answering_nothing(console):
         comparison = compare.as_asked(request, show=True)
-    console.answer(comparison, comparison.as_dict())
+    out = request.out
+    report = f"{command_of('compare', request)} --out compared"
+    if out is not None:
+        report = _words("report", out, "--open")
+    console.answer(comparison, comparison.as_dict(), (report,))
 
 
 @contextmanager
@@ -105,18 +122,27 @@ def _answering_nothing(console: Console) -> Generator[None]:
 
 def _evaluate(request: Any, console: Console) -> None:
     from ..evaluation.api import evaluate
+    from ..evaluation.request import is_exported
 
-    evaluation = evaluate.as_asked(request)
-    console.answer(evaluation, evaluation.as_dict())
+    evaluation, run = evaluate.as_asked(request), request.run
+    then = (_words("predict", run, "new"), _words("bench", run))
+    if not is_exported(Path(run)):
+        then = (_words("report", run, "--open"), _words("export", run, "--to", "litert-int8"))
+    console.answer(evaluation, evaluation.as_dict(), then)
 
 
 def _predict(request: Any, console: Console) -> None:
+    from ..evaluation.request import is_exported
     from ..prediction import predict
 
-    predictions = predict.as_asked(request)
+    predictions, run = predict.as_asked(request), request.run
+    other = _words("export", run, "--to", "litert-int8")
+    if is_exported(Path(run)):
+        other = _words("bench", run)
     console.answer(
         "\n".join(map(str, predictions)),
-        {"run": str(request.run), "predictions": [one.as_dict() for one in predictions]},
+        {"run": str(run), "predictions": [one.as_dict() for one in predictions]},
+        (_words("evaluate", run, "photos_test"), other),
     )
 
 
@@ -124,36 +150,48 @@ def _export(request: Any, console: Console) -> int:
     from ..exporting.api import export
 
     exports = export.as_asked(request, show=True)
-    console.answer(exports, exports.as_dict())
+    then = [_words("report", exports.run, "--open")]
+    if exports.files:
+        path = exports.files[0].path
+        then = [_words("predict", path, "new"), _words("bench", path)]
+    console.answer(exports, exports.as_dict(), then)
     return int(bool(exports.failed or exports.refused))
 
 
 def _bench(request: Any, console: Console) -> None:
     from ..exporting.bench import bench
 
-    measured = bench(request)
-    console.answer(measured, measured.as_dict())
+    measured, file = bench(request), request.file
+    then = (_words("predict", file, "new"), _words("evaluate", file, "photos_test"))
+    console.answer(measured, measured.as_dict(), then)
 
 
 def _report(request: Any, console: Console) -> None:
     from ..reporting.api import report
 
-    path = report.as_asked(request)
-    console.answer(path, {"report": str(path)})
+    path, subject = report.as_asked(request), request.subject
+    then = [_words("train", "photos", "--input", "auto", "--out", "runs/b")]
+    if (Path(subject) / "model.keras").exists():
+        export = _words("export", subject, "--to", "litert-int8")
+        then = [_words("evaluate", subject, "photos_test"), export]
+    console.answer(path, {"report": str(path)}, then)
 
 
 def _models(request: Any, console: Console) -> None:
     from ..backbones import list_backbones
 
     listing = list_backbones(request.name)
-    console.answer(listing, listing.as_dict())
+    name = listing.rows[0][0].name
+    then = (_words("inspect", name, "96x96x1"), _words("compare", "photos", "--backbone", name))
+    console.answer(listing, listing.as_dict(), then)
 
 
 def _doctor(request: Any, console: Console) -> int:
     from ..doctor import diagnose
 
     diagnosis = diagnose()
-    console.answer(diagnosis, diagnosis.as_dict())
+    then = () if diagnosis.problems else (_words("demo"), _words("models"))
+    console.answer(diagnosis, diagnosis.as_dict(), then)
     return int(bool(diagnosis.problems))
 
 
@@ -202,7 +240,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "export": Command(
         "exporting.request:ExportRequest", _export,
-        "write a run's model for other runtimes, and compare every file with it",
+        "write a run's model for other runtimes, each file compared with it",
         "inshape export runs/a --to litert-int8,onnx",
     ),
     "bench": Command(

@@ -108,7 +108,7 @@ def _flags(words: Sequence[str]) -> list[str]:
     command, behind = command_for(list(words))
     resume = ["--resume"] * (words[0] == "train" and not behind)
     flags = [f"--{option.flag}" for option in options_of(command.kind) if option.flag]
-    return [*flags, *resume, "--json", "--debug", "--help"]
+    return [*flags, *resume, "--json", "--wide", "--debug", "--help"]
 
 
 def _values(option: Option | None, begun: str) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ..errors import InshapeError
+from ..text import WIDTH, Printable, fold
 from ..writing import format_json
 
 INTERRUPTED = 130
@@ -32,32 +34,40 @@ class Console:
     as_json: bool
     """Whether the answer is one JSON object; text then goes to standard error."""
     stdout: TextIO
+    wide: bool = False
+    """Whether tables show everything, however wide the terminal is."""
 
-    def show(self, text: object) -> None:
-        """Print something for people, in a terminal with its colours and at its width."""
-        if sys.stdout.isatty() and hasattr(text, "__rich_console__"):
-            from rich.console import Console as Terminal
+    def show(self, value: object) -> None:
+        """Print something for people, no wider than the terminal.
 
-            Terminal(highlight=False).print(text, crop=False)
-        else:
-            print(text)
+        Sentences are folded in a terminal alone, so that whatever reads a pipe finds them whole.
+        """
+        width = shutil.get_terminal_size((WIDTH, 24)).columns
+        is_table = isinstance(value, Printable)
+        text = value.describe(None if self.wide else width) if is_table else str(value)
+        print(fold(text, width) if sys.stdout.isatty() and not self.wide else text)
 
-    def answer(self, text: object, values: Mapping[str, Any]) -> None:
-        """Give the command's answer: for people, and the same for machines as plain values."""
+    def answer(self, text: object, values: Mapping[str, Any], then: Sequence[str] = ()) -> None:
+        """Give the command's answer: for people, and the same for machines as plain values.
+
+        ``then`` holds the commands that people go on with, for a terminal alone.
+        """
         self.show(text)
         if self.as_json:
             print(format_json(values), file=self.stdout, flush=True)
+        elif then and sys.stdout.isatty():
+            self.show("\n".join(["", "next:", *(f"  {command}" for command in then)]))
 
 
 @contextmanager
-def open_console(*, as_json: bool, debug: bool) -> Generator[Console]:
+def open_console(*, as_json: bool, debug: bool, wide: bool = False) -> Generator[Console]:
     """Run a command's work, and turn what goes wrong into one line and an exit code."""
     stdout = sys.stdout
     with warnings.catch_warnings(), redirect_stdout(sys.stderr if as_json else stdout):
         if not debug:
             warnings.showwarning = _show_warning
         try:
-            yield Console(as_json, stdout)
+            yield Console(as_json, stdout, wide)
         except (Ended, BrokenPipeError, SystemExit):
             raise
         except KeyboardInterrupt:

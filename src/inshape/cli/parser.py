@@ -38,8 +38,10 @@ class OutputOptions(Request):
 
     json: bool = False
     """Print one JSON object, text on standard error."""
+    wide: bool = False
+    """Print every column of a table, however wide the terminal is."""
     debug: bool = False
-    """Show the traceback of an error."""
+    """Show the traceback of an error, and what libraries say."""
 
 
 def parse(
@@ -51,6 +53,7 @@ def parse(
         RequestError: if they are not understood.
     """
     try:
+        words = [re.sub(r"^--lr(?==|$)", "--learning-rate", word) for word in words]
         _check_words(kind, words)
         return _parse(kind, words, program, description)
     except Misunderstood as error:

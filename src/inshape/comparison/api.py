@@ -39,7 +39,7 @@ _FILE = "comparison.json"
 
 
 @takes(CompareRequest)
-def compare(request: CompareRequest, *, show: bool = False) -> Comparison:
+def compare(request: CompareRequest, *, show: bool | None = None) -> Comparison:
     """Measure candidates on the user's pictures and recommend one.
 
     Every candidate is a network at an input shape by a strategy. Its costs are those of its plan;
@@ -50,7 +50,7 @@ def compare(request: CompareRequest, *, show: bool = False) -> Comparison:
 
     Args:
         {options}
-        show: whether to show progress on standard error.
+        show: whether to show progress; by default in a terminal and in a notebook.
 
     Returns:
         All candidates and the recommended one.
@@ -196,7 +196,8 @@ class _Seconds:
     def since(self, candidates: Iterable[Candidate], **others: float) -> dict[str, float]:
         total = self._sum(candidates)
         parts = {part: seconds - self._before.get(part, 0.0) for part, seconds in total.items()}
-        return {part: round(seconds, 2) for part, seconds in {**parts, **others}.items()}
+        # Of what was all measured before, rounding leaves a hair below zero.
+        return {part: round(max(0.0, seconds), 2) for part, seconds in {**parts, **others}.items()}
 
     def _sum(self, candidates: Iterable[Candidate]) -> dict[str, float]:
         total: dict[str, float] = {}

@@ -79,6 +79,8 @@ def recommend(
         what = "the most accurate" + (" within the limits" if limits.is_any else "")
         reached, reached_by_best = str(chosen.accuracy), str(best.accuracy)
     cheap, dear = (format_cost(cost, _cost(c, cost)) for c in (chosen, best))
+    if chosen is best and best is front[0]:
+        return chosen, f"{best.name}: {what} ({reached}), and the cheapest as well ({cheap})."
     if chosen is best:
         return chosen, (
             f"{best.name}: {what} ({reached}), and no cheaper one comes within a standard error of "

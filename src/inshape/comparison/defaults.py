@@ -12,8 +12,8 @@ from ..data.catalogue import Catalogue
 from ..data.decode import stored_shape
 from ..data.prepare import CHANNELS, Colour
 from ..errors import DataError, UnknownName
+from ..geometry.warnings import NEAR
 from ..shapes import InputShape
-from ..strategies.auto import SMALL
 
 _SIDES = (64, 96, 128, 160, 224)
 _NATIVE = 224
@@ -61,7 +61,7 @@ def usual_strategies(shape: InputShape, backbone: str) -> tuple[str, ...]:
     except UnknownName:
         native_hw = (_NATIVE, _NATIVE)
     ratio = math.sqrt(math.prod(shape.as_static_tuple()[:2]) / math.prod(native_hw))
-    return ("rebuild", "restride", "resize") if ratio < SMALL else ("rebuild",)
+    return ("rebuild", "restride", "resize") if ratio < NEAR else ("rebuild",)
 
 
 def _typical_size(catalogue: Catalogue) -> tuple[float, float, int]:

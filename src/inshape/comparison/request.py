@@ -8,6 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any
 
+from ..backbones import DEFAULT, fitting
 from ..data.prepare import PictureOptions
 from ..data.sources import SourceField
 from ..errors import RequestError, UnknownName
@@ -128,7 +129,7 @@ class CompareRequest(KerasWords):
         tuple[str, ...],
         Written(many(_read_backbone), joined(write_file), "NAMES"),
         Flag("backbone"),
-    ] = ("MobileNetV3Small",)
+    ] = (DEFAULT,)
     """Backbones with commas between."""
     channels: Annotated[
         tuple[str, ...], Written(read_rules, lambda rules: ";".join(rules), "RULES")
@@ -167,6 +168,8 @@ class CompareRequest(KerasWords):
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         Request.__post_init__(self)
+        named = tuple(fitting(backbone, self.weights) for backbone in self.backbones)
+        object.__setattr__(self, "backbones", named)
         if self.limits.max_latency is not None and not self.latency:
             raise RequestError(
                 "max_latency without latency; expected candidates to be timed where there is a "
@@ -188,7 +191,10 @@ class CompareRequest(KerasWords):
         """Refuse what candidates are combined of, beside the candidates themselves."""
         for option in own_options(type(self)):
             is_part = option.name in ("shapes", "strategies", "backbones", "channels")
-            if is_part and getattr(self, option.name) != option.default:
+            default = option.default
+            if option.name == "backbones":
+                default = tuple(fitting(name, self.weights) for name in option.default)
+            if is_part and getattr(self, option.name) != default:
                 raise RequestError(
                     f"{option.name} beside candidates, each of which names its own; expected one "
                     f"of the two; leave {option.name} out"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InshapeError, RequestError
+from ..geometry.drawing import drawing_html
 from ..tasks.bootstrap import Score
-from ..text import first_line, format_bytes, format_count, label_files
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+from ..text import Printable, first_line, format_bytes, format_count, label_files, table
 
 _COLUMNS = (
     "backbone", "input_shape", "strategy", "channels", "accuracy", "low", "high", "pictures",
@@ -21,9 +18,11 @@ _COLUMNS = (
     "status", "error",
 )  # fmt: skip
 _TITLES = (
-    "backbone", "input", "strategy", "probe {} [95 %]", "fine-tuned", "ms, 1 thread", "MACs",
-    "int8 flash", "int8 RAM", "",
+    "backbone", "input", "strategy", "probe {} [95 %]", "fine-tuned", "ms", "MACs", "flash", "RAM",
 )  # fmt: skip
+_SPARE = ("MACs", "flash", "RAM", "fine-tuned")
+"""What a narrow terminal can do without."""
+_MARKS = {"recommended": "*", "on the Pareto front": "+"}
 _NOT_SHOWN = ("right", "first", "plan")
 """What the store keeps of a candidate and a comparison's file does not."""
 
@@ -43,9 +42,9 @@ class Candidate:
     picture's tags, for numbers R2."""
     pictures: int = 0
     """That the accuracy was measured on."""
-    right: tuple[float, ...] = ()
+    right: tuple[float, ...] = field(default=(), repr=False)
     """How well each of those pictures was answered, in a fixed order: 1 if rightly."""
-    first: tuple[float, ...] = ()
+    first: tuple[float, ...] = field(default=(), repr=False)
     """The same of the first round's pictures, where there was a second round or was to be."""
     latency_ms: float | None = None
     """For one picture, LiteRT float32, one thread, median."""
@@ -67,7 +66,7 @@ class Candidate:
     """The input shape, or the one that numbers are of where it is unknown."""
     working_shape: str | None = None
     """What the network's first layer reads, behind a resizing layer."""
-    plan: Mapping[str, Any] | None = None
+    plan: Mapping[str, Any] | None = field(default=None, repr=False)
     """Its plan as plain values."""
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     """What the measurements took, by part."""
@@ -138,8 +137,8 @@ def reason_of(error: BaseException) -> str:
     return text if text == type(error).__name__ else f"{type(error).__name__}: {text}"
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(Printable):
     """All candidates and the one to take: print it, or read its ``recommendation``.
 
     Example:
@@ -240,21 +239,23 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """The table in a notebook."""
+        heads, grid = self._grid()
         rows = "".join(
             f'<tr style="{self._style(c)}">'
-            + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in (*cells, self._status(c)))
             + "</tr>"
-            for c, cells in self._rows()
+            for c, cells in zip(self.candidates, grid, strict=True)
         )
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self._titles())
-        caption = html.escape(f"{self.source}: {self.pictures} training pictures")
-        reason = html.escape(self.reason)
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in (*heads, ""))
+        caption, reason = html.escape(self._title), html.escape(self.reason)
+        plan = self.record.get("plan")
+        drawing = drawing_html(plan["native_geometry"], plan["geometry"]) if plan else ""
         command = f"<pre>{html.escape(self.command)}</pre>" if self.command else ""
         return (
             '<div style="overflow-x:auto"><table>'
             f'<caption style="text-align:left">{caption}</caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-            f"<p>{reason}</p>{command}"
+            f"<p>{reason}</p>{command}{drawing}"
         )
 
     def _style(self, c: Candidate) -> str:
@@ -263,52 +264,57 @@ class Comparison:
             return "font-weight:bold"
         return "" if c.is_contender else "opacity:0.55"
 
-    def _titles(self) -> list[str]:
-        name = self.record.get("score_name", "accuracy")
-        return [title.format(name) for title in _TITLES]
+    @property
+    def _title(self) -> str:
+        backbones = {c.backbone for c in self.candidates}
+        one = f", {label_files(backbones)[min(backbones)]}" if len(backbones) == 1 else ""
+        return f"{self.source}: {self.pictures} training pictures{one}"
 
-    def _rows(self) -> list[tuple[Candidate, tuple[str, ...]]]:
-        """Each candidate with its cells."""
+    def _grid(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """The heads of the columns and each candidate's cells; no column that says nothing."""
         labels = label_files(c.backbone for c in self.candidates)
-        return [(c, (labels[c.backbone], *self._cells(c))) for c in self.candidates]
+        rows = [(labels[c.backbone], *_cells(c)) for c in self.candidates]
+        score_name = self.record.get("score_name", "accuracy")
+        titles = [title.format(score_name) for title in _TITLES]
+        columns = list(zip(*rows, strict=True))
+        shown = [
+            i
+            for i, column in enumerate(columns)
+            if set(column) != {"-"} and (i > 0 or len(set(column)) > 1)
+        ]
+        return [titles[i] for i in shown], [tuple(row[i] for i in shown) for row in rows]
 
-    def _cells(self, c: Candidate) -> tuple[str, ...]:
-        """All but the backbone, which is named beside the others."""
-        return (
-            c.input_shape,
-            c.strategy + ("" if c.channels == "auto" else f", {c.channels}"),
-            "-" if c.accuracy is None else str(c.accuracy),
-            "-" if c.finetuned is None else f"{c.finetuned:.3f}",
-            "-" if c.latency_ms is None else f"{c.latency_ms:.2f}",
-            "-" if c.macs is None else format_count(c.macs),
-            "-" if c.flash_bytes is None else format_bytes(c.flash_bytes),
-            "-" if c.ram_bytes is None else format_bytes(c.ram_bytes),
-            self._status(c),
-        )
-
-    def __str__(self) -> str:
-        from rich.console import Console  # slow to import
-
-        text = io.StringIO()
-        Console(width=160, file=text, color_system=None).print(self, crop=False)
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The table of a terminal, what is out of the question greyed."""
-        from rich.table import Table
-        from rich.text import Text
-
-        # As Text, since brackets in names and paths are no markup.
-        title = Text(f"{self.source}: {self.pictures} training pictures")
-        table = Table(*self._titles(), title=title, title_justify="left")
-        for c, cells in self._rows():
-            style = "dim" if not c.is_contender else "bold" if c.name == self.recommended else ""
-            table.add_row(*map(Text, cells), style=style)
-        yield table
+    def describe(self, width: int | None = None) -> str:
+        """The candidates as a table, why some are out of the question, and the one to take."""
+        if not self.candidates:
+            return "\n".join([self._title, self.reason])
+        heads, grid = self._grid()
+        rows = [(self._mark(c), *cells) for c, cells in zip(self.candidates, grid, strict=True)]
+        left = heads.index("strategy") + 2
+        lines = [self._title, *table(["", *heads], rows, left=left, width=width, spare=_SPARE)]
+        lines.append("* recommended, + on the Pareto front: none is both cheaper and better, x out")
+        lines += [f"  {c.name}: {self._status(c)}" for c in self.candidates if not c.is_contender]
         times = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in self.seconds.items())
-        yield f"time: {times}"
+        lines += [f"time: {times}"] if times else []
         if self.recommended is not None:
-            yield Text(self.reason)
-            if self.command:
-                # In one line, however long, so that it can be copied.
-                yield Text(self.command, no_wrap=True, overflow="ignore")
+            lines += ["", self.reason]
+            lines += [self.command] if self.command else []
+        return "\n".join(lines)
+
+    def _mark(self, c: Candidate) -> str:
+        status = self._status(c)
+        return _MARKS.get(status, "x" if status else "")
+
+
+def _cells(c: Candidate) -> tuple[str, ...]:
+    """What is shown of a candidate beside its backbone; a dash is unknown."""
+    return (
+        c.input_shape,
+        c.strategy + ("" if c.channels == "auto" else f", {c.channels}"),
+        "-" if c.accuracy is None else str(c.accuracy),
+        "-" if c.finetuned is None else f"{c.finetuned:.3f}",
+        "-" if c.latency_ms is None else f"{c.latency_ms:.2f}",
+        "-" if c.macs is None else format_count(c.macs),
+        "-" if c.flash_bytes is None else format_bytes(c.flash_bytes),
+        "-" if c.ram_bytes is None else format_bytes(c.ram_bytes),
+    )

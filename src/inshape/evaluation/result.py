@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
-
 from ..tasks.bootstrap import Score
 from ..tasks.task import Mistake, Scores
+from ..text import Printable, table
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+@dataclass(frozen=True, slots=True, repr=False)
+class Evaluation(Printable):
     """How good a run is on labelled pictures."""
 
     run: str
@@ -59,42 +55,29 @@ class Evaluation:
             "skipped": [{"picture": name, "reason": why} for name, why in self.skipped],
         }
 
-    def __str__(self) -> str:
-        text = io.StringIO()
-        Console(width=100, file=text, color_system=None).print(self)
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The tables of a terminal."""
-        yield from self._tables()
-
-    def _tables(self) -> Iterator[Table]:
+    def describe(self, width: int | None = None) -> str:
+        """The scores of all, those of every class, and the worst mistakes."""
         scores = self.scores
         part = "" if self.split == "all" else f" ({self.split})"
         title = f"{self.run} on {self.source}{part}: {scores.pictures} pictures at {self.shape}"
-        table = Table("score", "value  [95 % interval]", title=title, title_justify="left")
-        for name, score in scores.named().items():
-            table.add_row(name, str(score))
-        main = next(iter(scores.named()))
-        for size, score in self.by_size.items():
-            table.add_row(f"{main} at {size}", str(score))
-        yield table
-        heads, rows = scores.by_output()
+        rows = [(name, str(score)) for name, score in scores.named().items()]
+        rows += [(f"{rows[0][0]} at {size}", str(score)) for size, score in self.by_size.items()]
+        lines = [title, *table(("score", "value  [95 % interval]"), rows, left=2, width=width)]
+        heads, by_output = scores.by_output()
         if heads:
-            table = Table(*heads)
-            for row in rows:
-                table.add_row(*row)
-            yield table
+            lines += ["", *table(heads, by_output, left=1, width=width)]
         if self.mistakes:
             is_sure = self.mistakes[0].probability is not None
             last, title = (
                 ("probability", "most confidently wrong") if is_sure else ("off by", "furthest off")
             )
-            table = Table("picture", "is", "taken for", last, title=title)
-            for m in self.mistakes:
-                number = m.off_by if m.probability is None else m.probability
-                table.add_row(m.picture, m.label, m.guess, f"{number:.3f}")
-            yield table
+            rows = [
+                (m.picture, m.label, m.guess, f"{m.probability if is_sure else m.off_by:.3f}")
+                for m in self.mistakes
+            ]
+            heads = ("picture", "is", "taken for", last)
+            lines += ["", title, *table(heads, rows, left=3, width=width)]
+        return "\n".join(lines)
 
 
 def _mistake_dict(mistake: Mistake) -> dict[str, Any]:

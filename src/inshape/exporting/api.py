@@ -41,12 +41,12 @@ _AT_ONCE = 32
 
 
 @takes(ExportRequest)
-def export(request: ExportRequest, *, show: bool = False) -> Exports:
+def export(request: ExportRequest, *, show: bool | None = None) -> Exports:
     """Write a run's model for other runtimes and compare every file with it on real pictures.
 
     Args:
         {options}
-        show: whether to show progress on standard error.
+        show: whether to show progress; by default in a terminal and in a notebook.
 
     Returns:
         The files: print them, or take ``as_dict()``. ``exports.json`` and ``exports.txt`` in the

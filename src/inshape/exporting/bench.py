@@ -13,12 +13,12 @@ from ..runtime.cards import batch_in, read_card, reading_card
 from ..runtime.runners import kind_of
 from ..runtime.timing import Timing, time_file
 from ..shapes import InputShape
-from ..text import plural
+from ..text import Printable, table
 from .request import BenchRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
+@dataclass(frozen=True, slots=True, repr=False)
+class Bench(Printable):
     """How long a call of a file takes."""
 
     file: Path
@@ -37,13 +37,15 @@ class Bench:
             "timings": [timing.as_dict() for timing in self.timings],
         }
 
-    def __str__(self) -> str:
-        return "\n".join(
-            f"{self.file} ({self.runtime}) at {self.batch}x{self.input_shape}, "
-            f"{plural(t.threads, 'thread')}: {t.median_ms:.2f} ms, 95 % within {t.p95_ms:.2f} ms; "
-            f"first answer after {t.load_ms:.0f} ms"
+    def describe(self, width: int | None = None) -> str:
+        """A row per number of threads."""
+        rows = [
+            (str(t.threads), f"{t.median_ms:.2f} ms", f"{t.p95_ms:.2f} ms", f"{t.load_ms:.0f} ms")
             for t in self.timings
-        )
+        ]
+        heads = ("threads", "median", "95 % within", "first answer after")
+        title = f"{self.file} ({self.runtime}) at {self.batch}x{self.input_shape}"
+        return "\n".join([title, *table(heads, rows, left=0, width=width)])
 
 
 def bench(request: BenchRequest) -> Bench:

@@ -5,7 +5,6 @@ The table of a folder, ``exports.json`` and ``exports.txt``, is one that every e
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,20 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
-
 from ..errors import OutputExists, RequestError
 from ..runtime.timing import Timing
 from ..tasks.bootstrap import Score
-from ..text import NONE, format_bytes, format_number, format_percent, plural
+from ..text import NONE, Printable, format_bytes, format_number, format_percent, plural, table
 from ..writing import read_json, reading, write_atomically, write_json
 
 TABLE = "exports.json"
 """Files in it are named relative to its folder, so that both can be moved."""
 _TEXT = "exports.txt"
-_WIDTH = 250
 _COLUMNS = ("file", "size", "agreement", "accuracy", "change", "max, mean diff", "load")
+_SPARE = ("max, mean diff", "load", "peak RAM", "change", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +104,8 @@ class Refusal:
         return {"format": self.format, "reason": self.reason, "written": self.is_written}
 
 
-@dataclass(frozen=True, slots=True)
-class Exports:
+@dataclass(frozen=True, slots=True, repr=False)
+class Exports(Printable):
     """All files of an export."""
 
     run: str
@@ -150,12 +146,9 @@ class Exports:
             "refused": [r.as_dict() for r in self.refused],
         }
 
-    def __str__(self) -> str:
-        return _format(self._by_file_name())
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The table of a terminal."""
-        yield from _render(self._by_file_name())
+    def describe(self, width: int | None = None) -> str:
+        """The files beside the model, and what each of them takes on a micro-controller."""
+        return _format(self._by_file_name(), width)
 
     def _by_file_name(self) -> dict[str, Any]:
         record = self.as_dict()
@@ -221,30 +214,24 @@ def _relative(path: Path, folder: Path) -> str:
         return path.absolute().as_posix()
 
 
-def _format(record: Mapping[str, Any]) -> str:
-    """The table as text."""
-    text = io.StringIO()
-    Console(width=_WIDTH, file=text, color_system=None).print(*_render(record), sep="\n")
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
-
-
-def _render(record: Mapping[str, Any]) -> Iterator[Table | str]:
+def _format(record: Mapping[str, Any], width: int | None = None) -> str:
     """The table of a record and what is said around it, one below the other."""
     rows: Sequence[Mapping[str, Any]] = record["exports"]
-    yield _title(record)
+    lines = [_title(record)]
     if rows:
-        yield _table(rows, record.get("score_name", "accuracy"))
+        lines += _table(rows, record.get("score_name", "accuracy"), width)
     if record["keras"]["timings"]:
         shown = "; ".join(
             f"{t['median_ms']:.1f} ms with {plural(t['threads'], 'thread')}"
             for t in record["keras"]["timings"]
         )
-        yield f"model.predict: {shown}"
+        lines.append(f"model.predict: {shown}")
     for row in rows:
-        yield from _notes(row, record)
+        lines += _notes(row, record)
     for refused in record["refused"]:
         state = "was written but cannot be used" if refused["written"] else "was not written"
-        yield f"{refused['format']} {state}: {refused['reason']}"
+        lines.append(f"{refused['format']} {state}: {refused['reason']}")
+    return "\n".join(lines)
 
 
 def _title(record: Mapping[str, Any]) -> str:
@@ -292,18 +279,14 @@ def _is_compared_alike(row: Mapping[str, Any], record: Mapping[str, Any]) -> boo
     return all(row.get(name) == record[name] for name in ("fingerprint", "min_agreement"))
 
 
-def _table(rows: Sequence[Mapping[str, Any]], score_name: str) -> Table:
-    table = Table()
-    for name in _COLUMNS:
-        title = score_name if name == "accuracy" else name
-        table.add_column(title, justify="left" if name == "file" else "right", no_wrap=True)
+def _table(rows: Sequence[Mapping[str, Any]], score_name: str, width: int | None) -> list[str]:
     threads = sorted({t["threads"] for row in rows for t in row["timings"]})
-    for count in threads:
-        table.add_column(plural(count, "thread"))
-    table.add_column("peak RAM")
-    for row in rows:
-        table.add_row(*_cells(row, threads))
-    return table
+    counts = [plural(count, "thread") for count in threads]
+    heads = [*_COLUMNS, *counts, "peak RAM"]
+    spare = [score_name if name == "accuracy" else name for name in _SPARE]
+    heads = [score_name if name == "accuracy" else name for name in heads]
+    cells = [tuple(_cells(row, threads)) for row in rows]
+    return table(heads, cells, left=1, width=width, spare=[*spare[:-1], *counts[:0:-1], spare[-1]])
 
 
 def _cells(row: Mapping[str, Any], threads: Sequence[int]) -> Iterator[str]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..shapes import InputShape, Size
 from ..text import (
-    align,
-    clip_name,
+    Printable,
     format_bytes,
     format_count,
     format_pair,
     format_shape,
     join_some,
+    table,
 )
 from .amounts import total_of
 from .cost import activation_memory, costs
 from .paths import final_call, main_path, stage_groups, stage_members
-from .receptive import AxisPair, receptive_fields
+from .receptive import AxisPair, ReceptiveField, receptive_fields
 from .rules import Map
 from .sizes import map_shapes, network_shape
 from .spec import GraphSpec
@@ -31,6 +32,8 @@ class Stage:
     Side branches count towards the stage that they join. ``None`` is unknown until run time.
 
     Attributes:
+        name: ``input`` for the picture, ``stem`` for the first convolution, ``stage 2`` and so on
+            behind it, ``head`` behind the last map.
         first: the name of its first layer on the main path.
         last: the name of its last one.
         map_size: the size of its last map; ``None`` in the head.
@@ -44,6 +47,7 @@ class Stage:
         activation_bytes: the most int8 activations alive at once while it runs.
     """
 
+    name: str
     first: str
     last: str
     map_size: Size | None
@@ -56,8 +60,8 @@ class Stage:
     activation_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+@dataclass(frozen=True, slots=True, repr=False)
+class Geometry(Printable):
     """A network's geometry at one input shape.
 
     Attributes:
@@ -102,11 +106,17 @@ class Geometry:
             row["map_size"] = None if stage.map_size is None else str(stage.map_size)
         return fields
 
-    def __str__(self) -> str:
-        heads = ("layers", "map", "stride", "field", "MACs", "params", "activations")
-        total = ("total", "", "", "", *_cost_words(self))
-        rows = [heads, *map(_row, self.stages), total]
-        return "\n".join([_title(self), *align(rows, left=2), *_footer(self)])
+    def describe(self, width: int | None = None) -> str:
+        """Stage by stage; the layers' names where there is room for all columns."""
+        heads = ["stage", "map", "stride", "field", "MACs", "params", "activations"]
+        rows = [*map(_row, self.stages), ("total", "", "", "", *_cost_words(self))]
+        if width is None:
+            heads.append("layers")
+            rows = [
+                (*row, name)
+                for row, name in zip(rows, [*map(_layers, self.stages), ""], strict=True)
+            ]
+        return "\n".join([_title(self), *table(heads, rows, left=2, width=width), *_footer(self)])
 
 
 def geometry(spec: GraphSpec, shape: InputShape) -> Geometry:
@@ -120,10 +130,10 @@ def geometry(spec: GraphSpec, shape: InputShape) -> Geometry:
         >>> spec = GraphSpec("tiny", (picture, stem), (1,), InputShape.of("224x224x3"))
         >>> print(geometry(spec, InputShape.of("97x64x1")))
         tiny at 97x64x1
-        layers  map       stride  field    MACs  params  activations
-        image   97x64x1        1      1       0       0      6.1 KiB
-        stem    49x32x16       2      3  225.8K     144     30.6 KiB
-        total                            225.8K     144     30.6 KiB
+        stage  map       stride  field    MACs  params  activations
+        input  97x64x1        1      1       0       0      6.1 KiB
+        stem   49x32x16       2      3  225.8K     144     30.6 KiB
+        total                           225.8K     144     30.6 KiB
         activations: int8, the most alive at once; the peak is at "stem"
     """
     shapes = map_shapes(spec, shape)
@@ -159,13 +169,15 @@ def stages(spec: GraphSpec, shape: InputShape) -> tuple[Stage, ...]:
     groups = stage_groups(spec, main_path(spec, fields), fields)
     members = stage_members(spec, groups, fields)
     rows: list[Stage] = []
-    for path, calls in zip(groups, members, strict=True):
+    names = _names(spec, groups, fields)
+    for name, path, calls in zip(names, groups, members, strict=True):
         at = path[-1]
         values = [live[i] for i in calls]
         peak = None if None in values else max(n for n in values if n is not None)
         field = fields[at]
         rows.append(
             Stage(
+                name=name,
                 first=spec[path[0]].name,
                 last=spec[path[-1]].name,
                 map_size=None if field.whole else _size(shapes[at]),
@@ -181,16 +193,39 @@ def stages(spec: GraphSpec, shape: InputShape) -> tuple[Stage, ...]:
     return tuple(rows)
 
 
+def _names(
+    spec: GraphSpec, groups: Sequence[Sequence[int]], fields: Sequence[ReceptiveField]
+) -> list[str]:
+    """What people call the stages, counted from the first convolution, whatever its stride is.
+
+    So a stage has the same name at the native shape and at another one.
+    """
+    kernels = (n for n, group in enumerate(groups) if any(spec[i].is_conv for i in group))
+    stem = next(kernels, 1)
+    names: list[str] = []
+    for number, group in enumerate(groups):
+        if fields[group[-1]].whole:
+            names.append("head")
+        elif number <= stem:
+            names.append("stem" if number == stem else "input")
+        else:
+            names.append(f"stage {number - stem + 1}")
+    return names
+
+
+def _layers(stage: Stage) -> str:
+    return stage.first if stage.first == stage.last else f"{stage.first} .. {stage.last}"
+
+
 def _size(shape: Map) -> Size:
     return Size(shape[0], shape[1]) if len(shape) == 3 else Size(None, None)
 
 
 def _row(stage: Stage) -> tuple[str, ...]:
-    first, last = clip_name(stage.first), clip_name(stage.last)
     in_head = stage.map_size is None
     shape = (stage.channels,) if stage.map_size is None else (*stage.map_size.hw, stage.channels)
     return (
-        first if first == last else f"{first} .. {last}",
+        stage.name,
         format_shape(shape),
         "-" if in_head else format_pair(stage.stride_hw),
         "whole" if in_head else format_pair(stage.field_hw) + "*" * stage.global_context,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import lcm
@@ -23,6 +24,8 @@ Code: TypeAlias = Literal[
     "field-exceeds-input",
     "far-aspect-ratio",
 ]
+NEAR = 0.65
+"""Of a length: from there on the layers do well as they are, by ``benchmarks.zero_shot``."""
 FAR_ASPECT_RATIO = 1.5
 LARGE_MAP_RATIO = 4.0
 _AXES = (("height", "row"), ("width", "column"))
@@ -87,17 +90,18 @@ def shape_warnings(
     new = map_shapes(spec, target)
     old = _recorded(spec, native) or _maps_at(spec, native)
     trained = fields[final] if source is None else receptive_fields(source, native)[final]
+    before = old[final] if old else ()
     warnings = [
         *_final_map_warnings(
-            f'{subject}: the final map at "{spec[final].name}"',
-            old[final] if old else (),
-            new[final],
-            strategy,
+            f'{subject}: the final map at "{spec[final].name}"', before, new[final], strategy
         ),
         *_multiple_warnings(subject, spec, (native, working), new, fields),
         *_field_warnings(subject, (native, working), (trained, fields[final]), strategy),
         *_aspect_warnings(spec, native, target, working),
     ]
+    if strategy == "restride" and _is_near(before, new[final]):
+        # The strides were changed for the map's sake, and it is as near as it can be.
+        warnings = [w for w in warnings if w.code not in _OF_SMALL_MAPS]
     return tuple(sorted(warnings, key=lambda w: _ORDER.index(w.code)))
 
 
@@ -108,6 +112,15 @@ _ORDER: tuple[Code, ...] = (
     "far-aspect-ratio",
     "large-final-map",
 )
+
+
+_OF_SMALL_MAPS: tuple[Code, ...] = ("small-final-map", "field-exceeds-input")
+
+
+def _is_near(native: Map, new: Map) -> bool:
+    """Whether a map is as near to the native one as inputs that auto leaves to the layers."""
+    pairs = list(zip(native[:2], new[:2], strict=True)) if len(native) == len(new) == 3 else []
+    return bool(pairs) and all(a and b and b >= NEAR * a for a, b in pairs)
 
 
 def _recorded(spec: GraphSpec, native: InputShape) -> tuple[Map, ...]:
@@ -161,7 +174,7 @@ def _multiple_warnings(
     native, working = shapes
     path = [i for i in main_path(spec, fields) if not fields[i].whole]
     least = least_size(spec)
-    warnings: list[ShapeWarning] = []
+    by_axis: list[str] = []
     for axis, (name, _) in enumerate(_AXES):
         length, trained = working.hw[axis], native.hw[axis]
         stride = _total_stride(spec, path, axis)
@@ -175,9 +188,20 @@ def _multiple_warnings(
         even = _maps_at(spec, replace(working, **{name: fit}))
         changes = _changes(spec, path, axis, (even, maps))
         near = ", ".join(str(n) for n in (below, fit) if n >= smallest)
-        text = f"{subject}: {name} {length} is not {of} of {stride}; {changes}nearest: {near}"
-        warnings.append(ShapeWarning("not-a-multiple", text))
-    return warnings
+        by_axis.append(f"{name} {length} is not {of} of {stride}; {changes}nearest: {near}")
+    both = _for_both(by_axis)
+    return [ShapeWarning("not-a-multiple", f"{subject}: {both}")] if both else []
+
+
+def _for_both(by_axis: Sequence[str]) -> str:
+    """What is said of the two axes, once where it is the same."""
+    if len(by_axis) < 2:
+        return "".join(by_axis)
+    height, width = by_axis
+    if height == width.replace("width", "height").replace("column", "row"):
+        one = height.replace("height", "height and width").replace(" is not ", " are not ", 1)
+        return re.sub(r"\brow(s?)\b", r"row\1 and column\1", one)
+    return f"{height}; {width}"
 
 
 def _total_stride(spec: GraphSpec, path: Sequence[int], axis: int) -> int:
@@ -253,7 +277,7 @@ def _field_warnings(
 ) -> list[ShapeWarning]:
     (native, working), (trained, new) = shapes, fields
     words = [
-        f"{now:g} px along the {name} of {length}"
+        (f"{now:g} px along the", name, f"of {length}")
         for (name, _), now, before, length, old in zip(
             _AXES, new.field_hw, trained.field_hw, working.hw, native.hw, strict=True
         )
@@ -263,9 +287,12 @@ def _field_warnings(
     ]
     if not words:
         return []
+    along = ", ".join(map(" ".join, words))
+    if len(words) == 2 and words[0][::2] == words[1][::2]:
+        along = " ".join((words[0][0], "height and width", words[0][2]))
     advice = "a larger working size" if strategy == "resize" else "strategy='resize'"
     text = (
-        f"{subject}: the final map's receptive field is larger than the input, {', '.join(words)} "
+        f"{subject}: the final map's receptive field is larger than the input, {along} "
         f"(native {native.size}); more of it is zero padding than in training; {advice} avoids it"
     )
     return [ShapeWarning("field-exceeds-input", text)]

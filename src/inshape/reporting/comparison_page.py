@@ -8,11 +8,11 @@ from typing import Any
 
 from ..data.catalogue import Catalogue
 from ..data.prepare import PictureOptions, Preparation
+from ..geometry.drawing import draw_stages
 from ..limits import ALL, Limits, format_cost
 from ..requests import restore
 from ..shapes import InputShape
 from ..text import format_percent, label_files
-from .drawing import draw_stages
 from .page import render
 from .plots import Candidates, plot_pareto
 from .thumbnails import Album, Thumbnail, embed_input, resize_inside

@@ -8,10 +8,10 @@ from typing import Any
 
 from ..data.catalogue import Catalogue
 from ..data.prepare import Preparation
+from ..geometry.drawing import draw_stages
 from ..runs import Run
 from ..tasks.find import restore_task
 from ..writing import read_json
-from .drawing import draw_stages
 from .page import render
 from .plots import plot_answers, plot_confusion, plot_learning
 from .thumbnails import Album, embed, embed_input, resize_inside
@@ -29,7 +29,7 @@ def render_run(run: Run, catalogue: Catalogue | None = None) -> str:
     request, data = record.get("request", {}), record.get("data", {})
     metrics, plan = record.get("metrics", {}), record.get("plan")
     examples = data.get("examples", [])
-    history = run.history()
+    history = run.history_rows()
     task = restore_task(record.get("task"), ())
     learning = plot_learning(history, task.score_name)
     plots = {} if learning is None else {"learning": learning}

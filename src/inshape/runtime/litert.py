@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..quiet import quiet_stderr
+
 
 class LiteRTModel:
     """A LiteRT file with one input, loaded; its numbers are float32 on both sides."""
@@ -30,12 +32,13 @@ class LiteRTModel:
             if reference_kernels
             else OpResolverType.AUTO
         )
-        self._interpreter: Any = Interpreter(
-            model_path=None if isinstance(file, bytes) else str(file),
-            model_content=file if isinstance(file, bytes) else None,
-            num_threads=threads,
-            experimental_op_resolver_type=kernels,
-        )
+        with quiet_stderr():  # it says that it has a delegate, in the middle of a bar
+            self._interpreter: Any = Interpreter(
+                model_path=None if isinstance(file, bytes) else str(file),
+                model_content=file if isinstance(file, bytes) else None,
+                num_threads=threads,
+                experimental_op_resolver_type=kernels,
+            )
         (self.input,) = self._interpreter.get_input_details()
         self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
         self._shape: tuple[int, ...] | None = None

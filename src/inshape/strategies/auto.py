@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ..errors import StrategyError
 from ..geometry.spec import GraphSpec
+from ..geometry.warnings import NEAR
 from ..shapes import InputShape
+from ..text import format_shape
 from .restride import size_ratio, stem_factor
 from .stem import resizable_stem
 
-SMALL = 0.65
 TINY = 0.2
 
 
@@ -47,7 +48,7 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[str, str]:
     size = f"{target.size} is {ratio:.2f} times the native size {spec.input_shape.size}"
     if ratio < TINY:
         return "resize", f"{size}, too small for the layers even with a stem of stride 1"
-    if ratio < SMALL:
+    if ratio < NEAR:
         if any(layer.op == "resize" for layer in spec):
             return "rebuild", f"{size}, but the network resizes pictures itself"
         try:
@@ -58,10 +59,15 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[str, str]:
         if direction == "up" and factor > 1:
             return (
                 "restride",
-                f"{size}; a stem of a {factor} times smaller stride keeps the maps' size",
+                f"{size}; a stem of a {factor} times smaller stride shows the layers behind it "
+                f"what they would see of {_times(target, factor)}",
             )
         return "resize", f"{size}, and the stem's stride cannot be divided"
     return "rebuild", f"{size}, near enough or larger"
+
+
+def _times(shape: InputShape, factor: int) -> str:
+    return format_shape([None if px is None else factor * px for px in shape.hw])
 
 
 def _puts_out_pictures(spec: GraphSpec) -> bool:

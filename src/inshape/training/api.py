@@ -81,13 +81,13 @@ def run_training(
 
 @takes(ResumeRequest)
 def resume(
-    request: ResumeRequest, *, show: bool = False, callbacks: Sequence[Callback] = ()
+    request: ResumeRequest, *, show: bool | None = None, callbacks: Sequence[Callback] = ()
 ) -> Run:
     """Go on with a training that was interrupted or killed.
 
     Args:
         {options}
-        show: whether to show progress on standard error.
+        show: whether to show progress; by default in a terminal and in a notebook.
         callbacks: of Keras, as in `train`.
 
     Returns:

@@ -55,7 +55,7 @@ class EventFiles:
         for name in ("request", "plan", "data", "versions"):
             text = json.dumps(run.record.get(name), indent=2, ensure_ascii=False)
             self._append(_event(summary=text_pb(name, f"```\n{text}\n```"), step=0))
-        self.write(run.history())
+        self.write(run.history_rows())
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write what is new among all the rows of a history."""
@@ -116,7 +116,7 @@ class MlflowRun:
         except Exception as error:  # each kind of store raises its own
             raise self._refused(error) from error
         self._logged: dict[str, set[int]] = {}
-        self.write(run.history())
+        self.write(run.history_rows())
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write what is new among all the rows of a history."""

@@ -208,7 +208,7 @@ def phase_of(
     teaching: Teaching | None = None,
 ) -> Phase:
     """A phase whose history goes into the run of a job, behind that of the phases before it."""
-    before = [row for row in job.run.history() if row["phase"] != name]
+    before = [row for row in job.run.history_rows() if row["phase"] != name]
     score_name = job.task.score_name
     recipe = job.recipe
     is_moving = recipe.batch_norm == "train"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from ..backbones import DEFAULT, fitting
 from ..data.prepare import PictureOptions, Preparation
 from ..data.sources import Source, SourceField
 from ..heads import FROM_LABELS, Head
@@ -55,7 +56,7 @@ class TrainRequest(KerasWords):
     choose."""
     out: Folder
     """The run folder to make."""
-    backbone: BackboneOption = "MobileNetV3Small"
+    backbone: BackboneOption = DEFAULT
     """A name of keras.applications, a .keras file or, in Python, a keras.Model."""
     weights: Weights = "imagenet"
     """imagenet, a file (.weights.h5, .h5, .keras; torchvision's or timm's MobileNetV3 as
@@ -82,13 +83,19 @@ class TrainRequest(KerasWords):
     options: StrategyOptions = field(default_factory=StrategyOptions)
     """How the input shape is changed."""
     limits: Annotated[Limits, Without(("min_accuracy",))] = field(default_factory=Limits)
-    """What the device allows; with the input shape auto."""
+    """What the device allows. A comparison at the input shape, or at the usual ones where it is
+    auto, finds what keeps to it."""
+
+    def __post_init__(self) -> None:
+        """Take the checkpoint's own backbone where none is named."""
+        Request.__post_init__(self)
+        object.__setattr__(self, "backbone", fitting(self.backbone, self.weights))
 
     @property
     def sayable(self) -> TrainRequest:
         """The same training as a command can say it.
 
-        Limits go with the shape auto alone, and classes are those of the pictures.
+        The shape and strategy keep to the limits, and classes are those of the pictures.
         """
         return self.but(head=self.head.but(classes=None), limits=Limits())
 

@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backbones import DEMO as BACKBONE
 from ..backbones import Backbone
 from ..errors import NoClassifier, WeightsError
 from ..graph.finite import problem_of
 
 if TYPE_CHECKING:
     import keras
-
-BACKBONE = "MobileNetV3Small-minimalistic"
-"""The one network that it fits."""
 
 PATH = Path(__file__).with_name("demo.safetensors")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, TypeAlias
 
 from ..shapes import InputShape
-from ..text import clip_name, format_pair
+from ..text import clip_name, format_count, format_pair
 
 _Geometry: TypeAlias = Mapping[str, Any]
 _Stage: TypeAlias = Mapping[str, Any]
@@ -47,6 +48,8 @@ class StageDrawing:
 class Row:
     """A stage at the native shape and at the new one; ``None`` where there is no such stage."""
 
+    name: str
+    """What people call it."""
     first: str
     """Its first layer."""
     native: StageDrawing | None
@@ -81,14 +84,74 @@ def draw_stages(native: _Geometry | None, new: _Geometry) -> tuple[Row, ...]:
     Stages are paired by their layers. The native geometry may be unknown; heads are left out.
     """
     scale = _Scale.of([new] if native is None else [native, new])
+    pairs = _pair([] if native is None else _maps(native), _maps(new))
     return tuple(
         Row(
+            # Records of before stages had names are numbered.
+            (after or before or {}).get("name", f"stage {number}"),
             clip_name((before or after or {})["first"]),
             None if native is None or before is None else _draw(native, before, scale),
             None if after is None else _draw(new, after, scale),
         )
-        for before, after in _pair([] if native is None else _maps(native), _maps(new))
+        for number, (before, after) in enumerate(pairs, 1)
     )
+
+
+def drawing_html(native: _Geometry | None, new: _Geometry) -> str:
+    """The stages as a table of drawings for a notebook, in its own colours, light or dark.
+
+    A row per shape: the picture cut into the map's pixels, and the receptive field laid over it.
+    """
+    rows = draw_stages(native, new)
+    heads = "".join(f"<th>{html.escape(row.name)}</th>" for row in rows)
+    lines = [(new["working_shape"], [row.new for row in rows])]
+    if native is not None and native["working_shape"] != new["working_shape"]:
+        lines.insert(0, (native["working_shape"], [row.native for row in rows]))
+    body = "".join(
+        f"<tr><th>{html.escape(str(shape))}</th>{''.join(map(_cell, stages))}</tr>"
+        for shape, stages in lines
+    )
+    return (
+        '<div style="overflow-x:auto"><table><thead><tr><th></th>'
+        f"{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+        "<p><small>The picture, cut into the pixels of each map; orange: the receptive field, the "
+        "part of the picture that one of them depends on, dashed where it is larger than the "
+        "picture.</small></p>"
+    )
+
+
+def _cell(stage: StageDrawing | None) -> str:
+    if stage is None:
+        return "<td>–</td>"
+    map_text, stride_text = html.escape(stage.map_text), html.escape(stage.stride_text)
+    words = f"{map_text}<br>stride {stride_text}<br>{format_count(stage.macs)} MACs"
+    return (
+        f'<td style="text-align:left;vertical-align:top">{_svg(stage)}<small>{words}</small></td>'
+    )
+
+
+def _svg(stage: StageDrawing) -> str:
+    if stage.frame is None:
+        return ""
+    dashes = ' stroke-dasharray="4 3"' if stage.is_beyond else ""
+    fill = "none" if stage.grid else "currentColor"
+    field = ""
+    if stage.field is not None:
+        field = (
+            f'<rect {_at(stage.field)} fill="#e8811a33" stroke="#e8811a" stroke-width="2"{dashes}/>'
+        )
+    return (
+        f'<svg width="{SIDE * 3 // 4}" height="{SIDE * 3 // 4}" viewBox="0 0 {SIDE} {SIDE}" '
+        f'role="img" aria-label="receptive field {html.escape(stage.field_text)}">'
+        f'<rect {_at(stage.frame)} fill="{fill}" fill-opacity="0.15" stroke="currentColor"/>'
+        f'<path d="{stage.grid}" stroke="currentColor" stroke-width="0.5" fill="none"/>'
+        f"{field}</svg><br>"
+    )
+
+
+def _at(box: _Box) -> str:
+    left, top, width, height = box
+    return f'x="{left}" y="{top}" width="{width}" height="{height}"'
 
 
 def _maps(geometry: _Geometry) -> list[_Stage]:
