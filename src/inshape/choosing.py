@@ -47,9 +47,10 @@ def train(request: TrainRequest, *, show: bool = False, callbacks: Sequence[Call
     if request.shape == AUTO:
         request, comparison = choose_shape(request, progress)
         progress.show(comparison)
-    elif request.limits.is_any:
+    elif request.limits.but(max_ram=None).is_any:
         raise RequestError(
-            f"limits with the input {request.shape}; expected the input auto, which keeps them"
+            f"limits with the input {request.shape}; expected the input auto, which keeps them, or "
+            "max_ram alone"
         )
     return run_training(request, progress, callbacks)
 
