@@ -654,8 +654,9 @@ def _within(plan: Plan, limit: int) -> Plan:
     choice, name = met.choice, plan.network.name
     if choice is None:
         raise RequestError(
-            f"{asked}: what {name} takes at {shape} is not known, since layers of it are not; "
-            "expected layers of Keras; leave max_ram out"
+            f"{asked}: what {name} takes at {shape} is not known, since "
+            f"{join_some(plan.geometry.uncounted)} cannot be counted; expected convolutions and "
+            "dense layers; leave max_ram out"
         )
     if choice.is_met:
         return met

@@ -188,10 +188,11 @@ class _Writer:
     def _part(self, tensor: int, region: Region, wanted: Region) -> int:
         if region == wanted:
             return tensor
-        (top, _), (left, _) = relative(region, wanted)
-        size = [1, *size_of(wanted), self._graph.tensors[tensor].shape[-1]]
-        begin, length = self._constant([0, top, left, 0]), self._constant(size)
-        return self._new("SLICE", [tensor, begin, length], size)
+        (top, bottom), (left, right) = relative(region, wanted)
+        channels = int(self._graph.tensors[tensor].shape[-1])
+        places = [0, top, left, 0], [1, bottom, right, channels], [1, 1, 1, 1]
+        inputs = [tensor, *map(self._constant, places)]
+        return self._new("STRIDED_SLICE", inputs, [1, *size_of(wanted), channels])
 
     def _step(self, step: Step, inputs: dict[int, int]) -> int:
         layer, operator = self._spec[step.call], self._graph.operators[step.call - 1]
@@ -236,7 +237,7 @@ class _Writer:
         operator = schema.OperatorT()
         operator.opcodeIndex = self._code(getattr(schema.BuiltinOperator, kind))
         operator.inputs = np.array(inputs, np.int32)
-        name = f"{kind.capitalize()}Options"
+        name = f"{kind.title().replace('_', '')}Options"
         operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)
         operator.builtinOptions = getattr(schema, f"{name}T")()
         for option, value in options.items():

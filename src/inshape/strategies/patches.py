@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from ..geometry.amounts import product, total_of
-from ..geometry.cost import activation_memory, costs
+from ..geometry.cost import costs
 from ..geometry.footprint import footprint
 from ..geometry.patches import (
     AxisStep,
@@ -167,7 +167,6 @@ def _candidates(
 ) -> Iterator[_Candidate]:
     """Every split that may be worth it."""
     macs = [cost.macs or 0 for cost in costs(spec, shape)]
-    live = activation_memory(spec, shape).live_values
     values = [product(s) or 0 for s in shapes]
     smallest = max(values)
     for end in span.ends:
@@ -175,7 +174,8 @@ def _candidates(
         if values[end] > smallest:
             continue
         smallest = values[end]
-        behind = [live[x.index] or 0 for x in spec.layers[end + 1 :] if x.is_window]
+        windows = [x for x in spec.layers[end + 1 :] if x.is_window]
+        behind = [values[x.inputs[0]] + values[x.index] for x in windows]
         calls = calls_between(spec, span.start, end)
         height, width, _ = (n or 0 for n in shapes[end])
         by_count = {
