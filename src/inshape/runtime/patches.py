@@ -151,16 +151,12 @@ class _Writer:
         self._schema = litert_schema()
         self._operators: list[Any] = []
         self._constants: dict[bytes, int] = {}
-        self._unused: set[int] = set()
 
     def write(self, patches: Patches, grid: Sequence[Sequence[Sequence[Step]]]) -> None:
         before, behind = (
             self._graph.operators[: patches.start],
             self._graph.operators[patches.end :],
         )
-        # Tensors that nothing reads would still have their records: the first piece takes them.
-        inside = range(patches.start + 1, patches.end)
-        self._unused = {self._tensors[call] for call in inside}
         end, is_row = self._tensors[patches.end], len(grid) == 1
         rows = [
             self._joined([self._piece(steps, patches) for steps in row], 2, end if is_row else None)
@@ -168,6 +164,32 @@ class _Writer:
         ]
         self._joined(rows, 1, end)
         self._graph.operators = [*before, *self._operators, *behind]
+        self._put_in_order()
+
+    def _put_in_order(self) -> None:
+        """Number tensors as operators write them, and leave out those that none has to do with.
+
+        An interpreter places tensors of one size by their number, and keeps records of all.
+        """
+        graph, builtin = self._graph, self._schema.BuiltinOperator
+        ends = (builtin.QUANTIZE, builtin.DEQUANTIZE)
+        written: list[int] = []
+        last: list[int] = []  # as the quantizer has them
+        for operator in graph.operators:
+            is_end = self._model.operatorCodes[operator.opcodeIndex].builtinCode in ends
+            (last if is_end else written).extend(map(int, operator.outputs))
+        read = {int(i) for operator in graph.operators for i in operator.inputs if i >= 0}
+        others = (read | {int(i) for i in (*graph.inputs, *graph.outputs)}) - {*written, *last}
+        order = [*sorted(others), *written, *last]
+        places = {-1: -1, **{old: new for new, old in enumerate(order)}}
+        graph.tensors = [graph.tensors[old] for old in order]
+        for holder in (*graph.operators, graph):
+            for side in ("inputs", "outputs"):
+                numbers = [places[int(i)] for i in getattr(holder, side)]
+                setattr(holder, side, np.array(numbers, np.int32))
+        for signature in self._model.signatureDefs or ():
+            for entry in (*signature.inputs, *signature.outputs):
+                entry.tensorIndex = places[int(entry.tensorIndex)]
 
     def _piece(self, steps: Sequence[Step], patches: Patches) -> int:
         """Write one piece; the tensor of its part of the last map."""
@@ -247,19 +269,15 @@ class _Writer:
     def _write(
         self, operator: Any, shape: Sequence[int], like: int, into: int | None = None
     ) -> int:
-        index = like if like in self._unused else into
-        self._unused.discard(like)
-        tensor = copy.copy(self._graph.tensors[like])
-        tensor.shape, tensor.shapeSignature = np.array(shape, np.int32), None
-        if index is None:
-            index = len(self._graph.tensors)
-            tensor.name = f"patch/{index}"
+        if into is None:
+            tensor = copy.copy(self._graph.tensors[like])
+            tensor.shape, tensor.shapeSignature = np.array(shape, np.int32), None
+            into = len(self._graph.tensors)
+            tensor.name = f"patch/{into}"
             self._graph.tensors.append(tensor)
-        elif index == like:
-            self._graph.tensors[index] = tensor
-        operator.outputs = np.array([index], np.int32)
+        operator.outputs = np.array([into], np.int32)
         self._operators.append(operator)
-        return index
+        return into
 
     def _code(self, code: int) -> int:
         codes = self._model.operatorCodes
