@@ -11,7 +11,8 @@ import pytest
 from inshape.errors import RequestError, StrategyError
 from inshape.geometry.cost import costs
 from inshape.geometry.footprint import footprint
-from inshape.geometry.patches import Patches, patched
+from inshape.geometry.patches import Patches, find_spans, patched
+from inshape.geometry.sizes import map_shapes
 from inshape.graph.read import read
 from inshape.planning import adapt, plan
 from inshape.shapes import InputShape
@@ -41,7 +42,7 @@ def planned(network, limit, shape=SHAPE, **options):
 
 def test_a_network_that_fits_is_left_whole(network):
     whole = planned(network, "1MiB")
-    assert whole.patches is None
+    assert whole.patches == ()
     assert "RAM of at most 1.0 MiB: the whole network meets it" in str(whole)
     assert whole.footprint == planned(network, None).footprint
 
@@ -50,15 +51,16 @@ def test_the_cheapest_patches_that_meet_the_limit_are_taken(network):
     """Every split is tried here: none with fewer operations meets it."""
     limit = 25 * 1024
     found = planned(network, limit)
-    assert found.patches is not None
+    assert found.patches
     assert found.footprint.ram_bytes == found.choice.best.ram_bytes <= limit
     assert found.macs == found.choice.best.macs > found.choice.whole.macs
     assert found.choice.whole.macs == found.geometry.macs
-    span, shape = found.choice.span, InputShape.of(SHAPE)
+    shape = InputShape.of(SHAPE)
+    (span,) = find_spans(found.spec, map_shapes(found.spec, shape))
     for end in span.ends:
         for grid_hw in [(r, c) for r in (2, 3, 4) for c in (1, 2, 3) if c <= r]:
             other = Patches(grid_hw, span.start, end)
-            spec = patched(found.spec, shape, other)
+            spec = patched(found.spec, shape, [other])
             if footprint(spec, shape).ram_bytes <= limit:
                 assert _macs(spec, shape) >= found.macs
 
@@ -141,12 +143,23 @@ def test_a_size_that_is_not_known(network):
 
 def test_a_first_layer_that_needs_the_whole_map():
     image = keras.Input((40, 40, 1))
-    x = layers.GroupNormalization(1, name="norm")(image)
-    x = layers.Conv2D(16, 3, padding="same")(x)
-    model = keras.Model(image, x, name="normed")
-    message = 'and "norm" needs the whole map before any layer could run in patches; use '
+    x = layers.Dense(9000)(layers.Flatten(name="flat")(image))
+    model = keras.Model(image, x, name="flat_one")
+    message = (
+        'at 40x40x1 by rebuild, and "flat" needs the whole map before any could begin; use a '
+        "smaller shape or network"
+    )
     with pytest.raises(RequestError, match=re.escape(message)):
-        plan(model, "40x40x1", classes=3, strategy="rebuild", max_ram="20KiB")
+        plan(model, "40x40x1", head="top", strategy="rebuild", max_ram="9KiB")
+
+
+def test_layers_that_take_most_where_patches_cannot_be():
+    image = keras.Input((40, 40, 1))
+    x = layers.Conv2D(16, 3, padding="same")(layers.GroupNormalization(1)(image))
+    model = keras.Model(image, x, name="normed")
+    message = "at 40x40x1 by rebuild, and no patches take less; use "
+    with pytest.raises(RequestError, match=re.escape(message)):
+        plan(model, "40x40x1", head="top", strategy="rebuild", max_ram="20KiB")
 
 
 def test_what_is_not_known_meets_no_limit():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -19,7 +20,7 @@ def carry_out(
     decision: Decision,
     *,
     outputs: tuple[int, ...] | None,
-    patches: Patches | None,
+    patches: Sequence[Patches],
     head: Head | None,
     name: str,
     open_nested: bool,

@@ -21,7 +21,7 @@ from .errors import (
 from .geometry.amounts import product, total_of
 from .geometry.cost import costs
 from .geometry.footprint import Footprint, footprint
-from .geometry.patches import Patches, patched
+from .geometry.patches import Patches, find_spans, first_whole, patched
 from .geometry.rules import Map
 from .geometry.sizes import map_shapes
 from .geometry.spec import GraphSpec
@@ -313,14 +313,14 @@ class Plan:
         return _ended(self.decision.source, self.outputs, self.request.ending)
 
     @property
-    def patches(self) -> Patches | None:
+    def patches(self) -> tuple[Patches, ...]:
         """Where the network is computed piece by piece, if anywhere."""
-        return None if self.choice is None else self.choice.best.patches
+        return () if self.choice is None else self.choice.best.patches
 
     @cached_property
     def patched_spec(self) -> GraphSpec:
         """The graph with its patches, if it has some."""
-        if self.patches is None:
+        if not self.patches:
             return self.spec
         return patched(self.spec, self.static_shape, self.patches)
 
@@ -660,19 +660,15 @@ def _within(plan: Plan, limit: int) -> Plan:
         )
     if choice.is_met:
         return met
-    instead = _smaller(plan, limit)
-    if not choice.span.ends:
-        blocked = choice.span.blocked_by
-        reads = "everything" if blocked is None else f'"{plan.spec[blocked].name}"'
-        raise RequestError(
-            f"{asked}: {name} takes {format_bytes(choice.whole.ram_bytes)} at {shape}, and "
-            f"{reads} needs the whole map before any layer could run in patches; {instead}"
-        )
-    raise RequestError(
-        f"{asked}: {name} takes {format_bytes(choice.whole.ram_bytes)} at {shape} by "
-        f"{plan.strategy}, and {format_bytes(choice.best.ram_bytes)} at least, in {choice.best}; "
-        f"{instead}"
-    )
+    takes = f"{name} takes {format_bytes(choice.whole.ram_bytes)} at {shape} by {plan.strategy}"
+    least = f"{format_bytes(choice.best.ram_bytes)} at least, in {choice.best}"
+    if not choice.best.regions:
+        shapes = map_shapes(plan.spec, shape)
+        blocked = None if find_spans(plan.spec, shapes) else first_whole(plan.spec, shapes)
+        least = "no patches take less"
+        if blocked is not None:
+            least = f'"{plan.spec[blocked].name}" needs the whole map before any could begin'
+    raise RequestError(f"{asked}: {takes}, and {least}; {_smaller(plan, limit)}")
 
 
 def _smaller(plan: Plan, limit: int) -> str:

@@ -47,8 +47,9 @@ def test_a_run_keeps_its_limit_in_the_file_alone(small_run, tmp_path):
     assert len(small_run.load_model().layers) < 12
     cut, text = exported(small_run, tmp_path / "cut")
     whole, whole_text = exported(small_run, tmp_path / "whole", max_ram="1MiB")
-    rows, columns = planned["patches"]["grid_hw"]
-    assert f'computed as {rows}x{columns} patches down to "{planned["patches"]["end"]}"' in text
+    (region,) = planned["patches"]["regions"]
+    rows, columns = region["grid_hw"]
+    assert f'computed as {rows}x{columns} patches down to "{region["end"]}"' in text
     assert "within the limit of 1.0 MiB, computed as the whole network" in whole_text
     assert cut.tensor_bytes <= 8192 < whole.tensor_bytes
     assert cut.planned_ram_bytes == planned["footprint"]["ram_bytes"]

@@ -8,15 +8,15 @@ import pytest
 
 from inshape.errors import GraphError
 from inshape.geometry.cost import costs
-from inshape.geometry.patches import Patches, find_span, patched, pieces_of, steps_of
+from inshape.geometry.patches import Patches, find_spans, first_whole, patched, pieces_of, steps_of
 from inshape.geometry.sizes import map_shapes
 from inshape.shapes import InputShape
 
 from .nets import Net, mobilenet_v1, resnet50, with_squeeze_and_excite
 
 
-def span_of(spec, size):
-    return find_span(spec, map_shapes(spec, InputShape.of(size)))
+def spans_of(spec, size):
+    return find_spans(spec, map_shapes(spec, InputShape.of(size)))
 
 
 def test_a_piece_reads_what_its_kernels_reach():
@@ -45,7 +45,7 @@ def test_what_two_layers_read_is_computed_once_for_both():
     net.depthwise(3)
     net.add("elementwise", stem, 2)
     spec, shape = net.spec(), InputShape.of("9x5x1")
-    halves = patched(spec, shape, Patches((2, 1), 0, 3))
+    halves = patched(spec, shape, [Patches((2, 1), 0, 3)])
     rows = [x.slices[0][:2] for x in halves if x.op == "slice"]
     # of the picture, then of the stem's map in the first piece's own rows; likewise the second
     assert rows == [(0, 5), (0, 4), (3, 9), (1, 6)]
@@ -63,9 +63,9 @@ def test_the_graph_is_the_same_network(size, grid_hw):
     shape = InputShape.of(size)
     for spec in (mobilenet_v1(0.25), resnet50()):
         shapes = map_shapes(spec, shape)
-        span = find_span(spec, shapes)
+        span = find_spans(spec, shapes)[0]
         for end in span.ends[:5]:
-            cut = patched(spec, shape, Patches(grid_hw, span.start, end))
+            cut = patched(spec, shape, [Patches(grid_hw, span.start, end)])
             assert map_shapes(cut, shape)[cut.outputs[0]] == shapes[-1]
             new, old = costs(cut, shape), costs(spec, shape)
             assert sum(c.params for c in new) == sum(c.params for c in old)
@@ -78,15 +78,33 @@ def test_operations_besides_are_those_of_the_overlap():
     net.conv(4, 3, 1)
     net.conv(2, 3, 1)
     spec, shape = net.spec(), InputShape.of("10x7x1")
-    halves = patched(spec, shape, Patches((2, 1), 0, 2))
+    halves = patched(spec, shape, [Patches((2, 1), 0, 2)])
     assert sum(c.macs for c in costs(halves, shape)) == 12 * 7 * 9 * 4 + 10 * 7 * 9 * 4 * 2
 
 
 def test_patches_end_before_what_needs_the_whole_map():
     spec = with_squeeze_and_excite()
-    span = span_of(spec, "97x64x1")
-    assert [spec[i].name for i in span.ends] == ["stem"]  # what is added to later goes round "dw"
-    assert spec[span.blocked_by].name == "squeeze"
+    first, second = spans_of(spec, "97x64x1")
+    # What is added to later goes round "dw", and "add" is the first that all passes through again.
+    assert [spec[i].name for i in first.ends] == ["stem"]
+    assert [spec[i].name for i in (second.start, *second.ends)] == ["add", "down"]
+    shapes = map_shapes(spec, InputShape.of("97x64x1"))
+    assert spec[first_whole(spec, shapes)].name == "squeeze"
+
+
+def test_regions_follow_each_other():
+    """By hand: of the stem's 49 rows 24 and 25 are computed; of them, "down" reads 25 and 25."""
+    spec, shape = with_squeeze_and_excite(), InputShape.of("97x64x1")
+    (first, second), old = spans_of(spec, "97x64x1"), map_shapes(spec, shape)
+    regions = [Patches((2, 1), s.start, s.ends[-1]) for s in (first, second)]
+    cut = patched(spec, shape, regions)
+    new = map_shapes(cut, shape)
+    assert new[cut.outputs[0]] == old[spec.outputs[0]]
+    rows = [(x.name, new[x.index][0]) for x in cut if x.name in ("stem", "down", "patch_slice")]
+    assert rows == [
+        ("patch_slice", 48), ("stem", 24), ("patch_slice", 50), ("stem", 25),
+        ("patch_slice", 24), ("down", 12), ("patch_slice", 26), ("down", 13),
+    ]  # fmt: skip
 
 
 def test_activations_belong_to_the_pieces_and_pads_are_no_end():
@@ -98,7 +116,7 @@ def test_activations_belong_to_the_pieces_and_pads_are_no_end():
     net.add("pad", pads=((0, 1), (0, 1)))
     down = net.conv(4, 3, 2, padding="valid")
     net.add("global_pool")
-    span = span_of(net.spec(), "33x48x1")
+    (span,) = spans_of(net.spec(), "33x48x1")
     assert (span.start, span.ends) == (1, (relu, down))
 
 
@@ -119,15 +137,17 @@ def test_layers_that_may_look_at_the_whole_map_are_not_cut(op, facts):
     stem = net.conv(4, 3, 2)
     odd = net.add(op, **facts)
     net.add("global_pool")
-    span = span_of(net.spec(), "32x32x1")
-    assert (span.ends, span.blocked_by) == ((stem,), odd)
+    spec = net.spec()
+    (span,) = spans_of(spec, "32x32x1")
+    assert span.ends == (stem,)
+    assert first_whole(spec, map_shapes(spec, InputShape.of("32x32x1"))) == odd
 
 
 def test_a_layer_that_is_called_again_elsewhere_is_not_cut():
     net = Net()
     net.conv(1, 3, 1)
     net.conv(1, 3, 1, layer=1)
-    assert span_of(net.spec(), "9x9x1").ends == ()
+    assert spans_of(net.spec(), "9x9x1") == []
 
 
 def test_more_pieces_than_places_are_refused():

@@ -11,7 +11,7 @@ import pytest
 from inshape.errors import GraphError
 from inshape.geometry.cost import costs
 from inshape.geometry.footprint import footprint
-from inshape.geometry.patches import Patches, find_span, patched
+from inshape.geometry.patches import Patches, find_spans, patched
 from inshape.geometry.sizes import map_shapes
 from inshape.graph.read import read
 from inshape.graph.rewrite import rebuild
@@ -43,8 +43,9 @@ def model():
     x = layers.SeparableConv2D(12, 3, strides=2, padding="same", name="last")(x)
     gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
     x = layers.Multiply(name="gated")([x, layers.Conv2D(12, 1, activation="sigmoid")(gate)])
-    x = layers.Dense(5)(layers.GlobalAveragePooling2D()(x))
-    return keras.Model(image, x)
+    x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+    x = layers.DepthwiseConv2D(3, strides=2, padding="same", name="second")(x)
+    return keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,13 @@ def pictures():
 @pytest.fixture(scope="module")
 def known(model):
     spec = read(model)
-    shapes = map_shapes(spec, SHAPE)
-    return spec, shapes, find_span(spec, shapes)
+    return spec, map_shapes(spec, SHAPE)
+
+
+def regions_of(known, *grids_hw):
+    """Patches down to the last end of each span."""
+    spans = find_spans(*known)
+    return [Patches(g, s.start, s.ends[-1]) for g, s in zip(grids_hw, spans, strict=False)]
 
 
 @pytest.fixture(scope="module", params=["litert", "litert-int8"])
@@ -68,27 +74,30 @@ def content(request, model, pictures, tmp_path_factory):
 
 
 def test_all_but_the_gate_can_be_cut(known):
-    spec, _, span = known
-    assert spec[span.ends[-1]].name == "last"
-    assert spec[span.blocked_by].op == "global_pool"
+    spec, _ = known
+    first, second = find_spans(*known)
+    assert [spec[i].name for i in (first.ends[-1], second.start, second.ends[-1])] == [
+        "last", "gated", "second",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("grid_hw", [(2, 2), (1, 3), (4, 3)])
 def test_a_file_answers_the_same_to_the_last_bit(content, known, pictures, grid_hw):
-    spec, shapes, span = known
+    """Down to every layer, and in two regions."""
     whole = LiteRTModel(content)
     expected = [whole(picture) for picture in pictures]
-    for end in span.ends:
-        cut = LiteRTModel(in_patches(content, spec, shapes, Patches(grid_hw, span.start, end)))
+    spans = find_spans(*known)
+    cuts = [[Patches(grid_hw, s.start, end)] for s in spans for end in s.ends]
+    for regions in (*cuts, regions_of(known, grid_hw, (3, 1))):
+        cut = LiteRTModel(in_patches(content, *known, regions))
         for picture, answer in zip(pictures, expected, strict=True):
             np.testing.assert_array_equal(cut(picture), answer)
 
 
 def test_a_file_keeps_its_weights_once_and_takes_less_memory(content, known, tmp_path):
-    spec, shapes, span = known
-    cut = in_patches(content, spec, shapes, Patches((3, 2), span.start, span.ends[-1]))
+    cut = in_patches(content, *known, regions_of(known, (3, 2), (2, 1)))
     assert _weights(cut) == _weights(content)
-    arenas = []
+    arenas: list[int] = []
     for number, part in enumerate((content, cut)):
         path = tmp_path / f"{number}.tflite"
         path.write_bytes(part)
@@ -104,8 +113,7 @@ def _weights(content):
 
 def test_pieces_of_a_map_have_one_scale(content, known):
     """Every tensor of a piece, the padded and the sliced ones too, has that of the whole map."""
-    spec, shapes, span = known
-    cut = in_patches(content, spec, shapes, Patches((2, 2), span.start, span.ends[-1]))
+    cut = in_patches(content, *known, regions_of(known, (2, 2)))
 
     def scales(part):
         tensors = read_model(part).subgraphs[0].tensors
@@ -119,15 +127,15 @@ def test_pieces_of_a_map_have_one_scale(content, known):
 
 def test_a_keras_model_answers_the_same(model, known, pictures):
     """And is the graph that was planned: operations, weights and maps."""
-    spec, _, span = known
-    patches = Patches((3, 2), span.start, span.ends[-1])
-    cut, layer_map = rebuild(model, spec, SHAPE, patches=patches)
+    spec, _ = known
+    regions = regions_of(known, (3, 2), (2, 2))
+    cut, layer_map = rebuild(model, spec, SHAPE, patches=regions)
     for pair in layer_map.pairs:
         pair.target.set_weights(pair.source.get_weights())
     assert cut.count_params() == model.count_params()
     batch = np.concatenate(pictures)
     np.testing.assert_allclose(cut(batch), model(batch), rtol=0, atol=1e-5)
-    planned, built = patched(spec, SHAPE, patches), read(cut)
+    planned, built = patched(spec, SHAPE, regions), read(cut)
     assert _kinds(planned) == _kinds(built)
     of_both = [sum(c.macs for c in costs(graph, SHAPE)) for graph in (planned, built)]
     assert of_both[0] == of_both[1]
@@ -139,18 +147,19 @@ def _kinds(spec):
 
 
 def test_less_memory_is_planned(known):
-    spec, _, span = known
-    cut = patched(spec, SHAPE, Patches((3, 2), span.start, span.ends[-1]))
+    spec, _ = known
+    cut = patched(spec, SHAPE, regions_of(known, (3, 2)))
     assert footprint(cut, SHAPE).ram_bytes < footprint(spec, SHAPE).ram_bytes
 
 
 def test_a_file_of_another_network_is_refused(content, known):
-    spec, shapes, span = known
-    end = span.ends[-1]
+    spec, shapes = known
+    (region,) = regions_of(known, (2, 2))
+    end = region.end
     wrong = [*shapes[:end], (9, 9, 9), *shapes[end + 1 :]]
     message = (
         'patches down to "last": the converted file has no such map of 9x9x9 that everything '
         "passes through; expected one; leave max_ram out, or choose another network"
     )
     with pytest.raises(GraphError, match=re.escape(message)):
-        in_patches(content, spec, wrong, Patches((2, 2), span.start, end))
+        in_patches(content, spec, wrong, [region])

@@ -83,7 +83,7 @@ class Writer:
 
     def _cut(self, part: Path, planned: Plan) -> None:
         """Have a file compute its early maps in patches."""
-        if planned.patches is not None:
+        if planned.patches:
             shapes = map_shapes(planned.spec, planned.static_shape)
             content = in_patches(part.read_bytes(), planned.spec, shapes, planned.patches)
             part.write_bytes(content)

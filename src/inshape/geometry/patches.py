@@ -64,24 +64,23 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The calls that can be computed piece by piece.
+    """Calls that can be computed piece by piece.
 
     Attributes:
         start: the call whose map is cut.
         ends: the calls whose maps can be put together again, in order.
-        blocked_by: the first call behind them that needs the whole map, if any does.
     """
 
     start: int
     ends: tuple[int, ...]
-    blocked_by: int | None
 
 
-def find_span(spec: GraphSpec, shapes: Sequence[Map]) -> Span:
+def find_spans(spec: GraphSpec, shapes: Sequence[Map]) -> list[Span]:
     """Find where a network can be cut into pieces, and where they can be put together.
 
     Both are at calls that everything passes through. An end has no other behind it before the next
-    window, so that activations belong to the pieces.
+    window, so that activations belong to the pieces. What needs a whole map, such as
+    squeeze-and-excite, lies between two spans.
 
     Example:
         >>> picture = LayerSpec(0, "image", "input", (), 0)
@@ -89,25 +88,35 @@ def find_span(spec: GraphSpec, shapes: Sequence[Map]) -> Span:
         >>> relu = LayerSpec(2, "relu", "activation", (1,), 2)
         >>> pool = LayerSpec(3, "pool", "global_pool", (2,), 3)
         >>> spec = GraphSpec("tiny", (picture, stem, relu, pool), (3,), InputShape(9, 8, 1))
-        >>> find_span(spec, map_shapes(spec, InputShape(9, 8, 1)))
-        Span(start=0, ends=(2,), blocked_by=3)
+        >>> find_spans(spec, map_shapes(spec, InputShape(9, 8, 1)))
+        [Span(start=0, ends=(2,))]
     """
-    calls = [layer for layer in spec if layer.index in spec.needed()]
+    calls = _needed_calls(spec)
     waists = _waists(spec, calls)
-    first = next((x.index for x in calls[1:] if not _is_by_place(spec, x, shapes)), len(spec))
-    start = max(w for w in waists if w < max(first, 1))
-    ends: list[int] = []
-    for before, waist in pairwise([w for w in waists if w >= start]):
+    spans: list[Span] = []
+    start, ends = waists[0], list[int]()
+    for before, waist in pairwise(waists):
         between = [x for x in calls if before < x.index <= waist]
-        blocked = next((x.index for x in between if not _is_local(spec, x, shapes)), None)
-        if blocked is not None:
-            return Span(start, tuple(ends), blocked)
-        if spec[waist].op in _MOVING:  # larger than what it reads
-            continue
-        if ends and all(_is_by_place(spec, x, shapes) for x in between):
-            ends.pop()
-        ends.append(waist)
-    return Span(start, tuple(ends), None)
+        is_by_place = all(_is_by_place(x, shapes) for x in between)
+        if not all(_is_local(spec, x, shapes) for x in between):
+            spans.append(Span(start, tuple(ends)))
+            start, ends = waist, []
+        elif is_by_place and not ends:
+            start = waist
+        elif spec[waist].op not in _MOVING:  # whose maps are larger than what they read
+            ends = [*(ends[:-1] if is_by_place else ends), waist]
+    return [span for span in (*spans, Span(start, tuple(ends))) if span.ends]
+
+
+def first_whole(spec: GraphSpec, shapes: Sequence[Map]) -> int | None:
+    """The first call that needs the whole of a map, if one does."""
+    calls = _needed_calls(spec)[1:]
+    return next((x.index for x in calls if not _is_local(spec, x, shapes)), None)
+
+
+def _needed_calls(spec: GraphSpec) -> list[LayerSpec]:
+    needed = spec.needed()
+    return [layer for layer in spec if layer.index in needed]
 
 
 def _waists(spec: GraphSpec, calls: Sequence[LayerSpec]) -> list[int]:
@@ -122,7 +131,7 @@ def _waists(spec: GraphSpec, calls: Sequence[LayerSpec]) -> list[int]:
     return waists
 
 
-def _is_by_place(spec: GraphSpec, layer: LayerSpec, shapes: Sequence[Map]) -> bool:
+def _is_by_place(layer: LayerSpec, shapes: Sequence[Map]) -> bool:
     """Whether each place of its map is computed from the same place of those that it reads."""
     out = shapes[layer.index]
     if not layer.is_local or layer.op not in _BY_PLACE or layer.answering is not None:
@@ -137,7 +146,7 @@ def _is_by_place(spec: GraphSpec, layer: LayerSpec, shapes: Sequence[Map]) -> bo
 
 def _is_local(spec: GraphSpec, layer: LayerSpec, shapes: Sequence[Map]) -> bool:
     """Whether a piece of its map needs no more than a piece of what it reads."""
-    if _is_by_place(spec, layer, shapes) or not layer.is_local:
+    if _is_by_place(layer, shapes) or not layer.is_local:
         return layer.is_local
     if layer.op in _MOVING:
         return True
@@ -197,8 +206,7 @@ def steps_of(
 
 def calls_between(spec: GraphSpec, start: int, end: int) -> list[LayerSpec]:
     """The calls behind one up to another, without those that no output needs."""
-    needed = spec.needed()
-    return [x for x in spec.layers[start + 1 : end + 1] if x.index in needed]
+    return [x for x in _needed_calls(spec) if start < x.index <= end]
 
 
 AxisStep: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -272,8 +280,8 @@ def size_of(region: Region) -> tuple[int, int]:
     return bottom - top, right - left
 
 
-def patched(spec: GraphSpec, shape: InputShape, patches: Patches) -> GraphSpec:
-    """The graph that computes the same piece by piece at an input shape.
+def patched(spec: GraphSpec, shape: InputShape, regions: Sequence[Patches]) -> GraphSpec:
+    """The graph that computes the same piece by piece at an input shape, in one region or several.
 
     Pieces follow each other, so that the memory of one is free for the next. Calls that no output
     needs are left out, so positions change.
@@ -282,44 +290,46 @@ def patched(spec: GraphSpec, shape: InputShape, patches: Patches) -> GraphSpec:
         >>> picture = LayerSpec(0, "image", "input", (), 0)
         >>> stem = LayerSpec(1, "stem", "conv", (0,), 1, kernel_hw=(3, 3), out_channels=8)
         >>> spec = GraphSpec("tiny", (picture, stem), (1,), InputShape(9, 8, 1))
-        >>> halves = patched(spec, InputShape(9, 8, 1), Patches((2, 1), 0, 1))
+        >>> halves = patched(spec, InputShape(9, 8, 1), [Patches((2, 1), 0, 1)])
         >>> [(x.op, x.slices or x.inputs) for x in halves][1:3]
         [('slice', ((0, 5, None), (0, 8, None))), ('conv', (1,))]
         >>> [(x.op, x.slices or x.inputs) for x in halves][3:]
         [('slice', ((3, 9, None), (0, 8, None))), ('conv', (3,)), ('concat', (2, 4))]
     """
-    return _Expansion(spec, map_shapes(spec, shape), patches).result()
+    return _Expansion(spec, map_shapes(spec, shape)).result(regions)
 
 
 class _Expansion:
-    def __init__(self, spec: GraphSpec, shapes: Sequence[Map], patches: Patches) -> None:
-        self.spec, self.shapes, self.patches = spec, shapes, patches
+    def __init__(self, spec: GraphSpec, shapes: Sequence[Map]) -> None:
+        self.spec, self.shapes = spec, shapes
         self.layers: list[LayerSpec] = []
         self.owners: dict[int, int] = {}
 
-    def result(self) -> GraphSpec:
-        patches, needed = self.patches, self.spec.needed()
+    def result(self, regions: Sequence[Patches]) -> GraphSpec:
+        by_end = {patches.end: patches for patches in regions}
+        inside = {i for patches in regions for i in range(patches.start + 1, patches.end)}
         places: dict[int, int] = {}
-        for layer in self.spec:
-            if layer.index not in needed or patches.start < layer.index < patches.end:
-                continue
-            if layer.index == patches.end:
-                places[layer.index] = self._pieces(places[patches.start])
-            else:
+        for layer in _needed_calls(self.spec):
+            if layer.index in by_end:
+                patches = by_end[layer.index]
+                places[layer.index] = self._pieces(patches, places[patches.start])
+            elif layer.index not in inside:
                 inputs = tuple(places[i] for i in layer.inputs)
                 places[layer.index] = self._add(layer, inputs)
         outputs = tuple(places[i] for i in self.spec.outputs)
         return self.spec.but(layers=tuple(self.layers), outputs=outputs)
 
-    def _pieces(self, start: int) -> int:
-        grid = steps_of(self.spec, self.shapes, self.patches)
-        rows = [self._joined([self._piece(steps, start) for steps in row], 1) for row in grid]
+    def _pieces(self, patches: Patches, start: int) -> int:
+        grid = steps_of(self.spec, self.shapes, patches)
+        rows = [
+            self._joined([self._piece(steps, patches, start) for steps in row], 1) for row in grid
+        ]
         return self._joined(rows, 0)
 
-    def _piece(self, steps: Sequence[Step], start: int) -> int:
-        (height, width, _) = self.shapes[self.patches.start]
+    def _piece(self, steps: Sequence[Step], patches: Patches, start: int) -> int:
+        height, width, _ = self.shapes[patches.start]
         whole = (0, height or 0), (0, width or 0)
-        known: dict[int, tuple[int, Region]] = {self.patches.start: (start, whole)}
+        known: dict[int, tuple[int, Region]] = {patches.start: (start, whole)}
         slices: dict[tuple[int, Region], int] = {}
         for step in steps:
             layer = self.spec[step.call]
@@ -335,12 +345,11 @@ class _Expansion:
             if layer.op in _MOVING and step.pads == NO_PADS:
                 place = inputs[0]
             else:
-                size_hw = size_of(step.region)
-                shape = (*size_hw, self.shapes[step.call][-1])
+                shape = (*size_of(step.region), self.shapes[step.call][-1])
                 facts = {"padding": "valid"} if layer.is_window else {}
                 place = self._add(layer, tuple(inputs), pads=step.pads, native_shape=shape, **facts)
             known[step.call] = place, step.region
-        return known[self.patches.end][0]
+        return known[patches.end][0]
 
     def _slice(self, place: int, region: Region, wanted: Region) -> int:
         parts = relative(region, wanted)

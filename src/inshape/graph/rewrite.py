@@ -66,7 +66,7 @@ def rebuild(
     *,
     changed: GraphSpec | None = None,
     outputs: Sequence[int] | None = None,
-    patches: Patches | None = None,
+    patches: Sequence[Patches] = (),
     open_nested: bool = False,
     name: str | None = None,
 ) -> tuple[keras.Model, LayerMap]:
@@ -89,10 +89,11 @@ def rebuild(
     changed = changed or spec
     shape = InputShape.of(input_shape)
     needed = None if outputs is None else ancestors(spec, outputs)
-    for inline in (open_nested or patches is not None, True):
+    for inline in (open_nested or bool(patches), True):
         rewriter = _Rewriter(spec, changed, needed, frozenset(outputs or ()), inline=inline)
-        if patches is not None:
-            rewriter.pieces = _Pieces(changed, shape, patches)
+        for region in patches:
+            pieces = _Pieces(changed, shape, region)
+            rewriter.pieces.update(dict.fromkeys(pieces.steps, pieces))
         if inline:
             rewriter.outer_names = _names_of_leaves(graph)
         dtype = graph.inputs[0].dtype
@@ -267,7 +268,7 @@ class _Rewriter(Walk):
         self.projection: keras.layers.Layer | None = None
         self.outer_names: frozenset[str] = frozenset()
         self.must_open = False
-        self.pieces: _Pieces | None = None
+        self.pieces: dict[int, _Pieces] = {}
         self.context: dict[str, Any] = {}
 
     def run(self, graph: Any, contents: list[Any], path: tuple[str, ...] = ()) -> list[Any]:
@@ -347,8 +348,8 @@ class _Rewriter(Walk):
         before, after = self.spec[call.index], self.changed[call.index]
         if after.op == "identity" != before.op:
             return self._replaced(call)
-        if self.pieces is not None and call.index in self.pieces.steps:
-            return self._in_pieces(call, self.pieces)
+        if call.index in self.pieces:
+            return self._in_pieces(call, self.pieces[call.index])
         args, kwargs = unwrap((call.args, call.kwargs))
         results = tree.flatten(self._called(call, after, args, kwargs))
         for index, tensor in enumerate(results, call.index):

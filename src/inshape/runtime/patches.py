@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from ..errors import GraphError
 from ..geometry.lengths import same_padding
-from ..geometry.patches import Patches, Region, Step, find_span, relative, size_of, steps_of
+from ..geometry.patches import Patches, Region, Step, find_spans, relative, size_of, steps_of
 from ..geometry.rules import Map
 from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, OpKind, Pads
 from ..shapes import InputShape
+from ..text import format_shape
 from .flatbuffer import litert_schema, pack_model, read_model
 from .insides import is_constant, values_of
 
@@ -51,31 +52,35 @@ _KINDS: dict[OpKind, tuple[str, ...]] = {
 }
 
 
-def in_patches(content: bytes, spec: GraphSpec, shapes: Sequence[Map], patches: Patches) -> bytes:
-    """The file of a network whose early maps are computed piece by piece.
+def in_patches(
+    content: bytes, spec: GraphSpec, shapes: Sequence[Map], regions: Sequence[Patches]
+) -> bytes:
+    """The file of a network of which regions are computed piece by piece.
 
     Args:
         content: the file of the whole network, of a fixed size.
         spec: the network that it was made of.
         shapes: of the maps of that.
-        patches: where it is cut.
+        regions: where that is cut.
 
     Raises:
-        GraphError: if the file has no map in the place of that at which pieces are put together.
+        GraphError: if the file has no map in the place of one at which pieces are put together.
     """
     model = read_model(content)
-    file_spec, file_shapes, tensors = _read(model)
-    span = find_span(file_spec, file_shapes)
-    wanted = _kernels(spec, patches.end), tuple(shapes[patches.end])
-    ends = [end for end in span.ends if (_kernels(file_spec, end), file_shapes[end]) == wanted]
-    if not ends:
-        raise GraphError(
-            f'patches down to "{spec[patches.end].name}": the converted file has no such map of '
-            f"{'x'.join(map(str, wanted[1]))} that everything passes through; expected one; "
-            "leave max_ram out, or choose another network"
-        )
-    own = Patches(patches.grid_hw, span.start, ends[0])
-    _Writer(model, file_spec, tensors).write(own, steps_of(file_spec, file_shapes, own))
+    # The last first, which leaves what stands before it as it is.
+    for patches in sorted(regions, key=lambda region: -region.end):
+        file_spec, file_shapes, tensors = _read(model)
+        wanted = _kernels(spec, patches.end), tuple(shapes[patches.end])
+        places = [(s.start, end) for s in find_spans(file_spec, file_shapes) for end in s.ends]
+        ends = [p for p in places if (_kernels(file_spec, p[1]), file_shapes[p[1]]) == wanted]
+        if not ends:
+            raise GraphError(
+                f'patches down to "{spec[patches.end].name}": the converted file has no such map '
+                f"of {format_shape(wanted[1])} that everything passes through; expected one; "
+                "leave max_ram out, or choose another network"
+            )
+        own = Patches(patches.grid_hw, *ends[0])
+        _Writer(model, file_spec, tensors).write(own, steps_of(file_spec, file_shapes, own))
     return pack_model(model)
 
 

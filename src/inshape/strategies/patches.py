@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import prod
 from typing import Any
 
@@ -15,9 +14,8 @@ from ..geometry.footprint import footprint
 from ..geometry.patches import (
     AxisStep,
     Patches,
-    Span,
     calls_between,
-    find_span,
+    find_spans,
     patched,
     steps_along,
 )
@@ -38,28 +36,45 @@ _CLEARLY = 0.85
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """Where a network runs in patches.
+
+    Attributes:
+        patches: the grid, and where it begins and ends.
+        end: the name of the layer that it reaches down to.
+        end_shape: of the map of that.
+    """
+
+    patches: Patches
+    end: str
+    end_shape: Map
+
+    def __str__(self) -> str:
+        shape = format_shape(self.end_shape)
+        return f'{format_shape(self.patches.grid_hw)} patches down to "{self.end}" ({shape})'
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """What a network takes in patches, or as a whole.
 
     Attributes:
-        patches: where it is cut; ``None`` for the whole network.
-        end: the name of the layer that the patches reach down to.
-        end_shape: of its map.
+        regions: where it is in patches, in order; none is the whole network.
         ram_bytes: of the int8 file.
         macs: for one picture.
     """
 
-    patches: Patches | None
-    end: str
-    end_shape: Map
+    regions: tuple[Region, ...]
     ram_bytes: int
     macs: int
 
+    @property
+    def patches(self) -> tuple[Patches, ...]:
+        """The grids alone."""
+        return tuple(region.patches for region in self.regions)
+
     def __str__(self) -> str:
-        if self.patches is None:
-            return "the whole network"
-        rows, columns = self.patches.grid_hw
-        return f'{rows}x{columns} patches down to "{self.end}" ({format_shape(self.end_shape)})'
+        return ", then ".join(map(str, self.regions)) or "the whole network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +86,12 @@ class PatchChoice:
         whole: the network without patches.
         best: the split with the fewest operations that meets it, or else with the least RAM.
         splits: it among others, each with less RAM and more operations than the one before.
-        span: where patches can be.
     """
 
     limit_bytes: int
     whole: Split
     best: Split
     splits: tuple[Split, ...]
-    span: Span
 
     @property
     def is_met(self) -> bool:
@@ -87,11 +100,13 @@ class PatchChoice:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        patches = self.best.patches
+        regions = [
+            {"grid_hw": list(region.patches.grid_hw), "end": region.end}
+            for region in self.best.regions
+        ]
         return {
             "limit_bytes": self.limit_bytes,
-            "grid_hw": None if patches is None else list(patches.grid_hw),
-            "end": None if patches is None else self.best.end,
+            "regions": regions,
             "ram_bytes": self.best.ram_bytes,
             "macs": self.best.macs,
             "whole_ram_bytes": self.whole.ram_bytes,
@@ -100,7 +115,7 @@ class PatchChoice:
 
     def __str__(self) -> str:
         limit = f"RAM of at most {format_bytes(self.limit_bytes)}"
-        if self.best.patches is None:
+        if not self.best.regions:
             return f"{limit}: {self.best} meets it"
         rows = [["computed as", "RAM", "MACs", "more"]]
         for split in self.splits:
@@ -113,48 +128,29 @@ class PatchChoice:
 def choose_patches(spec: GraphSpec, shape: InputShape, limit_bytes: int) -> PatchChoice | None:
     """Choose the patches that meet a limit with the fewest operations.
 
-    ``None`` if the RAM or the operations of the network are not known.
+    They are in one region of the network, or in more where one is not enough. ``None`` if the RAM
+    or the operations of the network are not known.
     """
-    ram, shapes = footprint(spec, shape).ram_bytes, map_shapes(spec, shape)
-    by_call = [cost.macs for cost in costs(spec, shape)]
-    macs = total_of(by_call)
+    ram = footprint(spec, shape).ram_bytes
+    macs = total_of(cost.macs for cost in costs(spec, shape))
     if ram is None or macs is None:
         return None
-    span = find_span(spec, shapes)
-    whole = best = Split(None, "", (), ram, macs)
-    if ram <= limit_bytes:
-        return PatchChoice(limit_bytes, whole, best, (whole,), span)
-
-    @cache
-    def split(candidate: _Candidate) -> Split:
-        patches = candidate.patches
-        ram = footprint(patched(spec, shape, patches), shape).ram_bytes
-        assert ram is not None  # that of the whole network is known
-        end = patches.end
-        return Split(patches, spec[end].name, shapes[end], ram, whole.macs + candidate.extra_macs)
-
-    candidates = sorted(_candidates(spec, shape, shapes, span), key=lambda c: c.extra_macs)
-    possible = [c for c in candidates if c.least_bytes <= limit_bytes]
-    others = [c for c in candidates if c.least_bytes > limit_bytes]
-    tries, least = Counter[int](), dict[int, int]()
-    for c in [*possible, *sorted(others, key=lambda c: c.least_bytes)]:
-        # More pieces down to one layer bring no more at some point, which those behind it set.
-        end = c.patches.end
-        if c.least_bytes >= best.ram_bytes or tries[end] >= _MOST_TRIES:
-            continue
-        ram = split(c).ram_bytes
-        tries[end] = 0 if ram < least.get(end, whole.ram_bytes) else tries[end] + 1
-        least[end] = min(ram, least.get(end, ram))
-        best = min(best, split(c), key=lambda s: (s.ram_bytes, s.macs))
-        if ram <= limit_bytes:
-            break
-    rows = [split(c) for c in _spread(candidates, whole.ram_bytes)]
-    return PatchChoice(limit_bytes, whole, best, _pareto_front([whole, best, *rows]), span)
+    whole = best = Split((), ram, macs)
+    splits = [whole]
+    if ram > limit_bytes:
+        search = _Search(spec, shape)
+        while best.ram_bytes > limit_bytes:
+            before = best
+            best = search.improved(before, limit_bytes)
+            splits += [best, *search.others(before)]
+            if best is before:
+                break
+    return PatchChoice(limit_bytes, whole, best, _pareto_front(splits))
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A split before its RAM is known."""
+    """A region before its RAM is known."""
 
     patches: Patches
     extra_macs: int
@@ -162,24 +158,86 @@ class _Candidate:
     """What one of its layers reads and puts out, which is the least that it can take."""
 
 
-def _candidates(
-    spec: GraphSpec, shape: InputShape, shapes: tuple[Map, ...], span: Span
-) -> Iterator[_Candidate]:
-    """Every split that may be worth it."""
-    macs = [cost.macs or 0 for cost in costs(spec, shape)]
-    values = [product(s) or 0 for s in shapes]
-    smallest = max(values)
-    for end in span.ends:
-        # It is put together beside its pieces: no larger than what came before.
-        if values[end] > smallest:
-            continue
-        smallest = values[end]
-        windows = [x for x in spec.layers[end + 1 :] if x.is_window]
-        behind = [values[x.inputs[0]] + values[x.index] for x in windows]
-        calls = calls_between(spec, span.start, end)
-        height, width, _ = (n or 0 for n in shapes[end])
+class _Search:
+    """Tries regions beside others."""
+
+    def __init__(self, spec: GraphSpec, shape: InputShape) -> None:
+        self.spec, self.shape = spec, shape
+        self.shapes = map_shapes(spec, shape)
+        self.candidates = sorted(self._all(), key=lambda c: c.extra_macs)
+        self._known: dict[tuple[Patches, ...], Split] = {}
+
+    def improved(self, split: Split, limit_bytes: int) -> Split:
+        """A split with one more region: the first that meets a limit, or else the smallest."""
+        free = self._free(split)
+        possible = [c for c in free if c.least_bytes <= limit_bytes]
+        others = [c for c in free if c.least_bytes > limit_bytes]
+        tries, least, best = Counter[int](), dict[int, int](), split
+        for c in [*possible, *sorted(others, key=lambda c: c.least_bytes)]:
+            # More pieces down to one layer bring no more at some point, which those behind it set.
+            end = c.patches.end
+            if c.least_bytes >= best.ram_bytes or tries[end] >= _MOST_TRIES:
+                continue
+            found = self._with(split, c)
+            is_less = found.ram_bytes < least.get(end, split.ram_bytes)
+            tries[end] = 0 if is_less else tries[end] + 1
+            least[end] = min(found.ram_bytes, least.get(end, found.ram_bytes))
+            best = min(best, found, key=lambda s: (s.ram_bytes, s.macs))
+            if found.ram_bytes <= limit_bytes:
+                break
+        return best
+
+    def others(self, split: Split) -> list[Split]:
+        """Ways to go on from a split, with ever more operations and clearly less memory."""
+        ram, chosen = split.ram_bytes, list[_Candidate]()
+        for candidate in self._free(split):
+            if candidate.least_bytes < ram * _CLEARLY:
+                chosen.append(candidate)
+                ram = candidate.least_bytes
+        return [self._with(split, candidate) for candidate in chosen]
+
+    def _free(self, split: Split) -> list[_Candidate]:
+        """The candidates that lie before or behind the regions that there are."""
+        return [
+            c
+            for c in self.candidates
+            if all(
+                c.patches.end <= other.start or c.patches.start >= other.end
+                for other in split.patches
+            )
+        ]
+
+    def _with(self, split: Split, candidate: _Candidate) -> Split:
+        end = candidate.patches.end
+        region = Region(candidate.patches, self.spec[end].name, self.shapes[end])
+        regions = tuple(sorted((*split.regions, region), key=lambda r: r.patches.end))
+        patches = tuple(r.patches for r in regions)
+        if patches not in self._known:
+            ram = footprint(patched(self.spec, self.shape, patches), self.shape).ram_bytes
+            assert ram is not None  # that of the whole network is known
+            self._known[patches] = Split(regions, ram, split.macs + candidate.extra_macs)
+        return self._known[patches]
+
+    def _all(self) -> Iterator[_Candidate]:
+        """Every region that may be worth it."""
+        spec, shapes = self.spec, self.shapes
+        macs = [cost.macs or 0 for cost in costs(spec, self.shape)]
+        values = [product(s) or 0 for s in shapes]
+        for span in find_spans(spec, shapes):
+            smallest = max(values)
+            for end in span.ends:
+                # It is put together beside its pieces: no larger than what came before.
+                if values[end] <= smallest:
+                    smallest = values[end]
+                    yield from self._down_to(span.start, end, macs, values)
+
+    def _down_to(
+        self, start: int, end: int, macs: Sequence[int], values: Sequence[int]
+    ) -> Iterator[_Candidate]:
+        calls = calls_between(self.spec, start, end)
+        height, width, _ = (n or 0 for n in self.shapes[end])
         by_count = {
-            (axis, count): steps_along(spec, shapes, span.start, end, (axis, count))
+            (axis, count): steps_along(self.spec, self.shapes, start, end, (axis, count))
             for axis in (0, 1)
             for count in range(1, _MOST_ROWS + 1)
         }
@@ -189,34 +247,24 @@ def _candidates(
                 rows, columns = by_count[0, grid_hw[0]], by_count[1, grid_hw[1]]
                 if rows is None or columns is None:
                     continue
-                extra, least = 0, max(behind, default=0)
+                extra = least = 0
                 for number, call in enumerate(calls):
                     pairs = [_lengths(steps[number] for steps in axis) for axis in (rows, columns)]
-                    channels = shapes[call.index][-1] or 1
+                    channels = self.shapes[call.index][-1] or 1
                     places = values[call.index] // channels
                     computed = prod(sum(n for _, n in lengths) for lengths in pairs)
                     extra += macs[call.index] * computed // places - macs[call.index]
                     if call.is_window:
                         (read_h, height_px), (read_w, width_px) = map(max, pairs)
-                        read = read_h * read_w * (shapes[call.inputs[0]][-1] or 1)
+                        read = read_h * read_w * (self.shapes[call.inputs[0]][-1] or 1)
                         least = max(least, read + height_px * width_px * channels)
                 if extra <= _MOST_EXTRA * sum(macs):
-                    yield _Candidate(Patches(grid_hw, span.start, end), extra, least)
+                    yield _Candidate(Patches(grid_hw, start, end), extra, least)
 
 
 def _lengths(steps: Iterable[AxisStep]) -> list[tuple[int, int]]:
     """How many places the pieces read along an axis, and how many they compute."""
     return [(stop - first, high - low) for (low, high), (first, stop), _ in steps]
-
-
-def _spread(candidates: Sequence[_Candidate], ram_bytes: int) -> list[_Candidate]:
-    """Of candidates with ever more operations, a few with clearly less memory than any before."""
-    chosen: list[_Candidate] = []
-    for candidate in candidates:
-        if candidate.least_bytes < ram_bytes * _CLEARLY:
-            chosen.append(candidate)
-            ram_bytes = candidate.least_bytes
-    return chosen
 
 
 def _pareto_front(splits: Sequence[Split]) -> tuple[Split, ...]:
