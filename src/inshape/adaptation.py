@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from .geometry.patches import Patches
 from .graph.layers import AdaptivePooling2D, GeneralizedMeanPooling2D
 from .graph.rewrite import rebuild
 from .heads import LOGITS, PREFIX, Head
@@ -18,6 +20,7 @@ def carry_out(
     decision: Decision,
     *,
     outputs: tuple[int, ...] | None,
+    patches: Sequence[Patches],
     head: Head | None,
     name: str,
     open_nested: bool,
@@ -28,6 +31,7 @@ def carry_out(
         source: the network that the decision was made for; it is not changed.
         decision: what is changed in it.
         outputs: the positions that are returned; ``None`` for the network's own outputs.
+        patches: where it is computed piece by piece, if anywhere.
         head: what stands behind the only one of them, if anything new does.
         name: of the new model.
         open_nested: whether nested models are dissolved into the new one.
@@ -41,6 +45,7 @@ def carry_out(
         decision.input_shape,
         changed=decision.spec,
         outputs=outputs,
+        patches=patches,
         open_nested=open_nested,
         name=name,
     )

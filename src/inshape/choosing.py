@@ -46,7 +46,7 @@ def train(
         KeyboardInterrupt: on Ctrl-C; the run is saved and can be resumed.
     """
     progress = Progress.to_stderr(show)
-    if request.shape == AUTO or request.limits.is_any:
+    if request.shape == AUTO or request.limits.but(max_ram=None).is_any:
         request, comparison = choose_shape(request, progress)
         progress.show(comparison)
     return run_training(request, progress, callbacks)

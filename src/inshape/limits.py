@@ -33,12 +33,21 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Limits(Request):
+class MemoryLimit(Request):
+    """What the device's memory allows."""
+
+    max_ram: Bytes | None = None
+    """Of the int8 file, such as 256KiB; where the whole network takes more, its early layers are
+    computed in patches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(MemoryLimit):
     """What the device allows.
 
     Example:
         >>> Limits(max_latency="5ms", max_ram="256KiB")
-        Limits(max_latency=5.0, max_macs=None, max_flash=None, max_ram=262144, min_accuracy=None)
+        Limits(max_ram=262144, max_latency=5.0, max_macs=None, max_flash=None, min_accuracy=None)
     """
 
     max_latency: Milliseconds | None = None
@@ -47,8 +56,6 @@ class Limits(Request):
     """Multiply-accumulates for one picture, such as 30M."""
     max_flash: Bytes | None = None
     """Of the int8 file, such as 1MiB."""
-    max_ram: Bytes | None = None
-    """Of the int8 network's activations, such as 256KiB."""
     min_accuracy: Annotated[float, Range(0, 1)] | None = None
     """Of the probe, such as 0.8."""
 

@@ -18,8 +18,11 @@ from .errors import (
     UnknownName,
     WeightsError,
 )
+from .geometry.amounts import product, total_of
+from .geometry.cost import costs
 from .geometry.drawing import drawing_html
 from .geometry.footprint import Footprint, footprint
+from .geometry.patches import Patches, find_spans, first_whole, patched
 from .geometry.rules import Map
 from .geometry.sizes import map_shapes
 from .geometry.spec import GraphSpec
@@ -38,6 +41,7 @@ from .heads import (
     write_pool,
 )
 from .keras_words import KerasWords
+from .limits import MemoryLimit
 from .requests import (
     File,
     Flag,
@@ -50,6 +54,7 @@ from .requests import (
     Without,
     Written,
     joined,
+    make,
     many,
     read_whole,
     takes,
@@ -59,7 +64,8 @@ from .shapes import InputShape
 from .strategies.channels import ChannelPlan
 from .strategies.decide import StrategyOptions, decide
 from .strategies.decision import Decision
-from .text import Printable, format_macs, format_shape, join_some
+from .strategies.patches import PatchChoice, choose_patches
+from .text import Printable, format_bytes, format_macs, format_shape, join_some
 
 if TYPE_CHECKING:
     import keras
@@ -119,6 +125,8 @@ class PlanRequest(KerasWords):
     """What stands behind the last map."""
     options: StrategyOptions = field(default_factory=StrategyOptions)
     """How the input shape is changed."""
+    limits: MemoryLimit = field(default_factory=MemoryLimit)
+    """What the device's memory allows."""
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
@@ -243,9 +251,10 @@ class Plan(Printable):
         request: what was asked for.
         network: what it starts from.
         decision: what the strategy decided.
-        spec: the graph as it will be built, head included.
+        spec: the graph as it will be built, head included, before any patches.
         outputs: the positions that are returned before a new head, ``None`` for all of the
             network's own.
+        choice: how a limit on the RAM is met, if there is one.
     """
 
     request: PlanRequest
@@ -253,6 +262,7 @@ class Plan(Printable):
     decision: Decision
     spec: GraphSpec
     outputs: tuple[int, ...] | None
+    choice: PatchChoice | None = None
 
     @property
     def strategy(self) -> str:
@@ -303,10 +313,27 @@ class Plan(Printable):
     def _native_spec(self) -> GraphSpec:
         return _ended(self.decision.source, self.outputs, self.request.ending)
 
+    @property
+    def patches(self) -> tuple[Patches, ...]:
+        """Where the network is computed piece by piece, if anywhere."""
+        return () if self.choice is None else self.choice.best.patches
+
+    @cached_property
+    def patched_spec(self) -> GraphSpec:
+        """The graph with its patches, if it has some."""
+        if not self.patches:
+            return self.spec
+        return patched(self.spec, self.static_shape, self.patches)
+
+    @cached_property
+    def macs(self) -> int | None:
+        """Multiply-accumulates for one picture, those that patches repeat among them."""
+        return total_of(cost.macs for cost in costs(self.patched_spec, self.static_shape))
+
     @cached_property
     def footprint(self) -> Footprint:
         """Flash and RAM of the exported file."""
-        return footprint(self.spec, self.static_shape)
+        return footprint(self.patched_spec, self.static_shape)
 
     @cached_property
     def warnings(self) -> tuple[ShapeWarning, ...]:
@@ -326,6 +353,17 @@ class Plan(Printable):
         if lacks_top or request.backbone != self.request.backbone:
             network = open_network(request.backbone, None, top=request.needs_top)
         return decide_plan(request, network)
+
+    @property
+    def whole(self) -> Plan:
+        """The plan without its patches: the same answers, faster where there is enough memory."""
+        return replace(self, choice=None)
+
+    def within(self, max_ram: int | None) -> Plan:
+        """The plan with the patches that meet a limit, or that come nearest to it."""
+        if max_ram is None:
+            return self
+        return replace(self, choice=choose_patches(self.spec, self.static_shape, max_ram))
 
     def with_head(self, head: Head) -> Plan:
         """The same decision with another classifier behind the same pooling."""
@@ -376,6 +414,7 @@ class Plan(Printable):
             network.model,
             self.decision,
             outputs=self.outputs,
+            patches=self.patches,
             head=ending if isinstance(ending, Head) else None,
             name=network.name,
             open_nested=self.request.open_nested or is_wrapped,
@@ -398,6 +437,7 @@ class Plan(Printable):
             "geometry": self.geometry.as_dict(),
             "native_geometry": self.native_geometry.as_dict(),
             "footprint": self.footprint.as_dict(),
+            "patches": None if self.choice is None else self.choice.as_dict(),
             "warnings": [{"code": w.code, "message": w.message} for w in self.warnings],
             "notes": list(self.notes),
         }
@@ -419,7 +459,9 @@ class Plan(Printable):
         lines += [f"  channels: {self.channels}", f"  head: {self.head_text}"]
         if self.decision.shown_shape is not None:
             lines += [f"  geometry shown at {self.static_shape}; {self._other_sizes()}"]
-        lines += ["", self.geometry.describe(width), str(self.footprint), "", self._cost()]
+        lines += ["", self.geometry.describe(width), str(self.footprint)]
+        lines += [] if self.choice is None else [str(self.choice)]
+        lines += ["", self._cost()]
         lines += [f"  warning: {warning.message}" for warning in self.warnings]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -462,7 +504,7 @@ class Plan(Printable):
 
     def _cost(self) -> str:
         """One line that sets the cost against the network's own."""
-        new, old = self.geometry.macs, self.native_geometry.macs
+        new, old = self.macs, self.native_geometry.macs
         if new is None and self.geometry.working_shape.is_static:
             known = format_macs(self.geometry.known_macs)
             return f"cost: at least {known}; {join_some(self.geometry.uncounted)} were not counted"
@@ -593,7 +635,68 @@ def decide_plan(request: PlanRequest, network: Network) -> Plan:
     ended = _ended(decision.spec, outputs, ending)
     decided = Plan(request=request, network=network, decision=decision, spec=ended, outputs=outputs)
     decided.geometry  # noqa: B018 - what cannot be built is refused here
-    return decided
+    limit = request.limits.max_ram
+    return decided if limit is None else _within(decided, limit)
+
+
+def _within(plan: Plan, limit: int) -> Plan:
+    """A plan that meets a limit on its RAM.
+
+    Raises:
+        RequestError: if patches cannot meet it.
+    """
+    shape, asked = plan.static_shape, f"max_ram={format_bytes(limit)}"
+    picture = product(shape.as_tuple())
+    if picture is None or plan.input_shape != shape:
+        raise RequestError(
+            f"{asked} with the input {plan.input_shape}, whose RAM depends on the size at run "
+            "time; expected a fixed height and width, such as 96x96x3"
+        )
+    if limit < picture:
+        raise RequestError(
+            f"{asked}: the picture alone takes {format_bytes(picture)} at {shape}; expected more "
+            "than that; use a smaller shape"
+        )
+    met = plan.within(limit)
+    choice, name = met.choice, plan.network.name
+    if choice is None:
+        raise RequestError(
+            f"{asked}: what {name} takes at {shape} is not known, since "
+            f"{join_some(plan.geometry.uncounted)} cannot be counted; expected convolutions and "
+            "dense layers; leave max_ram out"
+        )
+    if choice.is_met:
+        return met
+    takes = f"{name} takes {format_bytes(choice.whole.ram_bytes)} at {shape} by {plan.strategy}"
+    least = f"{format_bytes(choice.best.ram_bytes)} at least, in {choice.best}"
+    if not choice.best.regions:
+        shapes = map_shapes(plan.spec, shape)
+        blocked = None if find_spans(plan.spec, shapes) else first_whole(plan.spec, shapes)
+        least = "no patches take less"
+        if blocked is not None:
+            least = f'"{plan.spec[blocked].name}" needs the whole map before any could begin'
+    raise RequestError(f"{asked}: {takes}, and {least}; {_smaller(plan, limit)}")
+
+
+def _smaller(plan: Plan, limit: int) -> str:
+    """Which strategy or shape meets a limit as it is."""
+    height, width = (n or 0 for n in plan.static_shape.hw)
+    shapes = [
+        InputShape(height * eighths // 8, width * eighths // 8, plan.static_shape.channels)
+        for eighths in (8, 7, 6, 5, 4, 3, 2)
+    ]
+    for shape in shapes:
+        for strategy in dict.fromkeys((plan.strategy, "rebuild")):
+            try:
+                channels = plan.request.options.channels
+                options = make(StrategyOptions, strategy=strategy, channels=channels)
+                other = plan.but(input_shape=shape, options=options, limits=MemoryLimit())
+            except RequestError:
+                continue
+            ram = other.footprint.ram_bytes
+            if ram is not None and ram <= limit:
+                return f"use {shape} by strategy={strategy!r}, which takes {format_bytes(ram)}"
+    return "use a smaller shape or network"
 
 
 def _outputs(request: PlanRequest, decision: Decision) -> tuple[int, ...] | None:

@@ -210,17 +210,18 @@ def test_auto_takes_no_model_of_python(drawings, build_network, tmp_path):
 def test_the_classes_are_those_of_the_pictures(photos, network, tmp_path):
     request = make(
         TrainRequest, source=photos, shape="17x12x1", out=tmp_path / "a", backbone=network,
-        weights=None, head=Head(classes=3), max_ram="9MiB",
+        weights=None, head=Head(classes=3), max_ram="9MiB", max_macs="90M",
     )  # fmt: skip
     text = "a head of 7 classes, and pictures of 3 (lean, lie, stand); expected as many; leave"
     with pytest.raises(RequestError, match=re.escape(text)):
         api._start(request.but(head=Head(classes=7)), Progress())
     assert list(tmp_path.iterdir()) == []
-    # What can be said without them is said without them, and without limits that were met.
+    # What can be said without them is said without them, and without limits that were met; that on
+    # the RAM is for patches to keep.
     command = api._start(request, Progress()).run.record["command"]
     assert command == (
         f"inshape train {photos} --input 17x12x1 --out {tmp_path / 'a-again'} --backbone {network} "
-        "--weights none"
+        "--weights none --max-ram 9437184B"
     )
 
 

@@ -103,6 +103,7 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
             head=head,
             threads=workers.threads,
             latency=request.latency,
+            max_ram=request.limits.max_ram,
         )
         halving = Halving(samples, store, request.limits, job, workers, files, progress)
         measured, cost = halving.measure(candidates)

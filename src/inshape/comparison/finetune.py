@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..limits import Limits
 from ..progress import Progress
 from ..requests import make
 from ..runs import Run
@@ -71,4 +72,5 @@ def training_of(candidate: Candidate, request: CompareRequest, out: str | Path) 
         task=request.task,
         head=request.head,
         pictures=request.picture_options,
+        limits=Limits(max_ram=request.limits.max_ram),
     )

@@ -56,6 +56,8 @@ class Job:
     """That a candidate's measurement may use; ``None`` for one per core."""
     latency: bool
     """Whether candidates are timed."""
+    max_ram: int | None = None
+    """What patches are to meet."""
 
     @property
     def cores(self) -> int:
@@ -84,7 +86,7 @@ def build_candidate(candidate: Candidate, job: Job, files: Files) -> tuple[Candi
     with notes.part("build"):
         model, plan = _adapt(candidate, job, files)
         notes.change(
-            macs=plan.geometry.macs,
+            macs=plan.macs,
             params=plan.geometry.params,
             flash_bytes=plan.footprint.flash_bytes,
             float32_bytes=plan.footprint.float32_bytes,
@@ -155,7 +157,7 @@ def _adapt(candidate: Candidate, job: Job, files: Files) -> tuple[keras.Model, P
         keras.utils.set_random_seed(0)
         opened, network = _open(request.backbone, place(job.weights), job.head)
     plan = decide_plan(request.but(head=opened.head), network)
-    return plan.carried_out_on(network).model, plan
+    return plan.carried_out_on(network).model, plan.within(job.max_ram)
 
 
 @lru_cache(maxsize=1)

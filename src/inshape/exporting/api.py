@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from ..errors import InshapeError, RequestError, RunError
 from ..evaluation.answers import gives_answers
+from ..limits import MemoryLimit
+from ..planning import Plan, PlanRequest, plan
 from ..processor import count_cores
 from ..progress import Progress
 from ..reporting.api import leave_report
@@ -23,6 +25,9 @@ from ..runtime.arena import Arena
 from ..runtime.formats import Format, formats_of
 from ..runtime.runners import answer, kind_of, load
 from ..runtime.timing import Timing, time_file
+from ..shapes import InputShape
+from ..strategies.decide import StrategyOptions
+from ..strategies.patches import PatchChoice
 from ..tasks.bootstrap import Score
 from ..tasks.task import Task
 from ..text import first_line
@@ -82,14 +87,15 @@ def export(request: ExportRequest, *, show: bool | None = None) -> Exports:
         progress=progress,
     )
     model = run.load_model()
+    planned = _plan_within(run, model, request, forms)
     first = np.concatenate([*islice(selection.blocks(_LOOKED_AT), 1)])
     faults = find_faults(model, forms, [picture[None] for picture in first])
     for name, fault in faults.items():
         warnings.warn(f"{name}: {fault}", UserWarning, stacklevel=3)
-    judge = _Judge.of(run, model, selection, request, faults)
+    judge = _Judge.of(run, model, selection, request, faults, planned)
     make_folder(folder)
     with put_together(folder) as scratch:
-        writer = Writer(run, model, selection.sample, request.io, request.batch, scratch)
+        writer = Writer(run, model, selection.sample, request.io, request.batch, scratch, planned)
         files, refused = _write_all(writer, judge, paths, progress)
         keras_timings, problem = judge.time(run.model_path)
         if problem is not None:
@@ -110,6 +116,25 @@ def export(request: ExportRequest, *, show: bool | None = None) -> Exports:
             keep_table(place, exports)
         leave_report(run.folder)
     return exports
+
+
+def _plan_within(
+    run: Run, model: Any, request: ExportRequest, forms: Sequence[Format]
+) -> Plan | None:
+    """The model with the patches that meet a limit on its RAM; ``None`` where there is none."""
+    is_int8 = any(form.is_quantised for form in forms)
+    if request.limits.max_ram is not None and not is_int8:
+        raise RequestError(
+            f"max_ram with {', '.join(form.name for form in forms)}; expected litert-int8 among "
+            "them, the file that it is a limit for; leave one of the two out"
+        )
+    trained_for = run.record.get("request", {}).get("limits", {}).get("max_ram")
+    limit = MemoryLimit(request.limits.max_ram or trained_for)
+    if limit.max_ram is None or not is_int8:
+        return None
+    shape = InputShape(*model.input_shape[1:])
+    options = StrategyOptions(strategy="rebuild")
+    return plan.as_asked(PlanRequest(model, shape, head="top", options=options, limits=limit))
 
 
 def _open_complete(run: str | Path | Run) -> Run:
@@ -163,6 +188,8 @@ class _Judge:
     """Whether outputs are answers rather than logits."""
     planned: Mapping[str, Any]
     """The footprint that the run's plan predicts for its int8 file."""
+    choice: PatchChoice | None
+    """How the int8 file meets a limit on its RAM."""
     faults: Mapping[str, str]
     """What was wrong with the model for a format, before the file was written."""
 
@@ -174,6 +201,7 @@ class _Judge:
         selection: Selection,
         request: ExportRequest,
         faults: Mapping[str, str],
+        planned: Plan | None,
     ) -> _Judge:
         """Let the model answer the pictures."""
         outputs = np.concatenate(
@@ -189,7 +217,10 @@ class _Judge:
             reference=task.answers(outputs, is_final=is_final),
             task=task,
             is_final=is_final,
-            planned=run.record.get("plan", {}).get("footprint", {}),
+            planned=run.record.get("plan", {}).get("footprint", {})
+            if planned is None
+            else planned.footprint.as_dict(),
+            choice=None if planned is None else planned.choice,
             faults=faults,
         )
 
@@ -219,6 +250,7 @@ class _Judge:
         timings, problem = self.time(path, self._batch(form))
         agrees = result.is_finite and result.agreement >= self.request.min_agreement
         planned = self.planned if form.is_quantised else {}
+        choice = self.choice if form.is_quantised else None
         fault = self.faults.get(form.name)
         cause = None if agrees else likely_cause(self.task, form, answers, self.reference, fault)
         return ExportFile(
@@ -239,6 +271,8 @@ class _Judge:
             cause=cause,
             planned_flash_bytes=planned.get("flash_bytes"),
             planned_ram_bytes=planned.get("ram_bytes"),
+            max_ram=None if choice is None else choice.limit_bytes,
+            computed_as=None if choice is None else str(choice.best),
         )
 
     def time(self, path: Path, batch: int = 1) -> tuple[tuple[Timing, ...], str | None]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from ..data.sources import SourceField
 from ..evaluation.request import RunField
+from ..limits import MemoryLimit
 from ..requests import File, Flag, Folder, Positional, Range, Request, Shape, Written, joined, many
 from ..runtime.formats import FORMATS, Io, format_name
 
@@ -44,6 +45,9 @@ class ExportRequest(Request):
     """Measure latency and memory, each file in a process of its own."""
     replace: bool = False
     """Replace files that are there already."""
+    limits: MemoryLimit = field(default_factory=MemoryLimit)
+    """What the device's memory allows a litert-int8 file; by default what the run was trained
+    for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,10 @@ class ExportFile:
     """Of a full-integer file, the size that the plan predicted."""
     planned_ram_bytes: int | None = None
     """Of a full-integer file, what the plan predicted for its tensors."""
+    max_ram: int | None = None
+    """The limit that it was to meet."""
+    computed_as: str | None = None
+    """The patches by which it does, in words."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -83,6 +87,8 @@ class ExportFile:
             "arena_bytes": self.arena_bytes,
             "planned_flash_bytes": self.planned_flash_bytes,
             "planned_ram_bytes": self.planned_ram_bytes,
+            "max_ram": self.max_ram,
+            "computed_as": self.computed_as,
             "failed": not self.is_trusted,
             "problem": self.problem,
             "cause": self.cause,
@@ -266,7 +272,17 @@ def _notes(row: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
         if row["arena_bytes"] is not None:
             ram = f"an arena of {format_bytes(row['arena_bytes'])}, {tensors}{_planned(row, 'ram')}"
         flash = f"{format_bytes(row['size_bytes'])}{_planned(row, 'flash')}"
-        yield f"{row['path']} on a micro-controller: flash {flash}; RAM {ram}"
+        yield f"{row['path']} on a micro-controller: flash {flash}; RAM {ram}{_limited(row)}"
+
+
+def _limited(row: Mapping[str, Any]) -> str:
+    """Whether a limit on the RAM is met, and how."""
+    limit = row.get("max_ram")
+    if limit is None:
+        return ""
+    ram = row["arena_bytes"] or row["tensor_bytes"]
+    state = "within" if ram <= limit else "over"
+    return f"; {state} the limit of {format_bytes(limit)}, computed as {row['computed_as']}"
 
 
 def _planned(row: Mapping[str, Any], memory: str) -> str:

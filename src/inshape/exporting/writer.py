@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from ..errors import OutputExists, RunError
 from ..evaluation.answers import gives_answers
+from ..geometry.sizes import map_shapes
+from ..planning import Plan
 from ..progress import Advance
 from ..runs import Run
 from ..runtime.arena import Arena, arena_of
 from ..runtime.conversion import convert
 from ..runtime.formats import Format, Io
+from ..runtime.patches import in_patches
 from ..writing import DIGITS, format_json, new_part, remove_abandoned
 from .example import compose_example
 from .sidecar import add_quantisation, c_array, embed, make_card
@@ -45,6 +48,8 @@ class Writer:
     batch: int | None
     scratch: Path
     """See `put_together`."""
+    planned: Plan | None = None
+    """The model with the patches of its full-integer file."""
 
     def write(self, form: Format, path: Path, progress: Advance | None = None) -> Arena | None:
         """Write the file, its card, its example and its C array in the place of earlier ones.
@@ -65,6 +70,8 @@ class Writer:
                 self.model, form, part,
                 pictures=sample, io=self.io, batch=self.batch, progress=progress,
             )  # fmt: skip
+            if form.is_quantised and self.planned is not None:
+                self._cut(part, self.planned)
             arena = self._complete(form, part)
             _exchange(_with_companions(form, path), place)
         except OSError as error:
@@ -73,6 +80,13 @@ class Writer:
                 "free some space or choose a folder that can be written"
             ) from error
         return arena
+
+    def _cut(self, part: Path, planned: Plan) -> None:
+        """Have a file compute its early maps in patches."""
+        if planned.patches:
+            shapes = map_shapes(planned.spec, planned.static_shape)
+            content = in_patches(part.read_bytes(), planned.spec, shapes, planned.patches)
+            part.write_bytes(content)
 
     def _complete(self, form: Format, part: Path) -> Arena | None:
         """Put the card into a file, and what goes with it beside."""

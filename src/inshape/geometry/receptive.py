@@ -113,6 +113,8 @@ def receptive_fields(spec: GraphSpec, shape: InputShape) -> tuple[ReceptiveField
             fields.append(ReceptiveField(AxisField(1, 1, 0.0), AxisField(1, 1, 0.0)))
             continue
         read = [fields[i] for i in layer.inputs]
+        if layer.op == "concat" and layer.axis != -1:
+            read = read[:1]  # the others are its neighbours
         maps = [shapes[i] for i in layer.inputs]
         fields.append(_next(layer, read, maps, shapes[layer.index], picture))
     return tuple(fields)

@@ -161,9 +161,11 @@ def _broadcast(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[LayerS
 def _concatenated(layer: LayerSpec, shapes: Sequence[Map], sources: Sequence[LayerSpec]) -> Map:
     if len({len(s) for s in shapes}) > 1:
         raise MapMismatch(_mismatch(layer, shapes, sources, [len(s) for s in shapes]))
-    lengths = zip(*(s[:-1] for s in shapes), strict=True)
-    axes = [_joined(layer, shapes, sources, axis) for axis in lengths]
-    return *axes, total_of(s[-1] for s in shapes)
+    joined = layer.axis % len(shapes[0])
+    return tuple(
+        total_of(lengths) if axis == joined else _joined(layer, shapes, sources, lengths)
+        for axis, lengths in enumerate(zip(*shapes, strict=True))
+    )
 
 
 def _joined(

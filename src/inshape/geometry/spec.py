@@ -28,7 +28,7 @@ OpKind: TypeAlias = Literal[
     "rescale",
     "activation",
     "elementwise",  # several maps (or a map and a constant) into one of the same size
-    "concat",  # along the channels
+    "concat",  # along `axis`
     "flatten",
     "reshape",  # to `target_shape`
     "identity",  # nothing at inference: dropout, random augmentation, a removed layer
@@ -109,6 +109,7 @@ class LayerSpec:
         params_per_channel: how many of them there are for each channel that it reads.
         target_hw: the grid of ``adaptive_pool`` and ``resize``.
         target_shape: the shape of ``reshape``, without the batch axis.
+        axis: of ``concat``: 0 for rows, 1 for columns, -1 for channels.
         slices: start, stop and step of ``slice`` for each axis but the batch's; an axis of which a
             single place is taken, and which goes with that, has that place alone.
         keepdims: whether ``global_pool`` keeps a 1x1 map.
@@ -120,6 +121,8 @@ class LayerSpec:
         resampling: how its kernel is made of the pretrained one, where that is not a copy.
         is_plain: whether a layer computes what its kind says and nothing else; a convolution that
             standardises its kernel does not, nor does a resizing that crops.
+        is_local: whether it computes a place of its map from places near it alone; a norm over the
+            whole map does not.
         holds_rows: whether its batch axis is longer than the pictures', as where the rows of a map
             are made pictures of their own. Its shapes then begin with the rows for each picture.
         answering: for ``opaque``, the layer itself.
@@ -144,6 +147,7 @@ class LayerSpec:
     params_per_channel: int = 0
     target_hw: tuple[int, int] | None = None
     target_shape: tuple[int, ...] | None = None
+    axis: int = -1
     slices: tuple[tuple[int | None, ...], ...] = ()
     keepdims: bool = False
     grid_first: tuple[int, int] | None = None
@@ -152,6 +156,7 @@ class LayerSpec:
     epsilon: float | None = None
     resampling: Resampling | None = None
     is_plain: bool = True
+    is_local: bool = True
     holds_rows: bool = False
     answering: Answering | None = field(default=None, compare=False, repr=False)
     native_shape: tuple[int | None, ...] = ()

@@ -229,8 +229,18 @@ def _facts(operation: Any, call: Call) -> dict[str, Any]:
         return {"op": "opaque"}
     if kind in _KINDS and not _holds_places(operation, call):
         epsilon = getattr(operation, "epsilon", None) if _KINDS[kind] == "norm" else None
-        return {"op": _KINDS[kind], "constants": _constants(operation), "epsilon": epsilon}
+        facts = {"op": _KINDS[kind], "constants": _constants(operation), "epsilon": epsilon}
+        return {**facts, "is_local": _is_local(operation, kind, call)}
     return _shape_facts(operation, kind, call)
+
+
+def _is_local(operation: Any, kind: str, call: Call) -> bool:
+    """Whether it computes each place of its map without the others."""
+    if kind not in ("LayerNormalization", "UnitNormalization", "RMSNormalization", "Softmax"):
+        return kind != "GroupNormalization"
+    rank = len(call.outputs[0].shape)
+    axes = operation.axis if isinstance(operation.axis, list | tuple) else [operation.axis]
+    return all(axis % rank == rank - 1 for axis in axes)
 
 
 def _inherits(operation: Any, parent: type, *methods: str) -> bool:
@@ -286,8 +296,11 @@ def _get_item(_: Any, call: Call) -> dict[str, Any]:
 
 
 def _concatenate(operation: Any, call: Call) -> dict[str, Any]:
-    is_by_channels = operation.axis in (-1, 3, len(call.outputs[0].shape) - 1)
-    return {"op": "concat"} if is_by_channels else _OPAQUE
+    rank = len(call.outputs[0].shape)
+    axis = operation.axis % rank
+    if axis == rank - 1:
+        return {"op": "concat"}
+    return {"op": "concat", "axis": axis - 1} if rank == 4 and axis else _OPAQUE
 
 
 def _mean(operation: Any, call: Call) -> dict[str, Any]:

@@ -10,13 +10,16 @@ import keras
 from keras import tree
 
 from ..geometry.inserted import CLIP, FLOATS, PROJECT, REPEAT, RESIZE, ROUND, WHOLE
-from ..geometry.spec import NO_PADS, GraphSpec, InputLayers
+from ..geometry.patches import Patches, Region, Step, relative, steps_of
+from ..geometry.sizes import map_shapes
+from ..geometry.spec import NO_PADS, GraphSpec, InputLayers, LayerSpec, Pads
 from ..shapes import InputShape, ShapeLike
 from .layers import AdaptivePooling2D
 from .padding import FIXED_PAD
 from .remake import applied_to, changed_entries, changed_key, remade, trains_by_default
 from .walk import (
     Call,
+    Value,
     Walk,
     count_calls,
     functional_graph,
@@ -63,6 +66,7 @@ def rebuild(
     *,
     changed: GraphSpec | None = None,
     outputs: Sequence[int] | None = None,
+    patches: Sequence[Patches] = (),
     open_nested: bool = False,
     name: str | None = None,
 ) -> tuple[keras.Model, LayerMap]:
@@ -70,7 +74,7 @@ def rebuild(
 
     Every layer is made anew from its configuration, so the new model's weights are fresh;
     `weights.transplant` carries them over. Nested models stay nested, unless an output inside one
-    is asked for.
+    or ``patches`` are asked for.
 
     Example:
         >>> import keras
@@ -85,8 +89,11 @@ def rebuild(
     changed = changed or spec
     shape = InputShape.of(input_shape)
     needed = None if outputs is None else ancestors(spec, outputs)
-    for inline in (open_nested, True):
+    for inline in (open_nested or bool(patches), True):
         rewriter = _Rewriter(spec, changed, needed, frozenset(outputs or ()), inline=inline)
+        for region in patches:
+            pieces = _Pieces(changed, shape, region)
+            rewriter.pieces.update(dict.fromkeys(pieces.steps, pieces))
         if inline:
             rewriter.outer_names = _names_of_leaves(graph)
         dtype = graph.inputs[0].dtype
@@ -190,6 +197,53 @@ def ancestors(spec: GraphSpec, outputs: Iterable[int]) -> frozenset[int]:
     return frozenset(positions)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cut:
+    """A map in pieces: what was computed for each, and which part of the whole map that is."""
+
+    parts: tuple[Any, ...]
+    regions: tuple[Region, ...]
+
+
+class _Pieces:
+    """What is computed for each piece of a map, by call."""
+
+    def __init__(self, spec: GraphSpec, shape: InputShape, patches: Patches) -> None:
+        grid = steps_of(spec, map_shapes(spec, shape), patches)
+        self.patches = patches
+        self.columns = patches.grid_hw[1]
+        self.steps: dict[int, list[Step]] = {}
+        for step in (step for row in grid for piece in row for step in piece):
+            self.steps.setdefault(step.call, []).append(step)
+        self._slices: dict[tuple[int, Region], Any] = {}
+
+    def read(self, content: Any, number: int, step: Step) -> Any:
+        """What the piece of a number reads of a map, whole or in pieces."""
+        if isinstance(content, _Cut):
+            content, region = content.parts[number], content.regions[number]
+        else:
+            _, height, width, _ = content.shape
+            region = (0, height), (0, width)
+        if region == step.read:
+            return content
+        key = id(content), step.read
+        if key not in self._slices:
+            rows, columns = (slice(*part) for part in relative(region, step.read))
+            self._slices[key] = content[:, rows, columns]
+        return self._slices[key]
+
+    def joined(self, cut: _Cut) -> Any:
+        """The whole map."""
+        starts = range(0, len(cut.parts), self.columns)
+        rows = [cut.parts[i : i + self.columns] for i in starts]
+        whole = [_concatenated(row, 2) for row in rows]
+        return _concatenated(whole, 1)
+
+
+def _concatenated(maps: Sequence[Any], axis: int) -> Any:
+    return keras.layers.Concatenate(axis)(list(maps)) if len(maps) > 1 else maps[0]
+
+
 class _Rewriter(Walk):
     def __init__(
         self,
@@ -214,6 +268,7 @@ class _Rewriter(Walk):
         self.projection: keras.layers.Layer | None = None
         self.outer_names: frozenset[str] = frozenset()
         self.must_open = False
+        self.pieces: dict[int, _Pieces] = {}
         self.context: dict[str, Any] = {}
 
     def run(self, graph: Any, contents: list[Any], path: tuple[str, ...] = ()) -> list[Any]:
@@ -293,16 +348,49 @@ class _Rewriter(Walk):
         before, after = self.spec[call.index], self.changed[call.index]
         if after.op == "identity" != before.op:
             return self._replaced(call)
-        args, kwargs = self._arguments(call)
-        operation = self._made(call)
+        if call.index in self.pieces:
+            return self._in_pieces(call, self.pieces[call.index])
+        args, kwargs = unwrap((call.args, call.kwargs))
+        results = tree.flatten(self._called(call, after, args, kwargs))
+        for index, tensor in enumerate(results, call.index):
+            self._keep(index, call.path[:-1], tensor)
+        return results
+
+    def _in_pieces(self, call: Call, pieces: _Pieces) -> Any:
+        """Call a layer once for each piece."""
+        after = self.changed[call.index]
+        if after.is_window:
+            after = after.but(padding="valid")
+        parts: list[Any] = []
+        steps = pieces.steps[call.index]
+        for number, step in enumerate(steps):
+
+            def read(value: Any, number: int = number, step: Step = step) -> Any:
+                is_map = isinstance(value, Value)
+                return pieces.read(value.content, number, step) if is_map else value
+
+            arguments: Any = tree.map_structure(read, (call.args, call.kwargs))
+            args, kwargs = arguments
+            if after.op in ("pad", "crop"):
+                parts.append(self._padded(call, args[0], step.pads))
+            else:
+                piece = after.but(pads=step.pads)
+                parts.append(tree.flatten(self._called(call, piece, args, kwargs))[0])
+        cut = _Cut(tuple(parts), tuple(step.region for step in steps))
+        is_end = call.index == pieces.patches.end
+        return [self._keep(call.index, call.path[:-1], pieces.joined(cut) if is_end else cut)]
+
+    def _called(
+        self, call: Call, after: LayerSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """What the new layer of a call gives."""
+        args, kwargs = self._arguments(call, after, args, kwargs)
+        operation = self._made(call, after)
         accepted = getattr(operation, "_call_context_args", ())
         kwargs |= {k: v for k, v in self.context.items() if k in accepted and kwargs.get(k) is None}
         if trains_by_default(operation):
             kwargs["training"] = False
-        results = tree.flatten(applied_to(operation, args, kwargs, call.name, call.inputs))
-        for index, tensor in enumerate(results, call.index):
-            self._keep(index, call.path[:-1], tensor)
-        return results
+        return applied_to(operation, args, kwargs, call.name, call.inputs)
 
     def _replaced(self, call: Call) -> Any:
         """Pass by an input layer that another one has taken the place, or the weights, of."""
@@ -313,22 +401,27 @@ class _Rewriter(Walk):
             self.pairs.append(pair)
         return self._keep(call.index, call.path[:-1], call.values[0])
 
-    def _arguments(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _arguments(
+        self, call: Call, after: LayerSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a layer is called with, behind the layers that its changes put before it."""
-        before, after = self.spec[call.index], self.changed[call.index]
-        args, kwargs = unwrap((call.args, call.kwargs))
+        before = self.spec[call.index]
         if after.grid_first is not None:
             pool = AdaptivePooling2D(after.grid_first, name=self._name(call, "_grid"))
             args = (pool(args[0]), *args[1:])
-        if after.is_window and after.pads != NO_PADS:
-            # Named so that `padding` does not take it for one that was computed from a size.
-            pad = keras.layers.ZeroPadding2D(after.pads, name=self._name(call, FIXED_PAD))
-            args = (pad(args[0]), *args[1:])
+        if after.is_window:
+            args = (self._padded(call, args[0], after.pads), *args[1:])
         if after.slices != before.slices:
             args, kwargs = (args[0], changed_key(after)), {}
         if after.op != before.op:  # Resizing is told of training, UpSampling2D is not
             args, kwargs = args[:1], {}
         return args, kwargs
+
+    def _padded(self, call: Call, tensor: Any, pads: Pads) -> Any:
+        if pads == NO_PADS:
+            return tensor
+        # Named so that `padding` does not take it for one that was computed from a size.
+        return keras.layers.ZeroPadding2D(pads, name=self._name(call, FIXED_PAD))(tensor)
 
     def tensors_at(self, outputs: Sequence[int]) -> Any:
         """One tensor, or a list of several."""
@@ -341,11 +434,11 @@ class _Rewriter(Walk):
             self.tensors[index] = result
         return result
 
-    def _made(self, call: Call) -> Any:
+    def _made(self, call: Call, after: LayerSpec) -> Any:
         """The new layer for a call, the same one for every call of the same layer."""
         source = call.operation
         if id(source) not in self.made:
-            before, after = self.spec[call.index], self.changed[call.index]
+            before = self.spec[call.index]
             if before.op == "resize" and after.op == "upsample":
                 new = keras.layers.UpSampling2D(
                     after.stride_hw, interpolation=source.interpolation, name=self._name(call)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from ..errors import RequestError, UnknownName
+from ..errors import RequestError, StrategyError, UnknownName
 from ..geometry.spec import GraphSpec
 from ..requests import Flag, Range, Request, SizeHW, Written
 from ..shapes import InputShape
@@ -90,11 +90,26 @@ def decide(spec: GraphSpec, target: InputShape, options: StrategyOptions) -> Dec
                 f"strategy {name!r} has no option {option!r}; its options: {have}; leave {option} "
                 f"out, which is an option of {owner!r}"
             )
+    _check_patches(spec, options.working_hw if name == "resize" else target.hw)
     again = adapted_again(spec, target, name, options.channels)
     decision = STRATEGIES[name](again.spec, target, channels=again.channels, **given)
     if decision.spec.whole_numbers and decision.spec.input_layers.channels == "project":
         decision = decision.but(notes=(*decision.notes, _ROUNDED))
     return again.completed(decision.but(reasons=reasons))
+
+
+def _check_patches(spec: GraphSpec, size_hw: tuple[int | None, int | None] | None) -> None:
+    """Refuse another size for a network in patches, whose slices are those of one."""
+    if size_hw in (None, spec.input_shape.hw):
+        return
+    for layer in spec:
+        pieces_of = {spec[i].layer for i in layer.inputs}
+        if layer.op == "concat" and layer.axis != -1 and len(pieces_of) == 1:
+            raise StrategyError(
+                f'the network is computed in patches, which "{layer.name}" puts together, for '
+                f"{spec.input_shape.size}; expected this height and width; adapt the network that "
+                "it was made of, with max_ram"
+            )
 
 
 def option_names(strategy: str) -> tuple[str, ...]:

@@ -184,7 +184,7 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     # hand, and a teacher that is begun again after a kill shall get the same head.
     keras.utils.set_random_seed(request.seed)
     with device_scope():
-        model = plan.carried_out_on(network).model
+        model = plan.whole.carried_out_on(network).model
     unfrozen_from(model, request.recipe.unfreeze, size_hw)  # refuses what it does not know
 
     def fill(run: Run) -> None:

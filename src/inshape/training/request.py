@@ -11,7 +11,7 @@ from ..data.prepare import PictureOptions, Preparation
 from ..data.sources import Source, SourceField
 from ..heads import FROM_LABELS, Head
 from ..keras_words import KerasWords
-from ..limits import Limits
+from ..limits import Limits, MemoryLimit
 from ..planning import BackboneOption, PlanRequest
 from ..requests import (
     Flag,
@@ -84,7 +84,7 @@ class TrainRequest(KerasWords):
     """How the input shape is changed."""
     limits: Annotated[Limits, Without(("min_accuracy",))] = field(default_factory=Limits)
     """What the device allows. A comparison at the input shape, or at the usual ones where it is
-    auto, finds what keeps to it."""
+    auto, finds what keeps to it; max_ram alone is met at the input shape by patches."""
 
     def __post_init__(self) -> None:
         """Take the checkpoint's own backbone where none is named."""
@@ -95,16 +95,26 @@ class TrainRequest(KerasWords):
     def sayable(self) -> TrainRequest:
         """The same training as a command can say it.
 
-        The shape and strategy keep to the limits, and classes are those of the pictures.
+        The shape and strategy keep to the limits but that on RAM, and classes are those of the
+        pictures.
         """
-        return self.but(head=self.head.but(classes=None), limits=Limits())
+        return self.but(head=self.head.but(classes=None), limits=self._memory_limit)
+
+    @property
+    def _memory_limit(self) -> Limits:
+        """The limit that a named shape can be held to, by patches."""
+        return Limits(max_ram=self.limits.max_ram)
 
     @property
     def plan(self) -> PlanRequest:
         """What is planned."""
         assert isinstance(self.shape, InputShape)
         return PlanRequest(
-            backbone=self.backbone, input_shape=self.shape, head=self.head, options=self.options
+            backbone=self.backbone,
+            input_shape=self.shape,
+            head=self.head,
+            options=self.options,
+            limits=MemoryLimit(self.limits.max_ram),
         )
 
     @property
@@ -116,7 +126,7 @@ class TrainRequest(KerasWords):
     def of_fold(self, number: int, out: Path) -> TrainRequest:
         """The training of cross-validation that holds out a part, numbered from 1."""
         fold = f"{number}/{self.recipe.folds}"
-        return self.but(out=out, folds=None, fold=fold, mlflow=None, limits=Limits())
+        return self.but(out=out, folds=None, fold=fold, mlflow=None, limits=self._memory_limit)
 
     def of_teacher(self, native: InputShape, out: Path) -> TrainRequest:
         """The training of the same network at its own height and width.
