@@ -18,7 +18,7 @@ from inshape.data.split import split
 from inshape.errors import RequestError, UnknownName
 from inshape.features.views import views
 from inshape.requests import restore
-from inshape.training import feeds
+from inshape.training import feeds, student
 from inshape.training.feeds import (
     FeatureFeed,
     PictureFeed,
@@ -155,6 +155,26 @@ def test_rates_rise_geometrically_through_every_stage():
     scales = layer_scales([2, 1, 1, 0], 1e-2)
     assert scales == pytest.approx([1e-6, 1e-4, 1e-3, 1e-2])
     assert layer_scales([], 0.1) == []
+
+
+@pytest.mark.parametrize("size_hw", [(32, 24), (None, None)])
+def test_a_layers_rate_goes_by_its_stage_and_not_by_what_is_unfrozen(size_hw):
+    image = keras.Input((*size_hw, 1))
+    x = image
+    for name in ("a", "b", "c"):
+        x = keras.layers.Conv2D(4, 3, strides=2 if name != "c" else 1, padding="same", name=name)(x)
+    squeezed = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = x * keras.layers.Conv2D(4, 1, name="squeeze")(squeezed)
+    whole = keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
+    from_b = keras.Model(whole.get_layer("a").output, whole.output)
+    scales = {}
+    for body in (whole, from_b):
+        head = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        taught = student.Student(body, head, moves_statistics=False, seed=0)
+        scales[body] = student._scales(taught, 0.01)
+    assert scales[whole][2:] == scales[from_b]
+    kernels = [1e-4, 1e-2, 10 ** (-4 / 3), 10 ** (-2 / 3), 1]  # a; b, c and the squeeze; head
+    assert scales[whole][::2] == pytest.approx(kernels)
 
 
 # Feeds

@@ -199,6 +199,26 @@ def test_auto_compares_what_will_be_trained(drawings, tmp_path, monkeypatch):
     assert (options.full_scale, options.picture_fit, options.colour) == ((0, 99), "crop", "grey")
 
 
+def test_limits_at_a_shape_choose_how_to_get_there(drawings, tmp_path, monkeypatch):
+    """But for that on the RAM, which patches keep without a comparison."""
+    requests: list[CompareRequest] = []
+
+    def refuse(request, progress):
+        requests.append(request)
+        raise NoCandidate("none", None)
+
+    monkeypatch.setattr(comparing, "run_comparison", refuse)
+    choices = {"out": tmp_path / "a", "weights": "demo", "max_ram": "1KiB"}
+    with pytest.raises(NoCandidate):
+        train(drawings, "32x32x3", **choices, max_macs="1M")
+    (request,) = requests
+    assert [str(shape) for shape in request.shapes] == ["32x32x3"]
+    assert (request.limits.max_macs, request.limits.max_ram) == (1_000_000, 1024)
+    with pytest.raises(RequestError, match=re.escape("1.0 KiB")):
+        train(drawings, "32x32x3", **choices)
+    assert len(requests) == 1
+
+
 def test_auto_takes_no_model_of_python(drawings, build_network, tmp_path):
     text = (
         "backbone is a model, with the input auto; expected a name or a file, which can be opened"
@@ -226,10 +246,10 @@ def test_the_classes_are_those_of_the_pictures(photos, network, tmp_path):
 
 
 def test_what_contradicts_a_shape_or_auto_is_refused(photos, tmp_path):
-    text = "limits with the input 9x7x1; expected the input auto, which keeps them"
+    text = "stem with limits, by which every strategy is compared as it is by itself; expected one"
     with pytest.raises(RequestError, match=re.escape(text)):
-        train(photos, "9x7x1", out=tmp_path / "a", max_macs="1M")
-    text = "stem with the input auto, which compares every strategy as it is by itself; expected"
+        train(photos, "9x7x1", out=tmp_path / "a", max_macs="1M", stem="plain")
+    text = "stem with the input auto, by which every strategy is compared as it is by itself;"
     with pytest.raises(RequestError, match=re.escape(text)):
         train(photos, "auto", out=tmp_path / "a", stem="plain")
     Run.create(tmp_path / "a", {})

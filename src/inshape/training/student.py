@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnknownName
-from ..graph.walk import all_layers
+from ..graph.walk import all_layers, nodes_in_order
 from ..processor import gpu_capabilities
 from ..tasks.task import Task
 from .recipe import Recipe
@@ -287,16 +287,16 @@ def _body_scales(body: keras.Model, decay: float) -> list[float]:
 
 def _map_sizes(body: keras.Model, layers: Sequence[Any]) -> list[tuple[int, ...] | None]:
     """Height and width of each layer's map; ``None`` for a vector, pooled to 1x1 or not."""
-    outputs = [layer.output for layer in layers]
-    shapes = [tuple(output.shape) for output in outputs]
-    outer = [n for n, layer in enumerate(layers) if layer in body.layers]
-    if outer and None in body.input_shape[1:]:  # any size tells where they change
-        *_, channels = body.input_shape
-        known = keras.Model(body.inputs[0], [outputs[n] for n in outer])
-        sized = known.compute_output_shape((1, _ANY_PX, _ANY_PX, channels))
-        for n, shape in zip(outer, sized if len(outer) > 1 else [sized], strict=True):
-            shapes[n] = tuple(shape)
-    sizes = [shape[1:3] if len(shape) == 4 else (1, 1) for shape in shapes]
+    # A layer may stand in other graphs as well; one inside a nested model stands in that alone.
+    outputs = {id(node.operation): node.outputs[0] for node in nodes_in_order(body)}
+    shapes = {key: tuple(output.shape) for key, output in outputs.items()}
+    if None in body.input_shape[1:]:  # any size tells where they change
+        sized = keras.Model(body.inputs[0], list(outputs.values())).compute_output_shape(
+            (1, _ANY_PX, _ANY_PX, body.input_shape[-1])
+        )
+        shapes = dict(zip(shapes, map(tuple, sized), strict=True))
+    found = [shapes.get(id(layer)) or tuple(layer.output.shape) for layer in layers]
+    sizes = [shape[1:3] if len(shape) == 4 else (1, 1) for shape in found]
     return [None if size == (1, 1) else size for size in sizes]
 
 
