@@ -6,9 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from inshape.exporting.sidecar import c_array
 from inshape.runtime import arena
-from inshape.runtime.arena import Arena, arena_of
+from inshape.runtime.arena import arena_of
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
 from inshape.runtime.runners import load
@@ -63,18 +62,6 @@ def test_the_interpreter_for_micro_controllers_runs_in_just_that_arena(file):
         runtime.Interpreter.from_bytes(content, arena_size=needs.total_bytes - 64)
 
 
-def test_without_it_the_header_names_the_tensors(file, monkeypatch):
+def test_without_it_only_the_tensors_are_known(file, monkeypatch):
     monkeypatch.setattr(arena, "_MODULE", "a_package_that_is_not_there")
-    needs = arena_of(file)
-    assert needs.total_bytes is None
-    text = c_array(b"\x01", "model", needs)
-    assert f"model_tensor_bytes = {needs.tensor_bytes};" in text
-    assert "model_arena_size" not in text
-    assert "arena_used_bytes() tells" in text
-
-
-def test_a_header_names_the_arena():
-    text = c_array(b"\x01", "model", Arena(64, 96))
-    assert "constexpr size_t model_arena_size = 96;" in text
-    assert "constexpr size_t model_tensor_bytes = 64;" in text
-    assert "depends on the size of the picture" in c_array(b"\x01", "model", None)
+    assert arena_of(file).total_bytes is None

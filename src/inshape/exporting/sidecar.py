@@ -1,4 +1,4 @@
-"""What travels with an exported file: its card, inside and beside it, and a C array."""
+"""What travels with an exported file: its card, inside and beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from .._version import __version__
 from ..runs import Run
-from ..runtime.arena import Arena
 from ..runtime.cards import CARD, KEY
 from ..runtime.formats import OPSET, Format, Io
 from ..runtime.litert import quantisation_of
@@ -27,7 +26,7 @@ def make_card(
     """Everything that a program needs to use a file, as plain values; see `ExportRequest`."""
     plan = run.record["plan"]
     preparation, words = run.preparation, run.task.output_words
-    dtype = io if form.is_quantised else "float32"
+    dtype = form.io_of(io)
     per_call = 1 if form.suffix == ".tflite" else (form.takes_batch and batch) or "any"
     card: dict[str, Any] = {
         "inshape": __version__,
@@ -98,49 +97,3 @@ def _describe(card: dict[str, Any]) -> Description:
         output=card["output"]["kind"],
         says=restore_task(card["task"], card["labels"]).output_words[2],
     )
-
-
-def c_array(content: bytes, name: str, arena: Arena | None) -> str:
-    """A LiteRT file as a C++ header for micro-controllers, with the memory that it needs besides.
-
-    Example:
-        >>> c_array(bytes([1, 255]), "model", Arena(64, 96)).splitlines()[-2].strip()
-        '0x01, 0xff,'
-    """
-    rows = [
-        "    " + " ".join(f"0x{byte:02x}," for byte in content[i : i + 16])
-        for i in range(0, len(content), 16)
-    ]
-    return "\n".join(
-        [
-            "// For TensorFlow Lite for Microcontrollers.",
-            "#pragma once",
-            "#include <cstddef>",
-            *_arena_lines(name, arena),
-            f"constexpr size_t {name}_size = {len(content)};",
-            f"alignas(16) const unsigned char {name}[] = {{",
-            *rows,
-            "};",
-            "",
-        ]
-    )
-
-
-def _arena_lines(name: str, arena: Arena | None) -> list[str]:
-    if arena is None:
-        return ["// Its arena depends on the size of the picture."]
-    tensors = f"constexpr size_t {name}_tensor_bytes = {arena.tensor_bytes};"
-    if arena.total_bytes is None:
-        return [
-            "// What the tensors take at most at one moment. The arena must hold the interpreter's",
-            "// own records besides; arena_used_bytes() tells, and so does exporting with the",
-            "// package tflite-micro installed.",
-            tensors,
-        ]
-    return [
-        "// What the interpreter took when it ran this file, measured with its reference kernels",
-        "// on a 64-bit machine; optimised kernels may need scratch memory besides.",
-        f"constexpr size_t {name}_arena_size = {arena.total_bytes};",
-        "// Of it, what the tensors take at most at one moment.",
-        tensors,
-    ]

@@ -26,7 +26,8 @@ from ..runtime.formats import Format, Io
 from ..runtime.patches import in_patches
 from ..writing import DIGITS, format_json, new_part, remove_abandoned
 from .example import compose_example
-from .sidecar import add_quantisation, c_array, embed, make_card
+from .micro import MicroFile, c_file, c_name, operators_of
+from .sidecar import add_quantisation, embed, make_card
 
 if TYPE_CHECKING:
     import keras
@@ -52,7 +53,7 @@ class Writer:
     """The model with the patches of its full-integer file."""
 
     def write(self, form: Format, path: Path, progress: Advance | None = None) -> Arena | None:
-        """Write the file, its card, its example and its C array in the place of earlier ones.
+        """Write the file, its card, its example and its C files in the place of earlier ones.
 
         Returns:
             The memory that a full-integer file needs; ``None`` for the others.
@@ -68,7 +69,7 @@ class Writer:
             sample = self.sample if form.is_quantised else ()
             convert(
                 self.model, form, part,
-                pictures=sample, io=self.io, batch=self.batch, progress=progress,
+                pictures=sample, io=form.io_of(self.io), batch=self.batch, progress=progress,
             )  # fmt: skip
             if form.is_quantised and self.planned is not None:
                 self._cut(part, self.planned)
@@ -93,6 +94,7 @@ class Writer:
         is_final = gives_answers(self.model)
         card = make_card(self.run, form, io=self.io, batch=self.batch, is_final=is_final)
         card = add_quantisation(card, part)
+        content = part.read_bytes()
         embed(part, form, card)
         text = format_json(card, indent=2)
         _beside(part, ".json").write_text(text + "\n", encoding="utf-8")
@@ -102,8 +104,12 @@ class Writer:
         if not form.is_quantised:
             return None
         arena = arena_of(part)
-        header = c_array(part.read_bytes(), part.stem.replace("-", "_"), arena)
-        part.with_suffix(".h").write_text(header, encoding="ascii")
+        micro = MicroFile(content, c_name(part), card, arena)
+        files = {".h": micro.header(), ".c": micro.source()}
+        if form.is_micro:
+            files["_main.cc"] = micro.program(operators_of(part))
+        for ending, text in files.items():
+            c_file(part, ending).write_text(text, encoding="ascii")
         return arena
 
     def _example(self, form: Format, part: Path) -> str | None:
@@ -113,7 +119,7 @@ class Writer:
             part,
             self.run.preparation,
             self.run.task,
-            io=self.io if form.is_quantised else "float32",
+            io=form.io_of(self.io),
             is_fixed=None not in self.model.input_shape[1:],
             is_final=gives_answers(self.model),
         )
@@ -146,7 +152,7 @@ def _with_companions(form: Format, path: Path) -> list[Path]:
     if form.name == "openvino":
         others.append(path.with_suffix(".bin"))
     if form.is_quantised:
-        others.append(path.with_suffix(".h"))
+        others += [c_file(path, ending) for ending in (".h", ".c", "_main.cc")]
     return [path, *others]
 
 

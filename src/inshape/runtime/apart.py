@@ -14,6 +14,11 @@ from ..text import first_line
 class Ended(Exception):
     """The process ended before it had an answer; the message says why."""
 
+    def __init__(self, message: str, errors: str = "") -> None:
+        """``errors`` is all that it wrote to standard error."""
+        super().__init__(message)
+        self.errors = errors
+
 
 def run_apart(
     module: str, *words: str, text: str = "", environment: Mapping[str, str] | None = None
@@ -40,5 +45,5 @@ def run_apart(
         raise Ended(f"it was ended by {signal.Signals(-process.returncode).name}")
     if process.returncode:
         lines = process.stderr.strip().splitlines() or ["it said nothing"]
-        raise Ended(first_line(lines[-1]))
+        raise Ended(first_line(lines[-1]), process.stderr)
     return process.stdout, process.stderr

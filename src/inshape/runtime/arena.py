@@ -22,6 +22,7 @@ from .litert import LiteRTModel
 
 _MODULE = "tflite_micro"
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
+_MISSING = re.compile(r"find op for builtin opcode '(\w+)'")
 _MOST = 2**30
 
 
@@ -71,6 +72,16 @@ def _measure_in_micro(path: Path) -> int | None:
         return None
     total = _TOTAL.search(records)
     return int(total[1]) if total else None
+
+
+def missing_in_micro(path: Path) -> str | None:
+    """An operator of a file for which the package tflite-micro has no kernel."""
+    try:
+        run_apart("inshape.runtime.arena", str(path))
+    except Ended as problem:
+        found = _MISSING.search(problem.errors)
+        return found[1] if found else str(problem)
+    return None
 
 
 def _run_in_micro(path: Path) -> None:

@@ -36,6 +36,8 @@ class Format:
     """What to install for them."""
     is_quantised: bool = False
     """Whether it is calibrated on pictures."""
+    is_micro: bool = False
+    """Whether it is for micro-controllers: bytes in and out, and their operators alone."""
     marker: str = ""
     """A file by which a folder of this kind is known, where its name has no suffix."""
     takes_batch: bool = False
@@ -46,6 +48,12 @@ class Format:
         if self.marker:
             return (path / self.marker).exists()
         return path.suffix.lower() == self.suffix
+
+    def io_of(self, io: Io) -> Io:
+        """The type of its input and output where ``io`` is asked for."""
+        if not self.is_quantised:
+            return "float32"
+        return "int8" if self.is_micro else io
 
     @property
     def module(self) -> str:
@@ -71,6 +79,16 @@ _ALL = (
     _litert("litert-float16"),
     _litert("litert-dynamic"),
     _litert("litert-int8", "ai_edge_quantizer", extra="cpu,quantize"),
+    Format(
+        name="micro",
+        suffix=".tflite",
+        files="litert_files",
+        runtime="ai_edge_litert.interpreter",
+        needs=("ai_edge_litert", "ai_edge_quantizer", "tflite_micro"),
+        extra="cpu,quantize,micro",
+        is_quantised=True,
+        is_micro=True,
+    ),
     Format(
         name="onnx",
         suffix=".onnx",
@@ -100,7 +118,8 @@ _ALL = (
     Format(name="keras", suffix=".keras", files="keras_files", runtime="inshape.graph.layers"),
 )
 FORMATS = {form.name: form for form in _ALL}
-"""Every format by name: LiteRT as it is, with float16 weights, with int8 weights, all in int8."""
+"""Every format by name: LiteRT as it is, with float16 weights, with int8 weights, all in int8, and
+that for micro-controllers, with C files; then those of other runtimes."""
 
 
 def format_name(value: Any) -> str:

@@ -87,6 +87,11 @@ class LiteRTModel:
             for operator in details
         ]
 
+    def name_of(self, tensor: int) -> str:
+        """What a tensor is called, which says from which layer it came."""
+        names = {t["index"]: t["name"] for t in self._interpreter.get_tensor_details()}
+        return str(names[tensor])
+
     @property
     def tensor_bytes(self) -> dict[int, int]:
         """What each tensor takes, weights included."""
