@@ -30,7 +30,7 @@ from inshape.runtime import formats
 from inshape.runtime.cards import read_card
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
-from inshape.runtime.runners import answer, kind_of, load
+from inshape.runtime.runners import answer, batch_of, kind_of, load
 from inshape.runtime.timing import Timing
 
 layers = keras.layers
@@ -486,8 +486,26 @@ def test_a_call_that_pictures_do_not_fill_is_filled_up():
         return pictures.reshape(len(pictures), -1)
 
     pictures = np.arange(6, dtype=np.uint8).reshape(3, 1, 2, 1)
-    np.testing.assert_array_equal(answer(run, pictures, at_once=2), pictures.reshape(3, 2))
+    np.testing.assert_array_equal(answer(run, pictures, batch=2), pictures.reshape(3, 2))
     assert shapes == [(2, 1, 2, 1)] * 2
+
+
+def test_keras_is_asked_about_many_pictures_at_once(exports, photos, monkeypatch):
+    """A call takes many times as long as a picture in it; a single one is not filled up."""
+    sizes, real = [], keras.Model.predict
+
+    def counted(model, pictures, **options):
+        sizes.append(len(pictures))
+        return real(model, pictures, **options)
+
+    monkeypatch.setattr(keras.Model, "predict", counted)
+    predict(exports["keras"].path, photos)
+    assert sizes == [32, 32]
+    predict(exports["keras"].path, photos / "lean" / "00.png")
+    assert sizes[2:] == [1]
+    made_for = {name: batch_of(Path(file.path), 4) for name, file in exports.items()}
+    assert {name for name, batch in made_for.items() if batch is None} == {"keras", "savedmodel"}
+    assert set(made_for.values()) == {4, None}
 
 
 def test_twelve_bits_are_read_alike_in_training_and_in_use(backbone, tmp_path, run_example):

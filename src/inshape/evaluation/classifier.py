@@ -22,7 +22,7 @@ from ..errors import DataError, RequestError
 from ..runs import Run, home_of
 from ..runtime.cards import batch_in, read_card, reading_card
 from ..runtime.cluster import Cluster
-from ..runtime.runners import Runner, answer, check_answers, kind_of, load, load_foreign
+from ..runtime.runners import Runner, answer, batch_of, check_answers, kind_of, load, load_foreign
 from ..runtime.shares import Ask, answers_of, collect
 from ..shapes import InputShape
 from ..tasks.find import restore_task
@@ -184,7 +184,7 @@ def _of_file(path: Path) -> Classifier:
             f"it, {path.name}.json; put it beside the file"
         )
     with reading_card(path):
-        at_once = batch_in(card)
+        batch = batch_of(path, batch_in(card))
         is_final = card["output"]["kind"] != "logits"
         task = restore_task(card.get("task"), [str(label) for label in card["labels"]])
         preparation = Preparation.from_dict(card["preparation"])
@@ -192,11 +192,11 @@ def _of_file(path: Path) -> Classifier:
     load_runner = cache(partial(load_foreign, path))
 
     def ask(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _answer(load_runner(), path, at_once, pictures)
+        return _answer(load_runner(), path, batch, pictures)
 
     def elsewhere(sample: NDArray[np.float32], count: int) -> tuple[Make, bool]:
         ask(sample)  # refused here, and not by every worker
-        return partial(_unpacked, _pack(path), path, at_once), is_final
+        return partial(_unpacked, _pack(path), path, batch), is_final
 
     def of_batches(batches: Batches, *, mirrored: bool) -> NDArray[np.float32]:
         parts = [
@@ -228,10 +228,10 @@ def _of_file(path: Path) -> Classifier:
 
 
 def _answer(
-    runner: Runner, path: Path, at_once: int, pictures: NDArray[np.float32]
+    runner: Runner, path: Path, batch: int | None, pictures: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     try:
-        rows = answer(runner, pictures, at_once=at_once)
+        rows = answer(runner, pictures, batch=batch)
         rows = rows.reshape(len(rows), -1)
     except Exception as error:  # every runtime raises its own
         raise RequestError(
@@ -248,7 +248,7 @@ def _pack(path: Path) -> dict[str, bytes]:
     return {str(f.relative_to(path.parent)): f.read_bytes() for f in files if f.is_file()}
 
 
-def _unpacked(files: Mapping[str, bytes], path: Path, at_once: int) -> Runner:
+def _unpacked(files: Mapping[str, bytes], path: Path, batch: int | None) -> Runner:
     """Made by the workers of a cluster, which may not have the file."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
@@ -256,4 +256,4 @@ def _unpacked(files: Mapping[str, bytes], path: Path, at_once: int) -> Runner:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
         runner = load(Path(folder, path.name), threads=1)
-    return partial(_answer, runner, path, at_once)
+    return partial(_answer, runner, path, batch)

@@ -23,7 +23,7 @@ from ..requests import takes
 from ..runs import Run
 from ..runtime.arena import Arena
 from ..runtime.formats import Format, formats_of
-from ..runtime.runners import answer, kind_of, load
+from ..runtime.runners import answer, batch_of, load
 from ..runtime.timing import Timing, time_file
 from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
@@ -41,8 +41,6 @@ from .writer import Writer, check_new_file, file_bytes, file_name, put_together,
 
 _LOOKED_AT = 32
 """Pictures that say which of a model's weights count."""
-_AT_ONCE = 32
-"""Pictures per call of what Keras or TensorFlow runs, where one by one would take minutes."""
 
 
 @takes(ExportRequest)
@@ -204,12 +202,7 @@ class _Judge:
         planned: Plan | None,
     ) -> _Judge:
         """Let the model answer the pictures."""
-        outputs = np.concatenate(
-            [
-                model.predict(rows, batch_size=_AT_ONCE, verbose=0)
-                for rows in selection.blocks(_AT_ONCE)
-            ]
-        )
+        outputs = np.concatenate([model.predict(rows, verbose=0) for rows in selection.blocks()])
         task, is_final = run.task, gives_answers(model)
         return cls(
             selection=selection,
@@ -234,11 +227,10 @@ class _Judge:
 
     def answer(self, form: Format, path: Path) -> NDArray[np.float32]:
         """The file's answers, one call each as on a device, unless a framework runs it."""
-        is_framework = kind_of(path) in ("keras", "savedmodel")
-        at_once = _AT_ONCE if is_framework else self._batch(form)
+        batch = batch_of(path, self._batch(form))
         runner = load(path)
         outputs = np.concatenate(
-            [answer(runner, rows, at_once=at_once) for rows in self.selection.blocks(at_once)]
+            [answer(runner, rows, batch=batch) for rows in self.selection.blocks(batch or 1)]
         )
         return self.task.answers(outputs, is_final=self.is_final)
 

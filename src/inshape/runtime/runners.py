@@ -19,6 +19,9 @@ from .formats import FORMATS, check_installed
 Runner: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From one picture ``(1, height, width, channels)`` in [0, 255] to outputs ``(1, classes)``."""
 
+_AT_ONCE = 32
+"""Pictures per call of what takes any number of them."""
+
 
 def kind_of(path: Path) -> str:
     """Which runtime reads a file: litert, onnx, openvino, keras, or savedmodel for a folder.
@@ -85,11 +88,21 @@ def _unreadable(path: Path, kind: str, reason: str) -> RequestError:
     )
 
 
-def answer(runner: Runner, pictures: NDArray[Any], *, at_once: int = 1) -> NDArray[np.float32]:
+def batch_of(path: Path, made_for: int) -> int | None:
+    """How many pictures a call takes: what the file was made for, or any number.
+
+    A call of Keras or TensorFlow takes so long by itself that one by one would take minutes.
+    """
+    return None if kind_of(path) in ("keras", "savedmodel") else made_for
+
+
+def answer(runner: Runner, pictures: NDArray[Any], *, batch: int | None = 1) -> NDArray[np.float32]:
     """Outputs ``(pictures, classes)``; by default one call per picture, as on a device.
 
-    A file for a fixed number of pictures takes no fewer: the last call is filled up with zeros.
+    A file for a fixed number of pictures takes no fewer: the last call is filled up with zeros. A
+    batch of ``None`` is any number.
     """
+    at_once = batch or min(_AT_ONCE, len(pictures))
     parts: list[NDArray[np.float32]] = []
     for start in range(0, len(pictures), at_once):
         part = np.asarray(pictures[start : start + at_once], np.float32)
