@@ -48,7 +48,7 @@ class Limits(Request):
     max_flash: Bytes | None = None
     """Of the int8 file, such as 1MiB."""
     max_ram: Bytes | None = None
-    """Of the int8 network's activations, such as 256KiB."""
+    """Of the int8 file's arena on a micro-controller, such as 256KiB."""
     min_accuracy: Annotated[float, Range(0, 1)] | None = None
     """Of the probe, such as 0.8."""
 

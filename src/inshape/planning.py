@@ -304,7 +304,7 @@ class Plan:
 
     @cached_property
     def footprint(self) -> Footprint:
-        """Flash and RAM of the exported file."""
+        """Flash and RAM of the int8 file that `export` writes."""
         return footprint(self.spec, self.static_shape)
 
     @cached_property

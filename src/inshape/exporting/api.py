@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InshapeError, RequestError, RunError
 from ..evaluation.answers import gives_answers
+from ..geometry.footprint import Footprint, footprint
 from ..processor import count_cores
 from ..progress import Progress
 from ..reporting.api import leave_report
@@ -23,6 +24,7 @@ from ..runtime.arena import Arena
 from ..runtime.formats import Format, formats_of
 from ..runtime.runners import answer, kind_of, load
 from ..runtime.timing import Timing, time_file
+from ..shapes import InputShape
 from ..tasks.bootstrap import Score
 from ..tasks.task import Task
 from ..text import first_line
@@ -161,8 +163,8 @@ class _Judge:
     task: Task
     is_final: bool
     """Whether outputs are answers rather than logits."""
-    planned: Mapping[str, Any]
-    """The footprint that the run's plan predicts for its int8 file."""
+    planned: Footprint
+    """What the int8 file was to take."""
     faults: Mapping[str, str]
     """What was wrong with the model for a format, before the file was written."""
 
@@ -176,6 +178,8 @@ class _Judge:
         faults: Mapping[str, str],
     ) -> _Judge:
         """Let the model answer the pictures."""
+        from ..graph.read import read  # which needs Keras
+
         outputs = np.concatenate(
             [
                 model.predict(rows, batch_size=_AT_ONCE, verbose=0)
@@ -189,7 +193,7 @@ class _Judge:
             reference=task.answers(outputs, is_final=is_final),
             task=task,
             is_final=is_final,
-            planned=run.record.get("plan", {}).get("footprint", {}),
+            planned=footprint(read(model), InputShape.of(model.input_shape[1:]), request.io),
             faults=faults,
         )
 
@@ -218,7 +222,7 @@ class _Judge:
         result = self._compare(answers)
         timings, problem = self.time(path, self._batch(form))
         agrees = result.is_finite and result.agreement >= self.request.min_agreement
-        planned = self.planned if form.is_quantised else {}
+        planned = self.planned if form.is_quantised else None
         fault = self.faults.get(form.name)
         cause = None if agrees else likely_cause(self.task, form, answers, self.reference, fault)
         return ExportFile(
@@ -237,8 +241,8 @@ class _Judge:
             is_trusted=agrees and problem is None,
             problem=problem,
             cause=cause,
-            planned_flash_bytes=planned.get("flash_bytes"),
-            planned_ram_bytes=planned.get("ram_bytes"),
+            planned_flash_bytes=planned and planned.flash_bytes,
+            planned_ram_bytes=planned and planned.ram_bytes,
         )
 
     def time(self, path: Path, batch: int = 1) -> tuple[tuple[Timing, ...], str | None]:

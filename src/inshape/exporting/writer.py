@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from ..errors import OutputExists, RunError
 from ..evaluation.answers import gives_answers
+from ..geometry.operators import Io
 from ..progress import Advance
 from ..runs import Run
 from ..runtime.arena import Arena, arena_of
 from ..runtime.conversion import convert
-from ..runtime.formats import Format, Io
+from ..runtime.formats import Format
 from ..writing import DIGITS, format_json, new_part, remove_abandoned
 from .example import compose_example
 from .sidecar import add_quantisation, c_array, embed, make_card
