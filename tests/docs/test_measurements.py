@@ -9,6 +9,7 @@ from benchmarks import (
     RESULTS,
     demo_weights,
     exports,
+    footprint,
     kills,
     many_pictures,
     probe_fidelity,
@@ -25,6 +26,7 @@ TABLES = {
     "kills": kills.table,
     many_pictures.NAME: many_pictures.table,
     "exports": exports.small_table,
+    footprint.NAME: footprint.table,
 }
 
 
