@@ -162,6 +162,9 @@ def test_what_is_not_known_is_not_guessed():
     for index, facts in ((3, {"function": "gem"}), (6, {"op": "opaque"}), (8, {"is_plain": False})):
         odd = spec.with_call(index, native_shape=(8, 8, 8), **facts)
         assert footprint(odd, shape).ram_bytes is None
+    image = keras.Input((9, 9, 1))
+    own = layers.Conv2D(2, 3, activation=lambda x: 3 * x)(image)
+    assert footprint(read(keras.Model(image, own)), InputShape(9, 9, 1)).ram_bytes is None
     foreign = Operator("GELU", [], (8,))
     assert record_bytes(Layout((foreign, foreign), (foreign,))) is None
 

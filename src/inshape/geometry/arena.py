@@ -23,7 +23,8 @@ _RECORDS = {
     "DEPTHWISE_CONV_2D": 108, "DEQUANTIZE": 26, "FULLY_CONNECTED": 121, "HARD_SWISH": 30,
     "LOGISTIC": 16, "MAXIMUM": 4, "MAX_POOL_2D": 76, "MEAN": 68, "MINIMUM": 4, "MUL": 58,
     "PAD": 62, "QUANTIZE": 26, "REDUCE_MAX": 68, "RELU": 40, "RELU6": 40, "RESHAPE": 36,
-    "RESIZE_BILINEAR": 4, "RESIZE_NEAREST_NEIGHBOR": 4, "SOFTMAX": 86, "STRIDED_SLICE": 124, "SUB": 70, "TANH": 11,
+    "RESIZE_BILINEAR": 4, "RESIZE_NEAREST_NEIGHBOR": 4, "SOFTMAX": 86, "STRIDED_SLICE": 124,
+    "SUB": 70, "TANH": 11,
 }  # fmt: skip
 """Bytes of a kernel's parameters and data with what aligns them, as `tflite-micro` 0.dev20261023
 records them. It has kernels for more operators, whose records nobody measured."""

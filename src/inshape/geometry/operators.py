@@ -136,7 +136,10 @@ class _Builder:
             elif self.io == "uint8":
                 source = self.add("QUANTIZE", [source], source.shape, index)
             outputs.append(source)
-        return Layout(_read_ones(self.operators, outputs), tuple(outputs))
+        operators = _read_ones(self.operators, outputs)
+        if operators[0].kind != "PICTURE":
+            raise UnknownOperators(self.spec.name)  # no output depends on it
+        return Layout(operators, tuple(outputs))
 
     def add(
         self, kind: str, reads: Sequence[Operator], shape: Map, *calls: int, **facts: Any

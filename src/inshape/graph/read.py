@@ -247,8 +247,8 @@ def _function(operation: Any) -> str:
         return "" if operation.invert else "standardise"
     activation = getattr(operation, "activation", None)
     if activation is not None:
-        name = keras.activations.serialize(activation)
-        return name if isinstance(name, str) else "custom"
+        name = getattr(activation, "__name__", "")
+        return name if getattr(keras.activations, name, None) is activation else "custom"
     return _FUNCTIONS.get(kind, "")
 
 
