@@ -265,18 +265,19 @@ def with_head(spec: GraphSpec, head: Head) -> GraphSpec:
         if rank > 1:
             add("flatten", "flatten")
     elif isinstance(head.pool, str):
-        add("pool", "global_pool", params=int(head.pool == "gem"))
+        function = "mean" if head.pool == "avg" else head.pool
+        add("pool", "global_pool", params=int(head.pool == "gem"), function=function)
     else:
-        add("pool", "adaptive_pool", target_hw=tuple(head.pool))
+        add("pool", "adaptive_pool", target_hw=tuple(head.pool), function="mean")
         add("flatten", "flatten")
     if head.hidden is not None:
-        add("hidden", "dense", out_channels=head.hidden, use_bias=True)
+        add("hidden", "dense", out_channels=head.hidden, use_bias=True, function="relu")
     if head.classes is not None:
         if head.dropout:
             add("dropout", "identity")
         add("logits", "dense", out_channels=head.classes, use_bias=True)
         if head.last_activation != "logits":
-            add("probabilities", "activation")
+            add("probabilities", "activation", function=head.last_activation)
         if head.is_scaled:
-            add("values", "rescale")
+            add("values", "rescale", function="scale and offset")
     return spec.but(layers=tuple(layers), outputs=(len(layers) - 1,))

@@ -332,7 +332,7 @@ class Plan(Printable):
 
     @cached_property
     def footprint(self) -> Footprint:
-        """Flash and RAM of the exported file."""
+        """Flash and RAM of the int8 file that `export` writes."""
         return footprint(self.patched_spec, self.static_shape)
 
     @cached_property

@@ -188,7 +188,7 @@ def test_limits_hold_for_the_head_and_name_what_is_over_them(photos, network):
         "latency": False,
     }  # fmt: skip
     text = (
-        r"has 3\d\.\d kMACs, flash 1\d\.\d KiB, RAM \d\.\d KiB \(flash 1\d\.\d KiB is over "
+        r"has 3\d\.\d kMACs, flash 2\d\.\d KiB, RAM \d\.\d KiB \(flash 2\d\.\d KiB is over "
         r"10\.0 KiB\); raise"
     )
     limits = {"max_flash": "10KiB", "max_ram": "1MiB", "max_macs": "1M"}

@@ -10,6 +10,7 @@ from benchmarks import (
     demo_weights,
     exports,
     few_labels,
+    footprint,
     kills,
     many_pictures,
     probe_fidelity,
@@ -27,6 +28,7 @@ TABLES = {
     many_pictures.NAME: many_pictures.table,
     "exports": exports.small_table,
     "few_labels": few_labels.table,
+    footprint.NAME: footprint.table,
 }
 
 

@@ -116,12 +116,12 @@ def test_the_table_as_people_read_it():
     assert str(geometry(with_squeeze_and_excite(), shape("97x64x1"))).splitlines() == [
         "gated at 97x64x1",
         "stage    map       stride   field    MACs  params  activations",
-        "input    97x64x1        1       1       0       0      6.1 KiB",
+        "input    97x64x1        1       1       0       0     30.3 KiB",
         "stem     49x32x8        2   11x7*  301.1K     268     36.8 KiB",
         "stage 2  25x16x16       4  15x11*  460.8K    1.2K     18.5 KiB",
         "head     10             -   whole     160     170      6.3 KiB",
         "total                              762.1K    1.6K     36.8 KiB",
-        'activations: int8, the most alive at once; the peak is at "gate"',
+        'activations: the int8 file\'s, the most alive at once; the peak is at "gate"',
         "* and the whole picture besides, through global pooling inside",
     ]
 

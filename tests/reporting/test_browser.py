@@ -69,7 +69,7 @@ def test_every_candidate_of_a_known_cost_is_a_point_in_every_view(browser, pages
         page.wait_for_selector("#plot-pareto .main-svg")
         buttons = page.query_selector_all("#switch-pareto button")
         words = [button.inner_text() for button in buttons]
-        assert words == ["Latency", "MACs", "File size", "Memory"]
+        assert words == ["Latency", "MACs", "Flash", "RAM"]
         titles = set()
         for button in buttons:
             button.click()

@@ -139,7 +139,7 @@ def test_a_comparison_is_shown_as_it_was_measured(comparison, comparison_page, p
 
 def test_the_plots_are_what_plotly_takes(comparison, comparison_page, run):
     (pareto,) = plots_of(comparison_page).values()
-    assert [view["word"] for view in pareto["views"]] == ["Latency", "MACs", "File size", "Memory"]
+    assert [view["word"] for view in pareto["views"]] == ["Latency", "MACs", "Flash", "RAM"]
     for view, expected in zip(
         pareto["views"], ([1.0, 1.5, 4.0], [30.0, 80.0], [], []), strict=True
     ):

@@ -56,12 +56,11 @@ class Candidate:
     """Multiply-accumulates for one picture; this and the rest of the costs are its plan's."""
     params: int | None = None
     flash_bytes: int | None = None
-    """Of an int8 file, estimated: parameters, scales, biases and records."""
+    """Of the int8 file; its plan's, and this and the RAM are computed, not measured."""
     float32_bytes: int | None = None
     """Of a float32 file, estimated."""
     ram_bytes: int | None = None
-    """Peak memory of int8 activations, and at least of the picture as float32 and int8 together,
-    estimated; without an interpreter's own records."""
+    """Of the arena that TensorFlow Lite for Microcontrollers takes for that file."""
     static_shape: str | None = None
     """The input shape, or the one that numbers are of where it is unknown."""
     working_shape: str | None = None

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from ..errors import InshapeError, RequestError, RunError
 from ..evaluation.answers import gives_answers
+from ..geometry.footprint import footprint
+from ..geometry.spec import GraphSpec
 from ..limits import MemoryLimit
 from ..planning import Plan, PlanRequest, plan
 from ..processor import count_cores
@@ -184,8 +186,8 @@ class _Judge:
     task: Task
     is_final: bool
     """Whether outputs are answers rather than logits."""
-    planned: Mapping[str, Any]
-    """The footprint that the run's plan predicts for its int8 file."""
+    spec: GraphSpec
+    """Of the int8 file, in patches or not, by which its flash and RAM are planned."""
     choice: PatchChoice | None
     """How the int8 file meets a limit on its RAM."""
     faults: Mapping[str, str]
@@ -202,6 +204,8 @@ class _Judge:
         planned: Plan | None,
     ) -> _Judge:
         """Let the model answer the pictures."""
+        from ..graph.read import read  # which needs Keras
+
         outputs = np.concatenate([model.predict(rows, verbose=0) for rows in selection.blocks()])
         task, is_final = run.task, gives_answers(model)
         return cls(
@@ -210,9 +214,7 @@ class _Judge:
             reference=task.answers(outputs, is_final=is_final),
             task=task,
             is_final=is_final,
-            planned=run.record.get("plan", {}).get("footprint", {})
-            if planned is None
-            else planned.footprint.as_dict(),
+            spec=read(model) if planned is None else planned.patched_spec,
             choice=None if planned is None else planned.choice,
             faults=faults,
         )
@@ -241,8 +243,11 @@ class _Judge:
         result = self._compare(answers)
         timings, problem = self.time(path, self._batch(form))
         agrees = result.is_finite and result.agreement >= self.request.min_agreement
-        planned = self.planned if form.is_quantised else {}
-        choice = self.choice if form.is_quantised else None
+        planned = choice = None
+        if form.is_quantised:
+            io = form.io_of(self.request.io)
+            shape = InputShape(*self.selection.shape)
+            planned, choice = footprint(self.spec, shape, io), self.choice
         fault = self.faults.get(form.name)
         cause = None if agrees else likely_cause(self.task, form, answers, self.reference, fault)
         return ExportFile(
@@ -261,8 +266,8 @@ class _Judge:
             is_trusted=agrees and problem is None,
             problem=problem,
             cause=cause,
-            planned_flash_bytes=planned.get("flash_bytes"),
-            planned_ram_bytes=planned.get("ram_bytes"),
+            planned_flash_bytes=planned and planned.flash_bytes,
+            planned_ram_bytes=planned and planned.ram_bytes,
             max_ram=None if choice is None else choice.limit_bytes,
             computed_as=None if choice is None else str(choice.best),
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..data.colour import LUMA
 from ..data.decode import DRAFT_GAP
 from ..data.prepare import MOST_VALUE, Preparation, write_full_scale
-from ..runtime.formats import Io
+from ..geometry.operators import Io
 from ..tasks.task import Task
 
 _IMPORTS = {

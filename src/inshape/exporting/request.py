@@ -7,9 +7,10 @@ from typing import Annotated
 
 from ..data.sources import SourceField
 from ..evaluation.request import RunField
+from ..geometry.operators import Io
 from ..limits import MemoryLimit
 from ..requests import File, Flag, Folder, Positional, Range, Request, Shape, Written, joined, many
-from ..runtime.formats import FORMATS, Io, format_name
+from ..runtime.formats import FORMATS, format_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class ExportFile:
     planned_flash_bytes: int | None = None
     """Of a full-integer file, the size that the plan predicted."""
     planned_ram_bytes: int | None = None
-    """Of a full-integer file, what the plan predicted for its tensors."""
+    """Of a full-integer file, what the plan predicted for the arena."""
     max_ram: int | None = None
     """The limit that it was to meet."""
     computed_as: str | None = None
@@ -268,9 +268,9 @@ def _notes(row: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
         )
     if row["tensor_bytes"] is not None:
         tensors = f"{format_bytes(row['tensor_bytes'])} for tensors"
-        ram = f"{tensors}{_planned(row, 'ram')}, the interpreter's own records besides"
+        ram = f"{tensors} and the interpreter's own records besides{_planned(row, 'ram')}"
         if row["arena_bytes"] is not None:
-            ram = f"an arena of {format_bytes(row['arena_bytes'])}, {tensors}{_planned(row, 'ram')}"
+            ram = f"{format_bytes(row['arena_bytes'])}{_planned(row, 'ram')}, {tensors}"
         flash = f"{format_bytes(row['size_bytes'])}{_planned(row, 'flash')}"
         yield f"{row['path']} on a micro-controller: flash {flash}; RAM {ram}{_limited(row)}"
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
+from ..geometry.operators import Io
 from ..runs import Run
 from ..runtime.cards import CARD, KEY
-from ..runtime.formats import OPSET, Format, Io
+from ..runtime.formats import OPSET, Format
 from ..runtime.litert import quantisation_of
 from ..runtime.metadata import Description, add_metadata
 from ..shapes import InputShape

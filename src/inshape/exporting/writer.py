@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from ..errors import OutputExists, RunError
 from ..evaluation.answers import gives_answers
+from ..geometry.operators import Io
 from ..geometry.sizes import map_shapes
 from ..planning import Plan
 from ..progress import Advance
 from ..runs import Run
 from ..runtime.arena import Arena, arena_of
 from ..runtime.conversion import convert
-from ..runtime.formats import Format, Io
+from ..runtime.formats import Format
 from ..runtime.patches import in_patches
 from ..writing import DIGITS, format_json, new_part, remove_abandoned
 from .example import compose_example
@@ -94,7 +95,7 @@ class Writer:
         is_final = gives_answers(self.model)
         card = make_card(self.run, form, io=self.io, batch=self.batch, is_final=is_final)
         card = add_quantisation(card, part)
-        content = part.read_bytes()
+        plain = part.read_bytes() if form.is_quantised else b""
         embed(part, form, card)
         text = format_json(card, indent=2)
         _beside(part, ".json").write_text(text + "\n", encoding="utf-8")
@@ -104,7 +105,7 @@ class Writer:
         if not form.is_quantised:
             return None
         arena = arena_of(part)
-        micro = MicroFile(content, c_name(part), card, arena)
+        micro = MicroFile(plain, c_name(part), card, arena)
         files = {".h": micro.header(), ".c": micro.source()}
         if form.is_micro:
             files["_main.cc"] = micro.program(operators_of(part))

@@ -119,6 +119,10 @@ class LayerSpec:
         constants: per-channel constants in the layer's configuration, name and values.
         epsilon: what a norm adds to the variance.
         resampling: how its kernel is made of the pretrained one, where that is not a copy.
+        function: what it computes where ``op`` does not say it: an activation (also a
+            convolution's or a dense layer's own), ``"batch"`` of a norm, ``"add"`` of what is
+            elementwise, ``"mean"`` of a pooling, an interpolation, ``"scale"``, ``"scale and
+            offset"`` or ``"standardise"`` of what rescales; empty where that is not known.
         is_plain: whether a layer computes what its kind says and nothing else; a convolution that
             standardises its kernel does not, nor does a resizing that crops.
         is_local: whether it computes a place of its map from places near it alone; a norm over the
@@ -155,6 +159,7 @@ class LayerSpec:
     constants: tuple[tuple[str, tuple[float, ...]], ...] = ()
     epsilon: float | None = None
     resampling: Resampling | None = None
+    function: str = ""
     is_plain: bool = True
     is_local: bool = True
     holds_rows: bool = False

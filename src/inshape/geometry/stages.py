@@ -17,7 +17,9 @@ from ..text import (
     table,
 )
 from .amounts import total_of
-from .cost import activation_memory, costs
+from .arena import alive_bytes
+from .cost import costs
+from .operators import layout
 from .paths import final_call, main_path, stage_groups, stage_members
 from .receptive import AxisPair, ReceptiveField, receptive_fields
 from .rules import Map
@@ -44,7 +46,7 @@ class Stage:
         global_context: whether it depends on the whole picture besides, as by squeeze-and-excite.
         macs: multiply-accumulate operations.
         params: parameters.
-        activation_bytes: the most int8 activations alive at once while it runs.
+        activation_bytes: the most that is alive at once of the int8 file's tensors while it runs.
     """
 
     name: str
@@ -77,8 +79,8 @@ class Geometry(Printable):
         known_macs: those of the layers of which they are known: all of them, or at least so many.
         uncounted: the layers of which they are not known.
         params: parameters.
-        activation_bytes: the most int8 activations alive at once, calls running one by one.
-        peak_at: the layer that runs at the peak.
+        activation_bytes: the most that is alive at once of the int8 file's tensors.
+        peak_at: the layer that runs then.
     """
 
     name: str
@@ -139,7 +141,8 @@ def geometry(spec: GraphSpec, shape: InputShape) -> Geometry:
     shapes = map_shapes(spec, shape)
     fields = receptive_fields(spec, shape)
     rows = stages(spec, shape)
-    memory = activation_memory(spec, shape)
+    alive = _alive_by_call(spec, shape)
+    peak_at = None if alive is None else max(alive, key=alive.__getitem__)
     cost = costs(spec, shape)
     last = final_call(spec, fields)
     return Geometry(
@@ -155,8 +158,8 @@ def geometry(spec: GraphSpec, shape: InputShape) -> Geometry:
         known_macs=sum(c.macs or 0 for c in cost),
         uncounted=tuple(x.name for x, c in zip(spec, cost, strict=True) if c.macs is None),
         params=total_of(stage.params for stage in rows),
-        activation_bytes=memory.peak_values,
-        peak_at=None if memory.peak_at is None else spec[memory.peak_at].name,
+        activation_bytes=None if alive is None else max(alive.values()),
+        peak_at=None if peak_at is None else spec[peak_at].name,
     )
 
 
@@ -165,15 +168,14 @@ def stages(spec: GraphSpec, shape: InputShape) -> tuple[Stage, ...]:
     shapes = map_shapes(spec, shape)
     fields = receptive_fields(spec, shape)
     cost = costs(spec, shape)
-    live = activation_memory(spec, shape).live_values
+    alive = _alive_by_call(spec, shape)
     groups = stage_groups(spec, main_path(spec, fields), fields)
     members = stage_members(spec, groups, fields)
     rows: list[Stage] = []
     names = _names(spec, groups, fields)
     for name, path, calls in zip(names, groups, members, strict=True):
         at = path[-1]
-        values = [live[i] for i in calls]
-        peak = None if None in values else max(n for n in values if n is not None)
+        peak = None if alive is None else max(alive.get(i, 0) for i in calls)
         field = fields[at]
         rows.append(
             Stage(
@@ -217,6 +219,17 @@ def _layers(stage: Stage) -> str:
     return stage.first if stage.first == stage.last else f"{stage.first} .. {stage.last}"
 
 
+def _alive_by_call(spec: GraphSpec, shape: InputShape) -> dict[int, int] | None:
+    """The most that is alive while a call's operators run, of calls that have such."""
+    operators = layout(spec, shape)
+    if operators is None:
+        return None
+    alive: dict[int, int] = {}
+    for operator, size in zip(operators.operators, alive_bytes(operators), strict=True):
+        alive.update((call, max(size, alive.get(call, 0))) for call in operator.calls)
+    return alive
+
+
 def _size(shape: Map) -> Size:
     return Size(shape[0], shape[1]) if len(shape) == 3 else Size(None, None)
 
@@ -256,7 +269,7 @@ def _footer(geometry: Geometry) -> list[str]:
             f"MACs: at least {format_count(geometry.known_macs)}; those of "
             f"{join_some(geometry.uncounted)} are not known"
         )
-    lines += [f"activations: int8, the most alive at once{at}"]
+    lines += [f"activations: the int8 file's, the most alive at once{at}"]
     if any(s.global_context and s.map_size is not None for s in geometry.stages):
         lines.append("* and the whole picture besides, through global pooling inside")
     return lines

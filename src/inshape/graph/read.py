@@ -223,13 +223,15 @@ def _facts(operation: Any, call: Call) -> dict[str, Any]:
     for parent, describe in _WEIGHTED:
         # A transposed convolution derives from another base, a depthwise one from none of these.
         if isinstance(operation, parent) and _inherits(operation, parent, "compute_output_shape"):
-            return {**describe(operation), "is_plain": _is_plain(operation, parent)}
+            facts = {**describe(operation), "is_plain": _is_plain(operation, parent)}
+            return {**facts, "function": _function(operation)}
     kind = type(operation).__name__
     if not is_from_keras(operation) and kind not in _OWN:
         return {"op": "opaque"}
     if kind in _KINDS and not _holds_places(operation, call):
         epsilon = getattr(operation, "epsilon", None) if _KINDS[kind] == "norm" else None
         facts = {"op": _KINDS[kind], "constants": _constants(operation), "epsilon": epsilon}
+        facts |= {"function": _function(operation)}
         return {**facts, "is_local": _is_local(operation, kind, call)}
     return _shape_facts(operation, kind, call)
 
@@ -241,6 +243,34 @@ def _is_local(operation: Any, kind: str, call: Call) -> bool:
     rank = len(call.outputs[0].shape)
     axes = operation.axis if isinstance(operation.axis, list | tuple) else [operation.axis]
     return all(axis % rank == rank - 1 for axis in axes)
+
+
+def _function(operation: Any) -> str:
+    """What a layer computes where its kind does not say it; empty if that is not known."""
+    kind = type(operation).__name__
+    if kind == "ReLU":
+        is_plain = operation.negative_slope == operation.threshold == 0
+        return _RELUS.get(operation.max_value, "") if is_plain else ""
+    if kind == "Rescaling":
+        return "scale and offset" if np.any(operation.offset) else "scale"
+    if kind == "Normalization":
+        return "" if operation.invert else "standardise"
+    activation = getattr(operation, "activation", None)
+    if activation is not None:
+        name = getattr(activation, "__name__", "")
+        return name if getattr(keras.activations, name, None) is activation else "custom"
+    return _FUNCTIONS.get(kind, "")
+
+
+_RELUS = {None: "relu", 6.0: "relu6"}
+_FUNCTIONS = {
+    **{kind: kind.lower() for kind in ("Add", "Multiply", "Subtract", "Average", "Maximum")},
+    **{kind: kind.lower() for kind in ("Minimum", "Relu", "Relu6", "Sigmoid", "Tanh", "Softmax")},
+    **dict.fromkeys(("HardSilu", "HardSwish"), "hard_silu"),
+    **dict.fromkeys(("Silu", "Swish"), "silu"),
+    "HardSigmoid": "hard_sigmoid",
+    "BatchNormalization": "batch",
+}
 
 
 def _inherits(operation: Any, parent: type, *methods: str) -> bool:
@@ -306,11 +336,12 @@ def _concatenate(operation: Any, call: Call) -> dict[str, Any]:
 def _mean(operation: Any, call: Call) -> dict[str, Any]:
     if len(call.outputs[0].shape) not in (2, 4) or not _spatial(operation.axis):
         return _OPAQUE
-    return {"op": "global_pool", "keepdims": operation.keepdims}
+    return {"op": "global_pool", "keepdims": operation.keepdims, "function": "mean"}
 
 
 def _cast(operation: Any, _: Call) -> dict[str, Any]:
-    return {"op": "activation"} if operation.dtype in _FLOATS else _OPAQUE
+    is_float = operation.dtype in _FLOATS
+    return {"op": "activation", "function": "linear"} if is_float else _OPAQUE
 
 
 def _conv_transpose(operation: Any, _: Call) -> dict[str, Any]:
@@ -344,21 +375,29 @@ def _slices(call: Call) -> tuple[tuple[int | None, ...], ...] | None:
 
 
 def _global_pool(layer: Any) -> dict[str, Any]:
-    return {"op": "global_pool", "keepdims": layer.keepdims}
+    function = "mean" if "Average" in type(layer).__name__ else "max"
+    return {"op": "global_pool", "keepdims": layer.keepdims, "function": function}
 
 
 def _adaptive_pool(layer: Any) -> dict[str, Any]:
     return {"op": "adaptive_pool", "target_hw": tuple(layer.output_size)}
 
 
+def _to_size(operation: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "op": "resize",
+        "target_hw": size_hw,
+        "is_plain": _stretches(operation),
+        "function": getattr(operation, "interpolation", ""),
+    }
+
+
 def _fixed_size(layer: Any) -> dict[str, Any]:
-    size = (layer.height, layer.width)
-    return {"op": "resize", "target_hw": size, "is_plain": _stretches(layer)}
+    return _to_size(layer, (layer.height, layer.width))
 
 
 def _resize(operation: Any) -> dict[str, Any]:
-    size = tuple(operation.size)
-    return {"op": "resize", "target_hw": size, "is_plain": _stretches(operation)}
+    return _to_size(operation, tuple(operation.size))
 
 
 def _stretches(operation: Any) -> bool:
@@ -372,11 +411,19 @@ def _stretches(operation: Any) -> bool:
 _SHAPE_FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "ZeroPadding2D": lambda layer: {"op": "pad", "pads": _pairs(layer.padding)},
     "Cropping2D": lambda layer: {"op": "crop", "pads": _pairs(layer.cropping)},
-    "UpSampling2D": lambda layer: {"op": "upsample", "stride_hw": tuple(layer.size)},
+    "UpSampling2D": lambda layer: {
+        "op": "upsample",
+        "stride_hw": tuple(layer.size),
+        "function": layer.interpolation,
+    },
     "GlobalAveragePooling2D": _global_pool,
     "GlobalMaxPooling2D": _global_pool,
     "GeneralizedMeanPooling2D": lambda _: {"op": "global_pool"},
-    "AdaptivePooling2D": lambda layer: {"op": "adaptive_pool", "target_hw": layer.grid_hw},
+    "AdaptivePooling2D": lambda layer: {
+        "op": "adaptive_pool",
+        "target_hw": layer.grid_hw,
+        "function": "mean" if layer.mode == "avg" else "max",
+    },
     "AdaptiveAveragePooling2D": _adaptive_pool,
     "AdaptiveMaxPooling2D": _adaptive_pool,
     "Flatten": lambda _: {"op": "flatten"},

@@ -22,8 +22,8 @@ _ALL = "all"  # the whole comparison beside its parts, which may run at the same
 _LIMITED = {
     "latency_ms": "latency",
     "macs": "multiply-accumulates",
-    "flash_bytes": "int8 file",
-    "ram_bytes": "int8 memory",
+    "flash_bytes": "flash",
+    "ram_bytes": "RAM",
     "accuracy": "accuracy",
 }
 

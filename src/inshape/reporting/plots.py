@@ -40,8 +40,8 @@ class _Group:
 _COSTS = {
     "latency_ms": _Cost("Latency", "latency of one picture, one thread (ms)", 1.0),
     "macs": _Cost("MACs", "multiply-accumulates for one picture (millions)", 1e6),
-    "flash_bytes": _Cost("File size", "int8 file, estimated (MiB)", 2**20),
-    "ram_bytes": _Cost("Memory", "int8 activations at their peak, estimated (KiB)", 2**10),
+    "flash_bytes": _Cost("Flash", "flash of the int8 file (MiB)", 2**20),
+    "ram_bytes": _Cost("RAM", "RAM of the int8 file (KiB)", 2**10),
 }
 _GROUPS = (
     _Group("recommended", "Recommended", "star", "--good", 19),
@@ -189,7 +189,7 @@ def _hover_text(candidate: Mapping[str, Any]) -> str:
     if score is not None and score["low"] is not None:
         lines.append(f"{score['value']:.1%} [{score['low']:.1%}, {score['high']:.1%}]")
     known = [name for name in _COSTS if candidate.get(name) is not None]
-    parts = {"flash_bytes": " file", "ram_bytes": " RAM"}
+    parts = {"flash_bytes": " flash", "ram_bytes": " RAM"}
     lines.append(", ".join(format_cost(n, candidate[n]) + parts.get(n, "") for n in known))
     if candidate["status"]:
         lines.append(html.escape(candidate["status"]))

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GraphError
+from ..geometry.operators import Io
 from ..progress import Advance
 from ..text import first_line
-from .formats import Format, Io
+from .formats import Format
 from .in_tensorflow import call_in_tensorflow, is_needed
 
 if TYPE_CHECKING:

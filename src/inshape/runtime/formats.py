@@ -10,11 +10,11 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from ..errors import RequestError, UnknownName
+from ..geometry.operators import Io
 
-Io: TypeAlias = Literal["float32", "int8", "uint8"]
 OPSET = 17
 """The ONNX operator set: read by onnxruntime from 1.12 on."""
 

@@ -21,10 +21,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry.operators import Io
 from ..progress import Advance
 from .equalise import equalised
 from .flatbuffer import litert_schema, pack_model, read_model
-from .formats import Io
 from .insides import constants_of, expose, float_outputs, has_kernel, name_of
 
 _LEVELS = 256
