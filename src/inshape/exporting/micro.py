@@ -18,8 +18,8 @@ from ..runtime.litert import LiteRTModel
 _METHODS = {"BATCH_MATMUL": "BatchMatMul"}
 _IN_A_ROW = 16
 _MEASURED = """\
-/* Bytes of the arena: what the interpreter took when it ran this file, measured with its reference
-   kernels on a 64-bit machine; optimised kernels may need scratch memory besides. */"""
+/* Bytes of the smallest arena with which the interpreter ran this file, with its reference kernels
+   on a 64-bit machine; optimised kernels may need scratch memory besides. */"""
 _UNMEASURED = """\
 /* What the tensors take at most at one moment. The arena must hold the interpreter's own records
    besides; arena_used_bytes() tells, and so does exporting with the package tflite-micro. */"""
@@ -157,9 +157,9 @@ int main() {{
         if self.arena is None:
             return ["/* Its arena depends on the size of the picture. */"]
         tensors = f"{self.name}_tensor_bytes = {self.arena.tensor_bytes}"
-        if self.arena.total_bytes is None:
+        if self.arena.least_bytes is None:
             return [_UNMEASURED, f"enum {{ {tensors} }};"]
-        arena = f"{self.name}_arena_size = {self.arena.total_bytes}"
+        arena = f"{self.name}_arena_size = {self.arena.least_bytes}"
         return [
             _MEASURED,
             f"enum {{ {arena} }};",

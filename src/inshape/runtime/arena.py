@@ -2,8 +2,9 @@
 
     python -m inshape.runtime.arena FILE
 
-has TensorFlow Lite for Microcontrollers load and run the file, and prints what that took of its
-arena. It runs in a process of its own, because it writes its records to standard error.
+has TensorFlow Lite for Microcontrollers load and run the file, and prints the smallest arena with
+which it starts, and on standard error what it took of a large one. It runs in a process of its own,
+because the interpreter writes there itself.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _MODULE = "tflite_micro"
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 _MISSING = re.compile(r"find op for builtin opcode '(\w+)'")
 _MOST = 2**30
+_ALIGNED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ class Arena:
     together, with its reference kernels on this machine. Records hold pointers, so a 32-bit
     controller needs a little less. ``None`` where the package tflite-micro is not installed or has
     no kernel for an operator."""
+    least_bytes: int | None = None
+    """The smallest arena with which it starts: while it lays the tensors out it takes a little more
+    than what stays. ``None`` likewise."""
 
 
 def arena_of(path: Path) -> Arena | None:
@@ -46,7 +51,7 @@ def arena_of(path: Path) -> Arena | None:
     if not model.has_fixed_size:
         return None
     model.allocate()
-    return Arena(tensor_bytes=_most_at_once(model), total_bytes=_measure_in_micro(path))
+    return Arena(_most_at_once(model), *_measure_in_micro(path))
 
 
 def _most_at_once(model: LiteRTModel) -> int:
@@ -63,15 +68,16 @@ def _most_at_once(model: LiteRTModel) -> int:
     return max(alive, default=0)
 
 
-def _measure_in_micro(path: Path) -> int | None:
+def _measure_in_micro(path: Path) -> tuple[int | None, int | None]:
+    """What it takes of its arena, and the smallest arena with which it starts."""
     if importlib.util.find_spec(_MODULE) is None:
-        return None
+        return None, None
     try:
-        _, records = run_apart("inshape.runtime.arena", str(path))
+        least, records = run_apart("inshape.runtime.arena", str(path))
     except Ended:
-        return None
+        return None, None
     total = _TOTAL.search(records)
-    return int(total[1]) if total else None
+    return (int(total[1]), int(least)) if total else (None, None)
 
 
 def missing_in_micro(path: Path) -> str | None:
@@ -85,21 +91,33 @@ def missing_in_micro(path: Path) -> str | None:
 
 
 def _run_in_micro(path: Path) -> None:
-    from tflite_micro import runtime  # pyright: ignore[reportMissingImports]
-
     content, size = path.read_bytes(), 2**20
-    while True:
-        try:
-            micro: Any = runtime.Interpreter.from_bytes(content, arena_size=size)
-            break
-        except RuntimeError:  # the arena is too small
-            if size >= _MOST:
-                raise
-            size *= 4
+    while (micro := _started(content, size)) is None:
+        size *= 4
     details = micro.get_input_details(0)
     micro.set_input(np.zeros(details["shape"], details["dtype"]), 0)
     micro.invoke()
     micro.print_allocations()
+    fails, starts = 0, size // _ALIGNED
+    while starts - fails > 1:
+        middle = (starts + fails) // 2
+        if _started(content, middle * _ALIGNED) is None:
+            fails = middle
+        else:
+            starts = middle
+    print(starts * _ALIGNED)
+
+
+def _started(content: bytes, size: int) -> Any:
+    """An interpreter with an arena of a size; ``None`` if that is too small."""
+    from tflite_micro import runtime  # pyright: ignore[reportMissingImports]
+
+    try:
+        return runtime.Interpreter.from_bytes(content, arena_size=size)
+    except RuntimeError:
+        if size >= _MOST:  # it is something else
+            raise
+        return None
 
 
 if __name__ == "__main__":
