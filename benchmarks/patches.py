@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -44,35 +45,57 @@ _SMALL, _LARGE = "MobileNetV3Small", "MobileNetV3Large-minimalistic"
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """Where a network is cut."""
+
+    grid_hw: tuple[int, int]
+    end_shape: tuple[int, int, int]
+    """Of the map that it ends in."""
+    nth: int = 0
+    """Which of the maps of that shape."""
+
+    def __str__(self) -> str:
+        which = f" (number {self.nth + 1})" if self.nth else ""
+        return f"{format_shape(self.grid_hw)} to {format_shape(self.end_shape)}{which}"
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
-    """A network at a shape, and where it is cut."""
+    """A network at a shape, and where it is cut: once in each span, from the first on."""
 
     network: str
     shape: str
     strategy: str
-    regions: tuple[tuple[tuple[int, int], tuple[int, ...]], ...]
-    """For each span of it from the first on, the grid and the shape of the map it ends in."""
+    regions: tuple[Region, ...]
+
+    @property
+    def computed_as(self) -> str:
+        """The patches in words."""
+        return ", then ".join(map(str, self.regions))
 
     @property
     def name(self) -> str:
         """How it is known in a file's name."""
-        cuts = "_".join(f"{format_shape(g)}to{format_shape(end)}" for g, end in self.regions)
-        return f"{self.network}_{self.shape}_{self.strategy}_{cuts}"
+        words = f"{self.network} {self.shape} {self.strategy} {self.computed_as}"
+        return re.sub(r"[^\w.-]+", "_", words)
 
 
 CASES = (
-    Case(_LARGE, "96x96x3", "restride", (((3, 1), (48, 48, 64)),)),
-    Case(_LARGE, "96x96x3", "restride", (((3, 2), (48, 48, 24)),)),
-    Case(_LARGE, "96x96x3", "restride", (((3, 3), (24, 24, 40)),)),
-    Case(_LARGE, "96x96x3", "rebuild", (((2, 2), (24, 24, 24)),)),
-    Case(_LARGE, "96x96x3", "rebuild", (((5, 1), (24, 24, 24)),)),
-    Case(_SMALL, "96x96x3", "restride", (((2, 1), (48, 48, 16)),)),
-    Case(_SMALL, "96x96x3", "restride", (((2, 2), (48, 48, 16)), ((4, 1), (24, 24, 24)))),
-    Case(_V2, "144x144x3", "rebuild", (((2, 2), (36, 36, 8)),)),
-    Case(_V2, "144x144x3", "rebuild", (((4, 2), (36, 36, 8)),)),
-    Case(_V1, "96x96x1", "rebuild", (((2, 1), (24, 24, 32)),)),
-    Case(_V1, "160x120x1", "rebuild", (((3, 2), (40, 30, 32)),)),
-)
+    Case(_LARGE, "96x96x3", "restride", (Region((3, 1), (48, 48, 64)),)),
+    Case(_LARGE, "96x96x3", "restride", (Region((3, 2), (48, 48, 24), 1),)),
+    Case(_LARGE, "96x96x3", "restride", (Region((3, 3), (24, 24, 40)),)),
+    Case(_LARGE, "96x96x3", "rebuild", (Region((2, 2), (24, 24, 24)),)),
+    Case(_LARGE, "96x96x3", "rebuild", (Region((5, 1), (24, 24, 24)),)),
+    Case(_SMALL, "96x96x3", "restride", (Region((2, 1), (48, 48, 16)),)),
+    Case(
+        _SMALL, "96x96x3", "restride",
+        (Region((2, 2), (48, 48, 16)), Region((4, 1), (24, 24, 24))),
+    ),
+    Case(_V2, "144x144x3", "rebuild", (Region((2, 2), (36, 36, 8)),)),
+    Case(_V2, "144x144x3", "rebuild", (Region((4, 2), (36, 36, 8)),)),
+    Case(_V1, "96x96x1", "rebuild", (Region((2, 1), (24, 24, 32)),)),
+    Case(_V1, "160x120x1", "rebuild", (Region((3, 2), (40, 30, 32)),)),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +168,9 @@ def measure(case: Case, photos: Sequence[Path]) -> Row:
     spec = read(model)
     shapes = map_shapes(spec, shape)
     regions: list[Patches] = []
-    for (grid_hw, end_shape), span in zip(case.regions, find_spans(spec, shapes), strict=False):
-        end = next(end for end in reversed(span.ends) if shapes[end] == end_shape)
-        regions.append(Patches(grid_hw, span.start, end))
+    for region, span in zip(case.regions, find_spans(spec, shapes), strict=False):
+        ends = [end for end in span.ends if shapes[end] == region.end_shape]
+        regions.append(Patches(region.grid_hw, span.start, ends[region.nth]))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "whole.tflite"
         convert(model, FORMATS["litert-int8"], path, pictures=pictures[:8], io="int8")
@@ -163,9 +186,7 @@ def measure(case: Case, photos: Sequence[Path]) -> Row:
         network=case.network,
         shape=case.shape,
         strategy=case.strategy,
-        computed_as=", then ".join(
-            f"{format_shape(grid_hw)} to {format_shape(end)}" for grid_hw, end in case.regions
-        ),
+        computed_as=case.computed_as,
         whole=whole,
         cut=cut,
         floor=_floor(cut_content),

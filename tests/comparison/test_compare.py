@@ -622,13 +622,15 @@ def test_patches_are_tried_before_a_candidate_is_dropped(photos, tmp_path):
     options = {
         "strategies": "rebuild", "backbones": path, "weights": None, "latency": False,
     }  # fmt: skip
-    comparison = compare(photos, shapes="32x32x1,80x80x1", max_ram="10KiB", **options)
+    whole = inshape.plan(path, "32x32x1", strategy="rebuild", classes=2)
+    limit = 3 * whole.footprint.ram_bytes // 4
+    comparison = compare(photos, shapes="32x32x1,80x80x1", max_ram=limit, **options)
     small, large = sorted(comparison.candidates, key=lambda c: c.macs)
-    plan = inshape.plan(path, "32x32x1", strategy="rebuild", classes=2, max_ram="10KiB")
+    plan = inshape.plan(path, "32x32x1", strategy="rebuild", classes=2, max_ram=limit)
     assert plan.patches
     assert (small.dropped, small.ram_bytes, small.macs) == (
         None, plan.footprint.ram_bytes, plan.macs,
     )  # fmt: skip
     assert small.plan["patches"] == plan.as_dict()["patches"]
     assert large.dropped.startswith("RAM ")
-    assert comparison.command.endswith("--max-ram 10240B")
+    assert comparison.command.endswith(f"--max-ram {limit}B")

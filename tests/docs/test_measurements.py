@@ -11,6 +11,7 @@ from benchmarks import (
     exports,
     kills,
     many_pictures,
+    patches,
     probe_fidelity,
     transfer,
     zoo,
@@ -25,6 +26,7 @@ TABLES = {
     "kills": kills.table,
     many_pictures.NAME: many_pictures.table,
     "exports": exports.small_table,
+    patches.NAME: patches.table,
 }
 
 

@@ -117,10 +117,12 @@ class PatchChoice:
         limit = f"RAM of at most {format_bytes(self.limit_bytes)}"
         if not self.best.regions:
             return f"{limit}: {self.best} meets it"
-        rows = [["computed as", "RAM", "MACs", "more"]]
+        rows = [["computed as", "RAM", "MACs", "more", ""]]
         for split in self.splits:
             more = f"{100 * (split.macs / max(1, self.whole.macs) - 1):.1f} %"
-            rows += [[str(split), format_bytes(split.ram_bytes), format_macs(split.macs), more]]
+            mark = "" if split is not self.best else "chosen" if self.is_met else "nearest"
+            ram, macs = format_bytes(split.ram_bytes), format_macs(split.macs)
+            rows.append([str(split), ram, macs, more, mark])
         ending = "" if self.is_met else ", which none meets"
         return "\n".join([f"{limit}{ending}:", *align(rows, left=1)])
 
