@@ -40,6 +40,12 @@ def planned(network, limit, shape=SHAPE, **options):
     return plan(network, shape, classes=3, strategy="rebuild", max_ram=limit, **options)
 
 
+@pytest.fixture(scope="module")
+def limit(network):
+    """Less than the whole network takes, and more than it does in patches."""
+    return 3 * planned(network, None).footprint.ram_bytes // 4
+
+
 def test_a_network_that_fits_is_left_whole(network):
     whole = planned(network, "1MiB")
     assert whole.patches == ()
@@ -47,9 +53,8 @@ def test_a_network_that_fits_is_left_whole(network):
     assert whole.footprint == planned(network, None).footprint
 
 
-def test_the_cheapest_patches_that_meet_the_limit_are_taken(network):
+def test_the_cheapest_patches_that_meet_the_limit_are_taken(network, limit):
     """Every split is tried here: none with fewer operations meets it."""
-    limit = 25 * 1024
     found = planned(network, limit)
     assert found.patches
     assert found.footprint.ram_bytes == found.choice.best.ram_bytes <= limit
@@ -69,20 +74,23 @@ def _macs(spec, shape):
     return sum(cost.macs for cost in costs(spec, shape))
 
 
-def test_the_table_sets_memory_against_operations(network):
-    choice = planned(network, "25KiB").choice
+def test_the_table_sets_memory_against_operations(network, limit):
+    choice = planned(network, limit).choice
     rams, macs = zip(*((s.ram_bytes, s.macs) for s in choice.splits), strict=True)
     assert list(rams) == sorted(rams, reverse=True)
     assert list(macs) == sorted(macs)
     assert {choice.whole, choice.best} <= set(choice.splits)
     text = str(choice)
     assert re.search(r"^computed as +RAM +MACs +more$", text, re.MULTILINE)
-    assert re.search(r"^the whole network +36.5 KiB +472.3 kMACs +0.0 %$", text, re.MULTILINE)
+    (chosen,) = (line for line in text.splitlines() if line.endswith("  chosen"))
+    assert chosen.startswith(f"{choice.best}  ")
+    whole = format_bytes(choice.whole.ram_bytes)
+    assert re.search(rf"^the whole network +{whole} +472.3 kMACs +0.0 %$", text, re.MULTILINE)
 
 
-def test_the_model_has_the_patches_and_answers_as_without(network):
+def test_the_model_has_the_patches_and_answers_as_without(network, limit):
     keras.utils.set_random_seed(7)
-    found = planned(network, "25KiB", pool="max")
+    found = planned(network, limit, pool="max")
     cut = found.build()
     keras.utils.set_random_seed(7)
     whole = found.whole.build()
@@ -91,12 +99,12 @@ def test_the_model_has_the_patches_and_answers_as_without(network):
     pictures = np.random.default_rng(0).uniform(0, 255, (4, 49, 38, 1)).astype(np.float32)
     np.testing.assert_allclose(cut(pictures), whole(pictures), rtol=0, atol=1e-6)
     assert _macs(read(cut), InputShape.of(SHAPE)) == found.macs
-    by_name = adapt(network, SHAPE, classes=3, strategy="rebuild", pool="max", max_ram="25KiB")
+    by_name = adapt(network, SHAPE, classes=3, strategy="rebuild", pool="max", max_ram=limit)
     assert len(by_name.layers) == len(cut.layers)
 
 
-def test_a_patched_network_keeps_its_size(network):
-    cut = planned(network, "25KiB").build()
+def test_a_patched_network_keeps_its_size(network, limit):
+    cut = planned(network, limit).build()
     assert plan(cut, SHAPE, strategy="rebuild", classes=3).geometry.final_map.hw == (13, 10)
     message = (
         "for 49x38; expected this height and width; adapt the network that it was made of, with "
@@ -117,17 +125,25 @@ def test_a_limit_under_what_the_picture_takes(network):
 
 def test_a_limit_that_no_patches_meet(network):
     """The nearest is named, and what meets the limit, which it does by the same arithmetic."""
+    nearest = planned(network, None).within(2048).choice
+    limit = nearest.best.ram_bytes - 1
     with pytest.raises(RequestError) as refused:
-        planned(network, "9KiB")
-    parts = re.fullmatch(
-        "max_ram=9.0 KiB: wide takes 36.5 KiB at 49x38x1 by rebuild, and 9.1 KiB at least, in 5x4 "
-        r'patches down to "narrow" \(25x19x8\); use (\S+) by strategy=.rebuild., which takes (.*)',
-        str(refused.value),
+        planned(network, limit)
+    asked, whole, least = map(
+        format_bytes, (limit, nearest.whole.ram_bytes, nearest.best.ram_bytes)
     )
-    assert parts is not None
-    smaller = plan(network, parts[1], strategy="rebuild", classes=3).footprint.ram_bytes
-    assert smaller <= 9 * 1024
-    assert format_bytes(smaller) == parts[2]
+    message = (
+        f"max_ram={asked}: wide takes {whole} at 49x38x1 by rebuild, and {least} at least, in "
+        f"{nearest.best}; use "
+    )
+    assert str(refused.value).startswith(message)
+    words = re.fullmatch(
+        r"(\S+) by strategy='rebuild', which takes (.*)", str(refused.value)[len(message) :]
+    )
+    assert words is not None
+    smaller = plan(network, words[1], strategy="rebuild", classes=3).footprint.ram_bytes
+    assert smaller <= limit
+    assert format_bytes(smaller) == words[2]
 
 
 def test_a_size_that_is_not_known(network):
@@ -139,6 +155,8 @@ def test_a_size_that_is_not_known(network):
     )
     with pytest.raises(RequestError, match=re.escape(message)):
         plan(open_network, "?x?x1", classes=3, strategy="flexible", max_ram="9KiB")
+    any_size = plan(open_network, "?x?x1", classes=3, strategy="flexible")
+    assert any_size.within(9 * 1024).patches == ()
 
 
 def test_a_first_layer_that_needs_the_whole_map():
@@ -155,11 +173,13 @@ def test_a_first_layer_that_needs_the_whole_map():
 
 def test_layers_that_take_most_where_patches_cannot_be():
     image = keras.Input((40, 40, 1))
-    x = layers.Conv2D(16, 3, padding="same")(layers.GroupNormalization(1)(image))
-    model = keras.Model(image, x, name="normed")
+    gate = layers.Dense(1, activation="sigmoid")(layers.GlobalAveragePooling2D()(image))
+    x = layers.Multiply()([image, layers.Reshape((1, 1, 1))(gate)])
+    model = keras.Model(image, layers.Conv2D(16, 3, padding="same")(x), name="gated")
+    whole = plan(model, "40x40x1", head="top", strategy="rebuild").footprint.ram_bytes
     message = "at 40x40x1 by rebuild, and no patches take less; use "
     with pytest.raises(RequestError, match=re.escape(message)):
-        plan(model, "40x40x1", head="top", strategy="rebuild", max_ram="20KiB")
+        plan(model, "40x40x1", head="top", strategy="rebuild", max_ram=whole - 1)
 
 
 def test_what_is_not_known_meets_no_limit():

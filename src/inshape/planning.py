@@ -360,8 +360,11 @@ class Plan(Printable):
         return replace(self, choice=None)
 
     def within(self, max_ram: int | None) -> Plan:
-        """The plan with the patches that meet a limit, or that come nearest to it."""
-        if max_ram is None:
+        """The plan with the patches that meet a limit, or that come nearest to it.
+
+        A model for any size has none.
+        """
+        if max_ram is None or not self.input_shape.is_static:
             return self
         return replace(self, choice=choose_patches(self.spec, self.static_shape, max_ram))
 

@@ -607,3 +607,29 @@ def test_what_is_left_out_is_said(tmp_path, monkeypatch):
     line = r"left out 1 file that is no picture: 1 \.mp4"
     with pytest.warns(UserWarning, match=line), pytest.raises(RequestError, match="far enough"):
         compare(tmp_path, "40x33x1")
+
+
+def test_patches_are_tried_before_a_candidate_is_dropped(photos, tmp_path):
+    """One fits only in patches, which its costs are then those of; one does not fit at all."""
+    keras.utils.set_random_seed(2)
+    image = keras.Input((32, 32, 1))
+    x = keras.layers.Conv2D(16, 3, padding="same", activation="relu")(image)
+    x = keras.layers.DepthwiseConv2D(3, strides=2, padding="same")(x)
+    x = keras.layers.Conv2D(12, 3, strides=2, activation="relu", name="last")(x)
+    path = tmp_path / "wide.keras"
+    keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x))).save(path)
+    options = {
+        "strategies": "rebuild", "backbones": path, "weights": None, "latency": False,
+    }  # fmt: skip
+    whole = inshape.plan(path, "32x32x1", strategy="rebuild", classes=2)
+    limit = 3 * whole.footprint.ram_bytes // 4
+    comparison = compare(photos, shapes="32x32x1,80x80x1", max_ram=limit, **options)
+    small, large = sorted(comparison.candidates, key=lambda c: c.macs)
+    plan = inshape.plan(path, "32x32x1", strategy="rebuild", classes=2, max_ram=limit)
+    assert plan.patches
+    assert (small.dropped, small.ram_bytes, small.macs) == (
+        None, plan.footprint.ram_bytes, plan.macs,
+    )  # fmt: skip
+    assert small.plan["patches"] == plan.as_dict()["patches"]
+    assert large.dropped.startswith("RAM ")
+    assert comparison.command.endswith(f"--max-ram {limit}B")

@@ -13,6 +13,7 @@ from benchmarks import (
     footprint,
     kills,
     many_pictures,
+    patches,
     probe_fidelity,
     transfer,
     zoo,
@@ -29,6 +30,7 @@ TABLES = {
     "exports": exports.small_table,
     "few_labels": few_labels.table,
     footprint.NAME: footprint.table,
+    patches.NAME: patches.table,
 }
 
 

@@ -69,7 +69,7 @@ def regions_of(known, *grids_hw):
 @pytest.fixture(scope="module", params=["litert", "litert-int8"])
 def content(request, model, pictures, tmp_path_factory):
     path = tmp_path_factory.mktemp("files") / "a.tflite"
-    convert(model, FORMATS[request.param], path, pictures=pictures[:2], io="int8")
+    convert(model, FORMATS[request.param], path, pictures=pictures[:2], io="uint8")
     return path.read_bytes()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,18 +70,33 @@ def in_patches(
     # The last first, which leaves what stands before it as it is.
     for patches in sorted(regions, key=lambda region: -region.end):
         file_spec, file_shapes, tensors = _read(model)
-        wanted = _kernels(spec, patches.end), tuple(shapes[patches.end])
-        places = [(s.start, end) for s in find_spans(file_spec, file_shapes) for end in s.ends]
-        ends = [p for p in places if (_kernels(file_spec, p[1]), file_shapes[p[1]]) == wanted]
-        if not ends:
+        own = _in_file(patches, (spec, shapes), (file_spec, file_shapes))
+        if own is None:
+            shape = format_shape(shapes[patches.end])
             raise GraphError(
                 f'patches down to "{spec[patches.end].name}": the converted file has no such map '
-                f"of {format_shape(wanted[1])} that everything passes through; expected one; "
-                "leave max_ram out, or choose another network"
+                f"of {shape} that everything passes through; expected one; leave max_ram out, or "
+                "choose another network"
             )
-        own = Patches(patches.grid_hw, *ends[0])
         _Writer(model, file_spec, tensors).write(own, steps_of(file_spec, file_shapes, own))
     return pack_model(model)
+
+
+_Network: TypeAlias = tuple[GraphSpec, Sequence[Map]]
+
+
+def _in_file(patches: Patches, network: _Network, file: _Network) -> Patches | None:
+    """Where a file is to be cut, which has the network's maps but not all of its calls."""
+    wanted = _mark(network, patches.end)
+    places = [(span.start, end) for span in find_spans(*file) for end in span.ends]
+    ends = [place for place in places if _mark(file, place[1]) == wanted]
+    return Patches(patches.grid_hw, *ends[0]) if ends else None
+
+
+def _mark(network: _Network, at: int) -> tuple[int, Map]:
+    """What a map is known by in a file: the kernels before it, and its shape."""
+    spec, shapes = network
+    return _kernels(spec, at), tuple(shapes[at])
 
 
 def _kernels(spec: GraphSpec, end: int) -> int:

@@ -117,10 +117,12 @@ class PatchChoice:
         limit = f"RAM of at most {format_bytes(self.limit_bytes)}"
         if not self.best.regions:
             return f"{limit}: {self.best} meets it"
-        rows = [["computed as", "RAM", "MACs", "more"]]
+        rows = [["computed as", "RAM", "MACs", "more", ""]]
         for split in self.splits:
             more = f"{100 * (split.macs / max(1, self.whole.macs) - 1):.1f} %"
-            rows += [[str(split), format_bytes(split.ram_bytes), format_macs(split.macs), more]]
+            mark = "" if split is not self.best else "chosen" if self.is_met else "nearest"
+            ram, macs = format_bytes(split.ram_bytes), format_macs(split.macs)
+            rows.append([str(split), ram, macs, more, mark])
         ending = "" if self.is_met else ", which none meets"
         return "\n".join([f"{limit}{ending}:", *align(rows, left=1)])
 
@@ -164,19 +166,25 @@ class _Search:
     def __init__(self, spec: GraphSpec, shape: InputShape) -> None:
         self.spec, self.shape = spec, shape
         self.shapes = map_shapes(spec, shape)
-        self.candidates = sorted(self._all(), key=lambda c: c.extra_macs)
-        self._known: dict[tuple[Patches, ...], Split] = {}
+        self._macs = [cost.macs or 0 for cost in costs(spec, shape)]
+        self._values = [product(s) or 0 for s in self.shapes]
+        self._windows = {
+            x.index: self._values[x.inputs[0]] + self._values[x.index] for x in spec if x.is_window
+        }
+        self._candidates = sorted(self._all(), key=lambda c: c.extra_macs)
+        self._extra = {c.patches: c.extra_macs for c in self._candidates}
+        self._known: dict[tuple[Region, ...], Split] = {}
 
     def improved(self, split: Split, limit_bytes: int) -> Split:
         """A split with one more region: the first that meets a limit, or else the smallest."""
-        free = self._free(split)
-        possible = [c for c in free if c.least_bytes <= limit_bytes]
-        others = [c for c in free if c.least_bytes > limit_bytes]
+        bounds = [(max(c.least_bytes, self._outside(split, c)), c) for c in self._candidates]
+        possible = [pair for pair in bounds if pair[0] <= limit_bytes]
+        others = [pair for pair in bounds if pair[0] > limit_bytes]
         tries, least, best = Counter[int](), dict[int, int](), split
-        for c in [*possible, *sorted(others, key=lambda c: c.least_bytes)]:
+        for bound, c in [*possible, *sorted(others, key=lambda pair: pair[0])]:
             # More pieces down to one layer bring no more at some point, which those behind it set.
             end = c.patches.end
-            if c.least_bytes >= best.ram_bytes or tries[end] >= _MOST_TRIES:
+            if bound >= best.ram_bytes or tries[end] >= _MOST_TRIES:
                 continue
             found = self._with(split, c)
             is_less = found.ram_bytes < least.get(end, split.ram_bytes)
@@ -190,50 +198,50 @@ class _Search:
     def others(self, split: Split) -> list[Split]:
         """Ways to go on from a split, with ever more operations and clearly less memory."""
         ram, chosen = split.ram_bytes, list[_Candidate]()
-        for candidate in self._free(split):
-            if candidate.least_bytes < ram * _CLEARLY:
+        for candidate in self._candidates:
+            bound = max(candidate.least_bytes, self._outside(split, candidate))
+            if bound < ram * _CLEARLY:
                 chosen.append(candidate)
-                ram = candidate.least_bytes
+                ram = bound
         return [self._with(split, candidate) for candidate in chosen]
 
-    def _free(self, split: Split) -> list[_Candidate]:
-        """The candidates that lie before or behind the regions that there are."""
-        return [
-            c
-            for c in self.candidates
-            if all(
-                c.patches.end <= other.start or c.patches.start >= other.end
-                for other in split.patches
-            )
-        ]
+    def _kept(self, split: Split, candidate: _Candidate) -> list[Region]:
+        """The regions of a split that a candidate does not meet."""
+        start, end = candidate.patches.start, candidate.patches.end
+        return [r for r in split.regions if end <= r.patches.start or r.patches.end <= start]
+
+    def _outside(self, split: Split, candidate: _Candidate) -> int:
+        """The most that a layer outside of the regions reads and puts out."""
+        regions = [candidate.patches, *(r.patches for r in self._kept(split, candidate))]
+        inside = {i for patches in regions for i in range(patches.start + 1, patches.end + 1)}
+        return max((n for i, n in self._windows.items() if i not in inside), default=0)
 
     def _with(self, split: Split, candidate: _Candidate) -> Split:
+        """The split with one more region, in the place of those that it meets."""
         end = candidate.patches.end
-        region = Region(candidate.patches, self.spec[end].name, self.shapes[end])
-        regions = tuple(sorted((*split.regions, region), key=lambda r: r.patches.end))
-        patches = tuple(r.patches for r in regions)
-        if patches not in self._known:
-            ram = footprint(patched(self.spec, self.shape, patches), self.shape).ram_bytes
+        regions = [Region(candidate.patches, self.spec[end].name, self.shapes[end])]
+        regions += self._kept(split, candidate)
+        regions = tuple(sorted(regions, key=lambda region: region.patches.end))
+        if regions not in self._known:
+            grids = [region.patches for region in regions]
+            ram = footprint(patched(self.spec, self.shape, grids), self.shape).ram_bytes
             assert ram is not None  # that of the whole network is known
-            self._known[patches] = Split(regions, ram, split.macs + candidate.extra_macs)
-        return self._known[patches]
+            extra = sum(self._extra[grid] for grid in grids)
+            self._known[regions] = Split(regions, ram, sum(self._macs) + extra)
+        return self._known[regions]
 
     def _all(self) -> Iterator[_Candidate]:
         """Every region that may be worth it."""
-        spec, shapes = self.spec, self.shapes
-        macs = [cost.macs or 0 for cost in costs(spec, self.shape)]
-        values = [product(s) or 0 for s in shapes]
-        for span in find_spans(spec, shapes):
-            smallest = max(values)
+        for span in find_spans(self.spec, self.shapes):
+            smallest = max(self._values)
             for end in span.ends:
                 # It is put together beside its pieces: no larger than what came before.
-                if values[end] <= smallest:
-                    smallest = values[end]
-                    yield from self._down_to(span.start, end, macs, values)
+                if self._values[end] <= smallest:
+                    smallest = self._values[end]
+                    yield from self._down_to(span.start, end)
 
-    def _down_to(
-        self, start: int, end: int, macs: Sequence[int], values: Sequence[int]
-    ) -> Iterator[_Candidate]:
+    def _down_to(self, start: int, end: int) -> Iterator[_Candidate]:
+        macs, values = self._macs, self._values
         calls = calls_between(self.spec, start, end)
         height, width, _ = (n or 0 for n in self.shapes[end])
         by_count = {
