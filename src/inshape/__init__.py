@@ -80,7 +80,12 @@ def __getattr__(name: str) -> Any:
         return import_module(".errors", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    try:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        from .extras import advice_for
+
+        raise ModuleNotFoundError(advice_for(error) or str(error), name=error.name) from error
     globals()[name] = value
     return value
 

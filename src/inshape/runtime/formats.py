@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ..errors import RequestError, UnknownName
+from ..extras import install
 
 Io: TypeAlias = Literal["float32", "int8", "uint8"]
 OPSET = 17
@@ -70,7 +71,7 @@ _ALL = (
     _litert("litert"),
     _litert("litert-float16"),
     _litert("litert-dynamic"),
-    _litert("litert-int8", "ai_edge_quantizer", extra="cpu,quantize"),
+    _litert("litert-int8", "ai_edge_quantizer", extra="cpu"),
     Format(
         name="onnx",
         suffix=".onnx",
@@ -135,5 +136,5 @@ def check_installed(form: Format) -> None:
     if missing:
         raise RequestError(
             f"format {form.name} needs {', '.join(missing)}; expected them to be installed; "
-            f"pip install 'inshape[{form.extra}]'"
+            f"{install(*form.extra.split(','))}"
         )

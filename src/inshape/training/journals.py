@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import RequestError, RunError
+from ..extras import install
 from ..runs import Run
 from ..text import first_line
 
@@ -154,8 +155,7 @@ def check_mlflow() -> None:
     """Refuse to begin without MLflow."""
     if importlib.util.find_spec("mlflow") is None:
         raise RequestError(
-            "mlflow=... needs the package mlflow, which is not installed; pip install "
-            "'inshape[mlflow]'"
+            f"mlflow=... needs the package mlflow, which is not installed; {install('mlflow')}"
         )
 
 
