@@ -41,16 +41,19 @@ def test_without_extras_named_networks_are_listed_and_inspected(tmp_path):
         ["models", "nasnet"],
         ["train", str(tmp_path), "--input", "auto", "--out", str(tmp_path / "run")],
         ["export", str(tmp_path)],
+        ["doctor"],
     ]
     modules = ",".join((*extras._OF_CPU, "jax", "torch"))
     done = subprocess.run(
         [sys.executable, "-c", BARE, modules, json.dumps(words)], capture_output=True, text=True
     )
-    inspected, models, train, export = map(json.loads, done.stdout.splitlines())
+    inspected, models, train, export, doctor = map(json.loads, done.stdout.splitlines())
     assert inspected[0] == 0, inspected
     # As Keras counts them: 939,120 of the network, less two of three channels, and the new head's.
     assert json.loads(inspected[1])["geometry"]["params"] == 939_120 - 2 * 9 * 16 + 577 * 5
     assert models[0] == 0
+    assert (doctor[0], doctor[2]) == (1, "")
+    assert "problem: Keras cannot be loaded" in doctor[1]
     for code, out, err in (train, export):
         assert (code, out) == (2, "")
         assert err.startswith("inshape: error: this takes ")

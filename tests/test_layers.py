@@ -36,6 +36,7 @@ ROOMS = [
     "adaptation",
     "planning",
     "data",
+    "loading",
     "runtime",
     "limits",
     "runs",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .exporting.api import export
     from .heads import Head
     from .limits import Limits
+    from .loading import load
     from .planning import Plan, adapt, plan
     from .prediction import predict
     from .reporting.api import report
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "plan",
     "adapt",
+    "load",
     "train",
     "resume",
     "evaluate",
@@ -57,6 +59,7 @@ __all__ = [
 _HOMES = {
     "plan": "planning",
     "adapt": "planning",
+    "load": "loading",
     "train": "choosing",
     "resume": "training.api",
     "evaluate": "evaluation.api",

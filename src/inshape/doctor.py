@@ -15,7 +15,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ._version import __version__
-from .data.stores import default_cache_dir
+from .caching import default_cache_dir
 from .extras import PACKAGE, PURPOSES, is_met, of_extra, written
 from .processor import count_cores
 from .requests import Request
