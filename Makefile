@@ -7,6 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.inshape-stamp
+DEMO_STAMP := .venv/.inshape-demo-stamp
 TORCH ?= torch==2.13.0
 PYTEST := $(BIN)/python -m pytest
 # Named, so that the other files are not imported to learn that nothing in them is marked.
@@ -27,12 +28,20 @@ help:  ## list the targets
 
 venv: $(STAMP)  ## make or refresh .venv from requirements.lock
 
-$(STAMP): requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: this is Python %d.%d, inshape needs 3.11 or newer; say make PYTHON=python3.12" % sys.version_info[:2])'
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: this is Python %d.%d, inshape needs 3.11 or newer; say make PYTHON=python3.12" % sys.version_info[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(STAMP): requirements.lock pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Half of the whole lock, at the same versions; where all of it is there, nothing is added.
+$(DEMO_STAMP): requirements-demo.lock pyproject.toml | $(BIN)/uv
+	test -e $(STAMP) || $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements-demo.lock
+	test -e $(STAMP) || $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 test: $(STAMP)  ## the whole suite, doctests included, on JOBS processes
@@ -65,7 +74,7 @@ test-torch: $(STAMP)  ## the tests marked "backends" on PyTorch (installs a CPU 
 docs: $(STAMP)  ## the documentation's site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-demo: $(STAMP)  ## the main job on handwritten digits; or on photos: make demo WEIGHTS=file PHOTOS=folder
+demo: $(DEMO_STAMP)  ## the main job on handwritten digits; or on photos: make demo WEIGHTS=file PHOTOS=folder
 	@if test -z "$(WEIGHTS)$(PHOTOS)"; then $(BIN)/inshape demo --out "$(OUT)"; \
 	elif test -z "$(WEIGHTS)" -o -z "$(PHOTOS)"; then \
 	  echo 'make demo: WEIGHTS and PHOTOS go together; say make demo WEIGHTS=FILE PHOTOS=FOLDER, with a .weights.h5 or .keras file of $(BACKBONE) (or WEIGHTS=imagenet) and one folder of pictures per class, or make demo alone' >&2; exit 2; \
@@ -73,12 +82,13 @@ demo: $(STAMP)  ## the main job on handwritten digits; or on photos: make demo W
 
 # Universal: one file for every platform and Python from 3.11 on. It names no index, so that the
 # reader's own is used.
-lock:  ## pin the newest versions in requirements.lock
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+lock: $(BIN)/uv  ## pin the newest versions in requirements.lock, and the demo's part of it
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra cpu --extra dev \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	  -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra cpu \
+	  --constraint requirements.lock --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" -o requirements-demo.lock pyproject.toml
 
 clean:  ## remove .venv and every cache
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist site src/*.egg-info

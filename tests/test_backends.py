@@ -7,6 +7,7 @@ import os
 import keras
 import numpy as np
 import pytest
+from tools.pages import blocks
 
 import inshape
 from inshape.errors import DataError
@@ -142,3 +143,14 @@ def test_heat_maps_need_no_certain_backend(trained):
     heat = Heatmaps(model, (16, 20))(pictures[:2, :16, :20].astype("float32"), np.array([0, 1]))
     assert heat.shape == (2, 4, 5)
     assert heat.max() == pytest.approx(1.0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the loop is JAX's")
+def test_the_page_s_jax_loop_trains(repo_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (repo_dir / "docs" / "tutorials" / "own_loop.md").read_text(encoding="utf-8")
+    code = [b.code for b in blocks(text) if b.kind != "text" and "tensorflow" not in b.code]
+    names: dict[str, object] = {}
+    for block in code:
+        exec(block, names)
+    assert np.isfinite(float(names["value"]))

@@ -86,7 +86,7 @@ def test_the_hubs_folder_is_the_one_that_its_library_uses(monkeypatch, tmp_path)
 
 def test_a_missing_extra_comes_with_the_line_that_installs_it(monkeypatch):
     installed(monkeypatch, onnx=None, tf2onnx="0.1")
-    extras = {extra.name: extra for extra in doctor._extras(doctor._requirements())}
+    extras = {extra.name: extra for extra in doctor._extras()}
     onnx = {Requirement(text).name: Requirement(text) for text in extras["onnx"].missing}
     assert set(onnx) == {"onnx", "tf2onnx"}
     listed = {
@@ -103,14 +103,9 @@ def test_a_missing_extra_comes_with_the_line_that_installs_it(monkeypatch):
 
 def test_cpu_is_not_missing_where_gpu_is_complete(monkeypatch):
     installed(monkeypatch, tensorflow="9.0", tensorflow_cpu=None)
-    names = [extra.name for extra in doctor._extras(doctor._requirements())]
+    names = [extra.name for extra in doctor._extras()]
     assert "gpu" in names
     assert "cpu" not in names
-
-
-def test_every_extra_for_users_has_a_purpose():
-    provided = importlib.metadata.metadata("inshape").get_all("Provides-Extra")
-    assert set(doctor.PURPOSES) == set(provided) - {"dev", "docs", "zoo"}
 
 
 def test_an_old_requirement_is_a_problem(monkeypatch):

@@ -19,6 +19,7 @@ ROOMS = [
     "shapes",
     "text",
     "writing",
+    "extras",
     "processor",
     "caching",
     "progress",
@@ -36,6 +37,7 @@ ROOMS = [
     "adaptation",
     "planning",
     "data",
+    "loading",
     "runtime",
     "runs",
     "features",
@@ -151,7 +153,10 @@ def test_no_import_cycles():
 
 
 def test_the_front_page_loads_nothing_but_the_version():
-    assert imported("", without_typing(tree_of(""))) == {"_version"}
+    assert imported("", without_typing(tree_of(""))) == {
+        "_version",
+        "extras",  # where something is missing
+    }
 
 
 def test_light_rooms_name_no_framework():

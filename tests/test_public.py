@@ -1,6 +1,7 @@
 """The public names: there, lazy, and nothing hidden by another."""
 
 import importlib
+import inspect
 import pickle
 import re
 import sys
@@ -11,7 +12,7 @@ import pytest
 import inshape
 
 FUNCTIONS = [
-    "plan", "adapt", "train", "resume", "evaluate", "predict", "compare", "report", "export"
+    "plan", "adapt", "load", "train", "resume", "evaluate", "predict", "compare", "report", "export"
 ]  # fmt: skip
 
 
@@ -72,3 +73,39 @@ def test_the_version_is_that_of_the_installed_package():
     from importlib.metadata import version
 
     assert inshape.__version__ == version("inshape")
+
+
+def exists(word, owner):
+    """Whether a name of a docstring is one of its class, its module, or the package."""
+    module = importlib.import_module(owner.__module__)
+    parts = word.removeprefix("inshape.").split(".")
+    for start in (owner, module, inshape):
+        found = start
+        for part in parts:
+            found = getattr(found, part, None)
+        if found is not None:
+            return True
+    *home, last = parts
+    try:
+        return hasattr(importlib.import_module(".".join(["inshape", *home])), last) or bool(
+            importlib.import_module(f"inshape.{'.'.join(parts)}")
+        )
+    except ModuleNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("name", [n for n in inshape.__all__ if n not in ("errors", "__version__")])
+def test_help_names_only_what_exists(name):
+    value = getattr(inshape, name)
+    documented = [value]
+    if inspect.isclass(value):
+        documented += [v for k, v in vars(value).items() if not k.startswith("_")]
+    for one in documented:
+        words = re.findall(r"(?<!`)`([A-Za-z_][\w.]*)`(?!`)", inspect.getdoc(one) or "")
+        assert [word for word in words if not exists(word, value)] == []
+
+
+def test_a_name_that_does_not_exist_is_seen():
+    assert exists("errors.DataError", inshape.plan)
+    assert exists("build", inshape.Plan)
+    assert not exists("buidl", inshape.Plan)

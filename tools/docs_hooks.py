@@ -21,7 +21,7 @@ from mkdocs.structure.files import File, Files
 
 MEASUREMENTS = "Measurements"
 COMMANDS = "reference/commands.md"
-_HELP_WIDTH = 96
+_HELP_WIDTH = 80
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .exporting.api import export
     from .heads import Head
     from .limits import Limits
+    from .loading import load
     from .planning import Plan, adapt, plan
     from .prediction import predict
     from .reporting.api import report
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "plan",
     "adapt",
+    "load",
     "train",
     "resume",
     "evaluate",
@@ -57,6 +59,7 @@ __all__ = [
 _HOMES = {
     "plan": "planning",
     "adapt": "planning",
+    "load": "loading",
     "train": "choosing",
     "resume": "training.api",
     "evaluate": "evaluation.api",
@@ -80,7 +83,12 @@ def __getattr__(name: str) -> Any:
         return import_module(".errors", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    try:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        from .extras import advice_for
+
+        raise ModuleNotFoundError(advice_for(error) or str(error), name=error.name) from error
     globals()[name] = value
     return value
 

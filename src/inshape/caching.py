@@ -25,6 +25,12 @@ Facts: TypeAlias = Mapping[str, Any]
 """Whatever determines a result, in values that JSON can hold; large data by its hash."""
 
 
+def default_cache_dir() -> Path:
+    """The user's cache folder for prepared pictures."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "inshape" / "pictures"
+
+
 def key_of(facts: Facts) -> str:
     """32 hexadecimal digits that differ whenever the facts do, in whatever order they stand."""
     # As JSON gives them back, so that a record's facts have the key that they were written under:

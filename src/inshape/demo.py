@@ -1,9 +1,12 @@
-"""The demonstration: a real small dataset that is installed already, from files to a device.
+"""The demonstration: what becomes of a pretrained network at half its size, from files to a device.
 
 The pictures are scikit-learn's handwritten digits, 1,797 of 8x8 grey pixels (Alpaydin and Kaynak
-1998, UCI Machine Learning Repository). A ninth of them, twenty of each digit, is for training: with
-few pictures of one's own it matters where a network starts. It starts from the checkpoint that
-comes with inshape (``weights="demo"``), and beside it, by the same commands, from random weights.
+1998, UCI Machine Learning Repository), which are installed already. A ninth of them, twenty of each
+digit, is for training. The network has the checkpoint that comes with inshape (``weights="demo"``).
+
+First, before any training: one classifier, fitted at the network's native shape, answers at the new
+shape as people change it and by each strategy. Then the recommended strategy and the one that does
+as people do are fine-tuned by the same command, and the better one goes to a device.
 """
 
 from __future__ import annotations
@@ -12,29 +15,35 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from .errors import OutputExists
+from .planning import plan
 from .requests import Folder, Request
+from .shapes import InputShape
+from .tasks.bootstrap import Score, mean_score
+from .text import WIDTH, format_bytes, format_count, table
 from .weights.demo import BACKBONE
 from .writing import make_folder, read_json, reading
 
-SHAPE = "24x24x1"
+SHAPE = "112x112x1"
+NATIVE = "224x224x3"
+STRATEGIES = ("rebuild", "resize", "restride")
 
 _EVERY = 9  # every ninth picture of a digit is for training
-_RUNS = {"demo": "run", "none": "run-none"}
-_COMPARISONS = {"demo": "compare-demo", "none": "compare-none"}
+_TESTED = 8  # every eighth of the others is enough before training
+_RUNS = {"restride": "run", "rebuild": "run-rebuild"}
 
 
 @dataclass(frozen=True, slots=True)
 class DemoRequest(Request):
-    """Inspect, compare, train, evaluate and export on handwritten digits."""
+    """Inspect, train, evaluate and export on handwritten digits."""
 
     out: Folder = Path("runs/demo")
     """A new folder for everything it writes."""
@@ -54,27 +63,25 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
-    """An accuracy reached from the checkpoint beside the one reached from random weights.
+class Way:
+    """One way to run the network at a shape, and how good it is before any training."""
 
-    Each is a value with the ends of its 95 % interval.
-    """
-
-    what: str
-    pictures: int
-    pretrained: tuple[float, float, float]
-    random: tuple[float, float, float]
+    name: str
+    input_shape: str
+    last_map: str
+    field: float | None
+    """The part of the picture's height that one pixel of the last map depends on."""
+    macs: int | None
+    accuracy: Score
 
     @property
-    def is_clear(self) -> bool:
-        """Whether the intervals do not meet."""
-        return self.pretrained[1] > self.random[2]
-
-    def __str__(self) -> str:
-        scores = (self.pretrained, self.random)
-        pretrained, random = (f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in scores)
-        end = "" if self.is_clear else "; the intervals meet"
-        return f"{self.what}: {pretrained} from the checkpoint, {random} from random weights{end}"
+    def cells(self) -> tuple[str, ...]:
+        """A row of the table."""
+        field = "-" if self.field is None else f"{self.field:.1f} times"
+        return (
+            self.name, self.input_shape, self.last_map, field, format_count(self.macs),
+            str(self.accuracy),
+        )  # fmt: skip
 
 
 class _Console(Protocol):
@@ -97,6 +104,14 @@ def run_demo(out: Path, console: _Console) -> int:
         f"handwritten digits of 8x8 grey pixels in {out / 'digits'}: {train} for training, {test} "
         "for testing"
     )
+    print(
+        f"\n# before any training: the same weights and one classifier, fitted at {NATIVE}, on "
+        f"{-(-test // _TESTED)} pictures\n",
+        flush=True,
+    )
+    ways = before_training()
+    print("\n".join(describe(ways)))
+    print(f"({time.perf_counter() - begun:.0f} s)", flush=True)
     for step in steps(out):
         print(f"\n# {step.title}\n$ {step.command}\n", flush=True)
         started = time.perf_counter()
@@ -106,89 +121,161 @@ def run_demo(out: Path, console: _Console) -> int:
             return code.returncode
         print(f"({time.perf_counter() - started:.0f} s)", flush=True)
     seconds = time.perf_counter() - begun
-    gained = gains(out)
-    lines = "\n".join(map(str, gained))
+    trained, (path, flash, ram) = accuracies(out), device_file(out)
+    lines = [f"after fine-tuning, on {test} pictures that no training saw:"]
+    lines += [f"  {strategy}: {score}" for strategy, score in trained.items()]
+    lines += [f"for the device: {path}, flash {format_bytes(flash)}, RAM {format_bytes(ram)}"]
+    lines += [f"the report: {out / 'run' / 'report.html'}", f"complete in {seconds:.0f} s"]
+    lines += ["", "with photos of your own, one folder per class:"]
+    lines += ["  inshape train photos --input 96x96x3 --out runs/mine"]
     console.answer(
-        f"\nwhat pretraining gained:\n{lines}\n\n"
-        f"complete in {seconds:.0f} s; the run is {out / 'run'}",
+        "\n".join(["", *lines]),
         {
             "run": str(out / "run"),
             "seconds": round(seconds, 1),
-            "gains": [asdict(gain) for gain in gained],
+            "before": [{**asdict(way), "accuracy": way.accuracy.as_dict()} for way in ways],
+            "trained": {strategy: score.as_dict() for strategy, score in trained.items()},
+            "file": {"path": path, "flash_bytes": flash, "ram_bytes": ram},
         },
     )
     return 0
+
+
+def before_training(strategies: Sequence[str] = STRATEGIES) -> list[Way]:
+    """How many digits one classifier answers rightly, at the native shape and by each way."""
+    import keras  # slow to import, as what follows
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    pictures, labels, is_train = _digits()
+    tested = np.flatnonzero(~is_train)[::_TESTED]
+
+    def features(model: Any, at: NDArray[np.intp]) -> NDArray[np.float32]:
+        _, height, width, channels = model.input_shape
+        rows = [_resized(pictures[i], (height, width)) for i in at]
+        grey = np.stack(rows)[..., None]
+        return model.predict(np.repeat(grey, channels, axis=-1), verbose=0)
+
+    native = plan(BACKBONE, NATIVE, strategy="rebuild")
+    network = native.build("demo")
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    train = np.flatnonzero(is_train)
+    classifier.fit(features(network, train), labels[train])
+
+    def way(name: str, shape: str, planned: Any, model: Any) -> Way:
+        right = classifier.predict(features(model, tested)) == labels[tested]
+        geometry = planned.geometry
+        field, height = geometry.final_field_hw[0], geometry.working_shape.height
+        return Way(
+            name=name,
+            input_shape=shape,
+            last_map=str(geometry.final_map),
+            field=None if field is None else field / height,
+            macs=geometry.macs,
+            accuracy=mean_score(right.astype(float)),
+        )
+
+    plans = {name: plan(BACKBONE, SHAPE, strategy=name) for name in strategies}
+    shape = InputShape.of(SHAPE)
+    same = plan(BACKBONE, SHAPE, strategy="rebuild")
+    options: Any = {"minimalistic": True, "include_top": False, "weights": None, "pooling": "avg"}
+    usual = keras.applications.MobileNetV3Small(input_shape=(*shape.hw, 3), **options)
+    usual.set_weights(network.get_weights())
+    recommended = plan(BACKBONE, SHAPE).strategy
+    return [
+        way("native", NATIVE, native, network),
+        way("Keras itself", f"{shape.size}x3", same, usual),
+        *(
+            way(f"{name}{' *' * (name == recommended)}", SHAPE, planned, planned.build("demo"))
+            for name, planned in plans.items()
+        ),
+    ]
+
+
+def describe(ways: list[Way]) -> list[str]:
+    """The table of the ways, and why they differ."""
+    heads = ("way", "input", "last map", "field", "MACs", "accuracy [95 %]")
+    lines = table(heads, [way.cells for way in ways], left=3, width=WIDTH)
+    return [
+        *lines,
+        "",
+        "field: how much of the picture's height one pixel of the last map depends on.",
+        "Keras itself (input_shape=, or clone_model) and rebuild show the layers objects",
+        "of half the size that they were trained at. resize enlarges the picture, and",
+        "restride halves the first convolution's stride: both show them what they know.",
+        "* recommended by inshape inspect, and trained below",
+    ]
 
 
 def steps(out: Path) -> tuple[Step, ...]:
     """The commands in order; everything that they write is in one folder.
 
     Example:
-        >>> [step.words[0] for step in steps(Path("a"))][:5]
-        ['inspect', 'compare', 'compare', 'train', 'train']
+        >>> [step.words[0] for step in steps(Path("a"))][:4]
+        ['inspect', 'train', 'train', 'evaluate']
     """
     train, test = str(out / "digits/train"), str(out / "digits/test")
-    run, random_run = (str(out / name) for name in _RUNS.values())
+    run, other = (str(out / name) for name in _RUNS.values())
     return (
-        Step("what the network does at this shape", ("inspect", BACKBONE, SHAPE)),
-        Step(
-            "which shape and strategy? A linear classifier on frozen features answers",
-            _compare(out, "demo", train),
-        ),
-        Step("the same with random weights", _compare(out, "none", train)),
-        Step("train from the checkpoint", _train(train, "demo", run)),
-        Step("the same training from random weights", _train(train, "none", random_run)),
+        Step("which strategy, and what it does", ("inspect", BACKBONE, SHAPE, "--classes", "10")),
+        Step("fine-tune by that strategy", _train(train, "restride", run)),
+        Step("the same as people do it", _train(train, "rebuild", other)),
         Step("accuracy on pictures that the training never saw", ("evaluate", run, test)),
-        Step("and from random weights", ("evaluate", random_run, test)),
+        Step("and as people do it", ("evaluate", other, test)),
         Step(
-            "files for a device, compared with the model",
-            ("export", run, "--to", "litert,litert-int8", "--data", test, "--min-agreement", "0.9"),
+            "a file for a device, compared with the model",
+            ("export", run, "--to", "litert-int8", "--data", test, "--min-agreement", "0.9"),
         ),
         Step(
-            "one picture, classified by the smallest file",
-            ("predict", f"{run}/exports/model-int8.tflite", f"{test}/7/7.png"),
+            "one picture, classified by the file",
+            ("predict", f"{run}/exports/model-int8.tflite", f"{test}/7/17.png"),
         ),
         Step("the run as a page", ("report", run)),
     )  # fmt: skip
 
 
-def _compare(out: Path, start: str, pictures: str) -> tuple[str, ...]:
+def _train(pictures: str, strategy: str, run: str) -> tuple[str, ...]:
     return (
-        "compare", pictures, "--shapes", f"{SHAPE},32x32x1", "--backbone", BACKBONE, "--weights",
-        start, "--strategies", "rebuild,restride", "--out", str(out / _COMPARISONS[start]),
+        "train", pictures, "--input", SHAPE, "--weights", "demo", "--strategy", strategy,
+        "--no-flip", "--out", run,
     )  # fmt: skip
 
 
-def _train(pictures: str, start: str, run: str) -> tuple[str, ...]:
-    # Every layer is trained, which random weights need and the checkpoint bears.
-    return (
-        "train", pictures, "--input", SHAPE, "--backbone", BACKBONE, "--weights", start,
-        "--strategy", "restride", "--out", run, "--unfreeze", "all",
-        "--epochs", "40", "--patience", "40", "--learning-rate", "0.003", "--no-flip",
-        "--batch-norm", "train", "--layer-decay", "1",
-    )  # fmt: skip
-
-
-def gains(out: Path) -> tuple[Gain, ...]:
-    """What the checkpoint gained in the probe and after training, by the files that are there."""
+def accuracies(out: Path) -> dict[str, Score]:
+    """The accuracy that each strategy's run was evaluated at."""
     with reading(out, "what the steps of the demonstration wrote; begin it again"):
-        firsts = [
-            read_json(out / name / "comparison.json")["candidates"][0]
-            for name in _COMPARISONS.values()
-        ]
-        evaluations = [read_json(out / name / "metrics.json") for name in _RUNS.values()]
-        pictures, tested = int(firsts[1]["pictures"]), int(evaluations[1]["pictures"])
-        probed, trained = (
-            [_score(one["accuracy"]) for one in both] for both in (firsts, evaluations)
-        )
-    return (
-        Gain(f"probe, best candidate, {pictures} pictures cross-validated", pictures, *probed),
-        Gain(f"trained, on {tested} other pictures", tested, *trained),
-    )
+        records = {way: read_json(out / run / "metrics.json") for way, run in _RUNS.items()}
+        return {way: Score(**record["accuracy"]) for way, record in records.items()}
 
 
-def _score(values: Mapping[str, float]) -> tuple[float, float, float]:
-    return float(values["value"]), float(values["low"]), float(values["high"])
+def device_file(out: Path) -> tuple[str, int, int | None]:
+    """The int8 file, its size, and what it takes of RAM: measured, or else as planned."""
+    with reading(out, "what the steps of the demonstration wrote; begin it again"):
+        (row,) = read_json(out / "run/exports/exports.json")["exports"]
+        ram = row["arena_bytes"] or row["tensor_bytes"] or row["planned_ram_bytes"]
+        return str(out / "run/exports" / row["path"]), int(row["size_bytes"]), ram
+
+
+def _digits() -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.bool_]]:
+    """The pictures, their labels, and which of them are for training."""
+    from sklearn.datasets import load_digits  # slow to import
+
+    digits: Any = load_digits()
+    pictures = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    number = np.zeros(len(pictures), np.intp)
+    for label in range(10):
+        own = np.flatnonzero(digits.target == label)
+        number[own] = np.arange(len(own))
+    return pictures, digits.target, number % _EVERY == 0
+
+
+def _resized(pixels: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.float32]:
+    from PIL import Image
+
+    height, width = size_hw
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized, np.float32)
 
 
 def write_digits(out: Path) -> tuple[int, int]:
@@ -198,19 +285,13 @@ def write_digits(out: Path) -> tuple[int, int]:
         OutputExists: if something is there already.
         RunError: if the folder cannot be written.
     """
-    from sklearn.datasets import load_digits  # slow to import
+    from PIL import Image  # of an extra
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputExists(f"{out} exists already; expected a new folder; name another with --out")
-    digits: Any = load_digits()
-    written = [0] * 10
-    counts = {"train": 0, "test": 0}
-    for picture, label in zip(digits.images, digits.target, strict=True):
-        part = "test" if written[label] % _EVERY else "train"
-        folder = out / "digits" / part / str(label)
+    pictures, labels, is_train = _digits()
+    for number, (pixels, label) in enumerate(zip(pictures, labels, strict=True)):
+        folder = out / "digits" / ("train" if is_train[number] else "test") / str(label)
         make_folder(folder)
-        pixels = np.round(picture * (255 / 16)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{written[label]}.png")
-        written[label] += 1
-        counts[part] += 1
-    return counts["train"], counts["test"]
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return int(is_train.sum()), int((~is_train).sum())

@@ -15,31 +15,12 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ._version import __version__
-from .data.stores import default_cache_dir
+from .caching import default_cache_dir
+from .extras import PACKAGE, PURPOSES, is_met, of_extra, written
 from .processor import count_cores
 from .requests import Request
 from .text import Printable, align, format_bytes
 
-PURPOSES = {
-    "cpu": "the TensorFlow backend, LiteRT and TensorBoard",
-    "gpu": "the same with CUDA, for NVIDIA GPUs on Linux; it takes the place of cpu",
-    "jax": "the JAX backend, for plan and adapt",
-    "torch": "the PyTorch backend, for plan and adapt; .pth files",
-    "onnx": "export to ONNX, and files of that kind",
-    "openvino": "export to OpenVINO, and files of that kind",
-    "quantize": "other ways to int8",
-    "micro": "the arena that an int8 file needs on a micro-controller, measured",
-    "parquet": "tables of pictures as .parquet",
-    "heic": "pictures as .heic, which phones take",
-    "pandas": "tables as data frames",
-    "mlflow": "train --mlflow",
-    "ray": "work on several machines",
-    "hub": "weights from the Hugging Face Hub",
-    "kaggle": "weights from Kaggle",
-}
-"""What each extra is for. Those for work on inshape itself are left out."""
-
-_PACKAGE = "inshape"
 _VERSIONS = ("keras", "numpy", "ai-edge-litert", "scikit-learn", "pillow", "h5py", "tyro")
 _BACKENDS = {
     "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos"),
@@ -144,7 +125,6 @@ class Diagnosis(Printable):
 
 def diagnose() -> Diagnosis:
     """Look at what is installed. Keras and its backend are loaded for it."""
-    requirements = _requirements()
     backend, devices, problems = _load_backend()
     gpus = _nvidia_gpus()
     if gpus and devices and all(d.startswith("cpu") for d in devices) and not _are_gpus_hidden():
@@ -153,12 +133,12 @@ def diagnose() -> Diagnosis:
             f"install the build of {backend} with CUDA (for TensorFlow, the extra gpu)"
         )
     problems += [
-        f"{_PACKAGE} needs {missing}, and {_state_of(missing)}; pip install {shlex.quote(missing)}"
-        for missing in _unmet(requirements, extra=None)
+        f"{PACKAGE} needs {missing}, and {_state_of(missing)}; pip install {shlex.quote(missing)}"
+        for missing in _unmet(None)
     ]
     return Diagnosis(
         versions={
-            _PACKAGE: __version__,
+            PACKAGE: __version__,
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
             **{name: _version(name) for name in _VERSIONS},
@@ -172,7 +152,7 @@ def diagnose() -> Diagnosis:
         gpus=gpus,
         cores=count_cores(),
         places=_places(),
-        extras=_extras(requirements),
+        extras=_extras(),
         problems=tuple(problems),
     )
 
@@ -246,44 +226,17 @@ def _place_lines(place: Place) -> tuple[str, str]:
     return f"  {place.what}: {size}", f"    {place.folder} (moved by {place.moved_by})"
 
 
-def _requirements() -> list[Requirement]:
-    """What inshape requires, as its installation says."""
-    return [Requirement(text) for text in importlib.metadata.requires(_PACKAGE) or ()]
-
-
-def _extras(requirements: Iterable[Requirement]) -> tuple[Extra, ...]:
+def _extras() -> tuple[Extra, ...]:
     """The optional parts that inshape's users may want; either of cpu and gpu will do."""
-    listed = list(requirements)
-    unmet = {name: _unmet(listed, extra=name) for name in PURPOSES}
+    unmet = {name: _unmet(name) for name in PURPOSES}
     if not unmet["gpu"]:
         del unmet["cpu"]
     return tuple(Extra(name, PURPOSES[name], missing) for name, missing in unmet.items())
 
 
-def _unmet(requirements: Iterable[Requirement], *, extra: str | None) -> tuple[str, ...]:
+def _unmet(extra: str | None) -> tuple[str, ...]:
     """Those of an extra, or of inshape itself, that are not installed or too old."""
-    return tuple(
-        f"{r.name}{_bracketed(r.extras)}{r.specifier}"
-        for r in requirements
-        if _applies(r, extra) and not _is_met(r)
-    )
-
-
-def _applies(requirement: Requirement, extra: str | None) -> bool:
-    marker = requirement.marker
-    is_basic = marker is None or marker.evaluate({"extra": ""})
-    if extra is None:
-        return is_basic
-    return not is_basic and marker is not None and marker.evaluate({"extra": extra})
-
-
-def _is_met(requirement: Requirement) -> bool:
-    version = _version(requirement.name)
-    return version is not None and requirement.specifier.contains(version, prereleases=True)
-
-
-def _bracketed(extras: set[str]) -> str:
-    return f"[{','.join(sorted(extras))}]" if extras else ""
+    return tuple(written(r) for r in of_extra(extra) if not is_met(r))
 
 
 def _state_of(requirement: str) -> str:

@@ -27,6 +27,7 @@ from .geometry.rules import Map
 from .geometry.sizes import map_shapes
 from .geometry.spec import GraphSpec
 from .geometry.stages import Geometry, geometry
+from .geometry.tables import stored_spec
 from .geometry.warnings import ShapeWarning, shape_warnings
 from .heads import (
     Head,
@@ -205,23 +206,31 @@ class AdaptRequest(PlanRequest):
             )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Network:
     """A network at its native shape, read once.
 
     Attributes:
         name: what it is known by.
-        model: the Keras model, with whatever weights it was opened with; it is not changed.
-        spec: the model as plain data.
+        spec: the network as plain data.
+        opened: the Keras model, with whatever weights it was opened with; ``None`` for a named one
+            of which only the stored layer table was looked up.
         backbone: what is known of a named one.
         has_top: whether its own head is there with the weights that it was opened with.
     """
 
     name: str
-    model: keras.Model
     spec: GraphSpec
+    opened: keras.Model | None
     backbone: Backbone | None = None
     has_top: bool = True
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The Keras model, which is not changed; built if it was only looked up."""
+        if self.opened is not None:
+            return self.opened
+        return open_network(self.backbone, None, top=self.has_top).model
 
     def is_alike(self, other: Network) -> bool:
         """Whether a decision for the other network holds for this one, by whatever names."""
@@ -351,7 +360,7 @@ class Plan(Printable):
         request, network = self.request.but(**changes), self.network
         lacks_top = request.needs_top and not network.has_top
         if lacks_top or request.backbone != self.request.backbone:
-            network = open_network(request.backbone, None, top=request.needs_top)
+            network = look_up(request.backbone, top=request.needs_top)
         return decide_plan(request, network)
 
     @property
@@ -398,11 +407,12 @@ class Plan(Printable):
         """Like `build`, with the plan and the weights' report beside the model."""
         plan = self.but(**changes) if changes else self
         network = plan.network
-        if weights is not None or network.backbone is None:
+        if weights is not None or network.backbone is None or network.opened is None:
             known = network.backbone or network.model
             network = open_network(known, weights, top=plan.request.needs_top)
             # Weights of other libraries bring their own padding with them, and a file may hold
-            # another number of classes: then the same request is decided on that network.
+            # another number of classes, and another Keras than the stored tables are of may build
+            # another graph: then the same request is decided on that network.
             if not network.is_alike(plan.network):
                 plan = decide_plan(plan.request, network)
         return plan.carried_out_on(network)
@@ -556,7 +566,7 @@ def plan(request: PlanRequest) -> Plan:
         >>> small.geometry.params == small.build(weights=None).count_params()
         True
     """
-    return decide_plan(request, open_network(request.backbone, None, top=request.needs_top))
+    return decide_plan(request, look_up(request.backbone, top=request.needs_top))
 
 
 @takes(AdaptRequest)
@@ -728,6 +738,15 @@ def _words(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
+def look_up(backbone: Any, *, top: bool) -> Network:
+    """A network to plan: a named one by its stored layer table, without a framework."""
+    known = _resolved(backbone)
+    spec = stored_spec(known.name, top=top) if isinstance(known, Backbone) else None
+    if spec is None:
+        return open_network(known, None, top=top)
+    return Network(known.name, spec, None, known, top)
+
+
 def open_network(backbone: Any, weights: Weights, *, top: bool) -> Network:
     """Open a network at its native shape.
 
@@ -745,14 +764,14 @@ def open_network(backbone: Any, weights: Weights, *, top: bool) -> Network:
         from .weights.native import native
 
         model = native(known, weights, with_top=top)
-        return Network(known.name, model, _read(model).but(name=known.name), known, top)
+        return Network(known.name, _read(model).but(name=known.name), model, known, top)
     spec = _read(known)
     if weights not in (None, "imagenet"):
         raise RequestError(
             f"weights={str(weights)!r} with a whole model, which brings its own; leave weights "
             "out, or give the architecture's name as backbone"
         )
-    return Network(known.name, known, spec)
+    return Network(known.name, spec, known)
 
 
 def _read(model: keras.Model) -> GraphSpec:

@@ -126,7 +126,7 @@ BAD_INPUTS = [
     BadInput(
         "HEIC without the extra, or damaged",
         _heic_as_jpeg,
-        r"a\.jpg: .*(pip install 'inshape\[heic\]'|restore or remove)",
+        r"a\.jpg: .*(pip install pillow-heif|restore or remove)",
     ),
     BadInput("a pipe", _with(lambda f: os.mkfifo(f / "a" / "x.png")), r"a/x\.png \(a pipe"),
     BadInput("a link to a device", _with(_link("b/x.png", "/dev/zero")), r"b/x\.png \(a device"),

@@ -205,7 +205,7 @@ def test_files_come_along(tmp_path):
 
 def test_ray_must_be_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    text = "ray needs Ray; expected it to be installed; pip install 'inshape[ray]'"
+    text = "ray needs Ray; expected it to be installed; pip install 'ray[data]>=2.44'"
     with pytest.raises(RequestError, match=re.escape(text)), open_workers("local", []):
         pass
 

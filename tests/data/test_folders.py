@@ -77,11 +77,11 @@ def test_heic_without_pillow_heif_names_the_extra(tmp_path, monkeypatch):
     heic = b"\0\0\0\x1cftypheic" + bytes(40)
     classes(tmp_path / "some", "a", "b")
     (tmp_path / "some" / "a" / "x.HEIC").write_bytes(heic)
-    advice = "1 .heic; for HEIC run: pip install 'inshape[heic]'"
+    advice = "1 .heic; for HEIC run: pip install pillow-heif"
     assert open_source(tmp_path / "some").warnings[0].endswith(advice)
     (tmp_path / "all" / "a").mkdir(parents=True)
     (tmp_path / "all" / "a" / "x.heic").write_bytes(heic)
-    with pytest.raises(DataError, match=re.escape("pip install 'inshape[heic]'")):
+    with pytest.raises(DataError, match=re.escape("pip install pillow-heif")):
         open_source(tmp_path / "all")
     (tmp_path / "x.jpg").write_bytes(heic)
     with pytest.raises(DataError, match=re.escape("x.jpg: HEIC, which takes pip install")):

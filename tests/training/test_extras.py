@@ -385,7 +385,7 @@ def test_a_run_is_kept_in_mlflow_too_if_need_be_later(store, train_small, tmp_pa
 
 def test_without_mlflow_nothing_is_begun(train_small, tmp_path, monkeypatch):
     monkeypatch.setattr(journals.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=re.escape("pip install 'inshape[mlflow]'")):
+    with pytest.raises(RequestError, match=re.escape("pip install 'mlflow-skinny>=3.0'")):
         train_small(tmp_path / "a", mlflow="http://a:5000")
     assert list(tmp_path.iterdir()) == []
 

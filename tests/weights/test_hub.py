@@ -163,8 +163,8 @@ def test_a_name_that_is_none(name):
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     message = (
-        f"hf://{NAME} needs huggingface-hub, which is not installed; pip install 'inshape[hub]', "
-        "or download the file and give its path as weights"
+        f"hf://{NAME} needs huggingface-hub, which is not installed; "
+        "pip install 'huggingface-hub>=0.30', or download the file and give its path as weights"
     )
     with pytest.raises(WeightsError, match=re.escape(message)):
         from_hub(f"hf://{NAME}")

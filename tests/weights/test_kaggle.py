@@ -15,6 +15,7 @@ from tools.pytorch_goldens import GOLDENS, pictures, seeded_state
 
 from inshape.backbones import find
 from inshape.errors import WeightsError
+from inshape.extras import install
 from inshape.weights import kaggle
 from inshape.weights.kaggle import from_kaggle
 from inshape.weights.sources import load_source
@@ -155,7 +156,7 @@ def test_no_connection(monkeypatch):
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     message = (
-        f"{NAME} needs keras-hub, which is not installed; pip install 'inshape[kaggle]', or give "
+        f"{NAME} needs keras-hub, which is not installed; {install('kaggle')}, or give "
         "weights='imagenet' or a file"
     )
     with pytest.raises(WeightsError, match=re.escape(message)):

@@ -156,7 +156,7 @@ def test_a_pickle_without_pytorch(tmp_path, monkeypatch):
     path.write_bytes(pickle.dumps({"a": 1}, protocol=2))
     message = (
         f"{path} is a file of PyTorch's, which only torch can read, and torch is not installed; "
-        "pip install 'inshape[torch]', or give the same weights as .safetensors"
+        "pip install 'torch>=2.6', or give the same weights as .safetensors"
     )
     with pytest.raises(WeightsError, match=re.escape(message)), open_weights(path):
         pass

@@ -250,7 +250,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "demo": Command(
         "demo:DemoRequest", _demo,
-        "inspect, compare, train, evaluate and export on handwritten digits",
+        "inspect, train, evaluate and export on handwritten digits",
         "inshape demo --out runs/demo",
     ),
     "models": Command(

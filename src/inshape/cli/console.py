@@ -11,7 +11,8 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from ..errors import InshapeError
+from ..errors import InshapeError, RequestError
+from ..extras import advice_for
 from ..text import WIDTH, Printable, fold
 from ..writing import format_json
 
@@ -74,15 +75,24 @@ def open_console(*, as_json: bool, debug: bool, wide: bool = False) -> Generator
             raise _ended("interrupted", INTERRUPTED, debug) from None
         except InshapeError as error:
             raise _ended(f"error: {error}", error.exit_code, debug) from None
+        except ModuleNotFoundError as error:
+            advice = advice_for(error)
+            if not advice:
+                raise _unexpected(error, debug) from None
+            raise _ended(f"error: {advice}", RequestError.exit_code, debug) from None
         except Exception as error:
-            line = f"error: unexpected {type(error).__name__}: {error}"
-            hint = "" if debug else "; --debug shows the traceback"
-            raise _ended(line + hint, InshapeError.exit_code, debug) from None
+            raise _unexpected(error, debug) from None
 
 
 def say(line: str) -> None:
     """Print a line on standard error, under the program's name."""
     print("inshape:", " ".join(line.split()), file=sys.stderr, flush=True)
+
+
+def _unexpected(error: Exception, debug: bool) -> Ended:
+    line = f"error: unexpected {type(error).__name__}: {error}"
+    hint = "" if debug else "; --debug shows the traceback"
+    return _ended(line + hint, InshapeError.exit_code, debug)
 
 
 def _ended(line: str, code: int, debug: bool) -> Ended:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import InshapeError, RequestError
+from ..extras import install
 from ..geometry.drawing import drawing_html
 from ..tasks.bootstrap import Score
 from ..text import Printable, first_line, format_bytes, format_count, label_files, table
@@ -213,7 +214,7 @@ class Comparison(Printable):
             import pandas as pd
         except ImportError:
             raise RequestError(
-                "a table needs pandas; expected it to be installed; pip install 'inshape[pandas]'"
+                f"a table needs pandas; expected it to be installed; {install('pandas')}"
             ) from None
         return pd.DataFrame([self._row(c) for c in self.candidates], columns=list(_COLUMNS))
 

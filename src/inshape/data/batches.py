@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ..caching import default_cache_dir
 from ..errors import DataError, UnknownName
 from ..processor import count_cores
 from ..progress import Advance
@@ -23,7 +24,6 @@ from .stores import (
     PlaceChoice,
     Store,
     StoredType,
-    default_cache_dir,
     memory_budget,
 )
 from .survey import with_range

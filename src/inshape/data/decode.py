@@ -37,7 +37,7 @@ SUFFIXES = frozenset(
 Icons, documents and formats that need a program of their own are left out."""
 HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
 """Those that count where pillow-heif is installed."""
-HEIC_ADVICE = "for HEIC run: pip install 'inshape[heic]'"
+HEIC_ADVICE = "for HEIC run: pip install pillow-heif"
 
 PREFIX_BYTES = 16
 """How many of a file's first bytes tell what is in it."""
@@ -319,7 +319,7 @@ def _open(path: Path) -> Image.Image:
         if not is_heic:
             raise
         raise UnreadablePicture(
-            f"{path}: HEIC, which takes pip install 'inshape[heic]'; expected it to be installed; "
+            f"{path}: HEIC, which takes pip install pillow-heif; expected it to be installed; "
             "do so, or save the picture as JPEG"
         ) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -217,12 +216,6 @@ def memory_budget() -> int:
     except (OSError, ValueError):
         pass  # no limit
     return int(min(MOST_MEMORY_BYTES, max(0.0, _MEMORY_SHARE * min(available))))
-
-
-def default_cache_dir() -> Path:
-    """The user's cache folder for prepared pictures."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "inshape" / "pictures"
 
 
 @dataclass(frozen=True, slots=True)

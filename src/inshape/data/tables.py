@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import DataError
+from ..extras import install
 from ..tasks.find import TaskName
 from ..tasks.names import same_name
 from ..tasks.task import Value
@@ -370,7 +371,7 @@ def _read_parquet(table: Path) -> _Columns:
     except ImportError:
         raise DataError(
             f"{table}: reading Parquet needs pyarrow; expected it to be installed; "
-            "run: pip install 'inshape[parquet]'"
+            f"run: {install('parquet')}"
         ) from None
     try:
         return parquet.read_table(table).to_pydict()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, TypeAlias
 
 from ..errors import RequestError, RunError
+from ..extras import install
 from ..requests import Written
 from ..text import first_line
 
@@ -85,7 +86,7 @@ def _connect(address: str) -> tuple[Any, bool]:
         import ray
     except ImportError:
         raise RequestError(
-            "ray needs Ray; expected it to be installed; pip install 'inshape[ray]'"
+            f"ray needs Ray; expected it to be installed; {install('ray')}"
         ) from None
     if ray.is_initialized():
         return ray, False

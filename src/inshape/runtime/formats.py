@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError, UnknownName
+from ..extras import install
 from ..geometry.operators import Io
 
 OPSET = 17
@@ -78,14 +79,14 @@ _ALL = (
     _litert("litert"),
     _litert("litert-float16"),
     _litert("litert-dynamic"),
-    _litert("litert-int8", "ai_edge_quantizer", extra="cpu,quantize"),
+    _litert("litert-int8", "ai_edge_quantizer", extra="cpu"),
     Format(
         name="micro",
         suffix=".tflite",
         files="litert_files",
         runtime="ai_edge_litert.interpreter",
         needs=("ai_edge_litert", "ai_edge_quantizer", "tflite_micro"),
-        extra="cpu,quantize,micro",
+        extra="cpu,micro",
         is_quantised=True,
         is_micro=True,
     ),
@@ -154,5 +155,5 @@ def check_installed(form: Format) -> None:
     if missing:
         raise RequestError(
             f"format {form.name} needs {', '.join(missing)}; expected them to be installed; "
-            f"pip install 'inshape[{form.extra}]'"
+            f"{install(*form.extra.split(','))}"
         )

@@ -124,7 +124,7 @@ def _restored(content: bytes) -> Runner:
 def why_not_litert() -> str:
     """Why frozen networks are not run by LiteRT here; empty if they are."""
     if importlib.util.find_spec("ai_edge_litert") is None:
-        return "ai-edge-litert is not installed (pip install inshape[cpu])"
+        return "ai-edge-litert is not installed (it is of the extra cpu)"
     return "a GPU is there" if gpu_capabilities() else ""
 
 

@@ -55,8 +55,9 @@ class LiteRTModel:
 
     def _run(self, pictures: NDArray[np.float32]) -> None:
         if pictures.shape != self._shape:
-            self._interpreter.resize_tensor_input(self.input["index"], pictures.shape)
-            self._interpreter.allocate_tensors()
+            with quiet_stderr():
+                self._interpreter.resize_tensor_input(self.input["index"], pictures.shape)
+                self._interpreter.allocate_tensors()
             self._shape = pictures.shape
         self._interpreter.set_tensor(self.input["index"], _quantise(pictures, self.input))
         self._interpreter.invoke()
@@ -66,7 +67,8 @@ class LiteRTModel:
 
     def allocate(self) -> None:
         """Plan the memory for the file's own size; a file that cannot run fails here."""
-        self._interpreter.allocate_tensors()
+        with quiet_stderr():
+            self._interpreter.allocate_tensors()
         self._shape = tuple(map(int, self.input["shape"]))
 
     @property

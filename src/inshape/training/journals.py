@@ -17,6 +17,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from ..errors import RequestError, RunError
+from ..extras import install
 from ..runs import Run
 from ..text import first_line
 
@@ -172,8 +173,7 @@ def check_mlflow() -> None:
     """Refuse to begin without MLflow."""
     if importlib.util.find_spec("mlflow") is None:
         raise RequestError(
-            "mlflow=... needs the package mlflow, which is not installed; pip install "
-            "'inshape[mlflow]'"
+            f"mlflow=... needs the package mlflow, which is not installed; {install('mlflow')}"
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WeightsError
+from ..extras import install
 
 PREFIX = "hf://"
 
@@ -36,7 +37,7 @@ def from_hub(name: str) -> Path:
         errors = importlib.import_module("huggingface_hub.errors")
     except ImportError as error:
         raise WeightsError(
-            f"{name} needs huggingface-hub, which is not installed; pip install 'inshape[hub]', or "
+            f"{name} needs huggingface-hub, which is not installed; {install('hub')}, or "
             "download the file and give its path as weights"
         ) from error
     repo, revision = match["repo"], match["revision"]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
+from ..extras import install
 from .origin import Three, origin_of
 from .state_dict import StateDict
 from .tensors import Tensors
@@ -29,7 +30,7 @@ def from_kaggle(name: str) -> StateDict:
         models = importlib.import_module("keras_hub").models
     except ImportError as error:
         raise WeightsError(
-            f"{name} needs keras-hub, which is not installed; pip install 'inshape[kaggle]', or "
+            f"{name} needs keras-hub, which is not installed; {install('kaggle')}, or "
             "give weights='imagenet' or a file"
         ) from error
     try:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
+from ..extras import install
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -121,7 +122,7 @@ def _torch(path: Path) -> Any:
     except ImportError as error:
         raise WeightsError(
             f"{path} is a file of PyTorch's, which only torch can read, and torch is not "
-            "installed; pip install 'inshape[torch]', or give the same weights as .safetensors"
+            f"installed; {install('torch')}, or give the same weights as .safetensors"
         ) from error
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < _LEAST_TORCH:

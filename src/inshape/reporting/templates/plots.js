@@ -59,7 +59,7 @@
     var style = getComputedStyle(document.documentElement);
     var layout = coloured(layoutOf(plot, view, holder.clientWidth < 560), style);
     var data = coloured(view ? view.data : plot.data, style);
-    Plotly.react(holder, data, layout, { responsive: true, displaylogo: false });
+    Plotly.react(holder, data, layout, { responsive: true, displayModeBar: false });
   }
 
   function offer(id) {
