@@ -81,7 +81,7 @@ def test_the_table_sets_memory_against_operations(network, limit):
     assert list(macs) == sorted(macs)
     assert {choice.whole, choice.best} <= set(choice.splits)
     text = str(choice)
-    assert re.search(r"^computed as +RAM +MACs +more$", text, re.MULTILINE)
+    assert re.search(r"^patches down to the map +RAM +more MACs$", text, re.MULTILINE)
     (chosen,) = (line for line in text.splitlines() if line.endswith("  chosen"))
     assert chosen.startswith(f"{choice.best}  ")
     whole = format_bytes(choice.whole.ram_bytes)

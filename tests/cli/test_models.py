@@ -76,9 +76,10 @@ def test_doctor_fails_where_something_is_missing(call, monkeypatch):
         (["train", "--res"], ["--resume"]),
         (
             ["train", "--resume", "a", "--"],
-            ["--resume", "--source", "--prolong", "--ray", "--json", "--wide", "--debug", "--help"],
+            ["--resume", "--source", "--unlabelled", "--prolong", "--ray", "--json", "--wide",
+             "--debug", "--help"],
         ),
-        (["train", "--distil-"], ["--distil-share", "--distil-temperature"]),
+        (["train", "--distil-"], ["--distil-share", "--distil-temperature", "--distil-maps"]),
         (["doctor", "--"], ["--json", "--wide", "--debug", "--help"]),
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ from ..geometry.rules import Map
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import GraphSpec
 from ..shapes import InputShape
-from ..text import align, format_bytes, format_macs, format_shape
+from ..text import align, format_bytes, format_shape
 
 _MOST_ROWS = 6
 """Of a grid: every piece has records of its own in the interpreter."""
@@ -73,6 +73,15 @@ class Split:
         """The grids alone."""
         return tuple(region.patches for region in self.regions)
 
+    @property
+    def short(self) -> str:
+        """Without the names of layers, for a table."""
+        grids = (
+            f"{format_shape(region.patches.grid_hw)} to {format_shape(region.end_shape)}"
+            for region in self.regions
+        )
+        return ", ".join(grids) or "none"
+
     def __str__(self) -> str:
         return ", then ".join(map(str, self.regions)) or "the whole network"
 
@@ -117,12 +126,11 @@ class PatchChoice:
         limit = f"RAM of at most {format_bytes(self.limit_bytes)}"
         if not self.best.regions:
             return f"{limit}: {self.best} meets it"
-        rows = [["computed as", "RAM", "MACs", "more", ""]]
+        rows = [["patches down to the map", "RAM", "more MACs", ""]]
         for split in self.splits:
             more = f"{100 * (split.macs / max(1, self.whole.macs) - 1):.1f} %"
             mark = "" if split is not self.best else "chosen" if self.is_met else "nearest"
-            ram, macs = format_bytes(split.ram_bytes), format_macs(split.macs)
-            rows.append([str(split), ram, macs, more, mark])
+            rows.append([split.short, format_bytes(split.ram_bytes), more, mark])
         ending = "" if self.is_met else ", which none meets"
         return "\n".join([f"{limit}{ending}:", *align(rows, left=1)])
 
