@@ -93,8 +93,8 @@ CASES = (
     ),
     Case(_V2, "144x144x3", "rebuild", (Region((2, 2), (36, 36, 8)),)),
     Case(_V2, "144x144x3", "rebuild", (Region((4, 2), (36, 36, 8)),)),
-    Case(_V1, "96x96x1", "rebuild", (Region((2, 1), (24, 24, 32)),)),
-    Case(_V1, "160x120x1", "rebuild", (Region((3, 2), (40, 30, 32)),)),
+    Case(_V1, "96x96x1", "rebuild", (Region((4, 1), (24, 24, 16)),)),
+    Case(_V1, "160x120x1", "rebuild", (Region((5, 1), (40, 30, 16)),)),
 )  # fmt: skip
 
 

@@ -125,8 +125,9 @@ def test_a_limit_under_what_the_picture_takes(network):
 
 def test_a_limit_that_no_patches_meet(network):
     """The nearest is named, and what meets the limit, which it does by the same arithmetic."""
-    nearest = planned(network, None).within(2048).choice
-    limit = nearest.best.ram_bytes - 1
+    whole = planned(network, None)
+    limit = whole.within(2048).footprint.ram_bytes * 4 // 5
+    nearest = whole.within(limit).choice
     with pytest.raises(RequestError) as refused:
         planned(network, limit)
     asked, whole, least = map(

@@ -381,7 +381,7 @@ class Plan(Printable):
         """The same decision with another classifier behind the same pooling."""
         request = self.request.but(head=head, classes=None, new_head=Head())
         spec = _ended(self.decision.spec, self.outputs, request.ending)
-        return replace(self, request=request, spec=spec)
+        return _meeting_limit(replace(self, request=request, spec=spec, choice=None))
 
     def build(self, weights: Weights = "imagenet", **changes: Any) -> keras.Model:
         """Carry the plan out.
@@ -648,17 +648,19 @@ def decide_plan(request: PlanRequest, network: Network) -> Plan:
     ended = _ended(decision.spec, outputs, ending)
     decided = Plan(request=request, network=network, decision=decision, spec=ended, outputs=outputs)
     decided.geometry  # noqa: B018 - what cannot be built is refused here
-    limit = request.limits.max_ram
-    return decided if limit is None else _within(decided, limit)
+    return _meeting_limit(decided)
 
 
-def _within(plan: Plan, limit: int) -> Plan:
-    """A plan that meets a limit on its RAM.
+def _meeting_limit(plan: Plan) -> Plan:
+    """A plan that meets the limit on its RAM, if there is one.
 
     Raises:
         RequestError: if patches cannot meet it.
     """
-    shape, asked = plan.static_shape, f"max_ram={format_bytes(limit)}"
+    limit, shape = plan.request.limits.max_ram, plan.static_shape
+    if limit is None:
+        return plan
+    asked = f"max_ram={format_bytes(limit)}"
     picture = product(shape.as_tuple())
     if picture is None or plan.input_shape != shape:
         raise RequestError(

@@ -26,11 +26,11 @@ def small_run(photos, tmp_path_factory):
     x = layers.DepthwiseConv2D(3, strides=2, padding="same")(x)
     x = layers.Conv2D(12, 3, strides=2, activation="relu", name="end")(x)
     network = keras.Model(image, x, name="wide")
-    whole = plan(network, "33x26x1", classes=3, strategy="rebuild").footprint.ram_bytes
+    choice = plan(network, "33x26x1", classes=3, strategy="rebuild").within(2048).choice
     return train(
         photos, "33x26x1", out=tmp_path_factory.mktemp("runs") / "a", backbone=network,
         weights=None, strategy="rebuild", epochs=0, head_epochs=1,
-        max_ram=3 * whole // 4,
+        max_ram=(choice.whole.ram_bytes + choice.best.ram_bytes) // 2,
     )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def test_a_run_keeps_its_limit_in_the_file_alone(small_run, tmp_path):
     """The model is the whole network; both files answer alike, one in less memory."""
     planned = small_run.record["plan"]
     limit, before = (planned["patches"][name] for name in ("limit_bytes", "whole_ram_bytes"))
-    assert limit == 3 * before // 4 >= planned["footprint"]["ram_bytes"]
+    assert before > limit >= planned["footprint"]["ram_bytes"]
     assert len(small_run.load_model().layers) < 12
     cut, text = exported(small_run, tmp_path / "cut")
     whole, whole_text = exported(small_run, tmp_path / "whole", max_ram="1MiB")

@@ -186,10 +186,9 @@ class _Search:
     def improved(self, split: Split, limit_bytes: int) -> Split:
         """A split with one more region: the first that meets a limit, or else the smallest."""
         bounds = [(max(c.least_bytes, self._outside(split, c)), c) for c in self._candidates]
-        possible = [pair for pair in bounds if pair[0] <= limit_bytes]
-        others = [pair for pair in bounds if pair[0] > limit_bytes]
+        bounds.sort(key=lambda pair: pair[0] > limit_bytes)  # first what may meet the limit
         tries, least, best = Counter[int](), dict[int, int](), split
-        for bound, c in [*possible, *sorted(others, key=lambda pair: pair[0])]:
+        for bound, c in bounds:
             # More pieces down to one layer bring no more at some point, which those behind it set.
             end = c.patches.end
             if bound >= best.ram_bytes or tries[end] >= _MOST_TRIES:
