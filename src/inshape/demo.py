@@ -225,7 +225,8 @@ def steps(out: Path) -> tuple[Step, ...]:
         Step("and as people do it", ("evaluate", other, test)),
         Step(
             "a file for a device, compared with the model",
-            ("export", run, "--to", "litert-int8", "--data", test, "--min-agreement", "0.9"),
+            ("export", run, "--to", "litert-int8", "--data", test, "--pictures",
+             "400", "--min-agreement", "0.9"),
         ),
         Step(
             "one picture, classified by the file",
