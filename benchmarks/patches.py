@@ -26,7 +26,7 @@ from PIL import Image
 
 import inshape
 from benchmarks import results_folder
-from benchmarks.estimates import randomised
+from benchmarks.footprint import randomise
 from inshape.geometry.cost import costs
 from inshape.geometry.patches import Patches, find_spans, patched
 from inshape.geometry.sizes import map_shapes
@@ -163,7 +163,7 @@ def measure(case: Case, photos: Sequence[Path]) -> Row:
     plan = inshape.plan(case.network, shape, strategy=case.strategy, classes=10)
     keras.utils.set_random_seed(0)
     model = plan.build(weights=None)
-    randomised(model, np.random.default_rng(0))
+    randomise(model, np.random.default_rng(0))
     pictures = [_opened(photo, shape) for photo in photos]
     spec = read(model)
     shapes = map_shapes(spec, shape)

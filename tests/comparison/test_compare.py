@@ -458,7 +458,7 @@ def test_costs_are_those_of_the_plan_in_every_place(compared, network):
             format_bytes(plan.footprint.flash_bytes), format_bytes(plan.footprint.ram_bytes),
             format_count(plan.geometry.macs),
         ):  # fmt: skip
-            assert f" {text} " in line
+            assert f" {text} " in f"{line} "
 
 
 def test_a_damaged_candidate_is_measured_anew(photos, network, tmp_path):

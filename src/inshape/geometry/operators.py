@@ -330,7 +330,8 @@ class _Builder:
 
     def concat(self, layer: LayerSpec) -> Operator:
         parts = [self.of_call[i] for i in layer.inputs]
-        parts = self.of_one_scale("CONCATENATION", layer, parts)
+        if layer.axis == -1:  # the pieces of a map in patches have one scale already
+            parts = self.of_one_scale("CONCATENATION", layer, parts)
         return self.add("CONCATENATION", parts, self.shapes[layer.index], layer.index)
 
     def of_one_scale(
