@@ -47,6 +47,7 @@ ROOMS = [
     "choosing",
     "demo",
     "doctor",
+    "studio",
     "cli",
     "__main__",
 ]
