@@ -202,23 +202,22 @@ def _add_shape(page: Any) -> None:
 
     chosen = [backbone, height, width, channels, strategy, classes]
     allowed = [flash, ram, macs]
-    changes = [control.change for control in (*chosen[1:], *allowed)]
+    changes = [control.change for control in (*chosen, *allowed)]
     latest = {"trigger_mode": "always_last"}
-    for events, progress in (([page.load, *changes], "hidden"), ([backbone.change], "minimal")):
-        how = {"show_progress": progress, "queue": False, **latest}  # a new graph takes seconds
-        drawn = _on(events, _draw, chosen, [drawing, python, command], **how)
-        _on(drawn.then, _draw_rows, [*chosen, *allowed], table, **latest)
-    seen = [trouble, *views]
-    _on(
-        [picture.change, backbone.change, *changes],
-        _view,
-        [*chosen, stage, picture, point],
-        seen,
-        **latest,
+    # One event for each picture of the page: answers of two could overtake each other.
+    drawn = _on(
+        [page.load, *changes], _draw, chosen, [drawing, python, command], queue=False, **latest
     )
+    _on(drawn.then, _draw_rows, [*chosen, *allowed], table, **latest)
     for view in views:
         _on(view.select, _taking(gr.SelectData, _point), [height, width], point)
-    _on([point.change, stage.change], _view, [*chosen, stage, picture, point], seen)
+    _on(
+        [picture.change, point.change, stage.change, *changes],
+        _view,
+        [*chosen, stage, picture, point],
+        [trouble, *views],
+        **latest,
+    )
 
 
 def _planned(

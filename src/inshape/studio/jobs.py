@@ -246,7 +246,7 @@ def recommended(folder: Path) -> str | None:
     """What a comparison recommends, and why; ``None`` before it does."""
     with suppress(OSError, ValueError):
         best = read_json(folder / "comparison.json")["recommendation"]
-        return None if best is None else f"recommended {best['name']}: {best['reason']}"
+        return None if best is None else str(best["reason"])
     return None
 
 
