@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 # Thousands of layers stay alive between tests; looking through them all takes a tenth of the time.
 gc.set_threshold(200_000, 50, 1000)
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 
 
 def pytest_collection_finish() -> None:
@@ -191,3 +198,16 @@ def imagenet500(shared_dir: Path) -> Path:
 def clothing(shared_dir: Path) -> Path:
     """Photos of clothes: `train/` and `validation/`, a folder per class."""
     return _existing(shared_dir / "data" / "clothing")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip(f"no Chromium on PATH under the names {', '.join(CHROMIUM)}")
+    with playwright.sync_playwright() as played:
+        chromium = played.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        yield chromium
+        chromium.close()

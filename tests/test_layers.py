@@ -50,6 +50,7 @@ ROOMS = [
     "choosing",
     "demo",
     "doctor",
+    "studio",
     "cli",
     "__main__",
 ]

@@ -24,6 +24,7 @@ PURPOSES: Mapping[str, str] = {
     "heic": "pictures as .heic, which phones take",
     "pandas": "tables as data frames",
     "mlflow": "train --mlflow",
+    "studio": "the page to see a shape, train and try",
     "ray": "work on several machines",
     "hub": "weights from the Hugging Face Hub",
     "kaggle": "weights from Kaggle",

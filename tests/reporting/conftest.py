@@ -1,4 +1,4 @@
-"""A comparison written by hand, a small trained run, and a browser."""
+"""A comparison written by hand, and a small trained run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,6 @@ layers = keras.layers
 
 NASTY = "<script>alert(1)"
 """The name of a class, which is the name of a folder."""
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
-ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -149,16 +143,3 @@ def plan_record():
         "native_geometry": {**common, "input_shape": "48x36x3", "working_shape": "48x36x3",
                             "macs": 5010, "stages": [*native, head]},
     }  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """A real Chromium without a window."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if path is None:
-        pytest.skip(f"no Chromium on PATH under the names {', '.join(CHROMIUM)}")
-    with playwright.sync_playwright() as played:
-        chromium = played.chromium.launch(executable_path=path, args=list(ARGUMENTS))
-        yield chromium
-        chromium.close()

@@ -195,6 +195,12 @@ def _doctor(request: Any, console: Console) -> int:
     return int(bool(diagnosis.problems))
 
 
+def _studio(request: Any, console: Console) -> None:
+    from ..studio.app import serve
+
+    serve(request, console.show)
+
+
 def _demo(request: Any, console: Console) -> int:
     from ..demo import run_demo
 
@@ -247,6 +253,11 @@ COMMANDS: Mapping[str, Command] = {
         "exporting.request:BenchRequest", _bench,
         "measure how long a call of an exported file takes",
         "inshape bench runs/a/exports/model-int8.tflite",
+    ),
+    "studio": Command(
+        "studio.request:StudioRequest", _studio,
+        "open a page on this machine to see a shape, train a network and try it",
+        "inshape studio photos",
     ),
     "demo": Command(
         "demo:DemoRequest", _demo,

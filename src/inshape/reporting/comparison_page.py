@@ -14,7 +14,7 @@ from ..requests import restore
 from ..shapes import InputShape
 from ..text import format_percent, label_files
 from .page import render
-from .plots import Candidates, plot_pareto
+from .plots import Candidates, Figure, plot_pareto
 from .thumbnails import Album, Thumbnail, embed_input, resize_inside
 
 _MOST_VIEWS = 12
@@ -61,13 +61,20 @@ class _View:
         return embed_input(pixels)
 
 
+def pareto_of(record: Mapping[str, Any]) -> Figure | None:
+    """Score against cost, by what ``comparison.json`` says; see `plot_pareto`."""
+    limits = restore(Limits, record.get("request", {}).get("limits", {}))
+    fronts, score_name = record.get("pareto_fronts", {}), record.get("score_name", "accuracy")
+    return plot_pareto(_describe(record), fronts, limits, score_name)
+
+
 def render_comparison(record: Mapping[str, Any], catalogue: Catalogue | None = None) -> str:
     """What ``comparison.json`` says as HTML, with the pictures if they are at hand."""
     candidates, request = _describe(record), record.get("request", {})
     limits = restore(Limits, request.get("limits", {}))
     options = restore(PictureOptions, request.get("picture_options", {}))
     score_name = record.get("score_name", "accuracy")
-    pareto = plot_pareto(candidates, record.get("pareto_fronts", {}), limits, score_name)
+    pareto = pareto_of(record)
     plan = record.get("plan")
     seconds = record.get("seconds", {})
     examples = record.get("data", {}).get("examples", [])

@@ -32,6 +32,11 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     return page.render(**values, version=__version__, mark=_MARK, library=library)
 
 
+def render_part(template: str, values: Mapping[str, Any]) -> str:
+    """Part of another page; every string is escaped."""
+    return _environment().get_template(f"{template}.html").render(**values)
+
+
 def is_report(path: Path) -> bool:
     """Whether a file is a page that `render` wrote, and may be written over."""
     if not path.is_file():
