@@ -256,7 +256,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "studio": Command(
         "studio.request:StudioRequest", _studio,
-        "open a page on this machine to see a shape, train a network and try it",
+        "open a page on this machine to see a shape, train and try it",
         "inshape studio photos",
     ),
     "demo": Command(
