@@ -204,7 +204,7 @@ def test_a_training_from_the_first_click_to_a_download(browser, address, root):
         page.wait_for_timeout(2500)
         run = inshape.Run.open(root / "runs" / "a")
         columns = ("loss", "val_loss", "val_accuracy")
-        points = sum(1 for row in run.history() for name in columns if row[name])
+        points = sum(1 for row in run.history_rows() for name in columns if row[name])
         assert page.locator("#curve .scatterlayer .points path").count() == points
         assert f"validation accuracy {run.record['metrics']['validation']['accuracy']:.4f}" in (
             page.inner_text("#status")
