@@ -295,7 +295,7 @@ def test_the_listing_says_everything_of_a_backbone():
             "weights": ["imagenet"],
         }
     ]
-    text = str(list_backbones("v3large-mini"))
+    text = list_backbones("v3large-mini").describe()
     assert re.search(r"imagenet +224x224 +3\.9M +209\.1M +72\.3 +mobilenet_v3", text)
     assert SOURCES["table"] not in text
     assert all(place in text for place in WEIGHTS.values())

@@ -70,6 +70,7 @@ SAMPLES = {
     "source": [HERE / "data", "/a b/-c"],
     "unlabelled": [HERE / "data"],
     "out": [Path("a b"), "-x", "~/a", "runs/ä"],
+    "folder": [Path("a b")],
     "backbone": ["MobileNetV3Large", "-a.keras", "my net.keras"],
     "backbones": ["VGG16", ["VGG16", "my net.keras"]],
     "weights": [None, Path("a b.h5"), "hf://a/b", "-w"],

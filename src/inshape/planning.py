@@ -22,6 +22,7 @@ from .geometry.amounts import product, total_of
 from .geometry.cost import costs
 from .geometry.drawing import drawing_html
 from .geometry.footprint import Footprint, footprint
+from .geometry.operators import unknown_operator
 from .geometry.patches import Patches, find_spans, first_whole, patched
 from .geometry.rules import Map
 from .geometry.sizes import map_shapes
@@ -677,8 +678,8 @@ def _meeting_limit(plan: Plan) -> Plan:
     if choice is None:
         raise RequestError(
             f"{asked}: what {name} takes at {shape} is not known, since "
-            f"{join_some(plan.geometry.uncounted)} cannot be counted; expected convolutions and "
-            "dense layers; leave max_ram out"
+            f"the operators of {unknown_operator(plan.spec, shape)!r} are not; expected layers of "
+            "which they are known; use another, or leave max_ram out"
         )
     if choice.is_met:
         return met

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from inshape.reporting.drawing import draw_stages
 
 import inshape
 from inshape.errors import UnknownName
+from inshape.geometry.drawing import draw_stages
 from inshape.limits import Limits
 from inshape.studio import shape
 

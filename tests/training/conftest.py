@@ -20,9 +20,9 @@ SMALL = {"weights": None, "strategy": "rebuild"}
 EVERY_OPTION = {
     "optimizer": "adam", "task": "classification", "fold": "2/5",
     "shape": "16x12x1", "seed": 3, "strategy": "resize", "channels": "first",
-    "working_hw": "32x24", "fit": "letterbox", "interpolation": "nearest",
+    "working_hw": "32x24", "fit": "crop", "interpolation": "nearest",
     "max_latency": "900ms", "max_macs": "90M", "max_flash": "9MiB", "max_ram": "9MiB",
-    "pool": "gem", "dropout": 0.1, "hidden": 6, "pretrained_dense": False,
+    "pool": "max", "dropout": 0.1, "hidden": 6, "pretrained_dense": False,
     "picture_fit": "crop", "picture_interpolation": "area", "antialias": False, "colour": "grey",
     "crop_margin": 0.9, "fill": 9.0, "full_scale": 250.0,
     "unfreeze": "last_stride", "epochs": 2, "head_epochs": 2, "patience": 9, "batch_size": 6,

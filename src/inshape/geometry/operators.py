@@ -109,6 +109,15 @@ def layout(spec: GraphSpec, shape: InputShape, io: Io = "float32") -> Layout | N
         return None
 
 
+def unknown_operator(spec: GraphSpec, shape: InputShape) -> str:
+    """The layer for which `layout` gives ``None``; empty if there is none, or a size is unknown."""
+    try:
+        _Builder(spec, map_shapes(spec, shape), "float32").run(shape)
+    except UnknownOperators as problem:
+        return str(problem)
+    return ""
+
+
 class _Builder:
     def __init__(self, spec: GraphSpec, shapes: Sequence[Map], io: Io) -> None:
         self.spec = spec

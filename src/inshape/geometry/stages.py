@@ -133,10 +133,10 @@ def geometry(spec: GraphSpec, shape: InputShape) -> Geometry:
         >>> print(geometry(spec, InputShape.of("97x64x1")))
         tiny at 97x64x1
         stage  map       stride  field    MACs  params  activations
-        input  97x64x1        1      1       0       0      6.1 KiB
-        stem   49x32x16       2      3  225.8K     144     30.6 KiB
-        total                           225.8K     144     30.6 KiB
-        activations: int8, the most alive at once; the peak is at "stem"
+        input  97x64x1        1      1       0       0     30.3 KiB
+        stem   49x32x16       2      3  225.8K     144    122.5 KiB
+        total                           225.8K     144    122.5 KiB
+        activations: the int8 file's, the most alive at once; the peak is at "stem"
     """
     shapes = map_shapes(spec, shape)
     fields = receptive_fields(spec, shape)

@@ -436,7 +436,8 @@ def _check_distilling(request: TrainRequest, plan: Plan) -> None:
     sides = zip(size_hw, native.hw, strict=True)
     is_within = all(known is not None and side <= known for side, known in sides)
     teacher = request.of_teacher(native, request.out)
-    if not is_within or request.shape == teacher.shape:
+    assert isinstance(request.shape, InputShape)
+    if not is_within or InputShape(*size_hw, request.shape.channels) == teacher.shape:
         raise RequestError(
             f"distil at {request.shape} with a network whose own shape is {native}; expected a "
             "smaller input than the teacher's; leave distil out"

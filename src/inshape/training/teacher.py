@@ -64,7 +64,7 @@ class Teaching:
             >>> answers = np.array([[2.773, 1.386, 0.0, 5.0]], np.float32)
             >>> task = Classification(("a", "b", "c"))
             >>> print(Teaching(0.5, 2.0).targets(task, answers, None).round(3))
-            [[0.762 0.19  0.048 0.571 0.286 0.143 5.   ]]
+            [[0.762 0.19  0.048 0.572 0.286 0.143 5.   ]]
         """
         logits = np.asarray(answers[:, : len(task.names)], np.float64)
         hard = task.soften(logits) if hard is None else hard
