@@ -31,6 +31,7 @@ from inshape.training.api import run_training
 from inshape.training.request import TrainRequest
 
 how, place, record = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which jobs in the background ignore
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGINT)
