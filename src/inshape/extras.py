@@ -19,7 +19,7 @@ PURPOSES: Mapping[str, str] = {
     "torch": "the PyTorch backend, for plan, adapt and train; .pth files",
     "onnx": "export to ONNX, and files of that kind",
     "openvino": "export to OpenVINO, and files of that kind",
-    "micro": "the arena that an int8 file needs on a micro-controller, measured",
+    "micro": "files for micro-controllers, and the arena that they need, measured",
     "parquet": "tables of pictures as .parquet",
     "heic": "pictures as .heic, which phones take",
     "pandas": "tables as data frames",
@@ -33,7 +33,7 @@ PURPOSES: Mapping[str, str] = {
 
 _OF_CPU = (
     "keras", "tensorflow", "ai_edge_litert", "ai_edge_quantizer", "flatbuffers", "h5py", "jinja2",
-    "PIL", "plotly", "safetensors", "scipy", "sklearn", "threadpoolctl", "tifffile",
+    "PIL", "plotly", "safetensors", "scipy", "sklearn", "tensorboard", "threadpoolctl", "tifffile",
 )  # fmt: skip
 """The modules of the extra cpu, without which no more than named networks can be planned."""
 

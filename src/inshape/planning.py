@@ -474,6 +474,8 @@ class Plan(Printable):
         if self.decision.shown_shape is not None:
             lines += [f"  geometry shown at {self.static_shape}; {self._other_sizes()}"]
         lines += ["", self.geometry.describe(width), str(self.footprint)]
+        unknown = unknown_operator(self.spec, self.static_shape)
+        lines += [f"flash and RAM: the operators of {unknown!r} are not known"] if unknown else []
         lines += [] if self.choice is None else [str(self.choice)]
         lines += ["", self._cost()]
         lines += [f"  warning: {warning.message}" for warning in self.warnings]

@@ -91,6 +91,8 @@ class Flag:
     """Another name on the command line; the empty one leaves it out there."""
 
     name: str
+    short: str = ""
+    """One more, that people type for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,12 @@ class Option:
         """Its name on the command line."""
         mark = self.mark(Flag)
         return self.name.replace("_", "-") if mark is None else mark.name
+
+    @property
+    def short_flag(self) -> str:
+        """Another name on the command line; empty if it has none."""
+        mark = self.mark(Flag)
+        return "" if mark is None else mark.short
 
     @property
     def is_switch(self) -> bool:

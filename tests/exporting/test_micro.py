@@ -14,7 +14,7 @@ import pytest
 
 from inshape.errors import GraphError
 from inshape.exporting.micro import MicroFile, c_string, operators_of
-from inshape.runtime.arena import Arena
+from inshape.runtime.arena import Arena, arena_of
 from inshape.runtime.conversion import convert
 from inshape.runtime.formats import FORMATS
 
@@ -160,4 +160,8 @@ def test_what_no_micro_controller_has_a_kernel_for_is_refused_by_its_layer(tmp_p
     with pytest.raises(
         GraphError, match=r"micro has no kernel for GELU \(.*/activation.*\); expected"
     ):
-        operators_of(tmp_path / "a.tflite")
+        operators_of(tmp_path / "a.tflite", arena_of(tmp_path / "a.tflite"))
+    for arena, why in ((None, "its input has no fixed size"), (Arena(1, problem="odd"), "odd")):
+        text = f"tflite-micro does not run the file ({why}); expected one that it runs"
+        with pytest.raises(GraphError, match=re.escape(text)):
+            operators_of(tmp_path / "a.tflite", arena)

@@ -66,8 +66,8 @@ def test_a_limit_that_an_export_cannot_keep(small_run, tmp_path):
     with pytest.raises(RequestError, match=re.escape("max_ram=2.0 KiB: ")):
         exported(small_run, tmp_path / "a", max_ram="2KiB")
     message = (
-        "max_ram with litert; expected litert-int8 among them, the file that it is a limit for; "
-        "leave one of the two out"
+        "max_ram with litert; expected litert-int8 or micro among them, the files that it is a "
+        "limit for; leave one of the two out"
     )
     with pytest.raises(RequestError, match=re.escape(message)):
         export(small_run, "litert", out=tmp_path / "a", max_ram="9KiB")

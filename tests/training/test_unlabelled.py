@@ -12,6 +12,7 @@ from tests.labels import classes
 from tests.training.conftest import build_network, striped
 
 from inshape.errors import DataError, RequestError
+from inshape.evaluation.api import evaluate
 from inshape.runs import Run
 from inshape.training import phases
 from inshape.training.api import resume
@@ -110,6 +111,19 @@ def test_pictures_that_all_validate_are_refused(train_small, photos, choices, tm
     with pytest.raises(DataError, match=r"all 12 pictures are among those for validation; .*leave"):
         train_small(tmp_path / "a", source=split, **same)
     assert not (tmp_path / "a").exists()
+
+
+def test_pictures_that_a_teacher_answered_count_as_seen(run, unlabelled, photos, tmp_path):
+    """But for those that validate; the ten that nobody had labelled are labelled later."""
+    folder = tmp_path / "lie"
+    folder.mkdir()
+    for file in unlabelled.glob("more-*.png"):
+        shutil.copy(file, folder)
+    Image.fromarray(np.zeros((34, 24), np.uint8)).save(folder / "new.png")
+    shutil.copytree(photos / "stand", tmp_path / "stand")
+    seen = 10 + 16 - run.record["data"]["validation"]["stand"]
+    with pytest.warns(UserWarning, match=f"{seen} of 27 pictures were trained on"):
+        assert evaluate(run, tmp_path).seen_in_training == seen
 
 
 class Counted:

@@ -53,7 +53,6 @@ def parse(
         RequestError: if they are not understood.
     """
     try:
-        words = [re.sub(r"^--lr(?==|$)", "--learning-rate", word) for word in words]
         _check_words(kind, words)
         return _parse(kind, words, program, description)
     except Misunderstood as error:
@@ -67,6 +66,7 @@ class Misunderstood(RequestError):
 def _options_by_word(kind: type[Request]) -> dict[str, Option]:
     """What can be written, such as ``--latency`` and ``--no-latency``, and what it means."""
     options = {f"--{o.flag}": o for o in (*options_of(kind), *options_of(OutputOptions)) if o.flag}
+    options |= {f"--{o.short_flag}": o for o in options.values() if o.short_flag}
     both = [name for name, o in options.items() if o.is_switch and o.default is not False]
     return options | {f"--no-{name[2:]}": options[name] for name in both}
 
@@ -186,7 +186,8 @@ def _field(option: Option, named: set[str]) -> constructors.StructFieldSpec:
     is_required = option.default is REQUIRED
     hint = "(required)" if is_required else _default_text(option)
     name = option.flag if positional is None else None
-    marks: list[Any] = [conf.arg(name=name, help_behavior_hint=hint)]
+    short = [f"--{option.short_flag}"] if option.short_flag else None
+    marks: list[Any] = [conf.arg(name=name, aliases=short, help_behavior_hint=hint)]
     if positional is not None:
         metavar = _metavar(option) if is_required else f"[{_metavar(option)}]"
         marks = [conf.Positional, conf.arg(help_behavior_hint=hint, metavar=metavar)]

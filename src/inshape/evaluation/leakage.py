@@ -62,20 +62,41 @@ def read_training_pictures(run: Run, progress: Progress | None = None) -> Catalo
 
 
 def count_trained_on(run: Run, catalogue: Catalogue, trained: Catalogue | None) -> int:
-    """How many of the pictures the run was trained on, whatever they are called now.
+    """How many of the pictures the run learned from, whatever they are called now.
 
-    ``trained`` are the run's own, where they are at hand. The answer is also 0 where there are more
-    of them than can be read in seconds, or they are no longer where they were.
+    With labels or, by a teacher's answers, without. ``trained`` are the run's own, where they are
+    at hand. Those are not counted of which there are more than can be read in seconds, or which are
+    no longer where they were.
     """
     if trained is None:
         with run.reading():
             facts: Mapping[str, Any] = run.record.get("data", {})
             pictures = sum(facts.get("pictures", {}).values())
         read_again = None if pictures > MOST_READ_AGAIN else read_training_pictures(run)
-        if not isinstance(read_again, Catalogue):
-            return 0
-        trained = read_again
-    return int(is_among(catalogue, trained.take(trained.indices("train"))).sum())
+        trained = read_again if isinstance(read_again, Catalogue) else None
+    is_seen = np.zeros(len(catalogue), np.bool_)
+    if trained is not None:
+        is_seen |= is_among(catalogue, trained.take(trained.indices("train")))
+    unlabelled = _read_unlabelled(run)
+    if unlabelled is not None:
+        is_unlabelled = is_among(catalogue, unlabelled)
+        if trained is not None:  # what validates is left out of them
+            is_unlabelled &= ~is_among(catalogue, trained.take(trained.indices("validation")))
+        is_seen |= is_unlabelled
+    return int(is_seen.sum())
+
+
+def _read_unlabelled(run: Run) -> Catalogue | None:
+    """The pictures without labels that a run learned from, if they are still there."""
+    with run.reading():
+        pictures = int(run.record.get("unlabelled", {}).get("pictures", 0))
+        source = run.record.get("request", {}).get("unlabelled")
+    if not 0 < pictures <= MOST_READ_AGAIN or source is None:
+        return None
+    try:
+        return open_source(source, task=run.task, labels="none")
+    except DataError:
+        return None
 
 
 def is_among(catalogue: Catalogue, others: Catalogue) -> NDArray[np.bool_]:

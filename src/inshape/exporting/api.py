@@ -125,8 +125,8 @@ def _plan_within(
     is_int8 = any(form.is_quantised for form in forms)
     if request.limits.max_ram is not None and not is_int8:
         raise RequestError(
-            f"max_ram with {', '.join(form.name for form in forms)}; expected litert-int8 among "
-            "them, the file that it is a limit for; leave one of the two out"
+            f"max_ram with {', '.join(form.name for form in forms)}; expected litert-int8 or "
+            "micro among them, the files that it is a limit for; leave one of the two out"
         )
     trained_for = run.record.get("request", {}).get("limits", {}).get("max_ram")
     limit = MemoryLimit(request.limits.max_ram or trained_for)

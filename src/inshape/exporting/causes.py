@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..runtime.int8 import Hidden
 
-_INT8, _DYNAMIC, _HALF = "litert-int8", "litert-dynamic", "litert-float16"
+_DYNAMIC, _HALF = "litert-dynamic", "litert-float16"
 _LARGEST_HALF = 65504.0
 _UNSURE = 0.2
 
@@ -31,7 +31,7 @@ def find_faults(
 
     The pictures, each ``(1, height, width, channels)``, say which channels count.
     """
-    rounded = {form.name for form in forms} & {_INT8, _DYNAMIC, _HALF}
+    rounded = [form for form in forms if form.is_quantised or form.name in (_DYNAMIC, _HALF)]
     if not rounded:
         return {}
     from ..runtime.int8 import largest_weight  # loads the tools of 8-bit files
@@ -44,7 +44,7 @@ def find_faults(
     is_too_large = largest > _LARGEST_HALF
     remedy = "litert" if is_too_large else f"{_HALF} or litert"
     faults: dict[str, str] = {}
-    if is_too_large and _HALF in rounded:
+    if is_too_large and any(form.name == _HALF for form in rounded):
         faults[_HALF] = (
             f"layer {layer_of(model, name)!r} holds a weight of {largest:.3g}, and float16 ends at "
             f"{_LARGEST_HALF:g}; export litert"
@@ -54,17 +54,18 @@ def find_faults(
 
 
 def _hidden_in(
-    content: bytes, rounded: Collection[str], pictures: Sequence[NDArray[np.float32]]
+    content: bytes, rounded: Collection[Format], pictures: Sequence[NDArray[np.float32]]
 ) -> dict[str, Hidden]:
     """The first thing that 8 bits do not show in a file of each of the formats that have 8."""
     from ..runtime.equalise import equalised
     from ..runtime.int8 import find_hidden  # loads the tools of 8-bit files
 
     found: dict[str, Sequence[Hidden]] = {}
-    if _DYNAMIC in rounded:  # which rounds weights alone
+    if any(form.name == _DYNAMIC for form in rounded):  # which rounds weights alone
         found[_DYNAMIC] = [x for x in find_hidden(content, pictures) if x.kind == "weights"]
-    if _INT8 in rounded:
-        found[_INT8] = find_hidden(equalised(content, pictures), pictures)
+    quantised = [form.name for form in rounded if form.is_quantised]
+    if quantised:
+        found |= dict.fromkeys(quantised, find_hidden(equalised(content, pictures), pictures))
     return {name: hidden[0] for name, hidden in found.items() if hidden}
 
 

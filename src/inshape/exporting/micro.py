@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GraphError
-from ..runtime.arena import Arena, missing_in_micro
+from ..runtime.arena import Arena
 from ..runtime.litert import LiteRTModel
 
 _METHODS = {"BATCH_MATMUL": "BatchMatMul"}
@@ -195,28 +195,31 @@ def c_file(path: Path, ending: str) -> Path:
     return path.with_name(f"{c_name(path)}{ending}")
 
 
-def operators_of(path: Path) -> tuple[str, ...]:
+def operators_of(path: Path, arena: Arena | None) -> tuple[str, ...]:
     """The operators of a file that a micro-controller runs, once each, in their order.
 
     Raises:
-        GraphError: if the installed tflite-micro has no kernel for one; it names the layer.
+        GraphError: if the installed tflite-micro did not run it; a layer without a kernel is named.
     """
     model = LiteRTModel(path, reference_kernels=True)
-    missing = missing_in_micro(path)
-    if missing is not None:
-        layer = next(
-            (
-                model.name_of(step.outputs[0]).partition(";")[0]
-                for step in model.operators
-                if step.name == missing
-            ),
-            "which is not in the file",
-        )
-        raise GraphError(
-            f"micro has no kernel for {missing} ({layer}); expected operators of TensorFlow Lite "
-            "for Microcontrollers; replace the layer, or export litert-int8"
-        )
+    if arena is None or arena.problem:
+        raise _refusal(model, arena)
     return tuple(dict.fromkeys(step.name for step in model.operators))
+
+
+def _refusal(model: LiteRTModel, arena: Arena | None) -> GraphError:
+    if arena is None or not arena.missing:
+        why = "its input has no fixed size" if arena is None else arena.problem
+        return GraphError(
+            f"tflite-micro does not run the file ({why}); expected one that it runs; export "
+            "litert-int8"
+        )
+    outputs = [step.outputs[0] for step in model.operators if step.name == arena.missing]
+    layer = model.name_of(outputs[0]).partition(";")[0]
+    return GraphError(
+        f"micro has no kernel for {arena.missing} ({layer}); expected operators of TensorFlow Lite "
+        "for Microcontrollers; replace the layer, or export litert-int8"
+    )
 
 
 def c_string(text: str) -> str:

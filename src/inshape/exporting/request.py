@@ -22,7 +22,8 @@ class ExportRequest(Request):
     to: Annotated[
         tuple[str, ...], Written(many(format_name), joined(str), "FORMATS", tuple(FORMATS))
     ] = ("litert",)
-    """Formats with commas between (litert-dynamic: int8 weights, litert-int8: all in int8)."""
+    """Formats with commas between (litert-dynamic: int8 weights, litert-int8: all in int8, micro:
+    the same for micro-controllers, with C files)."""
     data: SourceField = None
     """Pictures to compare on, of which the split furthest from training is taken; by default those
     that the training held out."""
@@ -38,7 +39,7 @@ class ExportRequest(Request):
     pictures: Annotated[int, Range(1)] = 1000
     """The most to compare on, the same share of every class."""
     io: Io = "float32"
-    """What a litert-int8 file takes and gives."""
+    """What a litert-int8 file takes and gives; micro always int8."""
     min_agreement: Annotated[float, Range(0, 1)] = 0.97
     """The share of pictures on which a file has to answer as Keras; below it the file is marked as
     failed, and the exit code is 1."""
@@ -47,8 +48,7 @@ class ExportRequest(Request):
     replace: bool = False
     """Replace files that are there already."""
     limits: MemoryLimit = field(default_factory=MemoryLimit)
-    """What the device's memory allows a litert-int8 file; by default what the run was trained
-    for."""
+    """What the device's memory allows an int8 file; by default what the run was trained for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ class Writer:
         micro = MicroFile(plain, c_name(part), card, arena)
         files = {".h": micro.header(), ".c": micro.source()}
         if form.is_micro:
-            files["_main.cc"] = micro.program(operators_of(part))
+            files["_main.cc"] = micro.program(operators_of(part, arena))
         for ending, text in files.items():
             c_file(part, ending).write_text(text, encoding="ascii")
         return arena

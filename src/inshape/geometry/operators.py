@@ -100,22 +100,25 @@ def layout(spec: GraphSpec, shape: InputShape, io: Io = "float32") -> Layout | N
         >>> [x.kind for x in layout(spec, InputShape(97, 64, 1)).operators]
         ['PICTURE', 'QUANTIZE', 'CONV_2D', 'DEQUANTIZE']
     """
-    shapes = map_shapes(spec, shape)
-    if not shape.is_static or any(None in shapes[i] for i in spec.needed()):
-        return None
-    try:
-        return _Builder(spec, shapes, io).run(shape)
-    except UnknownOperators:
-        return None
+    operators = _laid_out(spec, shape, io)
+    return None if isinstance(operators, str) else operators
 
 
 def unknown_operator(spec: GraphSpec, shape: InputShape) -> str:
     """The layer for which `layout` gives ``None``; empty if there is none, or a size is unknown."""
+    operators = _laid_out(spec, shape, "float32")
+    return operators if isinstance(operators, str) else ""
+
+
+def _laid_out(spec: GraphSpec, shape: InputShape, io: Io) -> Layout | str:
+    """The operators, or the layer whose operators are not known; empty where a size is not."""
+    shapes = map_shapes(spec, shape)
+    if not shape.is_static or any(None in shapes[i] for i in spec.needed()):
+        return ""
     try:
-        _Builder(spec, map_shapes(spec, shape), "float32").run(shape)
+        return _Builder(spec, shapes, io).run(shape)
     except UnknownOperators as problem:
         return str(problem)
-    return ""
 
 
 class _Builder:

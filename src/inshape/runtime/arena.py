@@ -34,7 +34,7 @@ class Arena:
 
     tensor_bytes: int
     """The most that the tensors take at one moment; no interpreter needs less."""
-    total_bytes: int | None
+    total_bytes: int | None = None
     """What TensorFlow Lite for Microcontrollers took of its arena, tensors and its records
     together, with its reference kernels on this machine. Records hold pointers, so a 32-bit
     controller needs a little less. ``None`` where the package tflite-micro is not installed or has
@@ -42,6 +42,10 @@ class Arena:
     least_bytes: int | None = None
     """The smallest arena with which it starts: while it lays the tensors out it takes a little more
     than what stays. ``None`` likewise."""
+    problem: str = ""
+    """Why it does not run the file, where it does not."""
+    missing: str = ""
+    """The operator for which it has no kernel, if that is why."""
 
 
 def arena_of(path: Path) -> Arena | None:
@@ -51,7 +55,7 @@ def arena_of(path: Path) -> Arena | None:
     if not model.has_fixed_size:
         return None
     model.allocate()
-    return Arena(_most_at_once(model), *_measure_in_micro(path))
+    return _measured(path, _most_at_once(model))
 
 
 def _most_at_once(model: LiteRTModel) -> int:
@@ -68,26 +72,17 @@ def _most_at_once(model: LiteRTModel) -> int:
     return max(alive, default=0)
 
 
-def _measure_in_micro(path: Path) -> tuple[int | None, int | None]:
-    """What it takes of its arena, and the smallest arena with which it starts."""
+def _measured(path: Path, tensor_bytes: int) -> Arena:
     if importlib.util.find_spec(_MODULE) is None:
-        return None, None
+        return Arena(tensor_bytes)
     try:
         least, records = run_apart("inshape.runtime.arena", str(path))
-    except Ended:
-        return None, None
-    total = _TOTAL.search(records)
-    return (int(total[1]), int(least)) if total else (None, None)
-
-
-def missing_in_micro(path: Path) -> str | None:
-    """An operator of a file for which the package tflite-micro has no kernel."""
-    try:
-        run_apart("inshape.runtime.arena", str(path))
     except Ended as problem:
-        found = _MISSING.search(problem.errors)
-        return found[1] if found else str(problem)
-    return None
+        missing = _MISSING.search(problem.errors)
+        return Arena(tensor_bytes, problem=str(problem), missing=missing[1] if missing else "")
+    total = _TOTAL.search(records)
+    assert total is not None
+    return Arena(tensor_bytes, int(total[1]), int(least))
 
 
 def _run_in_micro(path: Path) -> None:

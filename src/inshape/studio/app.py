@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from importlib.resources import files as package_files
 from importlib.util import find_spec
@@ -37,6 +37,7 @@ _STRATEGIES = ("auto", *shape.STRATEGIES)
 _TICK_S = 2.0
 _COSTS = ("Latency", "MACs", "File size", "Memory")
 _AT_ONCE = 4
+_LISTED = {"allow_custom_value": True, "value": None}
 _MARGIN = {"l": 56, "r": 12, "t": 28, "b": 48}
 # Colours of plots that both schemes of the page bear.
 _COLOURS = {
@@ -158,6 +159,22 @@ def _saying(count: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorate
 
 
+def _acting(act: Callable[[str], object]) -> Callable[..., Any]:
+    """Do something with what a list names, and say so where it cannot be done."""
+
+    @_saying(1)
+    def acting(name: str | None) -> str:
+        act(name or "")
+        return ""
+
+    return acting
+
+
+def _choosing_pictures(files: Files, elem_id: str) -> Any:
+    label = "Pictures: a folder with a folder per class"
+    return _gradio().Dropdown(files.sources(), label=label, elem_id=elem_id, **_LISTED)
+
+
 # Shape
 
 
@@ -223,8 +240,12 @@ def _add_shape(page: Any) -> None:
 def _planned(
     backbone: str, height: float, width: float, channels: float, strategy: str, classes: float
 ) -> Plan:
-    size = f"{int(height or 0)}x{int(width or 0)}x{int(channels or 0)}"
+    size = _written(height, width, channels)
     return shape.plan_of(backbone, size, strategy, int(classes or 0))
+
+
+def _written(*sizes: float | None) -> str:
+    return "x".join(str(int(size or 0)) for size in sizes)
 
 
 @_saying(3)
@@ -239,7 +260,7 @@ def _draw_rows(*values: Any) -> str:
     words = {"max_flash": flash, "max_ram": ram, "max_macs": macs}
     limits = Limits(**{name: word for name, word in words.items() if word and word.strip()})
     backbone, height, width, channels, _, classes = chosen
-    size = f"{int(height or 0)}x{int(width or 0)}x{int(channels or 0)}"
+    size = _written(height, width, channels)
     rows = shape.compare_strategies(backbone, size, int(classes or 0), limits)
     try:
         shown = _planned(*chosen).strategy
@@ -276,13 +297,9 @@ def _taking(kind: type, answer: Callable[..., Any]) -> Callable[..., Any]:
 def _add_train(files: Files, tab: Any) -> None:
     gr = _gradio()
     names = [backbone.name for backbone in backbones()]
-    listed = {"allow_custom_value": True, "value": None}
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            source = gr.Dropdown(
-                files.sources(), label="Pictures: a folder with a folder per class",
-                elem_id="source", **listed,
-            )  # fmt: skip
+            source = _choosing_pictures(files, "source")
             with gr.Accordion("Bring pictures", open=False, elem_id="bring"):
                 folder = gr.Textbox("pictures", label="Into the folder", elem_id="folder")
                 archive = gr.File(
@@ -310,7 +327,7 @@ def _add_train(files: Files, tab: Any) -> None:
             start = gr.Button("Train", variant="primary", elem_id="start")
         with gr.Column(scale=2, min_width=320):
             trouble = gr.HTML(elem_classes="studio", elem_id="train-trouble")
-            run = gr.Dropdown(files.runs(), label="Run", elem_id="run", **listed)
+            run = gr.Dropdown(files.runs(), label="Run", elem_id="run", **_LISTED)
             with gr.Row():
                 stop = gr.Button("Stop", elem_id="stop")
                 resume = gr.Button("Resume", elem_id="resume")
@@ -339,16 +356,6 @@ def _add_train(files: Files, tab: Any) -> None:
         choices = sorted({*files.runs(), files.name_of(job.folder)})
         return ["", gr.update(choices=choices, value=files.name_of(job.folder))]
 
-    @_saying(1)
-    def interrupt(run: str | None) -> str:
-        jobs.stop(files, "train", run or "")
-        return ""
-
-    @_saying(1)
-    def go_on(run: str | None) -> str:
-        jobs.resume_training(files, run or "")
-        return ""
-
     def follow(run: str | None, shown: Any) -> list[Any]:
         facts = jobs.describe(files, "train", run) if run else None
         if facts == shown:
@@ -363,8 +370,8 @@ def _add_train(files: Files, tab: Any) -> None:
     _on(archive.upload, unpack, [archive, folder], [trouble, source])
     _on(add.click, keep, [photo, folder, label], [trouble, source, photo])
     begun = _on(start.click, begin, options, [trouble, run])
-    _on(stop.click, interrupt, run, trouble)
-    _on(resume.click, go_on, run, trouble)
+    _on(stop.click, _acting(partial(jobs.stop, files, "train")), run, trouble)
+    _on(resume.click, _acting(partial(jobs.resume_training, files)), run, trouble)
     _on(tab.select, relist, None, [source, run])
     followed = [run, shown], [status, curve, shown]
     _on([gr.Timer(_TICK_S).tick, run.change], follow, *followed)
@@ -401,13 +408,9 @@ def _coloured(value: Any) -> Any:
 def _add_compare(files: Files, tab: Any) -> None:
     gr = _gradio()
     names = [backbone.name for backbone in backbones()]
-    listed = {"allow_custom_value": True, "value": None}
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            source = gr.Dropdown(
-                files.sources(), label="Pictures: a folder with a folder per class",
-                elem_id="compared", **listed,
-            )  # fmt: skip
+            source = _choosing_pictures(files, "compared")
             chosen = gr.Dropdown(
                 names, value=[_BACKBONE], multiselect=True, label="Backbones",
                 elem_id="compared-backbones",
@@ -429,7 +432,7 @@ def _add_compare(files: Files, tab: Any) -> None:
         with gr.Column(scale=2, min_width=320):
             trouble = gr.HTML(elem_classes="studio", elem_id="compare-trouble")
             folder = gr.Dropdown(
-                files.comparisons(), label="Comparison", elem_id="comparison", **listed
+                files.comparisons(), label="Comparison", elem_id="comparison", **_LISTED
             )
             with gr.Row():
                 stop = gr.Button("Stop", elem_id="compare-stop")
@@ -449,16 +452,6 @@ def _add_compare(files: Files, tab: Any) -> None:
         choices = sorted({*files.comparisons(), files.name_of(job.folder)})
         return ["", gr.update(choices=choices, value=files.name_of(job.folder))]
 
-    @_saying(1)
-    def interrupt(folder: str | None) -> str:
-        jobs.stop(files, "compare", folder or "")
-        return ""
-
-    @_saying(1)
-    def go_on(folder: str | None) -> str:
-        jobs.resume_comparison(files, folder or "")
-        return ""
-
     @_saying(4)
     def follow(folder: str | None, cost: str, shown: Any) -> list[Any]:
         facts = jobs.describe(files, "compare", folder) | {"cost": cost} if folder else None
@@ -471,8 +464,8 @@ def _add_compare(files: Files, tab: Any) -> None:
         return [render_part("training", facts), _pareto(files, folder, cost), offered, facts]
 
     begun = _on(start.click, begin, options, [trouble, folder])
-    _on(stop.click, interrupt, folder, trouble)
-    _on(resume.click, go_on, folder, trouble)
+    _on(stop.click, _acting(partial(jobs.stop, files, "compare")), folder, trouble)
+    _on(resume.click, _acting(partial(jobs.resume_comparison, files)), folder, trouble)
     relisted = [source, folder]
     _on(
         tab.select,
@@ -539,11 +532,6 @@ def _add_try(files: Files, tab: Any) -> None:
             shape.enlarge(np.asarray(trial.heat_map(folder, Path(picture)))),
         ]
 
-    @_saying(1)
-    def write(run: str | None) -> str:
-        jobs.start_export(files, run or "")
-        return ""
-
     def follow(run: str | None, shown: Any) -> list[Any]:
         facts = jobs.describe(files, "export", run) if run else None
         if facts == shown:
@@ -554,7 +542,7 @@ def _add_try(files: Files, tab: Any) -> None:
         return [render_part("training", facts), offered, facts]
 
     _on([picture.change, run.change], ask, [run, picture], [trouble, replies, heat])
-    written = _on(export.click, write, run, trouble)
+    written = _on(export.click, _acting(partial(jobs.start_export, files)), run, trouble)
     _on(tab.select, lambda: gr.update(choices=files.runs()), None, run)
     followed = [run, shown], [status, downloads, shown]
     _on([gr.Timer(_TICK_S).tick, run.change], follow, *followed)

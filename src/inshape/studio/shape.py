@@ -112,9 +112,11 @@ def _row(backbone: str, shape: str, strategy: str, classes: int, limits: Limits)
         ram_bytes=plan.footprint.ram_bytes,
         final_map=str(plan.geometry.final_map),
     )
-    excess = limits.exceeded_by(row, COMPUTED)
     if not limits.is_any:
         return row
+    excess = limits.exceeded_by(row, COMPUTED)
+    if excess is not None and limits.but(max_ram=None).exceeded_by(row, COMPUTED) is None:
+        excess += "; patches may meet it (inspect --max-ram)"  # looking for them takes seconds
     return replace(row, fits=excess is None, verdict=excess or "fits")
 
 

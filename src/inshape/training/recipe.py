@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from ..data.augment import Augmentation
-from ..requests import Range, Request, Written, read_word_or_number
+from ..requests import Flag, Range, Request, Written, read_word_or_number
 from ..text import Unread
 
 ClassWeights: TypeAlias = Literal["none", "balanced", "sqrt"]
@@ -60,7 +60,7 @@ class Recipe(Request):
     """Any of Keras's by its name, such as sgd, lion or muon; rates differ by depth with each."""
     batch_size: Annotated[int, Range(1)] = 32
     """Pictures per step."""
-    learning_rate: Annotated[float, Range(0)] = 1e-3
+    learning_rate: Annotated[float, Range(0), Flag("learning-rate", "lr")] = 1e-3
     """Of the head in the second phase, at its peak."""
     layer_decay: Annotated[float, Range(1e-6, 1)] = 0.3
     """The rate of a stage's first layer relative to that of the stage behind it, or the head; the
