@@ -13,7 +13,9 @@ from inshape.exporting.causes import find_faults, likely_cause
 from inshape.runs import load_model
 from inshape.runtime.formats import FORMATS
 
-INT8, HALF, PLAIN = (FORMATS[name] for name in ("litert-int8", "litert-float16", "litert"))
+INT8, HALF, PLAIN, MICRO = (
+    FORMATS[name] for name in ("litert-int8", "litert-float16", "litert", "micro")
+)
 SURE = np.array([[0.9, 0.1], [0.1, 0.9]] * 10)
 UNSURE = np.array([[0.52, 0.48], [0.48, 0.52]] * 10)
 
@@ -59,6 +61,18 @@ def test_a_weight_that_float16_does_not_hold_is_named_before_the_file_is_written
     line = "layer 'head_logits' holds a weight of 1e+06, and float16 ends at 65504; export litert"
     assert find_faults(model, [HALF, PLAIN], []) == {"litert-float16": line}
     assert find_faults(model, [PLAIN], []) == {}
+
+
+def test_every_file_of_8_bits_is_looked_at_before_it_is_written(run):
+    model = load_model(run.model_path)
+    kernel, bias = model.get_layer("head_logits").get_weights()
+    kernel[0] = 1e6
+    model.get_layer("head_logits").set_weights([kernel, bias])
+    pictures = np.random.default_rng(0).uniform(0, 255, (4, 1, 17, 13, 3)).astype(np.float32)
+    faults = find_faults(model, [INT8, MICRO, PLAIN], list(pictures))
+    assert set(faults) == {"litert-int8", "micro"}
+    assert "8 bits" in faults["micro"]
+    assert faults["micro"] == faults["litert-int8"]
 
 
 def test_the_table_says_why_a_file_failed(run, tmp_path, monkeypatch):

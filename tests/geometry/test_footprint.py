@@ -169,6 +169,19 @@ def test_what_is_not_known_is_not_guessed():
     assert record_bytes(Layout((foreign, foreign), (foreign,))) is None
 
 
+@pytest.mark.parametrize(("axis", "requantised"), [(1, 0), (-1, 1)])
+def test_pieces_of_a_map_have_one_scale_already(axis, requantised):
+    """What else reads one of two maps has its own scale, unless they are pieces of one."""
+    image = keras.Input((16, 12, 1))
+    one, other = (layers.Conv2D(4, 3, padding="same")(image) for _ in range(2))
+    joined = layers.Concatenate(axis=axis)([one, other])
+    read_again = layers.Conv2D(2, 1)(one)
+    outputs = [layers.GlobalAveragePooling2D()(x) for x in (joined, read_again)]
+    spec = read(keras.Model(image, layers.Dense(2)(outputs[0]) + outputs[1]))
+    kinds = [x.kind for x in layout(spec, InputShape(16, 12, 1), "int8").operators]
+    assert kinds.count("QUANTIZE") == requantised
+
+
 def test_a_projection_and_a_resizing_in_front_are_counted():
 
     planned = plan(

@@ -190,6 +190,8 @@ def test_a_map_counts_by_its_direction_at_each_place():
     wanted, shown = (rng.normal(size=(5, 6, 4)).astype("float32") for _ in range(2))
     logits = rng.normal(size=(5, 2)).astype("float32")
     beside = [np.concatenate([logits, m.reshape(5, -1)], axis=1) for m in (wanted, shown)]
+    hard = np.eye(2, dtype="float32")[[0, 1, 1, 0, 1]]
+    np.testing.assert_array_equal(teaching.targets(classes(2), beside[0], hard)[:, :2], hard)
     aims = teaching.targets(classes(2), beside[0], None)
     losses = [np.asarray(teaching.losses(aims, rows, plain, 2)) for rows in (*beside, logits)]
     norms = np.linalg.norm(wanted, axis=-1) * np.linalg.norm(shown, axis=-1)
