@@ -43,3 +43,16 @@ def test_a_package_is_imported_quietly_once(capfd, tmp_path, monkeypatch):
     QuietImport.install("noisy_package")
     assert sys.meta_path == before
     del sys.modules["noisy_package"]
+
+
+def test_blocks_of_several_threads_end_in_any_order(capfd):
+    """The one that ends last turns standard error back, whichever began first."""
+    first, second = quiet_stderr(), quiet_stderr()
+    first.__enter__()
+    second.__enter__()
+    os.write(2, b"kept back\n")
+    first.__exit__(None, None, None)
+    os.write(2, b"still kept back\n")
+    second.__exit__(None, None, None)
+    os.write(2, b"an error of the user's\n")
+    assert capfd.readouterr().err == "an error of the user's\n"

@@ -6,10 +6,45 @@ import importlib.util
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import BinaryIO
+
+
+class _Redirection:
+    """Standard error turned into a file while any thread wants that: the process has but one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted = 0
+        self._terminal = -1
+        self._kept: BinaryIO | None = None
+
+    def begin(self) -> None:
+        with self._lock:
+            if self._wanted == 0:
+                self._terminal = os.dup(2)
+                self._kept = tempfile.TemporaryFile()
+                os.dup2(self._kept.fileno(), 2)
+            self._wanted += 1
+
+    def end(self, *, show: bool) -> None:
+        with self._lock:
+            assert self._kept is not None
+            if show:
+                size = os.fstat(self._kept.fileno()).st_size
+                os.write(self._terminal, os.pread(self._kept.fileno(), size, 0))
+            self._wanted -= 1
+            if self._wanted == 0:
+                os.dup2(self._terminal, 2)
+                os.close(self._terminal)
+                self._kept.close()
+
+
+_redirection = _Redirection()
 
 
 @contextmanager
@@ -19,22 +54,16 @@ def quiet_stderr() -> Generator[None]:
     TensorFlow and LiteRT log there before any of their settings is read.
     """
     try:
-        terminal = os.dup(2)
+        _redirection.begin()
     except OSError:  # there is none
         yield
         return
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(terminal, 2)
-            kept.seek(0)
-            os.write(2, kept.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
+    is_over = False
+    try:
+        yield
+        is_over = True
+    finally:
+        _redirection.end(show=not is_over)
 
 
 class QuietImport:

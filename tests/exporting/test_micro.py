@@ -162,6 +162,6 @@ def test_what_no_micro_controller_has_a_kernel_for_is_refused_by_its_layer(tmp_p
     ):
         operators_of(tmp_path / "a.tflite", arena_of(tmp_path / "a.tflite"))
     for arena, why in ((None, "its input has no fixed size"), (Arena(1, problem="odd"), "odd")):
-        text = f"tflite-micro does not run the file ({why}); expected one that it runs"
+        text = f"tflite-micro does not run the file ({why}); expected one that it does"
         with pytest.raises(GraphError, match=re.escape(text)):
             operators_of(tmp_path / "a.tflite", arena)

@@ -211,8 +211,8 @@ def _refusal(model: LiteRTModel, arena: Arena | None) -> GraphError:
     if arena is None or not arena.missing:
         why = "its input has no fixed size" if arena is None else arena.problem
         return GraphError(
-            f"tflite-micro does not run the file ({why}); expected one that it runs; export "
-            "litert-int8"
+            f"tflite-micro does not run the file ({why}); expected one that it does; instead, "
+            "export litert-int8"
         )
     outputs = [step.outputs[0] for step in model.operators if step.name == arena.missing]
     layer = model.name_of(outputs[0]).partition(";")[0]
