@@ -170,6 +170,15 @@ class CompareRequest(KerasWords):
         Request.__post_init__(self)
         named = tuple(fitting(backbone, self.weights) for backbone in self.backbones)
         object.__setattr__(self, "backbones", named)
+        self._refuse_half_asked()
+        if self.candidates is not None:
+            self._refuse_combinations()
+        shapes = [c.input_shape for c in self.candidates or ()]
+        for shape in (*shapes, *(self.shapes or ())):
+            self.picture_options.at(shape)  # refuses colours that the shape cannot have
+
+    def _refuse_half_asked(self) -> None:
+        """An option that does nothing without another."""
         if self.limits.max_latency is not None and not self.latency:
             raise RequestError(
                 "max_latency without latency; expected candidates to be timed where there is a "
@@ -181,11 +190,6 @@ class CompareRequest(KerasWords):
             )
         if self.finetune and self.out is None:
             raise RequestError("finetune without out; expected a folder for the runs; give out")
-        if self.candidates is not None:
-            self._refuse_combinations()
-        shapes = [c.input_shape for c in self.candidates or ()]
-        for shape in (*shapes, *(self.shapes or ())):
-            self.picture_options.at(shape)  # refuses colours that the shape cannot have
 
     def _refuse_combinations(self) -> None:
         """Refuse what candidates are combined of, beside the candidates themselves."""

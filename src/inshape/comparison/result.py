@@ -277,11 +277,8 @@ class Comparison(Printable):
         score_name = self.record.get("score_name", "accuracy")
         titles = [title.format(score_name) for title in _TITLES]
         columns = list(zip(*rows, strict=True))
-        shown = [
-            i
-            for i, column in enumerate(columns)
-            if set(column) != {"-"} and (i > 0 or len(set(column)) > 1)
-        ]
+        is_one = len({row[0] for row in rows}) == 1  # the backbone, which the title names
+        shown = [i for i, column in enumerate(columns) if set(column) != {"-"}][is_one:]
         return [titles[i] for i in shown], [tuple(row[i] for i in shown) for row in rows]
 
     def describe(self, width: int | None = None) -> str:

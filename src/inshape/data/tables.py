@@ -251,12 +251,9 @@ class _Pictures:
             DataError: if not one of them is there.
         """
         present = {path for path in paths if self._exists(path)}
-        elsewhere: dict[str, str] = {}
-        for path in dict.fromkeys(paths):
-            place = None if path in present else self._find(path)
-            # A file that is named as it is called is no other one that is missing.
-            if place is not None and place not in present:
-                elsewhere[path] = place
+        found = {path: self._find(path) for path in dict.fromkeys(paths) if path not in present}
+        # A file that is named as it is called is no other one that is missing.
+        elsewhere = {path: place for path, place in found.items() if place and place not in present}
         if paths and not present and not elsewhere:
             raise DataError(
                 f"{table}: none of its pictures is there, such as {paths[0]!r}; expected paths "

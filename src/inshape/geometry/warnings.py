@@ -171,26 +171,34 @@ def _multiple_warnings(
     maps: Sequence[Map],
     fields: Sequence[ReceptiveField],
 ) -> list[ShapeWarning]:
-    native, working = shapes
     path = [i for i in main_path(spec, fields) if not fields[i].whole]
-    least = least_size(spec)
-    by_axis: list[str] = []
-    for axis, (name, _) in enumerate(_AXES):
-        length, trained = working.hw[axis], native.hw[axis]
-        stride = _total_stride(spec, path, axis)
-        offset = 0 if trained is None else trained % stride
-        if length is None or length % stride == offset:
-            continue
-        of = f"the native {trained} plus or minus a multiple" if offset else "a multiple"
-        smallest = least.hw[axis] or 1
-        below = length - (length - offset) % stride
-        fit = below + stride
-        even = _maps_at(spec, replace(working, **{name: fit}))
-        changes = _changes(spec, path, axis, (even, maps))
-        near = ", ".join(str(n) for n in (below, fit) if n >= smallest)
-        by_axis.append(f"{name} {length} is not {of} of {stride}; {changes}nearest: {near}")
-    both = _for_both(by_axis)
+    by_axis = [_multiple_line(spec, shapes, maps, path, axis) for axis in range(len(_AXES))]
+    both = _for_both([line for line in by_axis if line])
     return [ShapeWarning("not-a-multiple", f"{subject}: {both}")] if both else []
+
+
+def _multiple_line(
+    spec: GraphSpec,
+    shapes: tuple[InputShape, InputShape],
+    maps: Sequence[Map],
+    path: Sequence[int],
+    axis: int,
+) -> str:
+    """What a length along an axis is no multiple of, what that changes and which lengths fit."""
+    native, working = shapes
+    name, length, trained = _AXES[axis][0], working.hw[axis], native.hw[axis]
+    stride = _total_stride(spec, path, axis)
+    offset = 0 if trained is None else trained % stride
+    if length is None or length % stride == offset:
+        return ""
+    of = f"the native {trained} plus or minus a multiple" if offset else "a multiple"
+    below = length - (length - offset) % stride
+    fit = below + stride
+    even = _maps_at(spec, replace(working, **{name: fit}))
+    changes = _changes(spec, path, axis, (even, maps))
+    smallest = least_size(spec).hw[axis] or 1
+    near = ", ".join(str(n) for n in (below, fit) if n >= smallest)
+    return f"{name} {length} is not {of} of {stride}; {changes}nearest: {near}"
 
 
 def _for_both(by_axis: Sequence[str]) -> str:
@@ -269,6 +277,14 @@ def _edges(spec: GraphSpec, layer: LayerSpec, axis: int, maps: Sequence[Map]) ->
     return before + max(0, after - unread), max(0, unread - after)
 
 
+def _exceeds(now: float | None, length: int | None, before: float | None, old: int | None) -> bool:
+    """Whether a field is larger than a smaller input, and has not shrunk as that has."""
+    if now is None or length is None or old is None or not now > length < old:
+        return False
+    # Other strides may have shrunk the field as the input was, but for the stem's own kernel.
+    return before is None or now - before * length / old > _STEM_EDGE_PX
+
+
 def _field_warnings(
     subject: str,
     shapes: tuple[InputShape, InputShape],
@@ -281,9 +297,7 @@ def _field_warnings(
         for (name, _), now, before, length, old in zip(
             _AXES, new.field_hw, trained.field_hw, working.hw, native.hw, strict=True
         )
-        if now is not None and length is not None and now > length < (old or 0)
-        # Other strides may have shrunk the field as the input was, but for the stem's own kernel.
-        if before is None or old is None or now - before * length / old > _STEM_EDGE_PX
+        if _exceeds(now, length, before, old)
     ]
     if not words:
         return []

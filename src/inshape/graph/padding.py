@@ -45,11 +45,12 @@ def mark_parity_pads(spec: GraphSpec) -> GraphSpec:
     """
     readers = spec.consumers()
     forms = {pad.index: _forms(spec, pad, readers[pad.index]) for pad in spec if pad.op == "pad"}
-    unnamed = [seen for i, seen in forms.items() if not _COMPUTED.search(spec[i].name)]
-    both_seen = all(any(parity in seen for seen in unnamed) for parity in ("odd", "even"))
-    for index, seen in forms.items():
-        name = spec[index].name
-        if seen and (_COMPUTED.search(name) or (both_seen and not _FIXED.search(name))):
+    named = {index for index in forms if _COMPUTED.search(spec[index].name)}
+    others = set[str]().union(*(seen for index, seen in forms.items() if index not in named))
+    if others >= {"odd", "even"}:
+        named |= {index for index in forms if not _FIXED.search(spec[index].name)}
+    for index in sorted(named):
+        if forms[index]:
             spec = spec.with_call(index, parity_pads=True)
     return spec
 

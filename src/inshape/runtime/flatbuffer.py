@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
@@ -42,16 +43,22 @@ def fault_of(content: bytes) -> str:
     for graph in model.subgraphs:
         count = len(graph.tensors or ())
         for number, operator in enumerate(graph.operators or ()):
-            inputs, outputs = _listed(operator.inputs), _listed(operator.outputs)
-            code = operator.opcodeIndex
-            if not 0 <= code < len(model.operatorCodes or ()):
-                return f"operator {number} is of no kind"
-            needed = _NEEDED.get(model.operatorCodes[code].builtinCode, 1)
-            # A bias may be left out, as -1; no kernel looks whether anything else is.
-            required = [*inputs[:2], *outputs]
-            is_there = all(0 <= index < count for index in required)
-            if not is_there or len(inputs) < needed or not outputs or max(inputs) >= count:
-                return f"operator {number} lacks inputs or outputs"
+            fault = _operator_fault(operator, model.operatorCodes or (), count)
+            if fault:
+                return f"operator {number} {fault}"
+    return ""
+
+
+def _operator_fault(operator: Any, codes: Sequence[Any], tensors: int) -> str:
+    """What is wrong with an operator of a graph of so many tensors."""
+    if not 0 <= operator.opcodeIndex < len(codes):
+        return "is of no kind"
+    inputs, outputs = _listed(operator.inputs), _listed(operator.outputs)
+    needed = _NEEDED.get(codes[operator.opcodeIndex].builtinCode, 1)
+    # A bias may be left out, as -1; no kernel looks whether anything else is.
+    is_there = all(0 <= index < tensors for index in (*inputs[:2], *outputs))
+    if not is_there or len(inputs) < needed or not outputs or max(inputs) >= tensors:
+        return "lacks inputs or outputs"
     return ""
 
 

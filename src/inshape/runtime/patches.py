@@ -133,15 +133,8 @@ def _facts(model: Any, operator: Any) -> dict[str, Any]:
     op = next((op for op, kind in named if kind == code), "opaque")
     options, tensors = operator.builtinOptions, model.subgraphs[0].tensors
     facts: dict[str, Any] = {"op": op}
-    if op in ("conv", "depthwise"):
-        rows, columns = tensors[operator.inputs[1]].shape[1:3]
-        facts["kernel_hw"] = int(rows), int(columns)
-        facts["dilation_hw"] = options.dilationHFactor, options.dilationWFactor
-    elif op in ("max_pool", "avg_pool"):
-        facts["kernel_hw"] = options.filterHeight, options.filterWidth
-    if "kernel_hw" in facts:
-        facts["stride_hw"] = options.strideH, options.strideW
-        facts["padding"] = "same" if options.padding == _SAME else "valid"
+    if op in ("conv", "depthwise", "max_pool", "avg_pool"):
+        facts |= _window_facts(options, tensors[operator.inputs[1]] if "pool" not in op else None)
     elif op == "pad":
         batch, rows, columns, channels = _numbers(model, operator.inputs[1]).reshape(4, 2).tolist()
         facts["pads"] = tuple(rows), tuple(columns)
@@ -149,11 +142,24 @@ def _facts(model: Any, operator: Any) -> dict[str, Any]:
     elif op == "concat":
         rank = len(tensors[operator.outputs[0]].shape)
         facts["axis"] = -1 if options.axis % rank == rank - 1 else options.axis - 1
-    constants = [int(i) for i in operator.inputs if i >= 0 and is_constant(model, int(i))]
-    if op in ("elementwise", "activation"):
+    elif op in ("elementwise", "activation"):
+        constants = [int(i) for i in operator.inputs if i >= 0 and is_constant(model, int(i))]
         # An array with places of its own would have to be cut as well.
         facts["is_local"] = all(np.prod(tensors[i].shape[:-1], dtype=int) == 1 for i in constants)
     return facts
+
+
+def _window_facts(options: Any, kernel: Any | None) -> dict[str, Any]:
+    """How a window moves; a pool has no kernel."""
+    facts: dict[str, Any] = {
+        "stride_hw": (options.strideH, options.strideW),
+        "padding": "same" if options.padding == _SAME else "valid",
+    }
+    if kernel is None:
+        return {**facts, "kernel_hw": (options.filterHeight, options.filterWidth)}
+    rows, columns = kernel.shape[1:3]
+    dilation_hw = options.dilationHFactor, options.dilationWFactor
+    return {**facts, "kernel_hw": (int(rows), int(columns)), "dilation_hw": dilation_hw}
 
 
 def _numbers(model: Any, tensor: int) -> NDArray[np.int64]:
@@ -191,16 +197,8 @@ class _Writer:
 
         An interpreter places tensors of one size by their number, and keeps records of all.
         """
-        graph, builtin = self._graph, self._schema.BuiltinOperator
-        ends = (builtin.QUANTIZE, builtin.DEQUANTIZE)
-        written: list[int] = []
-        last: list[int] = []  # as the quantizer has them
-        for operator in graph.operators:
-            is_end = self._model.operatorCodes[operator.opcodeIndex].builtinCode in ends
-            (last if is_end else written).extend(map(int, operator.outputs))
-        read = {int(i) for operator in graph.operators for i in operator.inputs if i >= 0}
-        others = (read | {int(i) for i in (*graph.inputs, *graph.outputs)}) - {*written, *last}
-        order = [*sorted(others), *written, *last]
+        graph = self._graph
+        order = self._order()
         places = {-1: -1, **{old: new for new, old in enumerate(order)}}
         graph.tensors = [graph.tensors[old] for old in order]
         for holder in (*graph.operators, graph):
@@ -210,6 +208,18 @@ class _Writer:
         for signature in self._model.signatureDefs or ():
             for entry in (*signature.inputs, *signature.outputs):
                 entry.tensorIndex = places[int(entry.tensorIndex)]
+
+    def _order(self) -> list[int]:
+        graph, builtin = self._graph, self._schema.BuiltinOperator
+        ends = (builtin.QUANTIZE, builtin.DEQUANTIZE)
+        written: list[int] = []
+        last: list[int] = []  # as the quantizer has them
+        for operator in graph.operators:
+            is_end = self._model.operatorCodes[operator.opcodeIndex].builtinCode in ends
+            (last if is_end else written).extend(map(int, operator.outputs))
+        read = {int(i) for operator in graph.operators for i in operator.inputs if i >= 0}
+        others = (read | {int(i) for i in (*graph.inputs, *graph.outputs)}) - {*written, *last}
+        return [*sorted(others), *written, *last]
 
     def _piece(self, steps: Sequence[Step], patches: Patches) -> int:
         """Write one piece; the tensor of its part of the last map."""

@@ -48,22 +48,27 @@ def choose(spec: GraphSpec, target: InputShape) -> tuple[str, str]:
     size = f"{target.size} is {ratio:.2f} times the native size {spec.input_shape.size}"
     if ratio < TINY:
         return "resize", f"{size}, too small for the layers even with a stem of stride 1"
-    if ratio < NEAR:
-        if any(layer.op == "resize" for layer in spec):
-            return "rebuild", f"{size}, but the network resizes pictures itself"
-        try:
-            resizable_stem(spec)
-        except StrategyError:
-            return "resize", f"{size}, and there is no single stem whose stride could be divided"
-        direction, factor = stem_factor(spec, target)
-        if direction == "up" and factor > 1:
-            return (
-                "restride",
-                f"{size}; a stem of a {factor} times smaller stride shows the layers behind it "
-                f"what they would see of {_times(target, factor)}",
-            )
+    if ratio >= NEAR:
+        return "rebuild", f"{size}, near enough or larger"
+    if any(layer.op == "resize" for layer in spec):
+        return "rebuild", f"{size}, but the network resizes pictures itself"
+    return _enlarged(spec, target, size)
+
+
+def _enlarged(spec: GraphSpec, target: InputShape, size: str) -> tuple[str, str]:
+    """By the stem where its stride can be divided, or else in front of the network."""
+    try:
+        resizable_stem(spec)
+    except StrategyError:
+        return "resize", f"{size}, and there is no single stem whose stride could be divided"
+    direction, factor = stem_factor(spec, target)
+    if direction != "up" or factor == 1:
         return "resize", f"{size}, and the stem's stride cannot be divided"
-    return "rebuild", f"{size}, near enough or larger"
+    return (
+        "restride",
+        f"{size}; a stem of a {factor} times smaller stride shows the layers behind it "
+        f"what they would see of {_times(target, factor)}",
+    )
 
 
 def _times(shape: InputShape, factor: int) -> str:

@@ -21,7 +21,7 @@ from ..geometry.patches import (
 )
 from ..geometry.rules import Map
 from ..geometry.sizes import map_shapes
-from ..geometry.spec import GraphSpec
+from ..geometry.spec import GraphSpec, LayerSpec
 from ..shapes import InputShape
 from ..text import align, format_bytes, format_shape
 
@@ -248,7 +248,6 @@ class _Search:
                     yield from self._down_to(span.start, end)
 
     def _down_to(self, start: int, end: int) -> Iterator[_Candidate]:
-        macs, values = self._macs, self._values
         calls = calls_between(self.spec, start, end)
         height, width, _ = (n or 0 for n in self.shapes[end])
         by_count = {
@@ -256,25 +255,40 @@ class _Search:
             for axis in (0, 1)
             for count in range(1, _MOST_ROWS + 1)
         }
-        for long in range(2, _MOST_ROWS + 1):
-            for short in range(1, long + 1):
-                grid_hw = (long, short) if height >= width else (short, long)
-                rows, columns = by_count[0, grid_hw[0]], by_count[1, grid_hw[1]]
-                if rows is None or columns is None:
-                    continue
-                extra = least = 0
-                for number, call in enumerate(calls):
-                    pairs = [_lengths(steps[number] for steps in axis) for axis in (rows, columns)]
-                    channels = self.shapes[call.index][-1] or 1
-                    places = values[call.index] // channels
-                    computed = prod(sum(n for _, n in lengths) for lengths in pairs)
-                    extra += macs[call.index] * computed // places - macs[call.index]
-                    if call.is_window:
-                        (read_h, height_px), (read_w, width_px) = map(max, pairs)
-                        read = read_h * read_w * (self.shapes[call.inputs[0]][-1] or 1)
-                        least = max(least, read + height_px * width_px * channels)
-                if extra <= _MOST_EXTRA * sum(macs):
-                    yield _Candidate(Patches(grid_hw, start, end), extra, least)
+        for grid_hw in _grids(is_tall=height >= width):
+            rows, columns = (by_count[axis, count] for axis, count in enumerate(grid_hw))
+            if rows is None or columns is None:
+                continue
+            needs = [
+                self._needs(call, [_lengths(s[number] for s in axis) for axis in (rows, columns)])
+                for number, call in enumerate(calls)
+            ]
+            extra = sum(macs for macs, _ in needs)
+            if extra <= _MOST_EXTRA * sum(self._macs):
+                least = max((size for _, size in needs), default=0)
+                yield _Candidate(Patches(grid_hw, start, end), extra, least)
+
+    def _needs(
+        self, call: LayerSpec, pairs: Sequence[Sequence[tuple[int, int]]]
+    ) -> tuple[int, int]:
+        """Operations that a call takes besides, and what it reads and puts out as a window."""
+        macs = self._macs[call.index]
+        channels = self.shapes[call.index][-1] or 1
+        places = self._values[call.index] // channels
+        computed = prod(sum(n for _, n in lengths) for lengths in pairs)
+        extra = macs * computed // places - macs
+        if not call.is_window:
+            return extra, 0
+        (read_h, height_px), (read_w, width_px) = map(max, pairs)
+        read = read_h * read_w * (self.shapes[call.inputs[0]][-1] or 1)
+        return extra, read + height_px * width_px * channels
+
+
+def _grids(*, is_tall: bool) -> Iterator[tuple[int, int]]:
+    """Rows and columns, no fewer along the longer side."""
+    for long in range(2, _MOST_ROWS + 1):
+        for short in range(1, long + 1):
+            yield (long, short) if is_tall else (short, long)
 
 
 def _lengths(steps: Iterable[AxisStep]) -> list[tuple[int, int]]:

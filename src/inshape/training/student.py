@@ -278,10 +278,9 @@ def _body_scales(body: keras.Model, decay: float) -> list[float]:
     by_variable: dict[int, float] = {}
     rate = decay
     for layer in layers:
-        if layer in kernels:
-            rate = next(rates)
-        for variable in layer.trainable_variables:
-            by_variable.setdefault(id(variable), rate)
+        rate = next(rates) if layer in kernels else rate
+        new = dict.fromkeys(map(id, layer.trainable_variables), rate)
+        by_variable = new | by_variable
     return [by_variable.get(id(v), rate) for v in body.trainable_variables]
 
 

@@ -113,15 +113,13 @@ def _receive(url: str, part: Path, *, is_verified: bool) -> None:
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code in _MISTAKEN and headers:
+        is_whole = is_verified or error.headers.get("Content-Range") == f"bytes */{start}"
+        if error.code == 416 and is_whole:  # the range begins where the file ends
+            return
+        if error.code == 416 or (error.code in _MISTAKEN and headers):
             _forget(part)
             raise ConnectionError(f"the server does not go on with {part.name}") from error
-        if error.code != 416:  # the range begins at or behind the end
-            raise
-        if is_verified or error.headers.get("Content-Range") == f"bytes */{start}":
-            return  # nothing is missing
-        _forget(part)
-        raise ConnectionError(f"{part.name} is longer than the file") from error
+        raise
     with answer:
         first = _first_byte(answer) if answer.status == 206 else 0
         if first not in (0, start):
