@@ -55,6 +55,10 @@ def main() -> None:
             "+ narrower ranges": lambda: quantise(corrected=False),
             "+ corrected biases": quantise,
             "+ channels of like size": lambda: int8_content(content, calibrating),
+            "per-tensor, channels as they are": lambda: quantise(granularity="per-tensor"),
+            "per-tensor, channels of like size": lambda: int8_content(
+                content, calibrating, granularity="per-tensor"
+            ),
         }
         for name, way in ways.items():
             content_int8 = way()

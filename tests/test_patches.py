@@ -189,6 +189,6 @@ def test_what_is_not_known_meets_no_limit():
     model = keras.Model(image, layers.LSTM(4, name="reader")(rows), name="odd")
     planned_without = plan(model, "40x40x1", head="top", strategy="rebuild")
     assert "flash and RAM: the operators of 'reader' are not known" in str(planned_without)
-    message = "what odd takes at 40x40x1 is not known, since the operators of 'reader' are not;"
+    message = "at 40x40x1 is not known, since the operators of 'reader' are not known; expected"
     with pytest.raises(RequestError, match=re.escape(message)):
         plan(model, "40x40x1", head="top", strategy="rebuild", max_ram="4KiB")

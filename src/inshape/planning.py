@@ -21,8 +21,7 @@ from .errors import (
 from .geometry.amounts import product, total_of
 from .geometry.cost import costs
 from .geometry.drawing import drawing_html
-from .geometry.footprint import Footprint, footprint
-from .geometry.operators import unknown_operator
+from .geometry.footprint import Footprint, footprint, why_unknown
 from .geometry.patches import Patches, find_spans, first_whole, patched
 from .geometry.rules import Map
 from .geometry.sizes import map_shapes
@@ -474,8 +473,9 @@ class Plan(Printable):
         if self.decision.shown_shape is not None:
             lines += [f"  geometry shown at {self.static_shape}; {self._other_sizes()}"]
         lines += ["", self.geometry.describe(width), str(self.footprint)]
-        unknown = unknown_operator(self.spec, self.static_shape)
-        lines += [f"flash and RAM: the operators of {unknown!r} are not known"] if unknown else []
+        unknown = why_unknown(self.spec, self.static_shape)
+        amounts = "flash and RAM" if self.footprint.flash_bytes is None else "RAM"
+        lines += [f"{amounts}: {unknown}"] if unknown else []
         lines += [] if self.choice is None else [str(self.choice)]
         lines += ["", self._cost()]
         lines += [f"  warning: {warning.message}" for warning in self.warnings]
@@ -680,8 +680,8 @@ def _meeting_limit(plan: Plan) -> Plan:
     if choice is None:
         raise RequestError(
             f"{asked}: what {name} takes at {shape} is not known, since "
-            f"the operators of {unknown_operator(plan.spec, shape)!r} are not; expected layers of "
-            "which they are known; use another, or leave max_ram out"
+            f"{why_unknown(plan.spec, shape)}; expected layers of which that is known; use "
+            "another, or leave max_ram out"
         )
     if choice.is_met:
         return met

@@ -10,6 +10,7 @@ from benchmarks import (
     demo_weights,
     exports,
     few_labels,
+    fits,
     footprint,
     kills,
     many_pictures,
@@ -29,6 +30,7 @@ TABLES = {
     many_pictures.NAME: many_pictures.table,
     "exports": exports.small_table,
     "few_labels": few_labels.table,
+    fits.NAME: fits.table,
     footprint.NAME: footprint.table,
     patches.NAME: patches.table,
 }

@@ -45,6 +45,13 @@ def test_the_likely_cause_of_one_other_answer_in_twenty(form, reference, fault, 
     assert re.search(line, likely_cause(classes(2), form, answers, reference, fault))
 
 
+def test_a_scale_that_weights_share_is_the_likelier_cause():
+    line = "all weights of a layer share one scale; export it with granularity per-channel"
+    answers = UNSURE[::-1]
+    assert likely_cause(classes(2), INT8, answers, UNSURE, None, "per-tensor") == line
+    assert likely_cause(classes(2), PLAIN, answers, UNSURE, None, "per-tensor") != line
+
+
 def test_answers_that_are_not_finite_are_the_cause():
     answers = SURE.copy()
     answers[:2] = np.nan

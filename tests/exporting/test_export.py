@@ -90,6 +90,26 @@ def test_what_the_plan_predicted_stands_beside_what_was_measured(exports, run):
     ) in (run.exports / "exports.txt").read_text()
 
 
+def test_weights_that_share_a_scale_are_said_to(exports, run, tmp_path):
+    file = export(
+        run, "litert-int8", out=tmp_path, io="uint8", granularity="per-tensor",
+        timing=False, calibration=30, min_agreement=0,
+    ).files[0]  # fmt: skip
+    usual = exports["litert-int8"]
+    assert (file.granularity, usual.granularity) == ("per-tensor", "per-channel")
+    # Two scales for each of the 8 + 8 + 16 + 3 channels, and 8 + 16 + 3 zero points.
+    saved = usual.size_bytes - file.size_bytes
+    assert saved == pytest.approx(8 * 31 + 8 * 26, abs=100)
+    assert usual.planned_flash_bytes - file.planned_flash_bytes == pytest.approx(saved, abs=64)
+    assert file.planned_ram_bytes == pytest.approx(file.arena_bytes, rel=0.05)
+    card = json.loads((tmp_path / "model-int8.tflite.json").read_text())
+    assert card["weights"] == {"dtype": "int8", "granularity": "per-tensor"}
+    (row,) = json.loads((tmp_path / "exports.json").read_text())["exports"]
+    assert row["granularity"] == "per-tensor"
+    line = "model-int8.tflite has one scale for all weights of a layer (per-tensor)"
+    assert line in (tmp_path / "exports.txt").read_text()
+
+
 def test_the_card_travels_inside_and_beside(exports, run):
     for name in ("litert", "litert-int8"):
         with zipfile.ZipFile(exports[name].path) as archive:

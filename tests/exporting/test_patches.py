@@ -62,13 +62,14 @@ def test_a_run_keeps_its_limit_in_the_file_alone(small_run, tmp_path):
     np.testing.assert_array_equal(*answers)
 
 
-def test_a_limit_that_an_export_cannot_keep(small_run, tmp_path):
+def test_what_an_export_cannot_keep(small_run, tmp_path):
     with pytest.raises(RequestError, match=re.escape("max_ram=2.0 KiB: ")):
         exported(small_run, tmp_path / "a", max_ram="2KiB")
-    message = (
-        "max_ram with litert; expected litert-int8 or micro among them, the files that it is a "
-        "limit for; leave one of the two out"
-    )
-    with pytest.raises(RequestError, match=re.escape(message)):
-        export(small_run, "litert", out=tmp_path / "a", max_ram="9KiB")
+    for name, value in (("max_ram", "9KiB"), ("granularity", "per-tensor")):
+        message = (
+            f"{name} with litert; expected litert-int8 or micro among them, the files that it is "
+            "for; leave one of the two out"
+        )
+        with pytest.raises(RequestError, match=re.escape(message)):
+            export(small_run, "litert", out=tmp_path / "a", **{name: value})
     assert not (tmp_path / "a").exists()

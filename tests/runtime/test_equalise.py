@@ -73,18 +73,19 @@ def pictures():
     return list(np.random.default_rng(0).uniform(0, 255, (12, 1, 8, 6, 3)).astype("float32"))
 
 
-def assert_same_answers(build, pictures):
+def assert_same_answers(build, pictures, granularity="per-channel"):
     """A network answers as it did before its channels were brought to like sizes."""
     plain = to_litert(unequal(build))
-    equal = equalised(plain, pictures)
+    equal = equalised(plain, pictures, granularity)
     for picture in pictures:
         expected = LiteRTModel(plain)(picture)
         np.testing.assert_allclose(LiteRTModel(equal)(picture), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("granularity", ["per-channel", "per-tensor"])
 @pytest.mark.parametrize("build", [blocks, closed])
-def test_answers_stay_as_they_are(build, pictures):
-    assert_same_answers(build, pictures)
+def test_answers_stay_as_they_are(build, granularity, pictures):
+    assert_same_answers(build, pictures, granularity)
 
 
 def test_channels_come_nearer_to_each_other(pictures):

@@ -12,6 +12,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from inshape.runtime import int8
 from inshape.runtime.conversion import convert
+from inshape.runtime.flatbuffer import litert_schema, read_model
 from inshape.runtime.formats import FORMATS
 from inshape.runtime.int8 import find_hidden, int8_content, least_error
 from inshape.runtime.litert import LiteRTModel, quantisation_of
@@ -82,17 +83,21 @@ def test_corrected_biases_bring_the_means_back(errors):
     assert errors["both"] < 0.7 * errors["naive"]
 
 
-def test_small_channels_that_count_as_much_as_large_ones_keep_their_levels(pictures):
+@pytest.mark.parametrize("reader", ["depthwise", "head"])
+def test_small_channels_that_count_as_much_as_large_ones_keep_their_levels(reader, pictures):
+    """A head trained on few noisy frames amplifies small parts of large features likewise."""
     keras.utils.set_random_seed(1)
     image = keras.Input((16, 12, 3))
-    x = layers.Conv2D(8, 3, activation="relu")(layers.Rescaling(1 / 255)(image))
-    x = layers.DepthwiseConv2D(3, activation="relu")(x)
-    model = keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+    x = layers.Conv2D(8, 3, activation="relu", name="writer")(layers.Rescaling(1 / 255)(image))
+    if reader == "depthwise":
+        x = layers.DepthwiseConv2D(3, activation="relu", name="depthwise")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, layers.Dense(5, name="head")(x))
     sizes = np.geomspace(0.03, 1, 8)
-    kernel, bias = model.layers[2].get_weights()
-    model.layers[2].set_weights([kernel * sizes, bias + 0.1 * sizes])
-    kernel, bias = model.layers[3].get_weights()
-    model.layers[3].set_weights([kernel / sizes[:, None], bias])
+    kernel, bias = model.get_layer("writer").get_weights()
+    model.get_layer("writer").set_weights([kernel * sizes, bias + 0.1 * sizes])
+    kernel, bias = model.get_layer(reader).get_weights()
+    model.get_layer(reader).set_weights([kernel / sizes[:, None], bias])
     expected, content = model.predict(pictures[24:], verbose=0), to_litert(model)
     unequal, equal = (
         answer(LiteRTModel(int8_content(content, [p[None] for p in pictures[:24]], equal=flag)),
@@ -201,14 +206,17 @@ def silent_channels():
     return model
 
 
-@pytest.mark.parametrize("corrected", [False, True])
+@pytest.mark.parametrize(
+    ("corrected", "granularity"),
+    [(False, "per-channel"), (True, "per-channel"), (True, "per-tensor")],
+)
 def test_a_bias_that_32_bits_do_not_hold_is_counted_in_larger_steps(
-    corrected, silent_channels, pictures
+    corrected, granularity, silent_channels, pictures
 ):
     """Its step is that of the input times that of the weights, here 1e-11: 3 is 3e11 of these."""
     content = to_litert(silent_channels)
     sample = [p[None] for p in pictures[:8]]
-    quantised = int8_content(content, sample, corrected=corrected)
+    quantised = int8_content(content, sample, granularity=granularity, corrected=corrected)
     expected = silent_channels.predict(pictures[24:], verbose=0)
     logits = answer(LiteRTModel(quantised), pictures[24:])
     # A few roundings to 255 levels; with the sign turned it was three quarters of the largest.
@@ -262,6 +270,57 @@ def test_weights_have_a_scale_for_each_output_channel(exported):
     ]
     assert sorted(shape[0] for _, shape in kernels) == [8, 16]
     assert all(count == shape[0] for count, shape in kernels)
+
+
+@pytest.mark.parametrize("top", [layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D])
+def test_every_kernel_has_one_scale_where_that_is_asked_for(top, pictures, tmp_path):
+    """Also by TensorFlow's converter, which writes the files of networks with a maximum."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((16, 12, 3))
+    x = layers.Conv2D(8, 3, activation="relu", bias_initializer=constant(0.1))(image)
+    x = layers.DepthwiseConv2D(3, bias_initializer=constant(0.1))(x)
+    x = layers.Conv2DTranspose(6, 2, strides=2, bias_initializer=constant(0.1))(x)
+    model = keras.Model(image, layers.Dense(5, bias_initializer=constant(0.1))(top()(x)))
+    path = tmp_path / "a.tflite"
+    convert(
+        model, FORMATS["litert-int8"], path,
+        pictures=[p[None] for p in pictures[:8]], granularity="per-tensor",
+    )  # fmt: skip
+    file = read_model(path.read_bytes())
+    (graph,) = file.subgraphs
+    scales = {
+        tuple(tensor.shape): len(tensor.quantization.scale)
+        for tensor in graph.tensors
+        if tensor.type == litert_schema().TensorType.INT8
+        and file.buffers[tensor.buffer].data is not None
+    }
+    assert scales == {(8, 3, 3, 3): 1, (1, 3, 3, 8): 1, (6, 2, 2, 8): 1, (5, 6): 1}
+
+
+def test_channels_that_differ_a_hundredfold_can_share_a_scale(pictures):
+    """A kernel's smallest channels were all zeros before they were brought to like sizes."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((16, 12, 3))
+    x = layers.Conv2D(8, 3, activation="relu")(layers.Rescaling(1 / 255)(image))
+    x = layers.DepthwiseConv2D(3, activation="relu")(x)
+    x = layers.Conv2D(8, 1, activation="relu")(x)
+    model = keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+    sizes = np.geomspace(0.01, 1, 8)
+    for layer, along in ((model.layers[2], sizes), (model.layers[3], sizes[::-1, None])):
+        kernel, bias = layer.get_weights()
+        layer.set_weights([kernel * along, bias + 0.01])
+    kernel, bias = model.layers[4].get_weights()
+    model.layers[4].set_weights([kernel * 100, bias])
+    expected, content = model.predict(pictures[24:], verbose=0), to_litert(model)
+    sample = [p[None] for p in pictures[:24]]
+    unequal, equal = (
+        answer(
+            LiteRTModel(int8_content(content, sample, granularity="per-tensor", equal=flag)),
+            pictures[24:],
+        )
+        for flag in (False, True)
+    )
+    assert np.abs(equal - expected).mean() < 0.5 * np.abs(unequal - expected).mean()
 
 
 def test_equal_vectors_are_written_once(pictures, exported):

@@ -69,6 +69,7 @@ def export(request: ExportRequest, *, show: bool | None = None) -> Exports:
         RunError: if nothing can be written.
     """
     forms = formats_of(request.to)
+    _check_int8_options(request, forms)
     run = _open_complete(request.run)
     folder = request.out or run.exports
     paths = {form: folder / file_name(form) for form in forms}
@@ -95,7 +96,7 @@ def export(request: ExportRequest, *, show: bool | None = None) -> Exports:
     judge = _Judge.of(run, model, selection, request, faults, planned)
     make_folder(folder)
     with put_together(folder) as scratch:
-        writer = Writer(run, model, selection.sample, request.io, request.batch, scratch, planned)
+        writer = Writer(run, model, selection.sample, request, scratch, planned)
         files, refused = _write_all(writer, judge, paths, progress)
         keras_timings, problem = judge.time(run.model_path)
         if problem is not None:
@@ -122,19 +123,27 @@ def _plan_within(
     run: Run, model: Any, request: ExportRequest, forms: Sequence[Format]
 ) -> Plan | None:
     """The model with the patches that meet a limit on its RAM; ``None`` where there is none."""
-    is_int8 = any(form.is_quantised for form in forms)
-    if request.limits.max_ram is not None and not is_int8:
-        raise RequestError(
-            f"max_ram with {', '.join(form.name for form in forms)}; expected litert-int8 or "
-            "micro among them, the files that it is a limit for; leave one of the two out"
-        )
     trained_for = run.record.get("request", {}).get("limits", {}).get("max_ram")
     limit = MemoryLimit(request.limits.max_ram or trained_for)
-    if limit.max_ram is None or not is_int8:
+    if limit.max_ram is None or not any(form.is_quantised for form in forms):
         return None
     shape = InputShape(*model.input_shape[1:])
     options = StrategyOptions(strategy="rebuild")
     return plan.as_asked(PlanRequest(model, shape, head="top", options=options, limits=limit))
+
+
+def _check_int8_options(request: ExportRequest, forms: Sequence[Format]) -> None:
+    """Refuse what is said of a full-integer file where none is asked for."""
+    said = {
+        "max_ram": request.limits.max_ram is not None,
+        "granularity": request.granularity != "per-channel",
+    }
+    name = next((name for name, is_said in said.items() if is_said), None)
+    if name and not any(form.is_quantised for form in forms):
+        raise RequestError(
+            f"{name} with {', '.join(form.name for form in forms)}; expected litert-int8 or micro "
+            "among them, the files that it is for; leave one of the two out"
+        )
 
 
 def _open_complete(run: str | Path | Run) -> Run:
@@ -247,9 +256,13 @@ class _Judge:
         if form.is_quantised:
             io = form.io_of(self.request.io)
             shape = InputShape(*self.selection.shape)
-            planned, choice = footprint(self.spec, shape, io), self.choice
+            planned = footprint(self.spec, shape, io, self.request.granularity)
+            choice = self.choice
         fault = self.faults.get(form.name)
-        cause = None if agrees else likely_cause(self.task, form, answers, self.reference, fault)
+        cause = None
+        if not agrees:
+            granularity = self.request.granularity
+            cause = likely_cause(self.task, form, answers, self.reference, fault, granularity)
         return ExportFile(
             format=form.name,
             path=str(path),
@@ -270,6 +283,7 @@ class _Judge:
             planned_ram_bytes=planned and planned.ram_bytes,
             max_ram=None if choice is None else choice.limit_bytes,
             computed_as=None if choice is None else str(choice.best),
+            granularity=self.request.granularity if form.is_quantised else None,
         )
 
     def time(self, path: Path, batch: int = 1) -> tuple[tuple[Timing, ...], str | None]:

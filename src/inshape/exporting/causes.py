@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GraphError
+from ..geometry.operators import Granularity
 from ..runtime.conversion import layer_of
 from ..runtime.formats import Format
 from ..runtime.litert_files import to_litert
@@ -90,6 +91,7 @@ def likely_cause(
     answers: NDArray[np.floating],
     reference: NDArray[np.floating],
     fault: str | None,
+    granularity: Granularity = "per-channel",
 ) -> str:
     """Why a file answers otherwise than Keras, from both answers, and what to try."""
     count = len(answers) - int(np.isfinite(answers).all(axis=1).sum())
@@ -100,6 +102,8 @@ def likely_cause(
             f"it answers NaN or infinity to {count} of {len(answers)} pictures; export "
             "another format"
         )
+    if form.is_quantised and granularity == "per-tensor":
+        return "all weights of a layer share one scale; export it with granularity per-channel"
     differs = ~task.is_same(answers, reference)
     lead = task.lead(reference[differs])
     if np.median(lead) < _UNSURE:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from ..data.sources import SourceField
 from ..evaluation.request import RunField
-from ..geometry.operators import Io
+from ..geometry.operators import Granularity, Io
 from ..limits import MemoryLimit
 from ..requests import File, Flag, Folder, Positional, Range, Request, Shape, Written, joined, many
 from ..runtime.formats import FORMATS, format_name
@@ -40,6 +40,9 @@ class ExportRequest(Request):
     """The most to compare on, the same share of every class."""
     io: Io = "float32"
     """What a litert-int8 file takes and gives; micro always int8."""
+    granularity: Granularity = "per-channel"
+    """Whether the weights of each output channel of a layer have a scale in a full-integer file, or
+    all weights of a layer share one, which some accelerators want and which costs accuracy."""
     min_agreement: Annotated[float, Range(0, 1)] = 0.97
     """The share of pictures on which a file has to answer as Keras; below it the file is marked as
     failed, and the exit code is 1."""

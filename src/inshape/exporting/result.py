@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputExists, RequestError
+from ..geometry.operators import Granularity
 from ..runtime.timing import Timing
 from ..tasks.bootstrap import Score
 from ..text import NONE, Printable, format_bytes, format_number, format_percent, plural, table
@@ -64,6 +65,8 @@ class ExportFile:
     """The limit that it was to meet."""
     computed_as: str | None = None
     """The patches by which it does, in words."""
+    granularity: Granularity | None = None
+    """Of a full-integer file, what of its weights has a scale."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -89,6 +92,7 @@ class ExportFile:
             "planned_ram_bytes": self.planned_ram_bytes,
             "max_ram": self.max_ram,
             "computed_as": self.computed_as,
+            "granularity": self.granularity,
             "failed": not self.is_trusted,
             "problem": self.problem,
             "cause": self.cause,
@@ -273,6 +277,8 @@ def _notes(row: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
             ram = f"{format_bytes(row['arena_bytes'])}{_planned(row, 'ram')}, {tensors}"
         flash = f"{format_bytes(row['size_bytes'])}{_planned(row, 'flash')}"
         yield f"{row['path']} on a micro-controller: flash {flash}; RAM {ram}{_limited(row)}"
+    if row.get("granularity") == "per-tensor":
+        yield f"{row['path']} has one scale for all weights of a layer (per-tensor)"
 
 
 def _limited(row: Mapping[str, Any]) -> str:

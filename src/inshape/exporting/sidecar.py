@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..geometry.operators import Io
 from ..runs import Run
 from ..runtime.cards import CARD, KEY
 from ..runtime.formats import OPSET, Format
@@ -16,19 +15,18 @@ from ..runtime.metadata import Description, add_metadata
 from ..shapes import InputShape
 from ..tasks.find import restore_task
 from ..writing import format_json
+from .request import ExportRequest
 
 LABELS = "labels.txt"
 """The name of the classes inside a LiteRT file, where its metadata and older tools look."""
 
 
-def make_card(
-    run: Run, form: Format, *, io: Io, batch: int | None, is_final: bool
-) -> dict[str, Any]:
-    """Everything that a program needs to use a file, as plain values; see `ExportRequest`."""
+def make_card(run: Run, form: Format, request: ExportRequest, *, is_final: bool) -> dict[str, Any]:
+    """Everything that a program needs to use a file, as plain values."""
     plan = run.record["plan"]
     preparation, words = run.preparation, run.task.output_words
-    dtype = form.io_of(io)
-    per_call = 1 if form.suffix == ".tflite" else (form.takes_batch and batch) or "any"
+    dtype = form.io_of(request.io)
+    per_call = 1 if form.suffix == ".tflite" else (form.takes_batch and request.batch) or "any"
     card: dict[str, Any] = {
         "inshape": __version__,
         "format": form.name,
@@ -48,6 +46,8 @@ def make_card(
     }
     if form.name == "onnx":
         card["opset"] = OPSET
+    if form.is_quantised:
+        card["weights"] = {"dtype": "int8", "granularity": request.granularity}
     return card
 
 

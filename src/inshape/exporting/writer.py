@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ..errors import OutputExists, RunError
 from ..evaluation.answers import gives_answers
-from ..geometry.operators import Io
 from ..geometry.sizes import map_shapes
 from ..planning import Plan
 from ..progress import Advance
@@ -28,6 +27,7 @@ from ..runtime.patches import in_patches
 from ..writing import DIGITS, format_json, new_part, remove_abandoned
 from .example import compose_example
 from .micro import MicroFile, c_file, c_name, operators_of
+from .request import ExportRequest
 from .sidecar import add_quantisation, embed, make_card
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ class Writer:
     model: keras.Model
     sample: Sequence[NDArray[np.float32]]
     """Prepared pictures to calibrate int8 on, each ``(1, height, width, channels)``."""
-    io: Io
-    batch: int | None
+    request: ExportRequest
     scratch: Path
     """See `put_together`."""
     planned: Plan | None = None
@@ -67,11 +66,17 @@ class Writer:
             place = self.scratch / path.name
             (place / _NEW).mkdir(parents=True)
             part = place / _NEW / path.name
-            sample = self.sample if form.is_quantised else ()
+            asked = self.request
             convert(
-                self.model, form, part,
-                pictures=sample, io=form.io_of(self.io), batch=self.batch, progress=progress,
-            )  # fmt: skip
+                self.model,
+                form,
+                part,
+                pictures=self.sample if form.is_quantised else (),
+                io=form.io_of(asked.io),
+                granularity=asked.granularity,
+                batch=asked.batch,
+                progress=progress,
+            )
             if form.is_quantised and self.planned is not None:
                 self._cut(part, self.planned)
             arena = self._complete(form, part)
@@ -93,7 +98,7 @@ class Writer:
     def _complete(self, form: Format, part: Path) -> Arena | None:
         """Put the card into a file, and what goes with it beside."""
         is_final = gives_answers(self.model)
-        card = make_card(self.run, form, io=self.io, batch=self.batch, is_final=is_final)
+        card = make_card(self.run, form, self.request, is_final=is_final)
         card = add_quantisation(card, part)
         plain = part.read_bytes() if form.is_quantised else b""
         embed(part, form, card)
@@ -114,13 +119,13 @@ class Writer:
         return arena
 
     def _example(self, form: Format, part: Path) -> str | None:
-        if form.takes_batch and self.batch not in (None, 1):
+        if form.takes_batch and self.request.batch not in (None, 1):
             return None
         return compose_example(
             part,
             self.run.preparation,
             self.run.task,
-            io=form.io_of(self.io),
+            io=form.io_of(self.request.io),
             is_fixed=None not in self.model.input_shape[1:],
             is_final=gives_answers(self.model),
         )

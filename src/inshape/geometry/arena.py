@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .operators import Layout, Operator
+from .operators import Granularity, Layout, Operator
 
 _ALIGNMENT = 16
 """Of a tensor (``micro_arena_constants.h``)."""
@@ -24,7 +24,7 @@ _RECORDS = {
     "LOGISTIC": 16, "MAXIMUM": 4, "MAX_POOL_2D": 76, "MEAN": 68, "MINIMUM": 4, "MUL": 58,
     "PAD": 62, "QUANTIZE": 26, "REDUCE_MAX": 68, "RELU": 40, "RELU6": 40, "RESHAPE": 36,
     "RESIZE_BILINEAR": 4, "RESIZE_NEAREST_NEIGHBOR": 4, "SOFTMAX": 86, "STRIDED_SLICE": 124,
-    "SUB": 70, "TANH": 11,
+    "SUB": 70, "TANH": 11, "TRANSPOSE_CONV": 178,
 }  # fmt: skip
 """Bytes of a kernel's parameters and data with what aligns them, as `tflite-micro` 0.dev20261023
 records them. It has kernels for more operators, whose records nobody measured."""
@@ -72,18 +72,25 @@ def alive_bytes(layout: Layout) -> list[int]:
     return alive
 
 
-def record_bytes(layout: Layout) -> int | None:
+def record_bytes(layout: Layout, granularity: Granularity = "per-channel") -> int | None:
     """Bytes of the arena's tail; ``None`` if the records of an operator are not known."""
-    if any(operator.kind not in _RECORDS for operator in layout.operators[1:]):
+    if unmeasured(layout) is not None:
         return None
     total = _INTERPRETER + _TENSOR + _END * (1 + len(layout.outputs))
     for operator in layout.operators[1:]:
         tensors = 1 + len(operator.constants)
         if operator.kernel is not None:
             tensors += 2
-            total += _CHANNEL * operator.kernel.channels
+            # Convolutions take multipliers for all channels even so; the two vectors are aligned.
+            is_one = granularity == "per-tensor" and operator.kind == "FULLY_CONNECTED"
+            total += -_ALIGNMENT if is_one else _CHANNEL * operator.kernel.channels
         total += _RECORDS[operator.kind] + _NODE + _TENSOR * tensors
     return total
+
+
+def unmeasured(layout: Layout) -> Operator | None:
+    """The first operator whose records are not known, if there is one."""
+    return next((x for x in layout.operators[1:] if x.kind not in _RECORDS), None)
 
 
 def _buffers(layout: Layout) -> Sequence[_Buffer]:
@@ -105,8 +112,11 @@ def _buffers(layout: Layout) -> Sequence[_Buffer]:
 
 
 def _scratch_bytes(operator: Operator) -> int:
-    """Sums of int32 that a mean is taken of, or the places of a maximum (``reduce_common.cc``)."""
-    if operator.kind == "MEAN":
+    """Sums of int32, of a mean or a transposed convolution, or the places of a maximum.
+
+    See ``reduce_common.cc`` and ``transpose_conv.cc``.
+    """
+    if operator.kind in ("MEAN", "TRANSPOSE_CONV"):
         return 4 * operator.tensor_bytes
     return 2 * _ALIGNMENT if operator.kind == "REDUCE_MAX" else 0
 

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from ..shapes import InputShape
 from ..text import format_bytes
 from .amounts import total_of
-from .arena import record_bytes, tensor_bytes
+from .arena import record_bytes, tensor_bytes, unmeasured
 from .cost import costs
-from .operators import Io, Layout, layout
+from .operators import Granularity, Io, Layout, layout, unknown_operator
 from .spec import GraphSpec
 
 _FILE, _CARD = 760, 1400
@@ -21,12 +21,11 @@ _NAME = 20
 """What stands in a tensor's name between two layers: ``_1/batchnorm/add_1;`` and the like."""
 _WITH_NAMED_CONSTANTS = ("ADD", "MUL", "SUB", "PAD")
 """The axes of a mean and places of a slice have no names."""
-_BY_CONVERTER = ("REDUCE_MAX",)
+_BY_CONVERTER = ("REDUCE_MAX", "POW")
 """Operators that `ai-edge-quantizer` does not know, whose files TensorFlow's converter writes."""
 _ALIGNMENT = 16
-_CHANNEL = 12
-"""A bias of int32, its scale and the weights' scale as float32."""
-_ZERO_POINT = 8
+_BIAS, _SCALES, _ZERO_POINT = 4, 8, 8
+"""A bias of int32, its scale and the weights' scale as float32, and a zero point of int64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,12 @@ class Footprint:
         )
 
 
-def footprint(spec: GraphSpec, shape: InputShape, io: Io = "float32") -> Footprint:
+def footprint(
+    spec: GraphSpec,
+    shape: InputShape,
+    io: Io = "float32",
+    granularity: Granularity = "per-channel",
+) -> Footprint:
     """Flash and RAM of a network at an input shape.
 
     Both are within 2 % of converted files of MobileNets, measured by ``benchmarks.footprint``.
@@ -72,15 +76,29 @@ def footprint(spec: GraphSpec, shape: InputShape, io: Io = "float32") -> Footpri
     operators = layout(spec, shape, io)
     if operators is None:
         return Footprint(None, None, None, float32)
-    tensors, records = tensor_bytes(operators), record_bytes(operators)
+    tensors, records = tensor_bytes(operators), record_bytes(operators, granularity)
     ram = None if records is None else tensors + records
-    return Footprint(_file_bytes(spec, operators), ram, tensors, float32)
+    return Footprint(_file_bytes(spec, operators, granularity), ram, tensors, float32)
 
 
-def _file_bytes(spec: GraphSpec, operators: Layout) -> int:
+def why_unknown(spec: GraphSpec, shape: InputShape) -> str:
+    """Which layer keeps flash and RAM, or RAM alone, from being known; empty if a size does."""
+    operators = layout(spec, shape)
+    if operators is None:
+        name = unknown_operator(spec, shape)
+        return f"the operators of {name!r} are not known" if name else ""
+    operator = unmeasured(operators)
+    if operator is None:
+        return ""
+    name = spec[operator.calls[-1]].name
+    return f"what tflite-micro takes for {operator.kind} ({name}) is not known"
+
+
+def _file_bytes(spec: GraphSpec, operators: Layout, granularity: Granularity) -> int:
     """The size of the file, in which equal vectors stand once."""
     total = _FILE + _CARD + _OPERATOR * (len(operators.operators) - 1)
     weights: dict[tuple[int, int], int] = {}
+    scales: list[int] = []
     for operator in operators.operators:
         names = [_NAME + len(spec.name) + len(spec[call].name) for call in operator.calls]
         total += sum(names) + sum(operator.constants)
@@ -93,9 +111,10 @@ def _file_bytes(spec: GraphSpec, operators: Layout) -> int:
         is_scaled = operator.kind == "DEPTHWISE_CONV_2D" and len(names) > 2
         total += _KERNEL + sum(names) + names[0] * (3 if is_scaled else 1)
         size = -(-kernel.values // _ALIGNMENT) * _ALIGNMENT
-        weights[kernel.layer, kernel.part] = size + _CHANNEL * kernel.channels
-    channels = [x.kernel.channels for x in operators.operators if x.kernel is not None]
+        scales.append(kernel.channels if granularity == "per-channel" else 1)
+        vectors = _BIAS * kernel.channels + _SCALES * scales[-1]
+        weights[kernel.layer, kernel.part] = size + vectors
     # All are 0: inshape writes as many of them once, TensorFlow's converter for weights and biases.
     by_converter = any(operator.kind in _BY_CONVERTER for operator in operators.operators)
-    zero_points = 2 * sum(channels) if by_converter else sum(set(channels))
+    zero_points = 2 * sum(scales) if by_converter else sum(set(scales))
     return total + sum(weights.values()) + _ZERO_POINT * zero_points

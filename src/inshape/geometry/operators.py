@@ -23,12 +23,14 @@ from .spec import NO_PADS, GraphSpec, LayerSpec, OpKind, Pads
 
 Io: TypeAlias = Literal["float32", "int8", "uint8"]
 """What a full-integer file takes and gives."""
+Granularity: TypeAlias = Literal["per-channel", "per-tensor"]
+"""What has a scale of its own: each output channel of a layer's weights, or all of them."""
 
 _FLOAT32 = 4
 _FUSED = ("relu", "relu6")
 """Activations that the operator before them takes over."""
 _TAKE_ACTIVATION = (
-    *("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"),
+    *("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"),
     *("ADD", "SUB", "MUL", "MAX_POOL_2D", "AVERAGE_POOL_2D"),
 )
 _ONE_SCALE = ("CONCATENATION", "MAXIMUM", "MINIMUM")
@@ -45,7 +47,7 @@ class Kernel:
     """Which of its layer's kernels it is."""
     values: int
     channels: int
-    """Of the output, each of which has a bias and scales."""
+    """Of the output, each of which has a bias, and scales unless the tensor has one for all."""
 
 
 @dataclass(slots=True)
@@ -169,7 +171,7 @@ class _Builder:
 
     def picture(self, layer: LayerSpec, shape: InputShape) -> Operator:
         added = self.spec.input_layers
-        if self.spec.whole_numbers or added.fit == "letterbox":
+        if self.spec.whole_numbers:
             raise UnknownOperators(layer.name)
         call = layer.index
         value_bytes = _FLOAT32 if self.io == "float32" else 1
@@ -180,6 +182,8 @@ class _Builder:
             height, width, channels = x.shape
             if added.fit == "crop":
                 x = self.sliced(x, _cropped((height, width), added.resize_hw, channels), call)
+            elif added.fit == "letterbox":
+                x = self.with_bars(x, added.resize_hw, call)
             x = self.resized(x, (*added.resize_hw, channels), added.interpolation, call)
         if added.channels == "project":
             kernel = Kernel(-1, 0, x.shape[-1] * added.network_channels, added.network_channels)
@@ -187,6 +191,17 @@ class _Builder:
         elif added.channels == "repeat":
             shape_after = (*x.shape[:2], added.network_channels)
             x = self.add("CONCATENATION", [x] * added.network_channels, shape_after, call)
+        return x
+
+    def with_bars(self, x: Operator, to_hw: tuple[int, int], call: int) -> Operator:
+        """A picture between two bars, which are one constant, along the axis that is too short."""
+        (height, width, channels), (rows, columns) = x.shape, to_hw
+        above = (max(height, width * rows // columns) - height) // 2
+        beside = (max(width, height * columns // rows) - width) // 2
+        for bar in ((above, width, channels), (height, beside, channels)):
+            if all(bar):
+                shape = (height + 2 * above, width + 2 * beside, channels)
+                x = self.add("CONCATENATION", [x], shape, call, constants=(prod(bar),))
         return x
 
     def resized(self, x: Operator, shape: Map, interpolation: str, call: int) -> Operator:
@@ -213,7 +228,9 @@ class _Builder:
             x = self.add("DEPTHWISE_CONV_2D", [x], (*out[:2], deep), layer.index, kernel=kernel)
         kernel = Kernel(layer.layer, len(sizes) - 1, sizes[-1], channels)
         calls = [layer.index] * (3 if layer.use_bias else 1)
-        x = self.add(_KERNELS[layer.op], [x], out, *calls, kernel=kernel)
+        # A transposed convolution is told its output's shape.
+        constants = (16,) if layer.op == "conv_transpose" else ()
+        x = self.add(_KERNELS[layer.op], [x], out, *calls, kernel=kernel, constants=constants)
         if layer.function not in ("", "linear"):
             x = self.activated(x, layer)
         return x
@@ -308,6 +325,7 @@ class _Builder:
             "hard_silu": "HARD_SWISH",
             "softmax": "SOFTMAX",
             "tanh": "TANH",
+            "gelu": "GELU",
         }
         if function not in kinds:
             raise UnknownOperators(layer.name)
@@ -365,11 +383,27 @@ class _Builder:
         return self.add(kind, [x], self.shapes[layer.index], layer.index)
 
     def global_pool(self, layer: LayerSpec) -> Operator:
+        if layer.function == "gem":
+            return self.generalised_mean(layer)
         kinds = {"mean": "MEAN", "max": "REDUCE_MAX"}
         if layer.function not in kinds:
             raise UnknownOperators(layer.name)
         kind, out = kinds[layer.function], self.shapes[layer.index]
         return self.add(kind, [self.source(layer)], out, layer.index, constants=(8,))
+
+    def generalised_mean(self, layer: LayerSpec) -> Operator:
+        x = self.source(layer)
+        call, out = layer.index, self.shapes[layer.index]
+        x = self.add("MAXIMUM", [x], x.shape, call, constants=(1,))
+        x = self.power(x, call)
+        x = self.add("MEAN", [x], out, call, constants=(8,))
+        return self.power(x, call)
+
+    def power(self, x: Operator, call: int) -> Operator:
+        """Which has no int8 kernel: it is computed with float32."""
+        x = self.add("DEQUANTIZE", [x], x.shape, call, value_bytes=_FLOAT32)
+        x = self.add("POW", [x], x.shape, call, value_bytes=_FLOAT32, constants=(4,))
+        return self.add("QUANTIZE", [x], x.shape, call)
 
     def adaptive_pool(self, layer: LayerSpec) -> Operator:
         if layer.function != "mean" or layer.target_hw is None:
@@ -426,11 +460,13 @@ _KERNELS: dict[OpKind, str] = {
     "separable": "CONV_2D",
     "depthwise": "DEPTHWISE_CONV_2D",
     "dense": "FULLY_CONNECTED",
+    "conv_transpose": "TRANSPOSE_CONV",
 }
 
 _LOWERINGS: dict[OpKind, Callable[[_Builder, LayerSpec], Operator]] = {
     "input": _Builder.same,
     "conv": _Builder.kernel_layer,
+    "conv_transpose": _Builder.kernel_layer,
     "depthwise": _Builder.kernel_layer,
     "separable": _Builder.kernel_layer,
     "dense": _Builder.kernel_layer,

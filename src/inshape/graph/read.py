@@ -347,7 +347,8 @@ def _cast(operation: Any, _: Call) -> dict[str, Any]:
 def _conv_transpose(operation: Any, _: Call) -> dict[str, Any]:
     if operation.output_padding is not None:
         return _OPAQUE
-    return _with_filters("conv_transpose", operation, out_channels=operation.filters)
+    facts = _with_filters("conv_transpose", operation, out_channels=operation.filters)
+    return {**facts, "function": _function(operation)}
 
 
 _CALL_FACTS: dict[str, Callable[[Any, Call], dict[str, Any]]] = {
@@ -418,7 +419,7 @@ _SHAPE_FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     },
     "GlobalAveragePooling2D": _global_pool,
     "GlobalMaxPooling2D": _global_pool,
-    "GeneralizedMeanPooling2D": lambda _: {"op": "global_pool"},
+    "GeneralizedMeanPooling2D": lambda _: {"op": "global_pool", "function": "gem"},
     "AdaptivePooling2D": lambda layer: {
         "op": "adaptive_pool",
         "target_hw": layer.grid_hw,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GraphError
-from ..geometry.operators import Io
+from ..geometry.operators import Granularity, Io
 from ..progress import Advance
 from ..text import first_line
 from .formats import Format
@@ -39,6 +39,8 @@ class Conversion:
     """To calibrate a quantised file on, each ``(1, height, width, channels)`` in [0, 255]."""
     io: Io = "float32"
     """The type of a quantised file's input and output."""
+    granularity: Granularity = "per-channel"
+    """What of its weights has a scale."""
     batch: int | None = None
     """Pictures per call, where a format takes other numbers than one; by default any."""
     progress: Advance | None = None
@@ -52,6 +54,7 @@ def convert(
     *,
     pictures: Sequence[NDArray[np.float32]] = (),
     io: Io = "float32",
+    granularity: Granularity = "per-channel",
     batch: int | None = None,
     progress: Advance | None = None,
 ) -> None:
@@ -64,12 +67,16 @@ def convert(
         DataError: if there is nothing to calibrate a quantised file on.
     """
     if form.files != "keras_files" and is_needed():
-        call_in_tensorflow("convert", model, path, pictures, form=form.name, io=io, batch=batch)
+        call_in_tensorflow(
+            "convert", model, path, pictures,
+            form=form.name, io=io, granularity=granularity, batch=batch,
+        )  # fmt: skip
         return
     module: Any = importlib.import_module(form.module)
-    module.write(
-        model, path, Conversion(form, pictures=pictures, io=io, batch=batch, progress=progress)
+    conversion = Conversion(
+        form, pictures=pictures, io=io, granularity=granularity, batch=batch, progress=progress
     )
+    module.write(model, path, conversion)
 
 
 def freeze(model: keras.Model, shape: tuple[int | None, ...]) -> Any:

@@ -6,7 +6,8 @@ ReLUs, sums and pooling, and goes into convolutions only, each channel can be di
 that the next kernels take back (Nagel et al., arXiv 1906.04721, section 4.1). A depthwise kernel
 takes any factor for nothing, since each of its channels has its own scale; for other kernels, whose
 input channels share one, the factor is shared between map and kernel (Xiao et al., arXiv
-2211.10438).
+2211.10438). Where all weights of a layer share a scale, small channels of a kernel are lost before
+those of a map: factors then bring the channels of the kernels at both ends to like sizes.
 """
 
 from __future__ import annotations
@@ -20,14 +21,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry.operators import Granularity
 from .flatbuffer import litert_schema, pack_model, read_model
 from .insides import expose, has_kernel, is_constant, name_of, values_of
 
 _LEAST = 1 / 64
 """Of the largest channel: one that hardly fires on these pictures may do so on others."""
+_LEVELS = 255
+_ROUNDS = 20
+"""Of going through all maps."""
 
 
-def equalised(content: bytes, pictures: Sequence[NDArray[np.float32]]) -> bytes:
+def equalised(
+    content: bytes,
+    pictures: Sequence[NDArray[np.float32]],
+    granularity: Granularity = "per-channel",
+) -> bytes:
     """The same network with channels of like size, as measured on ``(1, height, width, channels)``.
 
     Its answers differ by float32's rounding alone.
@@ -39,14 +48,21 @@ def equalised(content: bytes, pictures: Sequence[NDArray[np.float32]]) -> bytes:
     if not tensors:
         return content
     run = expose(model, tensors)
-    largest: dict[int, Any] = dict.fromkeys(tensors, 0.0)
+    low: dict[int, Any] = dict.fromkeys(tensors, np.inf)
+    high: dict[int, Any] = dict.fromkeys(tensors, -np.inf)
     for picture in pictures:
         for tensor, values in zip(tensors, run.all_outputs(picture), strict=True):
-            of_channels = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
-            largest[tensor] = np.maximum(largest[tensor], of_channels)
+            places = values.reshape(-1, values.shape[-1])
+            low[tensor] = np.minimum(low[tensor], places.min(axis=0))
+            high[tensor] = np.maximum(high[tensor], places.max(axis=0))
+    largest = {tensor: np.maximum(-low[tensor], high[tensor]) for tensor in tensors}
     weights = _Weights(model)
-    for group in groups:
-        group.divide_by(_factors(group, largest, weights), weights)
+    if granularity == "per-channel":
+        for group in groups:
+            group.divide_by(_factors(group, largest, weights), weights)
+    else:
+        varied = {tensor: high[tensor] - low[tensor] for tensor in tensors}
+        _balance(groups, largest, varied, weights)
     return pack_model(model)
 
 
@@ -195,6 +211,11 @@ class _Weights:
         tensor = self._tensors[index]
         return values_of(self._model, index).view(np.float32).reshape(tensor.shape)
 
+    def sizes(self, index: int, axis: int) -> NDArray[np.float32]:
+        """The largest weight of each channel along an axis."""
+        values = np.abs(self.of(index))
+        return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1).max(axis=1)
+
     def divide(self, index: int, factors: NDArray[np.floating[Any]], axis: int) -> None:
         values = self.of(index)
         shape = np.ones(values.ndim, int)
@@ -214,6 +235,38 @@ def _factors(
         of_kernels = np.max([_relative(row) for part in rows for row in part], axis=0)
         sizes = np.sqrt(sizes / of_kernels)
     return np.maximum(sizes / sizes.max(), _LEAST)
+
+
+def _balance(
+    groups: Sequence[_Group],
+    largest: dict[int, NDArray[Any]],
+    varied: dict[int, NDArray[Any]],
+    weights: _Weights,
+) -> None:
+    """Bring the channels of the kernels at both ends of maps to like sizes.
+
+    A kernel between two groups changes with both of them, hence the rounds. What a kernel gains, a
+    map may lose: no channel grows beyond the largest of its map, and those that are a bias and
+    hardly anything else do not decide how the others change.
+    """
+    counts = [
+        np.any([_LEVELS * varied[t] > largest[t].max() for t in group.tensors], axis=0)
+        for group in groups
+    ]
+    for _ in range(_ROUNDS):
+        for group, is_counted in zip(groups, counts, strict=True):
+            written = [
+                _relative(weights.sizes(kernel, -1 if is_depthwise else 0))
+                for kernel, _, is_depthwise in group.writers
+            ]
+            read = [_relative(weights.sizes(kernel, -1)) for kernel, _, _ in group.readers]
+            factors = np.sqrt(np.max(written, axis=0) / np.max(read, axis=0))
+            factors /= np.exp(np.log(factors[is_counted]).mean()) if is_counted.any() else 1.0
+            for tensor in group.tensors:
+                factors = np.maximum(factors, largest[tensor] / (largest[tensor].max() or 1.0))
+            group.divide_by(factors, weights)
+            for tensor in group.tensors:
+                largest[tensor] = largest[tensor] / factors
 
 
 def _relative(sizes: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry.operators import Io
+from ..geometry.operators import Granularity, Io
 from ..progress import Advance
 from .equalise import equalised
 from .flatbuffer import litert_schema, pack_model, read_model
@@ -33,6 +33,7 @@ _SHRUNK = np.linspace(0.2, 1.0, 33)
 _VALUES_PER_PICTURE = 1000
 _BIAS_PICTURES = 200
 _PIXELS = (0.0, 255.0)
+_GRANULARITIES = {"per-channel": "CHANNELWISE", "per-tensor": "TENSORWISE"}
 _LOST = 0.1
 """Of what an output is made of, and of a layer's outputs: of a network as they are, one in 1,000 at
 most."""
@@ -46,13 +47,14 @@ def int8_content(
     content: bytes,
     pictures: Sequence[NDArray[np.float32]],
     io: Io = "float32",
+    granularity: Granularity = "per-channel",
     *,
     equal: bool = True,
     clipped: bool = True,
     corrected: bool = True,
     progress: Advance | None = None,
 ) -> bytes | None:
-    """Quantise a float32 LiteRT file to int8: weights per output channel, the rest per tensor.
+    """Quantise a float32 LiteRT file to int8: weights as asked for, the rest per tensor.
 
     The file takes one picture in [0, 255]; there is at least one ``(1, height, width, channels)``
     to calibrate on. Without ``equal``, channels keep their sizes; without ``clipped``, ranges are
@@ -60,8 +62,9 @@ def int8_content(
     `ai-edge-quantizer` has no int8 kernel for one of the operators.
     """
     if equal:
-        content = equalised(content, pictures)
-    int8 = _quantise(content, _ranges_of(content, pictures, clipped=clipped), io)
+        content = equalised(content, pictures, granularity)
+    ranges = _ranges_of(content, pictures, clipped=clipped)
+    int8 = _quantise(content, ranges, io, granularity)
     if int8 is None:
         return None
     int8 = _fit_biases(int8, content)
@@ -93,9 +96,12 @@ def _ranges_of(
             if len(flat) > _VALUES_PER_PICTURE:
                 flat = flat[draw.integers(len(flat), size=_VALUES_PER_PICTURE)]
             samples[index].append(flat)
-    ranges = {name_of(graph, int(graph.inputs[0])): _PIXELS}
+    copies = _copies_of_picture(model)
+    ranges = {name_of(graph, index): _PIXELS for index in (int(graph.inputs[0]), *copies)}
     for index, parts in samples.items():
         low, high = ends[index]
+        if index in copies:
+            continue
         if low == high:  # only zeros, which any range shows; XNNPACK refuses one of nothing
             low, high = 0.0, 1.0
         elif clipped:
@@ -104,6 +110,26 @@ def _ranges_of(
             low, high = (low + least[0]) / 2, (high + least[1]) / 2
         ranges[name_of(graph, index)] = (low, high)
     return ranges
+
+
+def _copies_of_picture(model: Any) -> set[int]:
+    """Maps that repeat the picture, or put bars beside it, whose scale needs no change."""
+    graph, kind = model.subgraphs[0], litert_schema().BuiltinOperator.CONCATENATION
+    picture = int(graph.inputs[0])
+    constants = constants_of(model)
+
+    def holds_pixels(index: int) -> bool:
+        values = constants.get(name_of(graph, index))
+        if values is None:
+            return index == picture
+        return bool(_PIXELS[0] <= values.min() and values.max() <= _PIXELS[1])
+
+    return {
+        int(operator.outputs[0])
+        for operator in graph.operators
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == kind
+        and all(holds_pixels(int(index)) for index in operator.inputs)
+    }
 
 
 def least_error(values: NDArray[np.floating[Any]], low: float, high: float) -> tuple[float, float]:
@@ -133,13 +159,25 @@ def least_error(values: NDArray[np.floating[Any]], low: float, high: float) -> t
     return best
 
 
-def _quantise(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) -> bytes | None:
+def _quantise(
+    content: bytes, ranges: dict[str, tuple[float, float]], io: Io, granularity: Granularity
+) -> bytes | None:
     tools: Any = importlib.import_module("ai_edge_quantizer.quantizer")
-    recipes: Any = importlib.import_module("ai_edge_quantizer.recipe")
-    quantizer: Any = tools.Quantizer(bytearray(content), recipes.static_wi8_ai8())
-    _set_ends(quantizer, tools, io)
+    types: Any = importlib.import_module("ai_edge_quantizer.qtyping")
+    quantizer: Any = tools.Quantizer(bytearray(content))
+    quantizer.add_static_config(
+        ".*", types.TFLOperationName.ALL_SUPPORTED, 8, 8,
+        weight_granularity=types.QuantGranularity[_GRANULARITIES[granularity]],
+    )  # fmt: skip
+    _set_ends(quantizer, tools, types, io)
+    graph = read_model(content).subgraphs[0]
+    ranks = {name_of(graph, n): len(tensor.shape) for n, tensor in enumerate(graph.tensors)}
+    # Of the tensor's rank: constants beside it, such as a letterbox's bars, take over its scale.
     statistics = {
-        name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
+        name: {
+            "min": np.full((1,) * ranks[name], low, np.float32),
+            "max": np.full((1,) * ranks[name], high, np.float32),
+        }
         for name, (low, high) in ranges.items()
     }
     # Older versions show their second progress bar whatever they are asked for.
@@ -154,9 +192,8 @@ def _quantise(content: bytes, ranges: dict[str, tuple[float, float]], io: Io) ->
     return None if _works_in_float(read_model(int8)) else int8
 
 
-def _set_ends(quantizer: Any, tools: Any, io: Io) -> None:
+def _set_ends(quantizer: Any, tools: Any, types: Any, io: Io) -> None:
     """Have the input and output of another type than int8, which is the recipe's."""
-    types: Any = importlib.import_module("ai_edge_quantizer.qtyping")
     byte = types.TensorQuantizationConfig(
         num_bits=8, symmetric=False, dtype=types.TensorDataType.UINT
     )

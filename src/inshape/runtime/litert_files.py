@@ -91,7 +91,7 @@ def to_litert(
 def _to_int8(model: keras.Model, conversion: Conversion) -> bytes:
     import tensorflow as tf
 
-    pictures, io = conversion.pictures, conversion.io
+    pictures, io, granularity = conversion.pictures, conversion.io, conversion.granularity
     if not pictures:
         raise DataError(
             "no calibration pictures; expected some that say which ranges int8 has to cover; "
@@ -102,7 +102,7 @@ def _to_int8(model: keras.Model, conversion: Conversion) -> bytes:
     # A kernel that quantised files hold per channel needs a batch of a known size.
     traced = freeze(model, (1, *model.input_shape[1:]))
     plain = _run_converter(model, traced, _converter_of(traced))
-    content = int8_content(plain, pictures, io, progress=conversion.progress)
+    content = int8_content(plain, pictures, io, granularity, progress=conversion.progress)
     if content is not None:
         return content
     # An operator without a kernel there has one here; ranges are then the widest.
@@ -112,6 +112,7 @@ def _to_int8(model: keras.Model, conversion: Conversion) -> bytes:
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.as_dtype(io)
     converter.inference_output_type = tf.as_dtype(io)
+    converter._experimental_disable_per_channel = granularity == "per-tensor"
     return _run_converter(model, traced, converter)
 
 
