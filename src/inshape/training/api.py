@@ -191,7 +191,14 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     if request.baseline:
         begun = time.perf_counter()
         with device_scope():
-            training = Trained(plan, network, model, batches, request.seed)
+            training = Trained(
+                plan=plan,
+                network=network,
+                is_pretrained=network.backbone is None or request.weights is not None,
+                model=model,
+                batches=batches,
+                seed=request.seed,
+            )
             baseline = measure_baseline(training, progress)
         seconds["baseline"] = round(time.perf_counter() - begun, 2)
         keras.utils.set_random_seed(request.seed)  # as a training without it goes on

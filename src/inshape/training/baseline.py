@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batches import Batches
-from ..errors import ShapeError
+from ..errors import RequestError, ShapeError
 from ..features.cut import features_of
 from ..features.linear import probe, sample_of
 from ..heads import Head
@@ -47,6 +47,8 @@ class Trained:
     plan: Plan
     network: Network
     """At its native shape, with its weights."""
+    is_pretrained: bool
+    """Whether they come from somewhere."""
     model: keras.Model
     """What the plan made of it."""
     batches: Batches
@@ -117,6 +119,7 @@ def _measure(training: Trained, advance: Advance) -> dict[str, Any]:
         "score": mean_score(scores).as_dict(),
         "trained_on": count,
         "pictures": len(scores),
+        "repeats": native // sample.preparation.shape.channels,
         "scores": scores.round(_DIGITS).tolist(),
     }
 
@@ -125,16 +128,18 @@ def _rebuilt(training: Trained) -> keras.Model:
     """The features of the network as plain Keras builds it at the new shape.
 
     Raises:
-        ShapeError: if it does not.
+        RequestError: if it does not, or if there is nothing to keep.
     """
+    if not training.is_pretrained:
+        raise RequestError("random weights know nothing that could be kept at another shape")
     plan, network, shape = training.plan, training.network, training.batches.preparation.shape
     height, width, channels = shape.as_static_tuple()
     native = network.spec.input_shape.channels
     # People repeat a grey picture; for other bands there is no usual way.
     if channels != native and (channels, native) != (1, 3):
         raise ShapeError(
-            f"plain Keras takes pictures of {native} channels here, as {network.name} was trained "
-            f"with, and these have {channels}"
+            f"plain Keras takes pictures of {plural(native, 'channel')} here, as {network.name} "
+            f"was trained with, and these have {channels}"
         )
     least = network.backbone.least_hw if network.backbone else (1, 1)
     if height < least[0] or width < least[1]:
