@@ -77,7 +77,7 @@ def opened(browser, address, width=1280, **context):
     page.on("dialog", lambda dialog: (log.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:"))
             else log.append(r.url))  # fmt: skip
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(240_000)
     page.goto(address)
     try:
         yield page

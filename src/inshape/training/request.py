@@ -71,7 +71,7 @@ class TrainRequest(KerasWords):
     """More pictures, whose labels are not read: the answers of a teacher (the same network at its
     native shape, in colour if it can be; see distil) are learned instead."""
     baseline: bool = True
-    """Probe what plain Keras makes of the network at this shape (input_shape=, or clone_model) on
+    """Probe what plain Keras makes of the network at this shape (its constructor's input_shape=) on
     the same pictures, so that the report says what was gained."""
     mlflow: Annotated[str, Written(str, str, "URI")] | None = None
     """Keep the run in this MLflow server or store too."""
