@@ -1,8 +1,8 @@
 """What plain Keras has without a training, so that a run's report says what was gained.
 
-That is the network as the constructor builds it with ``input_shape=``: the same layers with the same
-weights, which is strategy ``rebuild``. As in a comparison, a linear model is fitted to its frozen
-features; here on the pictures for training, and asked about those for validation.
+That is the network as its constructor builds it with ``input_shape=``: the same layers with the
+same weights, which is strategy ``rebuild``. As in a comparison, a linear model is fitted to its
+frozen features; here on the pictures for training, and asked about those for validation.
 """
 
 from __future__ import annotations
