@@ -33,8 +33,8 @@ from .devices import choose_jit
 
 BASELINE = "baseline.json"
 """In a run's folder."""
-_MOST = 500
-"""Pictures of a split, so that a training takes a few percent longer at most."""
+_MOST = 300
+"""Pictures of a split: on thousands of them, a training takes a few percent longer."""
 _BATCH = 32
 _DIGITS = 4
 
