@@ -8,6 +8,7 @@
       history.csv    one row per epoch
       logs/          the same as TensorBoard's event files
       held_out.json  scores on the pictures that were held out of the training
+      baseline.json  what plain Keras has without a training, and what was gained
       metrics.json   the last evaluation
       teacher/       the run of the teacher, if there was one
       checkpoints/   what a resumed training needs; emptied when the training is complete

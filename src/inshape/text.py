@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from .errors import RequestError, shown
+from .errors import InshapeError, RequestError, shown
 
 UNKNOWN = "?"
 """What stands for a number that is not known."""
@@ -209,6 +209,19 @@ def first_line(error: BaseException | str, most: int = 200) -> str:
         lines = lines[1:]  # Keras says where, and then what
     line = lines[0] if lines else type(error).__name__
     return line.rstrip(".") if len(line) <= most else f"{line[:most].rstrip()}..."
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in one line: the type too where the message is not one of inshape's.
+
+    Example:
+        >>> reason_of(MemoryError("no more"))
+        'MemoryError: no more'
+    """
+    if isinstance(error, InshapeError):
+        return str(error)
+    text = first_line(error)
+    return text if text == type(error).__name__ else f"{type(error).__name__}: {text}"
 
 
 def format_count(amount: float | None, digits: int = 1) -> str:

@@ -69,7 +69,7 @@ def striped(folder, seed):
 def trained(photos, out, shape, **choices):
     return train(
         photos, shape, out=out, backbone=backbone((24, 20, 3)), weights=None,
-        strategy="rebuild", epochs=1, validation=0.3, batch_size=8, **choices,
+        strategy="rebuild", epochs=1, validation=0.3, batch_size=8, baseline=False, **choices,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ def small_run(photos, tmp_path_factory):
     choice = plan(network, "33x26x1", classes=3, strategy="rebuild").within(2048).choice
     return train(
         photos, "33x26x1", out=tmp_path_factory.mktemp("runs") / "a", backbone=network,
-        weights=None, strategy="rebuild", epochs=0, head_epochs=1,
+        weights=None, strategy="rebuild", epochs=0, head_epochs=1, baseline=False,
         max_ram=(choice.whole.ram_bytes + choice.best.ram_bytes) // 2,
     )  # fmt: skip
 

@@ -242,6 +242,33 @@ def test_exports_are_a_table(run):
     assert "None yet" in Page(report(run)).text
 
 
+def test_what_was_gained_is_the_record_of_the_run(run):
+    path = run.folder / "baseline.json"
+    record = json.loads(path.read_text())
+    assert record["trained_on"] == 27  # measured in the training
+    score = {"value": 0.5, "low": 0.25, "high": 0.75}
+    record.update(score=score, trained={**score, "value": 0.625}, repeats=3)
+    record["gain"] = {"value": 0.125, "low": -0.0625, "high": 0.3}
+    path.write_text(json.dumps(record))
+    text = Page(report(run)).text
+    for part in (
+        "Gained over plain Keras +12.5 points, -6.2 to +30.0",
+        "on the grey pictures repeated 3 times , frozen, under a linear model that was fitted to "
+        "27 of the 27 pictures for training. Both answered the same 9 pictures for validation. The "
+        "gain is that of strategy resize and of the training together",
+        "Plain Keras, frozen 50.0 % 25.0 to 75.0 % This training 62.5 % 25.0 to 75.0 % "
+        "Gained, in points +12.5 -6.2 to +30.0",
+    ):  # fmt: skip
+        assert part.replace(" ,", ",") in text.replace(" ,", ","), part
+    del record["trained"], record["gain"]  # while it is being trained
+    path.write_text(json.dumps(record))
+    text = Page(report(run)).text
+    assert "Plain Keras, frozen 50.0 %" in text
+    assert "This training" not in text
+    path.unlink()
+    assert "plain Keras" not in Page(report(run)).text.replace("baseline: plain Keras", "")
+
+
 def test_pictures_that_are_gone_are_said_to_be(run, comparison, tmp_path):
     moved = json.loads((run.folder / "run.json").read_text())
     moved["request"]["source"] = str(tmp_path / "gone")

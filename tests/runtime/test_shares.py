@@ -168,7 +168,8 @@ def test_a_training_ends_as_in_this_process(cluster, network, photos, tmp_path, 
             yield share
 
     monkeypatch.setattr("inshape.features.extract.answers_of", spied)
-    options = {"backbone": tmp_path / "network.keras", "weights": None, "epochs": 0, "views": 1}
+    options = {"backbone": tmp_path / "network.keras", "weights": None, "epochs": 0, "views": 1,
+               "baseline": False}  # fmt: skip
     here, there = (
         inshape.train(photos, "11x9x1", out=tmp_path / name, head_epochs=2, ray=ray, **options)
         for name, ray in (("a", None), ("b", "local"))

@@ -8,6 +8,7 @@ import re
 import socket
 import urllib.error
 import urllib.request
+import zipfile
 from contextlib import contextmanager
 
 import numpy as np
@@ -226,8 +227,44 @@ def test_a_training_from_the_first_click_to_a_download(browser, address, root):
         assert content == (root / "runs" / "a" / "exports" / "model-int8.tflite").read_bytes()
 
 
+def test_pictures_come_by_zip_and_by_webcam(browser, address, root, tmp_path):
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for label in ("one", NASTY):
+            picture = next((root / "digits" / label).iterdir())
+            file.write(picture, f"mine/{label}/0.png")
+        file.writestr("mine/one/1.txt", "no picture")
+    with opened(browser, address) as page:
+        page.get_by_role("tab", name="Train").click()
+        page.get_by_text("Bring pictures").click()
+        page.fill("#folder textarea, #folder input", "brought")
+        page.set_input_files("#archive input[type=file]", archive)
+        page.wait_for_function(
+            "() => document.querySelector('#source input').value === 'brought/mine'"
+        )
+        mine = root / "brought" / "mine"
+        assert sorted(p.relative_to(mine).as_posix() for p in mine.rglob("*.*")) == [
+            f"{NASTY}/0.png",
+            "one/0.png",
+        ]
+        for number, label in enumerate((NASTY, NASTY, "../one"), 2):
+            page.fill("#label textarea, #label input", label)
+            page.locator("#photo").get_by_text("Click to Access Webcam").click()
+            page.wait_for_function("() => document.querySelector('#photo video')?.videoWidth > 0")
+            page.locator("#photo [aria-label='capture photo']").click()
+            page.wait_for_selector("#photo [aria-label='capture photo']", state="detached")
+            page.click("#add")
+            if label == NASTY:
+                page.wait_for_selector(f"#photo >> text={label} has {number} pictures")
+        page.wait_for_selector("#train-trouble >> text='../one' cannot name a folder")
+        _, *taken = sorted((mine / NASTY).iterdir())
+        assert len(taken) == 2
+        assert all(min(Image.open(path).size) > 100 for path in taken)
+
+
 @pytest.mark.slow
 def test_a_comparison_is_drawn_as_its_record_says(browser, address, root):
+    candidates = root / "compared" / "candidates"
     with opened(browser, address) as page:
         page.get_by_role("tab", name="Compare").click()
         choose(page, "#compared", "digits")
@@ -237,6 +274,18 @@ def test_a_comparison_is_drawn_as_its_record_says(browser, address, root):
         page.fill("#shapes textarea, #shapes input", "24x24x1")
         page.fill("#compare-out textarea, #compare-out input", "compared")
         page.click("#compare")
+        page.wait_for_selector("#compare-status >> text=Running")
+        while not list(candidates.glob("*.json")):
+            page.wait_for_timeout(100)
+        page.click("#compare-stop")
+        page.wait_for_selector("#compare-status >> text=Stopped")
+    # It goes on from another page, which lists it.
+    with opened(browser, address) as page:
+        page.get_by_role("tab", name="Compare").click()
+        page.click("#comparison input")
+        page.get_by_role("option", name="compared").click()
+        page.wait_for_selector("#compare-status >> text=Stopped")
+        page.click("#compare-resume")
         page.wait_for_selector("#compare-status >> text=Complete")
         record = read_json(root / "compared" / "comparison.json")
         reason = " ".join(record["recommendation"]["reason"].split())

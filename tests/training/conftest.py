@@ -13,7 +13,9 @@ from inshape.training.recalibration import recalibrate
 layers = keras.layers
 
 NOISE = 60
-QUICK = {"epochs": 2, "batch_size": 8, "validation": 0.25, "learning_rate": 0.01}
+QUICK = {
+    "epochs": 2, "batch_size": 8, "validation": 0.25, "learning_rate": 0.01, "baseline": False,
+}  # fmt: skip
 SMALL = {"weights": None, "strategy": "rebuild"}
 
 # All options that can go together in one training, none of them as it is by default.
@@ -31,6 +33,7 @@ EVERY_OPTION = {
     "flip": False, "mixup": 0.1, "cutmix": 0.3, "ema": 0.5, "batch_norm": "train",
     "precision": "bfloat16", "validation": 0.2, "distil": True, "distil_share": 0.6,
     "distil_temperature": 3.0, "distil_maps": 0.5, "recalibrate": True, "fixres": True,
+    "baseline": False,
 }  # fmt: skip
 
 

@@ -9,11 +9,12 @@ from ..limits import Limits
 from ..progress import Progress
 from ..requests import make
 from ..runs import Run
+from ..text import reason_of
 from ..training.api import resume_training, run_training
 from ..training.request import ResumeRequest, TrainRequest
 from .choose import finalists
 from .request import CompareRequest
-from .result import Candidate, reason_of
+from .result import Candidate
 from .store import CandidateStore
 
 

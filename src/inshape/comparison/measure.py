@@ -13,9 +13,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.cut import head_cut, section, stage_ends
+from ..features.cut import features_of
 from ..features.linear import cross_validated
-from ..heads import LOGITS, Head
+from ..heads import Head
 from ..planning import Network, Plan, PlanRequest, decide_plan, open_for_training
 from ..processor import count_cores
 from ..requests import make
@@ -32,13 +32,13 @@ from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
 from ..tasks.bootstrap import mean_score
 from ..tasks.task import Labels, Task
-from .result import Candidate, reason_of
+from ..text import reason_of
+from .result import Candidate
 from .workers import Files, placed
 
 _BATCH = 256
 _CALL = 8
 _CHECKED = 4
-_STAGES = 2
 _RESAMPLES = 2000
 _DIGITS = 4
 
@@ -202,23 +202,6 @@ def _convert_features(model: keras.Model, shape: InputShape) -> bytes | None:
     expected = by_keras(features, sample)
     agrees = answers.shape == expected.shape and relative_difference(answers, expected) <= TOLERANCE
     return content if agrees else None
-
-
-def features_of(model: keras.Model, shape: InputShape) -> keras.Model:
-    """The network up to what is probed: the means of the maps that its last two stages end in."""
-    # What comes after them is the part of a network that fine-tuning changes most, and that knows
-    # the pretrained size of objects best. A classifier on the last features alone therefore favours
-    # candidates that enlarge small pictures, which fine-tuning does not
-    # (benchmarks.probe_fidelity).
-    logits = keras.Model(model.inputs[0], model.get_layer(LOGITS).output)
-    size_hw = shape.as_static_tuple()[:2]
-    ends = stage_ends(logits, size_hw, _STAGES)
-    if not ends:
-        return section(logits, None, head_cut(logits, size_hw))
-    maps = [section(logits, None, cut).outputs[0] for cut in ends]
-    means = [keras.layers.GlobalAveragePooling2D()(x) for x in maps]
-    together = keras.layers.Concatenate()(means) if len(means) > 1 else means[0]
-    return keras.Model(logits.inputs[0], together)
 
 
 def _runner(candidate: Candidate, state: State, job: Job, files: Files) -> tuple[_Forward, State]:

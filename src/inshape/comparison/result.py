@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..errors import InshapeError, RequestError
+from ..errors import RequestError
 from ..extras import install
 from ..geometry.drawing import drawing_html
 from ..tasks.bootstrap import Score
-from ..text import Printable, first_line, format_bytes, format_count, label_files, table
+from ..text import Printable, format_bytes, format_count, label_files, table
 
 _COLUMNS = (
     "backbone", "input_shape", "strategy", "channels", "accuracy", "low", "high", "pictures",
@@ -122,19 +122,6 @@ class Candidate:
     def but(self, **changes: Any) -> Candidate:
         """The same candidate with some fields changed."""
         return replace(self, **changes)
-
-
-def reason_of(error: BaseException) -> str:
-    """Why a candidate could not be measured, in one line.
-
-    Example:
-        >>> reason_of(MemoryError("no more"))
-        'MemoryError: no more'
-    """
-    if isinstance(error, InshapeError):
-        return str(error)
-    text = first_line(error)
-    return text if text == type(error).__name__ else f"{type(error).__name__}: {text}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

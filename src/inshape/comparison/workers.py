@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from ..runtime import cluster
-from .result import Candidate, reason_of
+from ..text import reason_of
+from .result import Candidate
 
 Work: TypeAlias = Callable[..., tuple[Candidate, Any]]
 """Takes a candidate first and hands back the candidate, measured, and what to go on with."""

@@ -141,6 +141,11 @@ class Batches:
         """The pictures that could not be read, and why."""
         return self.catalogue.skipped
 
+    def take(self, positions: NDArray[np.integer[Any]]) -> Batches:
+        """Some of the pictures, in this order."""
+        catalogue = self.catalogue.take(positions)
+        return replace(self, catalogue=catalogue, slots=self.slots[positions])
+
     def steps(self, split: str | None, batch_size: int, *, drop_remainder: bool = False) -> int:
         """Batches in an epoch."""
         count = len(self.catalogue.indices(split))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,8 +89,8 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
     return evaluation
 
 
-def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluation | None:
-    """Measure a model on the split that chose its best epoch, and write ``held_out.json``.
+def keep_validation(run: Run, model: keras.Model, batches: Batches) -> NDArray[np.float32] | None:
+    """A model's answers to the split that chose its best epoch; their scores in ``held_out.json``.
 
     The split was looked at during the training, so that its scores are a little too good. ``None``
     without a picture in that split.
@@ -100,9 +100,7 @@ def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluatio
     positions = batches.catalogue.indices("validation")
     if not len(positions):
         return None
-    validation = replace(
-        batches, catalogue=batches.catalogue.take(positions), slots=batches.slots[positions]
-    )
+    validation = batches.take(positions)
     task = validation.catalogue.task
     rows = predict_answers(model, task, validation)
     evaluation = Evaluation(
@@ -115,7 +113,7 @@ def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluatio
         mistakes=_worst_mistakes(rows, validation.catalogue),
     )
     write_json(run.folder / _HELD_OUT, evaluation.as_dict())
-    return evaluation
+    return rows
 
 
 @dataclass(frozen=True, slots=True)

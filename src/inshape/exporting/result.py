@@ -249,10 +249,9 @@ def _title(record: Mapping[str, Any]) -> str:
     pictures = f"{counts[0]} pictures in {record['source']}, " if counts else ""
     score = record["keras"]["accuracy"]
     accuracy = _fill("{:.3f} [{:.3f}, {:.3f}]", score["value"], score["low"], score["high"])
-    return (
-        f"{record['run']}: {pictures}Keras itself {accuracy}; latency for one picture: median, "
-        "95th percentile"
-    )
+    is_timed = any(row["timings"] for row in record["exports"])
+    latency = "; latency for one picture: median, 95th percentile" if is_timed else ""
+    return f"{record['run']}: {pictures}Keras itself {accuracy}{latency}"
 
 
 def _notes(row: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:

@@ -11,11 +11,14 @@ from keras import tree
 
 from ..errors import GraphError, UnknownName
 from ..graph.walk import nodes_in_order, picture_model
+from ..heads import LOGITS
+from ..shapes import InputShape
 
 HEAD_PREFIX = "head_"
 """How the names of a head's layers begin; everything else is the backbone."""
 
 _SAME_RESOLUTION = 0.7
+_PROBED_STAGES = 2
 
 Unfreeze: TypeAlias = Literal["none", "last", "all"] | int | str
 
@@ -156,6 +159,23 @@ def stage_ends(model: keras.Model, size_hw: tuple[int, int], count: int) -> tupl
     maps = _maps(model, size_hw)
     ends = [_narrow(maps, last) for last in _ends(maps)[-count:]]
     return tuple(c for c in ends if c.position)
+
+
+def features_of(model: keras.Model, shape: InputShape) -> keras.Model:
+    """The network up to what is probed: the means of the maps that its last two stages end in."""
+    # What comes after them is the part of a network that fine-tuning changes most, and that knows
+    # the pretrained size of objects best. A classifier on the last features alone therefore favours
+    # candidates that enlarge small pictures, which fine-tuning does not
+    # (benchmarks.probe_fidelity).
+    logits = keras.Model(model.inputs[0], model.get_layer(LOGITS).output)
+    size_hw = shape.as_static_tuple()[:2]
+    ends = stage_ends(logits, size_hw, _PROBED_STAGES)
+    if not ends:
+        return section(logits, None, head_cut(logits, size_hw))
+    maps = [section(logits, None, cut).outputs[0] for cut in ends]
+    means = [keras.layers.GlobalAveragePooling2D()(x) for x in maps]
+    together = keras.layers.Concatenate()(means) if len(means) > 1 else means[0]
+    return keras.Model(logits.inputs[0], together)
 
 
 def _maps(model: keras.Model, size_hw: tuple[int, int]) -> list[Cut]:

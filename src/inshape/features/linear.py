@@ -91,11 +91,7 @@ def cross_validated(
 
     def fit(held_out: NDArray[np.intp]) -> None:
         rest = np.setdiff1d(np.arange(len(labels)), held_out)
-        regression = _Regression(
-            task, features[rest], labels[rest], _PROBE_ITERATIONS, _PROBE_LEAST_SCALE
-        )
-        kernel, bias = regression.fit(_PROBE_STRENGTH)
-        answers[held_out] = task.answers(features[held_out] @ kernel + bias, is_final=False)
+        answers[held_out] = _probe(task, features[rest], labels[rest], features[held_out])
 
     with _undisturbed():
         if threads == 1:
@@ -105,6 +101,22 @@ def cross_validated(
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(fit, folds))
     return task.row_scores(answers, labels)
+
+
+def probe(
+    task: Task, rows: NDArray[Any], labels: Labels, others: NDArray[Any]
+) -> NDArray[np.floating[Any]]:
+    """What the same model answers to other rows than it was fitted to."""
+    with _undisturbed():
+        return _probe(task, rows, labels, others)
+
+
+def _probe(
+    task: Task, rows: NDArray[Any], labels: Labels, others: NDArray[Any]
+) -> NDArray[np.floating[Any]]:
+    regression = _Regression(task, rows, labels, _PROBE_ITERATIONS, _PROBE_LEAST_SCALE)
+    kernel, bias = regression.fit(_PROBE_STRENGTH)
+    return task.answers(others @ kernel + bias, is_final=False)
 
 
 class _Regression:
@@ -155,14 +167,19 @@ def _draw(
     task: Task, views: Sequence[NDArray[Any]], labels: Labels, seed: int
 ) -> tuple[NDArray[np.float32], Labels]:
     """The rows of all views, or as many of each as can be held."""
-    most = _MOST_ROWS // len(views)
-    if len(labels) > most:
-        chosen = np.random.default_rng(seed).choice(len(labels), most, replace=False)
-        first_of_each = np.unique(task.strata(labels), return_index=True)[1]
-        chosen = np.union1d(chosen, first_of_each)
+    chosen = sample_of(task.strata(labels), _MOST_ROWS // len(views), seed)
+    if len(chosen) < len(labels):
         views, labels = [view[chosen] for view in views], labels[chosen]
     rows = np.concatenate([np.asarray(view, np.float32) for view in views])
     return rows, np.concatenate([labels] * len(views))
+
+
+def sample_of(strata: NDArray[np.intp], most: int, seed: int) -> NDArray[np.intp]:
+    """All rows, or about so many of them with one of each class at least, in their order."""
+    if len(strata) <= most:
+        return np.arange(len(strata))
+    chosen = np.random.default_rng(seed).choice(len(strata), most, replace=False)
+    return np.union1d(chosen, np.unique(strata, return_index=True)[1])
 
 
 def temperature(task: Task, logits: NDArray[np.float32], labels: Labels) -> float:

@@ -17,7 +17,7 @@ from .plots import plot_answers, plot_confusion, plot_learning
 from .thumbnails import Album, embed, embed_input, resize_inside
 
 _EVALUATED, _HELD_OUT = "metrics.json", "held_out.json"
-_EXPORTS = "exports.json"
+_BASELINE, _EXPORTS = "baseline.json", "exports.json"
 _MOST_CELLS = 24
 _MOST_CONFUSIONS = 6
 _TRIED = ("distil", "recalibrate", "fixres")
@@ -49,6 +49,7 @@ def render_run(run: Run, catalogue: Catalogue | None = None) -> str:
             "stages": draw_stages(plan["native_geometry"], plan["geometry"]) if plan else (),
             "examples": examples,
             "pictures": _pictures(Album.of(request.get("source"), catalogue), examples, record),
+            "baseline": _read(run.folder / _BASELINE),
             "exports": _read(run.exports / _EXPORTS),
             "tried": {name: metrics[name] for name in _TRIED if name in metrics},
             **evaluated,

@@ -26,6 +26,7 @@ from ..errors import InshapeError, RequestError
 from ..limits import Limits
 from ..planning import Plan
 from ..reporting.page import render_part
+from ..text import plural
 from . import jobs, shape, trial
 from .files import UPLOAD_BYTES, Files, check_picture
 from .guard import SameOrigin
@@ -37,6 +38,7 @@ _STRATEGIES = ("auto", *shape.STRATEGIES)
 _TICK_S = 2.0
 _COSTS = ("Latency", "MACs", "File size", "Memory")
 _AT_ONCE = 4
+_PHOTO = "The picture"
 _LISTED = {"allow_custom_value": True, "value": None}
 _MARGIN = {"l": 56, "r": 12, "t": 28, "b": 48}
 # Colours of plots that both schemes of the page bear.
@@ -170,6 +172,11 @@ def _acting(act: Callable[[str], object]) -> Callable[..., Any]:
     return acting
 
 
+def _as_it_is() -> Any:
+    """A webcam's picture is kept as others see it: by itself Gradio mirrors what is taken."""
+    return _gradio().WebcamOptions(mirror=False)
+
+
 def _choosing_pictures(files: Files, elem_id: str) -> Any:
     label = "Pictures: a folder with a folder per class"
     return _gradio().Dropdown(files.sources(), label=label, elem_id=elem_id, **_LISTED)
@@ -210,6 +217,7 @@ def _add_shape(page: Any) -> None:
         picture = gr.Image(
             type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"],
             label="A picture of your own", elem_id="own-picture", buttons=[], height=400,
+            webcam_options=_as_it_is(),
         )  # fmt: skip
         views = [
             gr.Image(format="png", label=fit, interactive=False, elem_id=f"as-{fit}", buttons=[])
@@ -309,7 +317,8 @@ def _add_train(files: Files, tab: Any) -> None:
                 label = gr.Textbox(label="Or a picture of the class", elem_id="label")
                 photo = gr.Image(
                     type="filepath", image_mode=None, sources=["webcam", "upload"], buttons=[],
-                    label="The picture", elem_id="photo", height=200,
+                    label=_PHOTO, elem_id="photo", height=200,
+                    webcam_options=_as_it_is(),
                 )  # fmt: skip
                 add = gr.Button("Add it to its class", elem_id="add")
             backbone = gr.Dropdown(
@@ -336,19 +345,22 @@ def _add_train(files: Files, tab: Any) -> None:
     shown = gr.State(None)
     options = [source, backbone, weights, size, strategy, epochs, out]
 
-    @_saying(2)
+    @_saying(3)
     def unpack(archive: str | None, folder: str) -> list[Any]:
         if archive is None:
-            return [gr.skip(), gr.skip()]
-        place = files.unpack(Path(archive), folder)
-        return ["", gr.update(choices=files.sources(), value=files.name_of(place))]
+            return [gr.skip(), gr.skip(), gr.skip()]
+        place = files.name_of(files.unpack(Path(archive), folder))
+        # Pictures that are taken next go to these classes.
+        return ["", gr.update(choices=files.sources(), value=place), place]
 
     @_saying(3)
     def keep(photo: str | None, folder: str, label: str) -> list[Any]:
         if photo is None:
             raise RequestError("there is no picture yet; take or choose one first")
-        files.add_picture(Path(photo), folder, label)
-        return ["", gr.update(choices=files.sources(), value=folder), None]
+        kept = files.add_picture(Path(photo), folder, label)
+        count = plural(sum(1 for _ in kept.parent.iterdir()), "picture")
+        said = gr.update(value=None, label=f"{_PHOTO}: {label} has {count}")
+        return ["", gr.update(choices=files.sources(), value=folder), said]
 
     @_saying(2)
     def begin(*values: Any) -> list[Any]:
@@ -367,7 +379,7 @@ def _add_train(files: Files, tab: Any) -> None:
     def relist() -> list[Any]:
         return [gr.update(choices=files.sources()), gr.update(choices=files.runs())]
 
-    _on(archive.upload, unpack, [archive, folder], [trouble, source])
+    _on(archive.upload, unpack, [archive, folder], [trouble, source, folder])
     _on(add.click, keep, [photo, folder, label], [trouble, source, photo])
     begun = _on(start.click, begin, options, [trouble, run])
     _on(stop.click, _acting(partial(jobs.stop, files, "train")), run, trouble)
@@ -432,7 +444,7 @@ def _add_compare(files: Files, tab: Any) -> None:
         with gr.Column(scale=2, min_width=320):
             trouble = gr.HTML(elem_classes="studio", elem_id="compare-trouble")
             folder = gr.Dropdown(
-                files.comparisons(), label="Comparison", elem_id="comparison", **_LISTED
+                jobs.comparisons(files), label="Comparison", elem_id="comparison", **_LISTED
             )
             with gr.Row():
                 stop = gr.Button("Stop", elem_id="compare-stop")
@@ -449,7 +461,7 @@ def _add_compare(files: Files, tab: Any) -> None:
         *words, latency, flash, ram, macs, out = values
         limits = {"max_latency": latency, "max_flash": flash, "max_ram": ram, "max_macs": macs}
         job = jobs.start_comparison(files, *words, out=out, **limits)
-        choices = sorted({*files.comparisons(), files.name_of(job.folder)})
+        choices = jobs.comparisons(files)
         return ["", gr.update(choices=choices, value=files.name_of(job.folder))]
 
     @_saying(4)
@@ -469,7 +481,7 @@ def _add_compare(files: Files, tab: Any) -> None:
     relisted = [source, folder]
     _on(
         tab.select,
-        lambda: [gr.update(choices=files.sources()), gr.update(choices=files.comparisons())],
+        lambda: [gr.update(choices=files.sources()), gr.update(choices=jobs.comparisons(files))],
         None,
         relisted,
     )
@@ -501,6 +513,7 @@ def _add_try(files: Files, tab: Any) -> None:
             picture = gr.Image(
                 type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"],
                 label="A picture", elem_id="question", buttons=[], height=320,
+                webcam_options=_as_it_is(),
             )  # fmt: skip
         with gr.Column(scale=2, min_width=320):
             trouble = gr.HTML(elem_classes="studio", elem_id="try-trouble")

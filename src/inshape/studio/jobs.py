@@ -75,7 +75,7 @@ class Job:
         if self.is_running:
             return "running"
         last = self.last_line
-        if "interrupted" in last:
+        if "interrupted" in last or last == "KeyboardInterrupt":  # while it was being loaded
             return "stopped"
         if "error:" in last or not self._has_result():
             return "failed"
@@ -233,6 +233,13 @@ def resume_comparison(files: Files, name: str) -> Job:
     if job is None:
         raise RequestError(f"the studio began no comparison in {shown(name)}; begin a new one")
     return start(files, "compare", folder, job.command)
+
+
+def comparisons(files: Files) -> list[str]:
+    """Those below, with those that the page began and that have no result yet."""
+    base = files.root / OWN / "jobs"
+    begun = (path.parent.relative_to(base).as_posix() for path in base.rglob("compare.json"))
+    return sorted({*files.comparisons(), *begun})
 
 
 def pareto(folder: Path) -> dict[str, Any] | None:

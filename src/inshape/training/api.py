@@ -37,7 +37,8 @@ from ..runs import Run, check_new_run, load_model, locked, save_model
 from ..runtime.cluster import joined
 from ..shapes import InputShape
 from ..text import plural
-from ..writing import write_atomically
+from ..writing import write_atomically, write_json
+from .baseline import BASELINE, Trained, compare_with_baseline, measure_baseline
 from .devices import device_scope
 from .job import ROOM, Features, Job
 from .journals import EventFiles, Journal, MlflowRun, check_mlflow
@@ -186,10 +187,27 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     with device_scope():
         model = plan.whole.carried_out_on(network).model
     unfrozen_from(model, request.recipe.unfreeze, size_hw)  # refuses what it does not know
+    baseline: dict[str, Any] | None = None
+    if request.baseline:
+        begun = time.perf_counter()
+        with device_scope():
+            training = Trained(
+                plan=plan,
+                network=network,
+                is_pretrained=network.backbone is None or request.weights is not None,
+                model=model,
+                batches=batches,
+                seed=request.seed,
+            )
+            baseline = measure_baseline(training, progress)
+        seconds["baseline"] = round(time.perf_counter() - begun, 2)
+        keras.utils.set_random_seed(request.seed)  # as a training without it goes on
 
     def fill(run: Run) -> None:
         run.save_labels(catalogue.class_names)
         save_model(model, run.checkpoints / _INITIAL)
+        if baseline is not None:
+            write_json(run.folder / BASELINE, baseline)
         recipe = request.recipe
         if (recipe.distil or recipe.folds) and not isinstance(request.backbone, str):
             save_model(network.model, run.checkpoints / NATIVE)
@@ -290,7 +308,9 @@ def _carry_on(job: Job) -> Run:
             continue
         run = _take(replace(job, run=run, journals=journals, notes=[]), name, step)
     with device_scope():
-        keep_validation(run, job.model, job.batches)
+        answers = keep_validation(run, job.model, job.batches)
+    if answers is not None:
+        compare_with_baseline(run, job.batches, answers, job.seed)
     job = replace(job, run=run)
     _note_guessing(job)
     run = run.updated(status="complete", notes=[*_notes(run), *job.notes])

@@ -48,6 +48,13 @@ def choose_dtype(precision: Precision) -> Literal["float32", "bfloat16"]:
     return "bfloat16" if able and all(able) else "float32"
 
 
+def choose_jit() -> Any:
+    """Whether Keras hands a model to its compiler, as its ``compile`` takes it."""
+    # XLA makes convolutions on a processor several times as slow as TensorFlow's own.
+    is_slower = keras.backend.backend() == "tensorflow" and not gpu_capabilities()
+    return False if is_slower else "auto"
+
+
 @contextmanager
 def computing_in(precision: Precision, *models: keras.Model | None) -> Generator[None]:
     """Let models compute in a type; their weights stay float32 and what is saved says so."""

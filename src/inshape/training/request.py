@@ -70,6 +70,9 @@ class TrainRequest(KerasWords):
     unlabelled: SourceField = None
     """More pictures, whose labels are not read: the answers of a teacher (the same network at its
     native shape, in colour if it can be; see distil) are learned instead."""
+    baseline: bool = True
+    """Probe what plain Keras makes of the network at this shape (its constructor's input_shape=) on
+    the same pictures, so that the report says what was gained."""
     mlflow: Annotated[str, Written(str, str, "URI")] | None = None
     """Keep the run in this MLflow server or store too."""
     ray: RayField = None
@@ -126,7 +129,9 @@ class TrainRequest(KerasWords):
     def of_fold(self, number: int, out: Path) -> TrainRequest:
         """The training of cross-validation that holds out a part, numbered from 1."""
         fold = f"{number}/{self.recipe.folds}"
-        return self.but(out=out, folds=None, fold=fold, mlflow=None, limits=self._memory_limit)
+        return self.but(
+            out=out, folds=None, fold=fold, baseline=False, mlflow=None, limits=self._memory_limit
+        )
 
     def of_teacher(self, native: InputShape, out: Path) -> TrainRequest:
         """The training of the same network at its own height and width.
@@ -148,6 +153,7 @@ class TrainRequest(KerasWords):
             distil=False,
             recalibrate=False,
             fixres=False,
+            baseline=False,
             mlflow=None,
             limits=Limits(),
         )

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..errors import UnknownName
 from ..graph.walk import all_layers, nodes_in_order
-from ..processor import gpu_capabilities
 from ..tasks.task import Task
+from .devices import choose_jit
 from .recipe import Recipe
 from .teacher import Teaching, losses_of
 
@@ -106,8 +106,6 @@ def compile_student(
     Rows are weighed by the data: losses are summed up.
     """
     scales = _scales(student, recipe.layer_decay)
-    # XLA makes convolutions on a processor several times as slow as TensorFlow's own.
-    jit: Any = "auto" if keras.backend.backend() != "tensorflow" or gpu_capabilities() else False
     options: dict[str, Any] = {}
     if recipe.ema:
         options = {"use_ema": True, "ema_momentum": recipe.ema}
@@ -124,7 +122,7 @@ def compile_student(
         ),
         loss=_Taught(task, teaching) if teaching else plain,
         weighted_metrics=[_metric(task)],
-        jit_compile=jit,
+        jit_compile=choose_jit(),
     )
 
 
