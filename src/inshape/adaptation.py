@@ -10,7 +10,7 @@ import keras
 from .geometry.patches import Patches
 from .graph.layers import AdaptivePooling2D, GeneralizedMeanPooling2D
 from .graph.rewrite import rebuild
-from .heads import LOGITS, PREFIX, Head
+from .heads import FILTERS, LOGITS, PREFIX, Head
 from .strategies.decision import Decision
 from .weights.transplant import TransplantReport, transplant
 
@@ -61,12 +61,16 @@ def carry_out(
 def attach(base: keras.Model, head: Head) -> keras.Model:
     """Put a head on a model that returns one map, or one vector under ``pretrained_dense``.
 
+    One with a decoder is put on two maps, the finer one first.
+
     Example:
         >>> image = keras.Input((9, 9, 3))
         >>> attach(keras.Model(image, image), Head(classes=4)).output_shape
         (None, 4)
     """
     x: Any = base.output
+    if head.decoder is not None:
+        return keras.Model(base.input, _decoded(*x, head), name=base.name)
     if not head.pretrained_dense:
         x = _pooled(x, head)
     elif len(x.shape) > 2:
@@ -84,6 +88,24 @@ def attach(base: keras.Model, head: Head) -> keras.Model:
             name = f"{PREFIX}values"
             x = keras.layers.Rescaling(head.scale, head.offset, name=name, dtype="float32")(x)
     return keras.Model(base.input, x, name=base.name)
+
+
+def _decoded(fine: Any, last: Any, head: Head) -> Any:
+    """LR-ASPP, as `heads.with_head` plans it."""
+    layers, filters = keras.layers, head.hidden or FILTERS
+    x = layers.Conv2D(filters, 1, use_bias=False, name=f"{PREFIX}conv")(last)
+    x = layers.BatchNormalization(name=f"{PREFIX}norm")(x)
+    x = layers.ReLU(name=f"{PREFIX}relu")(x)
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{PREFIX}pool")(last)
+    gate = layers.Conv2D(filters, 1, use_bias=False, name=f"{PREFIX}gate")(gate)
+    gate = layers.Activation("sigmoid", name=f"{PREFIX}sigmoid")(gate)
+    x = layers.Multiply(name=f"{PREFIX}gated")([x, gate])
+    if head.dropout:
+        x = layers.Dropout(head.dropout, name=f"{PREFIX}dropout")(x)
+    x = layers.Conv2D(head.classes, 1, name=f"{PREFIX}coarse")(x)
+    x = layers.Resizing(*fine.shape[1:3], name=f"{PREFIX}enlarged")(x)
+    skip = layers.Conv2D(head.classes, 1, name=f"{PREFIX}fine")(fine)
+    return layers.Add(name=LOGITS)([x, skip])
 
 
 def _pooled(maps: Any, head: Head) -> Any:
