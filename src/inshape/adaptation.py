@@ -14,6 +14,9 @@ from .heads import FILTERS, LOGITS, PREFIX, Head
 from .strategies.decision import Decision
 from .weights.transplant import TransplantReport, transplant
 
+_MOMENTUM = 0.9
+"""Of the statistics of a new norm, which some hundred steps have to settle."""
+
 
 def carry_out(
     source: keras.Model,
@@ -70,7 +73,8 @@ def attach(base: keras.Model, head: Head) -> keras.Model:
     """
     x: Any = base.output
     if head.decoder is not None:
-        return keras.Model(base.input, _decoded(*x, head), name=base.name)
+        fine, last = x
+        return keras.Model(base.input, _decoded(fine, last, head), name=base.name)
     if not head.pretrained_dense:
         x = _pooled(x, head)
     elif len(x.shape) > 2:
@@ -94,7 +98,7 @@ def _decoded(fine: Any, last: Any, head: Head) -> Any:
     """LR-ASPP, as `heads.with_head` plans it."""
     layers, filters = keras.layers, head.hidden or FILTERS
     x = layers.Conv2D(filters, 1, use_bias=False, name=f"{PREFIX}conv")(last)
-    x = layers.BatchNormalization(name=f"{PREFIX}norm")(x)
+    x = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{PREFIX}norm")(x)
     x = layers.ReLU(name=f"{PREFIX}relu")(x)
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{PREFIX}pool")(last)
     gate = layers.Conv2D(filters, 1, use_bias=False, name=f"{PREFIX}gate")(gate)
@@ -104,7 +108,10 @@ def _decoded(fine: Any, last: Any, head: Head) -> Any:
         x = layers.Dropout(head.dropout, name=f"{PREFIX}dropout")(x)
     x = layers.Conv2D(head.classes, 1, name=f"{PREFIX}coarse")(x)
     x = layers.Resizing(*fine.shape[1:3], name=f"{PREFIX}enlarged")(x)
-    skip = layers.Conv2D(head.classes, 1, name=f"{PREFIX}fine")(fine)
+    # The paper has no norm here; but an earlier map may hold values of any size, beside which those
+    # of the gated branch would not count until they are unlearned.
+    skip = layers.Conv2D(head.classes, 1, use_bias=False, name=f"{PREFIX}fine")(fine)
+    skip = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{PREFIX}fine_norm")(skip)
     return layers.Add(name=LOGITS)([x, skip])
 
 

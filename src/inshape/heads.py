@@ -368,6 +368,7 @@ def _with_decoder(spec: GraphSpec, head: Head, shape: InputShape) -> GraphSpec:
         x = add("dropout", "identity", x)
     x = add("coarse", "conv", x, out_channels=classes, use_bias=True)
     x = add("enlarged", "resize", x, target_hw=fine_hw, function="bilinear")
-    skip = add("fine", "conv", fine, out_channels=classes, use_bias=True)
+    skip = add("fine", "conv", fine, out_channels=classes)
+    skip = add("fine_norm", "norm", skip, function="batch", params=4 * (classes or 1))
     end = add("logits", "elementwise", x, skip, function="add")
     return spec.but(layers=tuple(layers), outputs=(end,))

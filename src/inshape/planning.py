@@ -322,9 +322,7 @@ class Plan(Printable):
 
     @cached_property
     def _native_spec(self) -> GraphSpec:
-        return _ended(
-            self.decision.source, self.outputs, self.request.ending, self.native_shape
-        )
+        return _ended(self.decision.source, self.outputs, self.request.ending, self.native_shape)
 
     @property
     def patches(self) -> tuple[Patches, ...]:

@@ -63,7 +63,7 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
     def measure(at: Preparation) -> tuple[Batches, NDArray[np.float32], Scores]:
         pictures, rows = classifier.answers(chosen.catalogue, at, cluster=cluster)
         resampling = {"resamples": request.resamples, "seed": request.seed}
-        scores = classifier.task.score(rows, pictures.catalogue.labels, **resampling)
+        scores = classifier.task.score(rows, pictures.labels(), **resampling)
         return pictures, rows, scores
 
     with joined(request.ray) as cluster:
@@ -79,7 +79,7 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
         seen_in_training=chosen.trained_on,
         shape=str(preparation.shape),
         scores=scores,
-        mistakes=_worst_mistakes(rows, batches.catalogue),
+        mistakes=_worst_mistakes(rows, batches),
         skipped=tuple((s.name, s.reason) for s in batches.skipped),
         by_size=by_size,
     )
@@ -111,8 +111,8 @@ def keep_validation(run: Run, model: keras.Model, batches: Batches) -> Evaluatio
         source=str(run.record["request"]["source"] or "the data"),
         split="validation",
         shape=str(run.preparation.shape),
-        scores=task.score(rows, validation.catalogue.labels),
-        mistakes=_worst_mistakes(rows, validation.catalogue),
+        scores=task.score(rows, validation.labels()),
+        mistakes=_worst_mistakes(rows, validation),
     )
     write_json(run.folder / _HELD_OUT, evaluation.as_dict())
     return evaluation
@@ -196,5 +196,6 @@ def _at(classifier: Classifier, size_hw: tuple[int, int]) -> Preparation:
     return classifier.preparation.at(size_hw)
 
 
-def _worst_mistakes(rows: NDArray[np.float32], catalogue: Catalogue) -> tuple[Mistake, ...]:
-    return catalogue.task.mistakes(rows, catalogue.labels, catalogue.names, _MISTAKES)
+def _worst_mistakes(rows: NDArray[np.float32], batches: Batches) -> tuple[Mistake, ...]:
+    catalogue = batches.catalogue
+    return catalogue.task.mistakes(rows, batches.labels(), catalogue.names, _MISTAKES)

@@ -11,9 +11,7 @@ from .regression import Regression, read_number
 from .segmentation import Segmentation
 from .task import Task, Value
 
-TaskName: TypeAlias = Literal[
-    "auto", "classification", "multi-label", "regression", "segmentation"
-]
+TaskName: TypeAlias = Literal["auto", "classification", "multi-label", "regression", "segmentation"]
 
 _TASKS: dict[str, type[Task]] = {
     kind.name: kind for kind in (Classification, MultiLabel, Regression, Segmentation)

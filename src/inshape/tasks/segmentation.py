@@ -128,7 +128,7 @@ class Segmentation(Task):
 
     def is_known(self, labels: Labels) -> NDArray[np.bool_]:
         """Whether any pixel has a class."""
-        return self._pixels(labels).any(axis=1)
+        return np.asarray(self._pixels(labels).any(axis=1))
 
     def text(self, label: Any) -> str:
         """The classes in it, that of most pixels first."""
@@ -205,8 +205,14 @@ class Segmentation(Task):
         """Logits enlarged to the masks, in Keras's own operations."""
         import keras  # which training has loaded
 
-        size = keras.ops.shape(targets)[1:3]
-        return keras.ops.image.resize(logits, size, interpolation="bilinear")
+        shape: Any = keras.ops.shape(targets)
+        return keras.ops.image.resize(logits, shape[1:3], interpolation="bilinear")
+
+    def counted(self, weights: Any) -> Any:
+        """Every pixel with a class counts once: Keras's metric takes whole numbers."""
+        import keras
+
+        return keras.ops.cast(weights > 0, "int32")
 
     def mirrored(self, labels: Labels) -> Labels:
         """Masks with left and right exchanged."""
@@ -326,9 +332,7 @@ class Segmentation(Task):
                 right = hits / whole.sum(axis=(1, 2))
             return np.concatenate([[_mean_iou(whole), right], _ious(whole).T])
 
-        mean, accuracy, *ious = with_intervals(
-            compute, len(labels), resamples=resamples, seed=seed
-        )
+        mean, accuracy, *ious = with_intervals(compute, len(labels), resamples=resamples, seed=seed)
         whole = confusions.sum(axis=0)
         pictures = (confusions.sum(axis=2) > 0).sum(axis=0)
         shares = whole.sum(axis=1) / max(1, whole.sum())
@@ -357,8 +361,8 @@ class Segmentation(Task):
         return [
             "layers = [Image.fromarray(layer) for layer in np.moveaxis(answer, -1, 0)]",
             "size = pixels.shape[2], pixels.shape[1]",
-            "large = [np.asarray(layer.resize(size, Image.Resampling.BILINEAR)) for layer in layers]",
-            "mask = np.argmax(large, axis=0).astype(np.uint8)",
+            "large = [layer.resize(size, Image.Resampling.BILINEAR) for layer in layers]",
+            "mask = np.argmax([np.asarray(layer) for layer in large], axis=0).astype(np.uint8)",
             "drawn = Image.fromarray(mask)",
             f"drawn.putpalette({palette(len(self.names))!r})",
             'drawn.save("mask.png")',
@@ -420,6 +424,7 @@ class SegmentationScores:
         """Plain values that JSON can hold."""
         return {
             "pictures": self.pictures,
+            "unit": "pixel",
             "mean_iou": self.mean_iou.as_dict(),
             "pixel_accuracy": self.pixel_accuracy.as_dict(),
             "classes": [

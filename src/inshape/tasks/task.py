@@ -17,7 +17,6 @@ from ..text import join_some
 from .bootstrap import Score, mean_score
 
 
-
 class Moving(Protocol):
     """A label that lies on its picture, and is brought to an input with it: a mask, boxes."""
 
@@ -226,6 +225,10 @@ class Task(ABC):
     def align(self, logits: Any, targets: Any) -> Any:
         """Logits as the loss compares them with targets, both of them tensors of Keras."""
         return logits
+
+    def counted(self, weights: Any) -> Any:
+        """Weights in the loss as those that the metric takes, tensors of Keras."""
+        return weights
 
     def mirrored(self, labels: Labels) -> Labels:
         """Labels of pictures whose left and right are exchanged."""

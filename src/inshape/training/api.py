@@ -466,7 +466,9 @@ def _list_pictures(request: TrainRequest, progress: Progress) -> Catalogue:
     The same pictures and seed give the same split.
     """
     with progress.bar("reading the list of pictures") as advance:
-        listed = open_source(request.source, task=request.task, progress=advance)
+        listed = open_source(
+            request.source, task=request.task, masks=request.masks, progress=advance
+        )
     recipe = request.recipe
     catalogue = split(listed, validation=recipe.validation, seed=request.seed, fold=recipe.fold)
     used = [catalogue.indices(name).tolist() for name in ("train", "validation")]
