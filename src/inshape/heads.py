@@ -24,7 +24,7 @@ LOGITS = "head_logits"
 """The layer of a head that gives a score per class."""
 PREFIX = "head_"
 """How the names of a head's layers begin; everything else is the backbone."""
-FROM_LABELS = Without(("classes", "activation", "scale", "offset"))
+FROM_LABELS = Without(("classes", "activation", "scale", "offset", "decoder"))
 """What of a head is no option where pictures have labels, which settle it."""
 FILTERS = 128
 """Of LR-ASPP's two branches, as in its paper."""

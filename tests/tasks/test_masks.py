@@ -162,7 +162,7 @@ def test_masks_are_written_at_the_size_of_the_picture(home, run, tmp_path):
     assert (tmp_path / "masks" / "00000_large_over.png").exists()
     assert (tmp_path / "shares.csv").read_text().startswith("picture,label_1,share_1")
     # Masks beside pictures are none to predict.
-    assert len(inshape.predict(run, home / "scenes")) == 40
+    assert len(inshape.predict(run, home / "scenes" / "val")) == 8
 
 
 def test_files_agree_and_their_example_draws(run, exports, home, tmp_path, monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +41,7 @@ _MOST_CLASSES = 255
 _ODD_MANY = 64
 """Values in unnamed masks from which on they are no class numbers."""
 _NAMED = 5
+_SIDE = 160
 
 
 def read_values(value: Any) -> tuple[int, ...]:
@@ -422,6 +425,14 @@ def in_colours(mask: NDArray[np.uint8]) -> Image.Image:
     drawn = Image.fromarray(mask)
     drawn.putpalette(palette(IGNORED + 1))
     return drawn
+
+
+def in_text(mask: NDArray[np.uint8]) -> str:
+    """A mask in its colours as text that a page shows, with its longer side cut to 160 pixels."""
+    step = -(-max(mask.shape) // _SIDE)
+    file = io.BytesIO()
+    in_colours(np.ascontiguousarray(mask[::step, ::step])).save(file, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def lay_over(picture: NDArray[Any], mask: NDArray[np.uint8]) -> Image.Image:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..data.batches import Batches
 from ..data.catalogue import Catalogue
+from ..data.masks import in_text
 from ..data.prepare import Preparation
 from ..data.sources import open_source, source_text
 from ..data.split import held_out
@@ -197,5 +198,14 @@ def _at(classifier: Classifier, size_hw: tuple[int, int]) -> Preparation:
 
 
 def _worst_mistakes(rows: NDArray[np.float32], batches: Batches) -> tuple[Mistake, ...]:
-    catalogue = batches.catalogue
-    return catalogue.task.mistakes(rows, batches.labels(), catalogue.names, _MISTAKES)
+    task, names, labels = batches.catalogue.task, batches.catalogue.names, batches.labels()
+    size_hw = batches.preparation.shape.as_static_tuple()[:2]
+
+    def drawn(mistake: Mistake) -> Mistake:
+        number = names.index(mistake.picture)
+        mask = task.mask(rows[number], size_hw)
+        if mask is None:
+            return mistake
+        return replace(mistake, masks=(in_text(labels[number]), in_text(mask)))
+
+    return tuple(map(drawn, task.mistakes(rows, labels, names, _MISTAKES)))

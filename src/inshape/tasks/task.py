@@ -75,7 +75,9 @@ class Mistake:
     probability: float | None = None
     """Of the guess, or how sure the worst of its tags is wrong; ``None`` for numbers."""
     off_by: float | None = None
-    """For numbers, how far the guess is from the label."""
+    """For numbers, how far the guess is from the label; for masks, 1 less their mean IoU."""
+    masks: tuple[str, str] | None = None
+    """For masks, the right one and the guess, small, as pictures in text."""
 
 
 @dataclass(frozen=True, slots=True)
