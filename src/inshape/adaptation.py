@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from .geometry.patches import Patches
-from .graph.layers import AdaptivePooling2D, GeneralizedMeanPooling2D
+from .graph.layers import AdaptivePooling2D, EnlargeLike, GeneralizedMeanPooling2D
 from .graph.rewrite import rebuild
 from .heads import FILTERS, LOGITS, PREFIX, Head
 from .strategies.decision import Decision
@@ -107,11 +107,20 @@ def _decoded(fine: Any, last: Any, head: Head) -> Any:
     if head.dropout:
         x = layers.Dropout(head.dropout, name=f"{PREFIX}dropout")(x)
     x = layers.Conv2D(head.classes, 1, name=f"{PREFIX}coarse")(x)
-    x = layers.Resizing(*fine.shape[1:3], name=f"{PREFIX}enlarged")(x)
+    name = f"{PREFIX}enlarged"
+    is_static = None not in fine.shape[1:3]
+    x = (
+        layers.Resizing(*fine.shape[1:3], name=name)(x)
+        if is_static
+        else (EnlargeLike(name=name)([x, fine]))
+    )
     # The paper has no norm here; but an earlier map may hold values of any size, beside which those
     # of the gated branch would not count until they are unlearned.
     skip = layers.Conv2D(head.classes, 1, use_bias=False, name=f"{PREFIX}fine")(fine)
     skip = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{PREFIX}fine_norm")(skip)
+    # Keras's resizing layer says training=True to all that runs behind it. This layer, which does
+    # nothing, sets the norm a step further from the end than the resizing, so that it runs before.
+    skip = layers.Activation("linear", name=f"{PREFIX}fine_out")(skip)
     return layers.Add(name=LOGITS)([x, skip])
 
 

@@ -111,11 +111,10 @@ class Head(Request):
                 f"pretrained_dense={self.pretrained_dense}; expected neither, since it does not "
                 "pool its map; leave them out"
             )
-        if self.decoder is not None and (self.classes is None or self.last_activation != "logits"):
+        if self.decoder is not None and self.activation in ("softmax", "sigmoid"):
             raise RequestError(
-                f"decoder={self.decoder!r} with classes={self.classes} and "
-                f"activation={self.activation!r}; expected a number of classes and 'logits', which "
-                "can be enlarged to the picture"
+                f"decoder={self.decoder!r} with activation={self.activation!r}; expected logits, "
+                "which can be enlarged to the picture; leave activation out"
             )
         if self.classes == 1 and self.activation == "softmax":
             raise RequestError(
@@ -127,6 +126,8 @@ class Head(Request):
     def last_activation(self) -> Activation:
         """The activation behind the classifier, whether it was asked for or not."""
         by_classes = "sigmoid" if self.classes == 1 else "softmax"
+        if self.decoder is not None:
+            return "logits"
         return by_classes if self.activation in ("auto", None) else self.activation
 
     @property
@@ -370,5 +371,6 @@ def _with_decoder(spec: GraphSpec, head: Head, shape: InputShape) -> GraphSpec:
     x = add("enlarged", "resize", x, target_hw=fine_hw, function="bilinear")
     skip = add("fine", "conv", fine, out_channels=classes)
     skip = add("fine_norm", "norm", skip, function="batch", params=4 * (classes or 1))
+    skip = add("fine_out", "activation", skip, function="linear")
     end = add("logits", "elementwise", x, skip, function="add")
     return spec.but(layers=tuple(layers), outputs=(end,))

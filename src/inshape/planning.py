@@ -721,10 +721,10 @@ def _outputs(request: PlanRequest, decision: Decision) -> tuple[int, ...] | None
         return feature_maps(decision.spec, decision.static_shape, request.features or ())
     assert isinstance(ending, Head)
     if ending.decoder is not None:
-        if not request.input_shape.is_static:
+        if ending.classes is None:
             raise RequestError(
-                f"decoder={ending.decoder!r} at {request.input_shape}: it is not built yet for any "
-                "size; expected a height and a width; give them, such as 240x320x3"
+                f"decoder={ending.decoder!r} without classes; expected how many it tells apart; "
+                "give classes=N"
             )
         return decoder_maps(decision.spec, decision.static_shape)
     return (

@@ -27,6 +27,7 @@ from inshape.features.views import change_for, labels_of_view
 from inshape.geometry.footprint import footprint
 from inshape.graph.read import read
 from inshape.heads import Head
+from inshape.runtime.frozen import Forward
 from inshape.tasks.find import restore_task
 from inshape.tasks.segmentation import Segmentation, enlarge
 from inshape.training.api import resume
@@ -123,7 +124,9 @@ def test_it_is_known_by_its_folders_and_learns(home, run):
     assert {c.name for c in evaluation.scores.classes} == set(NAMES)
     assert "share of pixels" in str(evaluation)
     assert "off by" in str(evaluation)
-    assert "Furthest off" in (run.folder / "report.html").read_text()
+    page = (run.folder / "report.html").read_text()
+    assert "Furthest off" in page
+    assert page.count('alt="the right mask"') == page.count('alt="the mask that was answered"') > 4
 
 
 def test_a_killed_training_ends_as_if_it_had_not_been(home, run):
@@ -186,19 +189,45 @@ def test_files_agree_and_their_example_draws(run, exports, home, tmp_path, monke
 
 
 def test_the_plan_is_the_model(home):
-    head = Head(classes=3, decoder="lr-aspp", activation="logits")
+    head = Head(classes=3, decoder="lr-aspp")
     plan = inshape.plan(home / "small.keras", "35x41x3", strategy="rebuild", head=head)
     model = plan.build()
     assert model.output_shape == (None, 9, 11, 3)
     assert plan.geometry.params == model.count_params()
     assert plan.footprint == footprint(read(model), plan.static_shape)
     assert plan.footprint.ram_bytes is not None
-    with pytest.raises(RequestError, match=re.escape("it is not built yet for any size")):
-        inshape.plan(home / "small.keras", "?x?x1", head=head)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"pool": "max", "classes": 3}, "expected neither, since it does not pool its map"),
+        ({"activation": "softmax", "classes": 3}, "expected logits, which can be enlarged"),
+        ({}, "decoder='lr-aspp' without classes; expected how many it tells apart"),
+    ],
+)
+def test_what_the_decoder_cannot_be_is_refused(home, facts, message):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        inshape.plan(home / "small.keras", "35x41x1", head=Head(decoder="lr-aspp", **facts))
+
+
+def test_a_model_for_any_size_is_that_of_each(home, randomise):
+    head = Head(classes=3, decoder="lr-aspp")
+    of_any = randomise(inshape.adapt(home / "small.keras", "?x?x1", head=head))
+    for hw in ((35, 41), (64, 52)):
+        shape = f"{hw[0]}x{hw[1]}x1"
+        fixed = inshape.adapt(home / "small.keras", shape, strategy="rebuild", head=head)
+        for layer in fixed.layers:
+            layer.set_weights(of_any.get_layer(layer.name).get_weights() if layer.weights else [])
+        rows = np.random.default_rng(0).uniform(0, 255, (2, *hw, 1)).astype("float32")
+        np.testing.assert_allclose(of_any(rows), fixed(rows), atol=1e-5)
+        forward = Forward(of_any, rows)
+        assert forward.engine == "litert"
+        np.testing.assert_allclose(forward(rows), fixed(rows), atol=1e-3)
 
 
 def test_what_passes_by_goes_through_a_cut_as_well(home, randomise):
-    head = Head(classes=3, decoder="lr-aspp", activation="logits")
+    head = Head(classes=3, decoder="lr-aspp")
     model = inshape.adapt(home / "small.keras", "35x41x1", strategy="rebuild", head=head)
     randomise(model)
     rows = np.random.default_rng(0).uniform(0, 255, (2, 35, 41, 1)).astype("float32")

@@ -113,8 +113,8 @@ class Mask:
             crop_margin=preparation.crop_margin,
             fill=float(IGNORED),
         )
-        content = self.path.read_bytes() if self.path.exists() else b""
-        values = _decode(self.path)
+        content = _content(self.path)
+        values = _decode(content)
         if isinstance(values, str) or _hash(content) != self.digest:
             raise DataError(
                 f"{self.path} has changed since the masks were listed; expected them to stay as "
@@ -295,26 +295,36 @@ class _Values:
 
 def _read(path: Path) -> _Values | str:
     """What a mask holds, or why it is none."""
-    values = _decode(path)
+    content = _content(path)
+    values = _decode(content)
     if isinstance(values, str):
         return values
     counts = np.bincount(values.ravel(), minlength=IGNORED + 1)
     height, width = values.shape
-    return _Values((height, width), counts, _hash(path.read_bytes()))
+    return _Values((height, width), counts, _hash(content))
 
 
-def _decode(path: Path) -> NDArray[np.uint8] | str:
-    """The values of a mask, or why it is none."""
+def _content(path: Path) -> bytes:
     try:
-        with Image.open(path) as image:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _decode(content: bytes) -> NDArray[np.uint8] | str:
+    """The values of a mask, or why it is none."""
+    if not content:
+        return "empty, or cannot be opened"
+    try:
+        with Image.open(io.BytesIO(content)) as image:
             if image.format in _LOSSY:
                 return f"{image.format}, which changes values; expected PNG"
             if image.mode not in _MODES:
                 return f"of mode {image.mode}; expected a class number per pixel, grey or a palette"
             values = np.asarray(image)
             return values.astype(np.uint8) if values.dtype == np.bool_ else values
-    except (*DAMAGE, Image.DecompressionBombError) as problem:
-        return " ".join(str(problem).split()) or type(problem).__name__
+    except (*DAMAGE, Image.DecompressionBombError):
+        return "damaged, or no picture"
 
 
 def _hash(content: bytes) -> str:
@@ -406,8 +416,8 @@ def _names_in(path: Path) -> dict[int, str]:
             number = -1
         if not isinstance(name, str) or not 0 <= number <= _MOST_CLASSES:
             raise DataError(
-                f"{path}: {value!r}: {name!r}; expected a value from 0 to 255 and a name; correct "
-                "it"
+                f"{path}: {value!r}: {name!r}; expected a value from 0 to 255 and a name; "
+                "correct the file"
             )
         if name.strip():
             by_value[number] = name.strip()

@@ -92,7 +92,7 @@ def open_source(
 
     What a label is follows from the labels: a class, tags (``a|b`` in a table, rows of 0 and 1), or
     a number with a fraction; the name of a ``task`` says it where it does not, such as for whole
-    numbers that are no classes.
+    numbers that are no classes. ``masks`` says how the files of masks are read.
 
     A `Catalogue` is returned as it is. With the task of a model that exists, one class alone is
     enough, and a class that it does not have is an error. Where ``labels`` are

@@ -70,7 +70,7 @@ class Segmentation(Task):
     is_calibrated: ClassVar[bool] = False
     moves_as: ClassVar[str] = "segmentation_masks"
     not_built: ClassVar[tuple[str, ...]] = (
-        "distil", "cutmix", "rand_augment", "compare", "heatmaps",
+        "distil", "fixres", "cutmix", "rand_augment", "compare", "heatmaps",
     )  # fmt: skip
     output_words: ClassVar[tuple[str, str, str]] = (
         "masks",
