@@ -170,7 +170,7 @@ def _check_options(classifier: Classifier, request: PredictRequest) -> None:
             f"heat maps of {classifier.name}, which answers with masks: they are not built yet for "
             f"{task.name}; use save_masks"
         )
-    if request.save_masks is not None and not task.moves_as:
+    if request.save_masks is not None and not task.has_masks:
         raise RequestError(
             f"masks of {classifier.name}, whose task is {task.name}; expected a model that was "
             "trained on masks; leave save_masks out"

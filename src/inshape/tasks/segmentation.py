@@ -69,6 +69,7 @@ class Segmentation(Task):
     metric_activation: ClassVar[str] = "linear"
     is_calibrated: ClassVar[bool] = False
     moves_as: ClassVar[str] = "segmentation_masks"
+    has_masks: ClassVar[bool] = True
     not_built: ClassVar[tuple[str, ...]] = (
         "distil", "fixres", "cutmix", "rand_augment", "compare", "heatmaps",
     )  # fmt: skip

@@ -133,6 +133,8 @@ class Task(ABC):
     moves_as: ClassVar[str] = ""
     """By which word Keras's layers that change pictures at random know labels that lie on them;
     empty for labels of whole pictures, which alone can be mixed."""
+    has_masks: ClassVar[bool] = False
+    """Whether answers are a class for each pixel; see `mask`."""
     not_built: ClassVar[tuple[str, ...]] = ()
     """What cannot be done with it yet, by the names of options and commands."""
     output_words: ClassVar[tuple[str, str, str]]
