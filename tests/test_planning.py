@@ -114,7 +114,6 @@ def test_the_options_of_a_head_are_the_fields_of_one(tiny):
     rest = whole.but(classes=None, hidden=None)
     assert plan.but(head=rest, pool="avg").request.ending == whole
     assert plan.but(head="gem").request.ending == whole
-    assert plan.but(classes=None).with_head(whole).spec == plan.spec
     assert plan.build().get_layer("head_hidden").units == 6
 
 

@@ -61,7 +61,7 @@ def test_what_is_planned_is_what_is_built(network, strategy, channels):
         )
         for classes in (None, 5)
     }
-    plans[1000] = plans[5].with_head(Head(classes=1000))
+    plans[1000] = plans[5].but(classes=None, head=Head(classes=1000))
     with without_values():
         base, _ = rebuild(
             network.model,

@@ -64,6 +64,9 @@ NEEDED = {
 SAMPLES = {
     "csv": [HERE / "answers.csv"],
     "save_heatmaps": ["heat"],
+    "save_masks": ["masks"],
+    "mask_ignore": ["11,255", (), 7],
+    "mask_names": [HERE / "answers.csv"],
     "on": ["a,b"],
     "shape": ["auto", "?x?x4", "1x2x3"],
     "input_shape": ["?x64x3", (33, 40, 1)],

@@ -8,11 +8,14 @@ from typing import Any
 import keras
 
 from .geometry.patches import Patches
-from .graph.layers import AdaptivePooling2D, GeneralizedMeanPooling2D
+from .graph.layers import AdaptivePooling2D, EnlargeLike, GeneralizedMeanPooling2D
 from .graph.rewrite import rebuild
-from .heads import LOGITS, PREFIX, Head
+from .heads import FILTERS, LOGITS, PREFIX, Head
 from .strategies.decision import Decision
 from .weights.transplant import TransplantReport, transplant
+
+_MOMENTUM = 0.9
+"""Of the statistics of a new norm, which some hundred steps have to settle."""
 
 
 def carry_out(
@@ -61,12 +64,17 @@ def carry_out(
 def attach(base: keras.Model, head: Head) -> keras.Model:
     """Put a head on a model that returns one map, or one vector under ``pretrained_dense``.
 
+    One with a decoder is put on two maps, the finer one first.
+
     Example:
         >>> image = keras.Input((9, 9, 3))
         >>> attach(keras.Model(image, image), Head(classes=4)).output_shape
         (None, 4)
     """
     x: Any = base.output
+    if head.decoder is not None:
+        fine, last = x
+        return keras.Model(base.input, _decoded(fine, last, head), name=base.name)
     if not head.pretrained_dense:
         x = _pooled(x, head)
     elif len(x.shape) > 2:
@@ -84,6 +92,36 @@ def attach(base: keras.Model, head: Head) -> keras.Model:
             name = f"{PREFIX}values"
             x = keras.layers.Rescaling(head.scale, head.offset, name=name, dtype="float32")(x)
     return keras.Model(base.input, x, name=base.name)
+
+
+def _decoded(fine: Any, last: Any, head: Head) -> Any:
+    """LR-ASPP, as `heads.with_head` plans it."""
+    layers, filters = keras.layers, head.hidden or FILTERS
+    x = layers.Conv2D(filters, 1, use_bias=False, name=f"{PREFIX}conv")(last)
+    x = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{PREFIX}norm")(x)
+    x = layers.ReLU(name=f"{PREFIX}relu")(x)
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{PREFIX}pool")(last)
+    gate = layers.Conv2D(filters, 1, use_bias=False, name=f"{PREFIX}gate")(gate)
+    gate = layers.Activation("sigmoid", name=f"{PREFIX}sigmoid")(gate)
+    x = layers.Multiply(name=f"{PREFIX}gated")([x, gate])
+    if head.dropout:
+        x = layers.Dropout(head.dropout, name=f"{PREFIX}dropout")(x)
+    x = layers.Conv2D(head.classes, 1, name=f"{PREFIX}coarse")(x)
+    name = f"{PREFIX}enlarged"
+    is_static = None not in fine.shape[1:3]
+    x = (
+        layers.Resizing(*fine.shape[1:3], name=name)(x)
+        if is_static
+        else (EnlargeLike(name=name)([x, fine]))
+    )
+    # The paper has no norm here; but an earlier map may hold values of any size, beside which those
+    # of the gated branch would not count until they are unlearned.
+    skip = layers.Conv2D(head.classes, 1, use_bias=False, name=f"{PREFIX}fine")(fine)
+    skip = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{PREFIX}fine_norm")(skip)
+    # Keras's resizing layer says training=True to all that runs behind it. This layer, which does
+    # nothing, sets the norm a step further from the end than the resizing, so that it runs before.
+    skip = layers.Activation("linear", name=f"{PREFIX}fine_out")(skip)
+    return layers.Add(name=LOGITS)([x, skip])
 
 
 def _pooled(maps: Any, head: Head) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 from .errors import GraphError, RequestError, UnknownName
 from .geometry.receptive import receptive_fields
 from .geometry.rules import output_shape
+from .geometry.sizes import map_shapes
 from .geometry.spec import GraphSpec, LayerSpec
 from .requests import Flag, Range, Request, Without, Written, own_options, read_hw, write_hw
 from .shapes import InputShape
@@ -17,13 +18,18 @@ from .text import plural
 PoolName: TypeAlias = Literal["avg", "max", "gem"]
 Pool: TypeAlias = PoolName | tuple[int, int]
 Activation: TypeAlias = Literal["auto", "softmax", "sigmoid", "logits"]
+Decoder: TypeAlias = Literal["lr-aspp"]
 
 LOGITS = "head_logits"
 """The layer of a head that gives a score per class."""
 PREFIX = "head_"
 """How the names of a head's layers begin; everything else is the backbone."""
-FROM_LABELS = Without(("classes", "activation", "scale", "offset"))
+FROM_LABELS = Without(("classes", "activation", "scale", "offset", "decoder"))
 """What of a head is no option where pictures have labels, which settle it."""
+FILTERS = 128
+"""Of LR-ASPP's two branches, as in its paper."""
+_FINEST_PX = 8
+"""The stride of the earlier map that LR-ASPP reads beside the last, or a finer one."""
 _LARGEST_SHARE = 0.5
 _POOLS = {"avg": "average", "max": "maximum", "gem": "generalised-mean"}
 
@@ -75,6 +81,10 @@ class Head(Request):
     """softmax gives probabilities of which one is true, sigmoid one for each class by itself,
     logits the values before it, as for a regression; auto is softmax, and sigmoid for a single
     class. In Python None is logits, as in Keras."""
+    decoder: Annotated[Decoder | None, Flag("")] = None
+    """lr-aspp gives a map of logits, a class for each place, from the last map and an earlier one
+    (arXiv 1905.02244, section 6.4) instead of pooling; hidden is the number of its filters, 128 by
+    default."""
     scale: Annotated[float, Range(0), Flag("")] = 1.0
     """What the last values are multiplied with, as for a regression whose numbers are learned in
     their standard deviations."""
@@ -95,6 +105,17 @@ class Head(Request):
                 f"pretrained_dense=True with pool={self.pool!r}; expected 'avg', which the "
                 "pretrained layers were trained on; leave pretrained_dense out"
             )
+        if self.decoder is not None and (self.pool != "avg" or self.pretrained_dense):
+            raise RequestError(
+                f"decoder={self.decoder!r} with pool={self.pool!r} and "
+                f"pretrained_dense={self.pretrained_dense}; expected neither, since it does not "
+                "pool its map; leave them out"
+            )
+        if self.decoder is not None and self.activation in ("softmax", "sigmoid"):
+            raise RequestError(
+                f"decoder={self.decoder!r} with activation={self.activation!r}; expected logits, "
+                "which can be enlarged to the picture; leave activation out"
+            )
         if self.classes == 1 and self.activation == "softmax":
             raise RequestError(
                 "activation='softmax' with classes=1 is 1 whatever the picture; expected 'sigmoid' "
@@ -105,6 +126,8 @@ class Head(Request):
     def last_activation(self) -> Activation:
         """The activation behind the classifier, whether it was asked for or not."""
         by_classes = "sigmoid" if self.classes == 1 else "softmax"
+        if self.decoder is not None:
+            return "logits"
         return by_classes if self.activation in ("auto", None) else self.activation
 
     @property
@@ -115,7 +138,7 @@ class Head(Request):
     @property
     def settles_dense(self) -> bool:
         """Whether it is settled that the pretrained layers behind the pooling are kept, or not."""
-        return self.pretrained_dense is not None or self.pool != "avg"
+        return self.pretrained_dense is not None or self.pool != "avg" or self.decoder is not None
 
     def stated(self) -> dict[str, Any]:
         """The fields that are not as they are by default."""
@@ -124,6 +147,8 @@ class Head(Request):
         return {name: value for name, value in values.items() if value != defaults[name]}
 
     def __str__(self) -> str:
+        if self.decoder is not None:
+            return f"LR-ASPP of {self.hidden or FILTERS} filters, a map of {self.classes} classes"
         words = ["the pretrained pooling and dense layers"]
         if not self.pretrained_dense:
             is_name = isinstance(self.pool, str)
@@ -220,16 +245,40 @@ def feature_maps(spec: GraphSpec, shape: InputShape, strides: Sequence[int]) -> 
     return tuple(by_stride[s] for s in strides)
 
 
-def _last_maps(spec: GraphSpec, shape: InputShape) -> dict[float, int]:
-    """The last map at each stride that height and width share."""
+def _last_maps(spec: GraphSpec, shape: InputShape, *, is_sum: bool = False) -> dict[float, int]:
+    """The last map at each stride that height and width share; of sums alone if that is asked."""
     on_the_way = spec.but(outputs=(feature_map(spec),)).needed()
     by_stride: dict[float, int] = {}
     for layer, field in zip(spec, receptive_fields(spec, shape), strict=True):
         is_map = len(layer.native_shape) == 3 and layer.op not in ("input", "pad", "global_pool")
         stride = field.height.jump_px
+        if is_sum and (layer.op, layer.function) != ("elementwise", "add"):
+            continue
         if layer.index in on_the_way and is_map and stride and stride == field.width.jump_px:
             by_stride[stride] = layer.index
     return by_stride
+
+
+def decoder_maps(spec: GraphSpec, shape: InputShape) -> tuple[int, int]:
+    """The positions of the maps that LR-ASPP reads: an earlier, finer one, and the last.
+
+    The earlier one is at stride 8, or at half of the last one's stride if that is less: there the
+    last sum of a residual block, which is narrow, else the last map.
+
+    Raises:
+        RequestError: if there is no such map.
+    """
+    last = feature_map(spec)
+    stride = receptive_fields(spec, shape)[last].height.jump_px
+    by_stride = _last_maps(spec, shape)
+    by_stride |= _last_maps(spec, shape, is_sum=True)
+    finer = [s for s in by_stride if stride and s <= min(_FINEST_PX, stride / 2)]
+    if not finer:
+        raise RequestError(
+            f"lr-aspp: {spec.name} has no map before its last one at half of its stride; expected "
+            "one to draw outlines by; name another network"
+        )
+    return by_stride[max(finer)], last
 
 
 def truncated(spec: GraphSpec, outputs: tuple[int, ...]) -> GraphSpec:
@@ -237,8 +286,10 @@ def truncated(spec: GraphSpec, outputs: tuple[int, ...]) -> GraphSpec:
     return spec.but(layers=spec.layers[: max(outputs) + 1], outputs=outputs)
 
 
-def with_head(spec: GraphSpec, head: Head) -> GraphSpec:
-    """A graph that returns one map or vector, with a head behind it.
+def with_head(spec: GraphSpec, head: Head, shape: InputShape | None = None) -> GraphSpec:
+    """A graph that returns one map or vector, or the two maps of a decoder, with a head behind it.
+
+    A decoder brings one map to the size of the other, which ``shape`` settles.
 
     Example:
         >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(9, 9, 3))
@@ -258,6 +309,9 @@ def with_head(spec: GraphSpec, head: Head) -> GraphSpec:
             layer = layer.but(native_shape=native)
         layers.append(layer)
 
+    if head.decoder is not None:
+        assert shape is not None
+        return _with_decoder(spec, head, shape)
     (end,) = spec.outputs
     layers = layers[: end + 1]
     rank = len(spec[end].native_shape)
@@ -281,3 +335,42 @@ def with_head(spec: GraphSpec, head: Head) -> GraphSpec:
         if head.is_scaled:
             add("values", "rescale", function="scale and offset")
     return spec.but(layers=tuple(layers), outputs=(len(layers) - 1,))
+
+
+def _with_decoder(spec: GraphSpec, head: Head, shape: InputShape) -> GraphSpec:
+    """LR-ASPP behind an earlier map and the last.
+
+    The classes are told apart before the map is enlarged: a 1x1 convolution and a bilinear
+    resizing, whose shares sum to 1, are the same in either order.
+    """
+    fine, last = spec.outputs
+    layers = list(spec.layers[: max(spec.outputs) + 1])
+    fine_hw = map_shapes(spec, shape)[fine][:2]
+    filters, classes = head.hidden or FILTERS, head.classes
+
+    def add(name: str, op: Any, *sources: int, **facts: Any) -> int:
+        index = len(layers)
+        layer = LayerSpec(index, PREFIX + name, op, sources, index, **facts)
+        read = [layers[i] for i in sources]
+        native = output_shape(layer, [source.native_shape for source in read], read)
+        if op == "resize":  # at its own size, the network has another
+            native = (*layers[fine].native_shape[:2], classes)
+        layers.append(layer.but(native_shape=native))
+        return index
+
+    x = add("conv", "conv", last, out_channels=filters)
+    x = add("norm", "norm", x, function="batch", params=4 * filters)
+    x = add("relu", "activation", x, function="relu")
+    gate = add("pool", "global_pool", last, function="mean", keepdims=True)
+    gate = add("gate", "conv", gate, out_channels=filters)
+    gate = add("sigmoid", "activation", gate, function="sigmoid")
+    x = add("gated", "elementwise", x, gate, function="multiply")
+    if head.dropout:
+        x = add("dropout", "identity", x)
+    x = add("coarse", "conv", x, out_channels=classes, use_bias=True)
+    x = add("enlarged", "resize", x, target_hw=fine_hw, function="bilinear")
+    skip = add("fine", "conv", fine, out_channels=classes)
+    skip = add("fine_norm", "norm", skip, function="batch", params=4 * (classes or 1))
+    skip = add("fine_out", "activation", skip, function="linear")
+    end = add("logits", "elementwise", x, skip, function="add")
+    return spec.but(layers=tuple(layers), outputs=(end,))

@@ -49,7 +49,7 @@ class Pictures(keras.utils.PyDataset):
         chosen = order[index * self._batch_size : (index + 1) * self._batch_size]
         batches = self._batches
         (pictures,) = batches.store.batches([batches.slots[chosen]])
-        return np.asarray(pictures, np.float32), batches.catalogue.labels[chosen]
+        return np.asarray(pictures, np.float32), batches.labels_at(chosen)
 
     def on_epoch_end(self) -> None:
         """Draw another order; ``fit`` calls it, and a loop of one's own may."""

@@ -33,6 +33,7 @@ from .heads import (
     Head,
     Pool,
     classifier_input,
+    decoder_maps,
     feature_map,
     feature_maps,
     has_pretrained_dense,
@@ -320,7 +321,7 @@ class Plan(Printable):
 
     @cached_property
     def _native_spec(self) -> GraphSpec:
-        return _ended(self.decision.source, self.outputs, self.request.ending)
+        return _ended(self.decision.source, self.outputs, self.request.ending, self.native_shape)
 
     @property
     def patches(self) -> tuple[Patches, ...]:
@@ -376,12 +377,6 @@ class Plan(Printable):
         if max_ram is None or not self.input_shape.is_static:
             return self
         return replace(self, choice=choose_patches(self.spec, self.static_shape, max_ram))
-
-    def with_head(self, head: Head) -> Plan:
-        """The same decision with another classifier behind the same pooling."""
-        request = self.request.but(head=head, classes=None, new_head=Head())
-        spec = _ended(self.decision.spec, self.outputs, request.ending)
-        return _meeting_limit(replace(self, request=request, spec=spec, choice=None))
 
     def build(self, weights: Weights = "imagenet", **changes: Any) -> keras.Model:
         """Carry the plan out.
@@ -648,7 +643,7 @@ def decide_plan(request: PlanRequest, network: Network) -> Plan:
         spec = truncated(spec, (feature_map(spec),))
     decision = decide(spec, request.input_shape, request.options)
     outputs = _outputs(request, decision)
-    ended = _ended(decision.spec, outputs, ending)
+    ended = _ended(decision.spec, outputs, ending, decision.static_shape)
     decided = Plan(request=request, network=network, decision=decision, spec=ended, outputs=outputs)
     decided.geometry  # noqa: B018 - what cannot be built is refused here
     return _meeting_limit(decided)
@@ -725,18 +720,28 @@ def _outputs(request: PlanRequest, decision: Decision) -> tuple[int, ...] | None
     if ending == "maps":
         return feature_maps(decision.spec, decision.static_shape, request.features or ())
     assert isinstance(ending, Head)
+    if ending.decoder is not None:
+        if ending.classes is None:
+            raise RequestError(
+                f"decoder={ending.decoder!r} without classes; expected how many it tells apart; "
+                "give classes=N"
+            )
+        return decoder_maps(decision.spec, decision.static_shape)
     return (
         (classifier_input(decision.source),) if ending.pretrained_dense else decision.spec.outputs
     )
 
 
 def _ended(
-    spec: GraphSpec, outputs: tuple[int, ...] | None, ending: Literal["top", "maps"] | Head
+    spec: GraphSpec,
+    outputs: tuple[int, ...] | None,
+    ending: Literal["top", "maps"] | Head,
+    shape: InputShape,
 ) -> GraphSpec:
     """A graph up to the positions that are returned, with the new head if there is one."""
     if outputs is not None:
         spec = truncated(spec, outputs)
-    return with_head(spec, ending) if isinstance(ending, Head) else spec
+    return with_head(spec, ending, shape) if isinstance(ending, Head) else spec
 
 
 def _words(values: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from .data.batches import Batches
 from .data.catalogue import Catalogue, Listing, read_catalogue
 from .data.contents import look_into
+from .data.masks import in_colours, lay_over
+from .data.prepare import unfit
 from .data.sources import open_source
 from .errors import DataError, OutputExists, RequestError
 from .evaluation.classifier import Classifier, open_classifier
 from .evaluation.request import ClassifierField
 from .requests import File, Folder, Positional, Range, Request, Written, takes, write_source
 from .runtime.cluster import RayField, joined
+from .tasks.segmentation import IGNORED
+from .tasks.task import Task
 from .writing import make_folder, write_atomically, write_text
 
 _TABLES = (".csv", ".tsv", ".parquet", ".npz", ".npy")
@@ -40,15 +44,19 @@ class Prediction:
     """Its path, or ``"[17]"``."""
     label: str
     """The most probable class, or ``"unsure"`` if it is below the threshold; of tags all that are
-    at or above it, with ``|`` between them; of numbers the number."""
+    at or above it, with ``|`` between them; of numbers the number; of masks the class that covers
+    the most."""
     probability: float | None
-    """Of the most probable class or tag, in [0, 1]; ``None`` for a number."""
+    """Of the most probable class or tag, in [0, 1]; ``None`` for a number or a mask."""
     top: tuple[tuple[str, float], ...]
-    """The most probable classes or tags with their probabilities, the most probable first."""
+    """The most probable classes or tags with their probabilities, the most probable first; of masks
+    the classes with their shares of the picture."""
     value: float | None = None
     """The number itself, where numbers are told."""
     heatmap: str | None = None
     """The path of its heat map, if one was asked for."""
+    mask: str | None = None
+    """The path of its mask, if one was asked for."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; what there is none of is left out."""
@@ -59,6 +67,7 @@ class Prediction:
             "top": [{"label": name, "probability": round(p, 6)} for name, p in self.top] or None,
             "value": self.value,
             "heatmap": self.heatmap,
+            "mask": self.mask,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -93,6 +102,9 @@ class PredictRequest(Request):
     save_heatmaps: Folder | None = None
     """Write where each picture speaks for its class (Grad-CAM, arXiv 1610.02391) into this folder,
     as PNG; of a run."""
+    save_masks: Folder | None = None
+    """Write the mask of each picture, at the picture's own size, and the picture with the mask over
+    it into this folder, as PNG; of what answers with masks."""
     ray: RayField = None
     """Decode and classify on the workers of a Ray cluster: local, auto or host:port."""
 
@@ -131,10 +143,13 @@ def predict(request: PredictRequest) -> list[Prediction]:
         heatmaps = _save_heatmaps(
             request.save_heatmaps, classifier, batches, rows.argmax(axis=1), names
         )
+    masks: Sequence[str | None] = [None] * len(names)
+    if request.save_masks is not None:
+        masks = _save_masks(request.save_masks, classifier.task, batches, rows, names)
     answers = [classifier.task.answer(row, request.top, request.threshold) for row in rows]
     predictions = [
-        Prediction(name, one.label, one.probability, one.top, one.value, heatmap)
-        for name, one, heatmap in zip(names, answers, heatmaps, strict=True)
+        Prediction(name, one.label, one.probability, one.top, one.value, heatmap, mask)
+        for name, one, heatmap, mask in zip(names, answers, heatmaps, masks, strict=True)
     ]
     if request.csv is not None:
         _write_table(request.csv, predictions)
@@ -148,6 +163,17 @@ def _check_options(classifier: Classifier, request: PredictRequest) -> None:
         raise RequestError(
             f"heat maps of {classifier.name}, an exported file, which has no gradients; expected a "
             f"run; name {home}"
+        )
+    task = classifier.task
+    if request.save_heatmaps is not None and "heatmaps" in task.not_built:
+        raise RequestError(
+            f"heat maps of {classifier.name}, which answers with masks: they are not built yet for "
+            f"{task.name}; use save_masks"
+        )
+    if request.save_masks is not None and not task.has_masks:
+        raise RequestError(
+            f"masks of {classifier.name}, whose task is {task.name}; expected a model that was "
+            "trained on masks; leave save_masks out"
         )
     recipe = {} if classifier.run is None else classifier.run.record.get("request", {})
     if request.tta and not recipe.get("recipe", {}).get("flip", True):
@@ -163,10 +189,18 @@ def _write_table(path: Path, predictions: Sequence[Prediction]) -> None:
     others = range(2, len(predictions[0].top) + 1)
     more = [column for i in others for column in (f"label_{i}", f"probability_{i}")]
     has_values = predictions[0].value is not None
-    writer.writerow(["picture", *(["value"] if has_values else ["label", "probability", *more])])
+    if predictions[0].probability is None and not has_values:
+        most = range(1, max(len(one.top) for one in predictions) + 1)
+        columns = [column for i in most for column in (f"label_{i}", f"share_{i}")]
+        writer.writerow(["picture", *columns])
+    else:
+        named = ["value"] if has_values else ["label", "probability", *more]
+        writer.writerow(["picture", *named])
     for one in predictions:
-        cells = [cell for name, p in one.top[1:] for cell in (name, f"{p:.6f}")]
-        said = [one.label] if has_values else [one.label, f"{one.probability:.6f}", *cells]
+        cells = [cell for name, p in one.top for cell in (name, f"{p:.6f}")]
+        said = [one.label] if has_values else cells
+        if one.probability is not None:
+            said = [one.label, f"{one.probability:.6f}", *cells[2:]]
         writer.writerow([one.picture, *said])
     make_folder(path.parent)
     # A name that is no text is a name of a file all the same.
@@ -198,6 +232,32 @@ def _save_heatmaps(
             path = folder / f"{number:05}_{stem}.png"
             write_atomically(path, partial(draw_heat(row, heat).save, format="PNG"))
             paths.append(str(path))
+    return paths
+
+
+def _save_masks(
+    folder: Path,
+    task: Task,
+    batches: Batches,
+    rows: NDArray[Any],
+    names: Sequence[str],
+) -> list[str]:
+    """Write a mask and a picture under it each; the masks' paths, numbered as the pictures are."""
+    make_folder(folder)
+    preparation, paths = batches.preparation, list[str]()
+    as_it_is = replace(preparation.at((None, None)), fit="stretch")
+    for number, (row, name) in enumerate(zip(rows, names, strict=True)):
+        pixels = batches.catalogue.load_compact(number, as_it_is)
+        mask = task.mask(row, preparation.shape.as_static_tuple()[:2])
+        assert mask is not None  # see `_check_options`
+        height, width, _ = pixels.shape
+        whole = unfit(mask, preparation, (height, width), fill=IGNORED)
+        stem = Path(name).stem.strip("[]")[:_LONGEST_STEM]
+        path = folder / f"{number:05}_{stem}.png"
+        write_atomically(path, partial(in_colours(whole).save, format="PNG"))
+        over = path.with_name(f"{path.stem}_over.png")
+        write_atomically(over, partial(lay_over(pixels, whole).save, format="PNG"))
+        paths.append(str(path))
     return paths
 
 

@@ -33,6 +33,7 @@ def test_there_is_a_tutorial_for_every_task():
         "own_loop",
         "own_model",
         "tags_and_numbers",
+        "masks",
     }
 
 

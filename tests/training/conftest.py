@@ -26,7 +26,7 @@ EVERY_OPTION = {
     "max_latency": "900ms", "max_macs": "90M", "max_flash": "9MiB", "max_ram": "9MiB",
     "pool": "max", "dropout": 0.1, "hidden": 6, "pretrained_dense": False,
     "picture_fit": "crop", "picture_interpolation": "area", "antialias": False, "colour": "grey",
-    "crop_margin": 0.9, "fill": 9.0, "full_scale": 250.0,
+    "crop_margin": 0.9, "fill": 9.0, "full_scale": 250.0, "mask_ignore": "7,9",
     "unfreeze": "last_stride", "epochs": 2, "head_epochs": 2, "patience": 9, "batch_size": 6,
     "learning_rate": 0.02, "layer_decay": 0.2, "warmup_epochs": 0.5, "weight_decay": 0.02,
     "label_smoothing": 0.05, "class_weights": "sqrt", "augment": "none", "views": 1,

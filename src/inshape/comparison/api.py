@@ -81,6 +81,11 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
         _refuse_other_file(request.out / _FILE)
     begun = time.perf_counter()
     catalogue = _draw_pictures(request)
+    if "compare" in catalogue.task.not_built:
+        raise RequestError(
+            f"{catalogue.task.name} is not compared yet; expected labels of whole pictures; train "
+            "at each shape, and compare what evaluate says"
+        )
     folds_of(catalogue.strata, request.seed, catalogue.contents)  # refuses what cannot be probed
     for line in catalogue.warnings:
         warnings.warn(line, UserWarning, stacklevel=4)

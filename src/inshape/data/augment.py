@@ -19,12 +19,20 @@ class Augmenter:
     """Random changes to a batch, the same for the same seed and step.
 
     ``layers`` change the pictures, in order; ``mixers`` (MixUp, CutMix) pictures and labels
-    together; ``notes`` say what was left out, and why, one line each.
+    together; ``notes`` say what was left out, and why, one line each. ``moves_as`` is the word by
+    which the layers know labels that lie on the pictures, and so are moved with them.
     """
 
     def __init__(
-        self, layers: Sequence[Any], mixers: Sequence[Any], seed: int, notes: Sequence[str] = ()
+        self,
+        layers: Sequence[Any],
+        mixers: Sequence[Any],
+        seed: int,
+        notes: Sequence[str] = (),
+        *,
+        moves_as: str = "",
     ) -> None:
+        self.moves_as = moves_as
         self.layers = tuple(layers)
         self.mixers = tuple(mixers)
         self.notes = tuple(notes)
@@ -33,6 +41,8 @@ class Augmenter:
 
     def __call__(self, pictures: Any, labels: Any = None, *, step: Any) -> tuple[Any, Any]:
         """Change a batch of float32 pictures in [0, 255] and, for mixing, their soft labels.
+
+        Labels that lie on the pictures are moved with them.
 
         ``step`` counts the training's steps over all epochs; a number or a scalar tensor.
 
@@ -48,7 +58,11 @@ class Augmenter:
             state = keras.ops.stack([keras.ops.cast(seed, "int32"), start])
             generator.state.assign(keras.ops.cast(state, generator.state.dtype))
         for layer in self.layers:
-            pictures = layer(pictures, training=True)
+            if not self.moves_as:
+                pictures = layer(pictures, training=True)
+                continue
+            moved = layer({"images": pictures, self.moves_as: labels}, training=True)
+            pictures, labels = moved["images"], moved[self.moves_as]
         for mixer in self.mixers:
             if labels is None or len(labels.shape) != 2:
                 raise DataError(
@@ -69,6 +83,7 @@ def augmenter(
     mixup: float = 0.0,
     cutmix: float = 0.0,
     rand_augment: float = 0.0,
+    moves_as: str = "",
 ) -> Augmenter:
     """Choose random changes.
 
@@ -79,7 +94,8 @@ def augmenter(
     Without three channels, colour changes are left out and ``notes`` says so. ``flip`` exchanges
     left and right, which is wrong for text and digits. ``mixup`` is the alpha of MixUp (Zhang et
     al. 2018), ``cutmix`` the largest alpha of CutMix (Yun et al. 2019), ``rand_augment`` the factor
-    of RandAugment (Cubuk et al. 2020); 0 is none.
+    of RandAugment (Cubuk et al. 2020); 0 is none. Labels that lie on pictures are moved with them
+    by the layers, which know them by the word ``moves_as``; they are not mixed.
 
     Raises:
         UnknownName: if there is no such kind.
@@ -102,7 +118,8 @@ def augmenter(
     notes: list[str] = []
     if not is_rgb and (rand_augment or kind == "strong"):
         notes = [f"{_RGB_ONLY} and are left out with {plural(channels, 'channel')}"]
-    return Augmenter(changes, _mixers(mixup, cutmix, seed), seed, notes)
+    mixers = [] if moves_as else _mixers(mixup, cutmix, seed)
+    return Augmenter(changes, mixers, seed, notes, moves_as=moves_as)
 
 
 def _check_factors(**factors: float) -> None:

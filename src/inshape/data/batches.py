@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -14,6 +15,7 @@ from ..caching import default_cache_dir
 from ..errors import DataError, UnknownName
 from ..processor import count_cores
 from ..progress import Advance
+from ..tasks.task import Labels, Moving
 from .catalogue import Catalogue, Skipped, refuse_too_many
 from .prepare import FullScale, Preparation, write_full_scale
 from .stores import (
@@ -161,14 +163,14 @@ class Batches:
         epoch: int = 0,
         start: int = 0,
         drop_remainder: bool = False,
-    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
+    ) -> Iterator[tuple[NDArray[Any], Labels]]:
         """One epoch of batches, in an order that seed and epoch fix where it is shuffled.
 
         ``start`` is the first batch wanted, so that an interrupted epoch goes on where it was.
 
         Yields:
             Pictures, ``(batch, height, width, channels)`` in [0, 255], as bytes where that loses
-            nothing and as float32 otherwise; and int32 labels ``(batch,)``.
+            nothing and as float32 otherwise; and their labels, as `labels` gives them.
         """
         order = self.catalogue.indices(split)
         if shuffle:
@@ -177,7 +179,23 @@ class Batches:
         chosen = [order[i * batch_size : (i + 1) * batch_size] for i in range(start, count)]
         rows = self.store.batches([self.slots[positions] for positions in chosen])
         for positions, pictures in zip(chosen, rows, strict=True):
-            yield pictures, self.catalogue.labels[positions]
+            yield pictures, self.labels_at(positions)
+
+    def labels(self, split: str | None = None) -> Labels:
+        """Of a split's pictures, or of all; what lies on them is brought to the input with them."""
+        return self.labels_at(self.catalogue.indices(split))
+
+    def labels_at(self, positions: NDArray[np.intp]) -> Labels:
+        """Of some pictures."""
+        labels = self.catalogue.labels[positions]
+        if labels.dtype != object or not len(labels):
+            return labels
+
+        def fit(label: Moving) -> NDArray[Any]:
+            return label.at(self.preparation)
+
+        with ThreadPoolExecutor(count_cores()) as pool:
+            return np.stack([*pool.map(fit, labels)])
 
 
 def _readable(

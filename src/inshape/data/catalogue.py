@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -65,6 +65,8 @@ class Listing:
     warnings: Sequence[str] = ()
     is_lenient: bool = False
     """Whether every picture that cannot be used is left out, however many they are."""
+    problems: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Why a picture cannot be used, by its name, where that is known without reading it."""
 
     def __post_init__(self) -> None:
         """Name the arrays, and fill in what is unknown."""
@@ -110,7 +112,7 @@ class Catalogue:
     def fingerprint(self) -> str:
         """A hash of names, contents, classes and splits, the same in any order and any folder."""
         lines = sorted(
-            f"{name}\0{content.tobytes().hex()}\0{self.task.text(label)}\0{split}"
+            f"{name}\0{content.tobytes().hex()}\0{self.task.key(label)}\0{split}"
             for name, content, label, split in zip(
                 self.names, self.contents, self.labels, self.splits, strict=True
             )
@@ -274,6 +276,8 @@ def refuse_too_many(skipped: Sequence[Skipped], listed: int, *, is_lenient: bool
 def _hash_pictures(listing: Listing, progress: Advance | None) -> list[bytes | Skipped]:
     def hash_file(index: int) -> bytes | Skipped:
         name = listing.names[index]
+        if name in listing.problems:
+            return Skipped(name, listing.problems[name])
         path = (listing.root or Path()) / name
         try:
             kind = kind_of(path.stat().st_mode)
@@ -316,7 +320,8 @@ def _content_warnings(catalogue: Catalogue) -> tuple[str, ...]:
         return ()
     _, groups = np.unique(catalogue.contents.view("V16"), return_inverse=True)
     warnings: list[str] = []
-    torn = _varied(groups, np.unique(catalogue.labels, axis=0, return_inverse=True)[1])
+    keys = [catalogue.task.key(label) for label in catalogue.labels]
+    torn = _varied(groups, np.unique(keys, return_inverse=True)[1])
     if torn:
         warnings.append(
             f"{plural(torn, 'picture stands', 'pictures stand')} under two or more classes; "

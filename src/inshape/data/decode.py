@@ -87,7 +87,7 @@ _PLAIN_MODES: dict[str, Bands] = {
     "RGBA": "rgb+alpha",
 }
 # What Pillow, tifffile and NumPy raise on damaged files; anything else is a defect of ours.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     ValueError,
     SyntaxError,
@@ -202,7 +202,7 @@ def decode(path: str | os.PathLike[str], preparation: Preparation | None = None)
         raise UnreadablePicture(
             f"{path}: no such file; expected a picture; check the path"
         ) from problem
-    except _DAMAGE as problem:
+    except DAMAGE as problem:
         reason = " ".join(str(problem).split()) or type(problem).__name__
         if isinstance(problem, Image.UnidentifiedImageError):
             reason = "not a picture that can be identified"
@@ -230,7 +230,7 @@ def stored_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
         return _pillow_shape(path)
     except DataError:
         raise
-    except _DAMAGE as problem:
+    except DAMAGE as problem:
         raise UnreadablePicture(
             f"{path}: {problem}; expected a whole picture; restore or remove the file"
         ) from problem
@@ -253,7 +253,7 @@ def has_range(path: Path) -> bool:
                 return not is_plain(page.dtype) or _GDAL_NO_DATA in page.tags
         with _open(path) as image:
             return image.mode in ("I", "F") or "16" in image.mode + _raw_modes(image)
-    except (DataError, *_DAMAGE):
+    except (DataError, *DAMAGE):
         return False
 
 
@@ -275,7 +275,7 @@ def _orientation_of(image: Image.Image) -> int:
     # Damage in the metadata is no reason to lose the picture.
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except (*_DAMAGE, Warning):
+    except (*DAMAGE, Warning):
         return 1
 
 

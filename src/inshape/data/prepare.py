@@ -389,6 +389,42 @@ def _fit(picture: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
     return _with_border(inner, goal_hw, preparation.fill)
 
 
+def unfit(
+    values: NDArray[Any], preparation: Preparation, picture_hw: tuple[int, int], *, fill: int
+) -> NDArray[Any]:
+    """Values for each pixel of an input, put back to where they are in the picture it was made of.
+
+    ``values`` are ``(height, width)`` of bytes. What was cut off holds ``fill``.
+
+    Example:
+        >>> half = np.array([[1, 2]], np.uint8)
+        >>> unfit(half, Preparation.of("1x2x1", fit="crop"), (2, 8), fill=9).tolist()
+        [[9, 9, 1, 1, 2, 2, 9, 9], [9, 9, 1, 1, 2, 2, 9, 9]]
+    """
+    goal_hw = values.shape[0], values.shape[1]
+    at_goal = preparation.at(goal_hw)
+    full_hw = scaled_hw(at_goal, picture_hw)
+    # Of each axis: which part of the values holds picture, and which part of the picture that is.
+    inner = [min(goal, max(1, round(full))) for goal, full in zip(goal_hw, full_hw, strict=True)]
+    first = [(goal - length) // 2 for goal, length in zip(goal_hw, inner, strict=True)]
+    kept = [
+        n * min(1.0, goal / full)
+        for n, goal, full in zip(picture_hw, goal_hw, full_hw, strict=True)
+    ]
+    start = [round((n - length) / 2) for n, length in zip(picture_hw, kept, strict=True)]
+    size = [
+        max(1, min(n - begin, round(length)))
+        for n, begin, length in zip(picture_hw, start, kept, strict=True)
+    ]
+    rows, columns = (slice(a, a + n) for a, n in zip(first, inner, strict=True))
+    part = np.ascontiguousarray(values[rows, columns])[..., None]
+    whole = (0.0, 0.0, float(inner[0]), float(inner[1]))
+    result = np.full(picture_hw, fill, values.dtype)
+    rows, columns = (slice(a, a + n) for a, n in zip(start, size, strict=True))
+    result[rows, columns] = resample(part, whole, (size[0], size[1]), method="nearest")[..., 0]
+    return result
+
+
 def _with_border(picture: NDArray[Any], goal_hw: tuple[int, int], fill: float) -> NDArray[Any]:
     height, width, channels = picture.shape
     # Bytes cannot hold a fill of 7.5.

@@ -13,12 +13,14 @@ from ..progress import Advance
 from ..requests import Written, read_location, write_source
 from ..tasks.find import TaskName
 from ..tasks.names import same_name
+from ..tasks.segmentation import Segmentation
 from ..tasks.task import Task
 from .arrays import list_arrays, list_dataset, list_npy, list_npz
 from .catalogue import Catalogue, Listing, read_catalogue
-from .contents import is_picture, kind_of, printable
+from .contents import is_picture, kind_of, look_into, printable
 from .decode import HEIC_SUFFIXES
 from .folders import Labels, list_folder
+from .masks import MaskOptions, find_pairs, list_masks, without_masks
 from .tables import TABLE_SUFFIXES, list_table
 
 Source: TypeAlias = Any
@@ -60,6 +62,7 @@ def open_source(
     *,
     task: Task | TaskName = "auto",
     labels: Labels = "required",
+    masks: MaskOptions | None = None,
     progress: Advance | None = None,
 ) -> Catalogue:
     """List the pictures of a source, with their classes and splits.
@@ -69,6 +72,9 @@ def open_source(
     a folder of splits             ``train/`` (or ``training/``) with ``val/`` (or ``validation/``,
                                    ``valid/``) and ``test/``, in upper or lower case, each with one
                                    subfolder per class
+    pictures beside masks          ``images/`` and ``masks/``, in each split or with splits inside,
+                                   or ``train/`` and ``trainannot/``: PNG of class numbers, grey
+                                   or with a palette, called as their pictures are
     ``.csv``, ``.tsv``             columns path, label and, if wanted, split; paths are relative to
     ``.parquet``                   the table (Parquet needs the extra ``inshape[parquet]``)
     ``.npz``                       ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_val``, ...
@@ -86,7 +92,7 @@ def open_source(
 
     What a label is follows from the labels: a class, tags (``a|b`` in a table, rows of 0 and 1), or
     a number with a fraction; the name of a ``task`` says it where it does not, such as for whole
-    numbers that are no classes.
+    numbers that are no classes. ``masks`` says how the files of masks are read.
 
     A `Catalogue` is returned as it is. With the task of a model that exists, one class alone is
     enough, and a class that it does not have is an error. Where ``labels`` are
@@ -108,11 +114,14 @@ def open_source(
         return source
     has_labels = labels != "none"
     if has_labels:
-        listing = _list_source(source, task, labels)
+        listing = _list_source(source, task, labels, masks)
     else:
         unread = _list_source(source, "classification", "optional")
+        if isinstance(task, Segmentation) and unread.root is not None:
+            unread = replace(unread, names=without_masks(unread.root, unread.names))
         listing = replace(unread, classes=(), splits=(), is_lenient=True)
-    listing = replace(listing, task=task)
+    if not isinstance(listing.task, Task) or isinstance(task, Task):
+        listing = replace(listing, task=task)
     catalogue = read_catalogue(listing, progress)
     if not len(catalogue):
         raise DataError(f"{source_text(source)}: no pictures; expected {_KINDS}; check the path")
@@ -126,7 +135,9 @@ def source_text(source: Source) -> str:
     return str(source) if isinstance(source, str | Path) else "the data"
 
 
-def _list_source(source: Source, task: Task | TaskName, labels: Labels) -> Listing:
+def _list_source(
+    source: Source, task: Task | TaskName, labels: Labels, masks: MaskOptions | None = None
+) -> Listing:
     is_known = isinstance(task, Task)
     class_names = task.names if is_known else None
     name: Any = task.name if is_known else task
@@ -134,6 +145,9 @@ def _list_source(source: Source, task: Task | TaskName, labels: Labels) -> Listi
         check_source(source)  # before is_dir, which raises for a name that is too long
         path = Path(source)
         if path.is_dir():
+            listing = _list_masks(path, task, labels, masks)
+            if listing is not None:
+                return listing
             return _list_folder(path, class_names, labels)
         return _list_file(path, class_names, labels, name)
     if type(source) in (tuple, list) and len(source) == 2:
@@ -141,6 +155,28 @@ def _list_source(source: Source, task: Task | TaskName, labels: Labels) -> Listi
     if hasattr(source, "element_spec") and hasattr(source, "as_numpy_iterator"):
         return list_dataset(source, class_names=class_names, task=name)
     raise DataError(f"data of type {type(source).__name__}; expected {_KINDS}; convert it first")
+
+
+def _list_masks(
+    path: Path, task: Task | TaskName, labels: Labels, masks: MaskOptions | None
+) -> Listing | None:
+    """The pictures of a folder whose labels are masks; ``None`` if they are not.
+
+    A folder of classes may hold ones called images and masks; then the task has to be named.
+    """
+    is_known = isinstance(task, Segmentation)
+    is_asked = is_known or task == Segmentation.name
+    if not is_asked and task != "auto":
+        return None
+    contents = look_into(path)
+    if not find_pairs(contents):
+        if not is_asked or labels != "required":
+            return None
+        raise DataError(
+            f"{path}: no folder of masks beside one of pictures; expected images/ and masks/, in "
+            "train/ and val/ or not; rename the folders"
+        )
+    return list_masks(path, contents, task=task if is_known else None, options=masks)
 
 
 def _list_folder(path: Path, class_names: Sequence[str] | None, labels: Labels) -> Listing:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..data.batches import Batches
 from ..data.catalogue import Catalogue
+from ..data.masks import in_text
 from ..data.prepare import Preparation
 from ..data.sources import open_source, source_text
 from ..data.split import held_out
@@ -63,7 +64,7 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
     def measure(at: Preparation) -> tuple[Batches, NDArray[np.float32], Scores]:
         pictures, rows = classifier.answers(chosen.catalogue, at, cluster=cluster)
         resampling = {"resamples": request.resamples, "seed": request.seed}
-        scores = classifier.task.score(rows, pictures.catalogue.labels, **resampling)
+        scores = classifier.task.score(rows, pictures.labels(), **resampling)
         return pictures, rows, scores
 
     with joined(request.ray) as cluster:
@@ -79,7 +80,7 @@ def evaluate(request: EvaluateRequest) -> Evaluation:
         seen_in_training=chosen.trained_on,
         shape=str(preparation.shape),
         scores=scores,
-        mistakes=_worst_mistakes(rows, batches.catalogue),
+        mistakes=_worst_mistakes(rows, batches),
         skipped=tuple((s.name, s.reason) for s in batches.skipped),
         by_size=by_size,
     )
@@ -109,8 +110,8 @@ def keep_validation(run: Run, model: keras.Model, batches: Batches) -> NDArray[n
         source=str(run.record["request"]["source"] or "the data"),
         split="validation",
         shape=str(run.preparation.shape),
-        scores=task.score(rows, validation.catalogue.labels),
-        mistakes=_worst_mistakes(rows, validation.catalogue),
+        scores=task.score(rows, validation.labels()),
+        mistakes=_worst_mistakes(rows, validation),
     )
     write_json(run.folder / _HELD_OUT, evaluation.as_dict())
     return rows
@@ -194,5 +195,15 @@ def _at(classifier: Classifier, size_hw: tuple[int, int]) -> Preparation:
     return classifier.preparation.at(size_hw)
 
 
-def _worst_mistakes(rows: NDArray[np.float32], catalogue: Catalogue) -> tuple[Mistake, ...]:
-    return catalogue.task.mistakes(rows, catalogue.labels, catalogue.names, _MISTAKES)
+def _worst_mistakes(rows: NDArray[np.float32], batches: Batches) -> tuple[Mistake, ...]:
+    task, names, labels = batches.catalogue.task, batches.catalogue.names, batches.labels()
+    size_hw = batches.preparation.shape.as_static_tuple()[:2]
+
+    def drawn(mistake: Mistake) -> Mistake:
+        number = names.index(mistake.picture)
+        mask = task.mask(rows[number], size_hw)
+        if mask is None:
+            return mistake
+        return replace(mistake, masks=(in_text(labels[number]), in_text(mask)))
+
+    return tuple(map(drawn, task.mistakes(rows, labels, names, _MISTAKES)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -107,9 +108,9 @@ class Classifier:
 
     def _checked(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         count = len(self.task.names)
-        if rows.shape[1] != count:
+        if rows.shape[-1] != count:
             raise RequestError(
-                f"{self.name} tells {rows.shape[1]} classes apart and has "
+                f"{self.name} tells {rows.shape[-1]} classes apart and has "
                 f"{plural(count, 'label')}; expected a label for every class; restore "
                 "the labels that were written with the model, or export or train anew"
             )
@@ -232,7 +233,8 @@ def _answer(
 ) -> NDArray[np.float32]:
     try:
         rows = answer(runner, pictures, batch=batch)
-        rows = rows.reshape(len(rows), -1)
+        if math.prod(rows.shape[1:-1]) == 1:  # a vector, whatever axes stand around it
+            rows = rows.reshape(len(rows), -1)
     except Exception as error:  # every runtime raises its own
         raise RequestError(
             f"{path} cannot answer pictures of {format_shape(pictures.shape[1:])} "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tasks.bootstrap import Score, mean_score
+from ..tasks.bootstrap import Score
 from ..tasks.task import Labels, Task
 
 
@@ -44,17 +44,15 @@ def compare_answers(
         (0.75, 0.5, -0.25)
     """
     # The largest of NaN is the first, so that a file of NaN would agree on every picture of it.
-    finite = np.isfinite(answers).all(axis=1)
+    finite = np.isfinite(answers.reshape(len(answers), -1)).all(axis=1)
     known = task.is_known(labels)
-    right = np.where(finite, task.row_scores(np.nan_to_num(answers), labels), 0.0)[known]
-    change = right - task.row_scores(reference, labels)[known]
+    accuracy, change = task.compare(answers[known], reference[known], labels[known], seed=seed)
     difference = np.abs(np.asarray(answers, np.float64) - reference)
     return Agreement(
         pictures=len(answers),
         agreement=float((finite & task.is_same(answers, reference)).mean()),
-        # The same seed draws the same pictures for both: the change is a paired one.
-        accuracy=mean_score(right, seed=seed),
-        accuracy_change=mean_score(change, seed=seed),
+        accuracy=accuracy,
+        accuracy_change=change,
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
         is_finite=bool(finite.all()),

@@ -94,7 +94,7 @@ def likely_cause(
     granularity: Granularity = "per-channel",
 ) -> str:
     """Why a file answers otherwise than Keras, from both answers, and what to try."""
-    count = len(answers) - int(np.isfinite(answers).all(axis=1).sum())
+    count = len(answers) - int(np.isfinite(answers.reshape(len(answers), -1)).all(axis=1).sum())
     if fault is not None:
         return fault
     if count:

@@ -63,7 +63,7 @@ class Selection:
     @property
     def labels(self) -> Labels:
         """Of each picture that is compared on, as far as it is known."""
-        return self.compared.catalogue.labels
+        return self.compared.labels()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,9 +1,14 @@
-"""Where a network can be cut in two: places at which everything passes through one tensor."""
+"""Where a network can be cut in two: places at which everything passes through one tensor.
+
+Of a head that reads several maps, as one that draws masks does, the earlier ones pass by the rest
+of the backbone. A cut behind one of them takes it along: all that passes is one long row then.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Any, Literal, TypeAlias
 
 import keras
@@ -36,6 +41,14 @@ class Cut:
     channels: int
     kernels: int
     """How many weighted kernels (convolutions, dense layers) stand before it."""
+    beside: tuple[tuple[int, ...], ...] = ()
+    """The shapes of the earlier maps, at the picture's size, that go along for the head."""
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of all that passes, the tensor itself first; only where something goes along."""
+        assert self.map_hw is not None
+        return [(*self.map_hw, self.channels), *self.beside]
 
 
 def cuts(model: keras.Model, size_hw: tuple[int, int]) -> tuple[Cut, ...]:
@@ -59,15 +72,18 @@ def cuts(model: keras.Model, size_hw: tuple[int, int]) -> tuple[Cut, ...]:
     graph = picture_model(model)
     tensors = _single_tensors(graph)
     shape = (1, *size_hw, int(graph.inputs[0].shape[-1]))
-    shapes = _shapes_at(graph, [single.tensor for single in tensors], shape)
+    read = [tensor for single in tensors for tensor in single.tensors]
+    shapes = iter(_shapes_at(graph, read, shape))
     places = [Cut(layer="", position=0, map_hw=size_hw, channels=shape[-1], kernels=0)]
-    for single, at_size in zip(tensors, shapes, strict=True):
+    for single in tensors:
+        at_size, *beside = (next(shapes) for _ in single.tensors)
         cut = Cut(
             layer=single.layer,
             position=single.position,
             map_hw=(at_size[1], at_size[2]) if len(at_size) == 4 else None,
             channels=int(at_size[-1]),
             kernels=single.kernels,
+            beside=tuple(one[1:] for one in beside),
         )
         places.append(cut)
     return tuple(places)
@@ -93,11 +109,35 @@ def section(
         ((None, 7, 5, 4), (None, 7, 5, 4))
     """
     graph = picture_model(model)
-    first = graph.inputs[0] if start is None else _tensor_at(graph, model.name, start)
-    last = graph.outputs[0] if end is None else _tensor_at(graph, model.name, end)
-    if shown is None:
-        return keras.Model(first, last)
-    return keras.Model(first, [last, _tensor_at(graph, model.name, shown)])
+    first = graph.inputs if start is None else _tensors_at(graph, model.name, start)
+    last = graph.outputs if end is None else _tensors_at(graph, model.name, end)
+    if end is not None and end.beside:
+        last = [_as_row(last, end)]
+    if shown is not None:
+        last = [*last, *_tensors_at(graph, model.name, shown)]
+    if start is not None and start.beside:
+        row = keras.Input((sum(map(prod, start.shapes)),))
+        return keras.Model(row, keras.Model(first, last[0])(_from_row(row, start)))
+    return keras.Model(first[0], last if shown is not None else last[0])
+
+
+def _as_row(tensors: list[Any], cut: Cut) -> Any:
+    """All that passes at a cut as one vector."""
+    flat = [
+        keras.layers.Reshape((prod(shape),))(tensor)
+        for tensor, shape in zip(tensors, cut.shapes, strict=True)
+    ]
+    return keras.layers.Concatenate()(flat)
+
+
+def _from_row(row: Any, cut: Cut) -> list[Any]:
+    """What a vector was made of."""
+    tensors: list[Any] = []
+    start = 0
+    for shape in cut.shapes:
+        tensors.append(keras.layers.Reshape(shape)(row[:, start : start + prod(shape)]))
+        start += prod(shape)
+    return tensors
 
 
 def head_cut(model: keras.Model, size_hw: tuple[int, int]) -> Cut:
@@ -184,12 +224,12 @@ def _maps(model: keras.Model, size_hw: tuple[int, int]) -> list[Cut]:
     return [c for c in cuts(model, size_hw) if c.map_hw is not None and c.position <= end.position]
 
 
-def _tensor_at(graph: Any, name: str, cut: Cut) -> Any:
+def _tensors_at(graph: Any, name: str, cut: Cut) -> list[Any]:
     if cut.position == 0:
-        return graph.inputs[0]
+        return graph.inputs
     for single in _single_tensors(graph):
         if (single.position, single.layer) == (cut.position, cut.layer):
-            return single.tensor
+            return single.tensors
     raise GraphError(
         f"model {name!r} cannot be cut behind {cut.layer!r}; expected one of its own cuts; "
         "call cuts(model, size_hw) again"
@@ -233,20 +273,21 @@ def _alike(one: Cut, other: Cut) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Single:
-    """A tensor that carries everything, with the calls and kernels before it."""
+    """A tensor that carries everything but what goes by, with the calls and kernels before it."""
 
-    tensor: Any
+    tensors: list[Any]
+    """It, and what the head reads besides."""
     position: int
     kernels: int
 
     @property
     def layer(self) -> str:
-        return self.tensor._keras_history.operation.name
+        return self.tensors[0]._keras_history.operation.name
 
 
 def _single_tensors(graph: Any) -> list[_Single]:
     nodes = list(nodes_in_order(graph))
-    last_read = _last_reads(graph, nodes)
+    last_read, for_head = _last_reads(graph, nodes), _read_by_head(nodes)
     # Of tensors by their identity: those that exist and are still to be read.
     alive = {id(tensor) for tensor in graph.inputs}
     kernels = 0
@@ -256,9 +297,32 @@ def _single_tensors(graph: Any) -> list[_Single]:
         alive = {tensor for tensor in alive if last_read.get(tensor, 0) > position}
         kernels += _kernels(node.operation)
         is_pad = type(node.operation).__name__ == "ZeroPadding2D"  # cut before it rather
-        if not is_pad and len(node.outputs) == 1 and alive == {id(node.outputs[0])}:
-            singles.append(_Single(node.outputs[0], position, kernels))
+        output = id(node.outputs[0])
+        if is_pad or len(node.outputs) != 1 or output not in alive:
+            continue
+        beside = alive - {output}
+        is_backbone = not node.operation.name.startswith(HEAD_PREFIX)
+        if not beside or (is_backbone and beside <= for_head.keys()):
+            earlier = [tensor for key, tensor in for_head.items() if key in beside]
+            singles.append(_Single([node.outputs[0], *earlier], position, kernels))
     return [single for single in singles if single.position < len(nodes)]
+
+
+def _read_by_head(nodes: list[Any]) -> dict[int, Any]:
+    """The tensors of the backbone that layers of the head read, by their identity."""
+    own = {
+        id(output)
+        for node in nodes
+        if node.operation.name.startswith(HEAD_PREFIX)
+        for output in node.outputs
+    }
+    return {
+        id(tensor): tensor
+        for node in nodes
+        if node.operation.name.startswith(HEAD_PREFIX)
+        for tensor in node.input_tensors
+        if id(tensor) not in own
+    }
 
 
 def _last_reads(graph: Any, nodes: list[Any]) -> dict[int, int]:

@@ -139,10 +139,12 @@ class Extraction:
         return tuple(self.network.compute_output_shape(shape)[1:])
 
 
-def carry_on(rows: NDArray[Any], forward: Forward, network: keras.Model) -> NDArray[np.float32]:
+def carry_on(
+    rows: NDArray[Any], forward: Forward, network: keras.Model, stored: Stored = "float32"
+) -> NDArray[Any]:
     """Rows of `Extraction.rows` run through the layers behind them, kept in a file beside theirs.
 
-    One float32 row per row; mapped from the file, not loaded.
+    One row per row; mapped from the file, not loaded.
 
     Raises:
         RunError: if the file cannot be written.
@@ -154,8 +156,9 @@ def carry_on(rows: NDArray[Any], forward: Forward, network: keras.Model) -> NDAr
             yield start, forward(np.asarray(rows[start : start + _CHUNK], np.float32))
 
     facts = {"format": _FORMAT, "rows": source.name, "network": model_hash(network)}
+    facts |= {} if stored == "float32" else {"stored": stored}
     shape = (len(rows), *network.output_shape[1:])
-    return _kept(Cache(source.parent), facts, parts, shape, "float32")
+    return _kept(Cache(source.parent), facts, parts, shape, stored)
 
 
 def _kept(

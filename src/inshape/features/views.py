@@ -8,10 +8,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.augment import Augmentation, augmenter
+from ..data.augment import Augmentation, Augmenter, augmenter
 from ..errors import RequestError
 from ..runtime.runners import Runner
-from ..runtime.shares import Ask
+from ..runtime.shares import BATCH, Ask
+from ..tasks.task import Labels, Task
 
 View: TypeAlias = Literal["plain", "mirrored"] | int
 """As prepared; with left and right exchanged; or the n-th random version."""
@@ -56,13 +57,39 @@ def change_for(
         return lambda pictures, number: np.asarray(pictures, np.float32)[:, :, ::-1]
     import keras  # which the workers of a cluster load for random views alone
 
-    change = augmenter(augment, channels=channels, seed=seed + 104_729 * int(view), flip=flip)
+    change = _random(int(view), augment, channels=channels, seed=seed, flip=flip)
 
     def changed(pictures: NDArray[Any], number: int) -> NDArray[np.float32]:
         result, _ = change(np.asarray(pictures, np.float32), step=number)
         return np.asarray(keras.ops.convert_to_numpy(result), np.float32)
 
     return changed
+
+
+def labels_of_view(
+    task: Task, labels: Labels, view: View, augment: Augmentation, **settings: Any
+) -> Labels:
+    """Labels as a view shows them, of pictures that run through it in batches of `BATCH`.
+
+    Those of whole pictures stay as they are. ``settings`` are those of `change_for`.
+    """
+    if not task.moves_as or view == "plain":
+        return labels
+    if view == "mirrored":
+        return task.mirrored(labels)
+    change = _random(view, augment, moves_as=task.moves_as, **settings)
+    moved: list[Labels] = []
+    for number, start in enumerate(range(0, len(labels), BATCH)):
+        part = labels[start : start + BATCH]
+        # What is drawn depends on the size of a batch of pictures, not on what they show.
+        blank = np.zeros((*part.shape, settings["channels"]), np.float32)
+        _, result = change(blank, part[..., None].astype(np.float32), step=number)
+        moved.append(np.asarray(result).astype(labels.dtype)[..., 0])
+    return np.concatenate(moved)
+
+
+def _random(view: int, augment: Augmentation, *, seed: int, **settings: Any) -> Augmenter:
+    return augmenter(augment, seed=seed + 104_729 * view, **settings)
 
 
 def of_view(change: Callable[[], Change], make: Callable[[], Runner]) -> Ask:

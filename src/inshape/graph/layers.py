@@ -107,3 +107,28 @@ class GeneralizedMeanPooling2D(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Arguments to build the layer again."""
         return {**super().get_config(), "p": self.p, "eps": self.eps}
+
+
+@keras.saving.register_keras_serializable(package="inshape")
+class EnlargeLike(keras.layers.Layer):
+    """Brings a map to the size of another, bilinear, also where that is unknown until run time.
+
+    Keras's own resizing layer needs numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> row = np.arange(2, dtype="float32").reshape(1, 1, 2, 1)
+        >>> np.asarray(EnlargeLike()([row, np.zeros((1, 1, 4, 3))])).ravel().tolist()
+        [0.0, 0.25, 0.75, 1.0]
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """The first of two maps, as large as the second."""
+        maps, like = inputs
+        shape: Any = ops.shape(like)
+        return ops.image.resize(maps, shape[1:3], interpolation="bilinear")
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """Height and width of the second map, channels of the first."""
+        maps, like = input_shape
+        return (maps[0], *like[1:3], maps[-1])

@@ -14,7 +14,7 @@ from ..tasks.find import restore_task
 from ..writing import read_json
 from .page import render
 from .plots import plot_answers, plot_confusion, plot_learning
-from .thumbnails import Album, embed, embed_input, resize_inside
+from .thumbnails import Album, Thumbnail, embed, embed_input, resize_inside
 
 _EVALUATED, _HELD_OUT = "metrics.json", "held_out.json"
 _BASELINE, _EXPORTS = "baseline.json", "exports.json"
@@ -107,10 +107,14 @@ def _mistakes(
 ) -> list[dict[str, Any]]:
     """The most confidently wrong pictures, each with the picture where it is still there."""
     album, preparation = Album.of(evaluation["source"], catalogue), _preparation(record)
-    return [
-        {**mistake, "thumbnail": preparation and album.original(mistake["picture"], preparation)}
-        for mistake in evaluation["mistakes"]
-    ]
+
+    def thumbnail(mistake: Mapping[str, Any]) -> Thumbnail | None:
+        if preparation is None or "masks" not in mistake:
+            return preparation and album.original(mistake["picture"], preparation)
+        pixels = album.picture(mistake["picture"], preparation)  # which its masks lie on
+        return None if pixels is None else embed(pixels, is_photo=True)
+
+    return [{**mistake, "thumbnail": thumbnail(mistake)} for mistake in evaluation["mistakes"]]
 
 
 def _preparation(record: Mapping[str, Any]) -> Preparation | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data.catalogue import Listing, read_catalogue
-from ..errors import InshapeError
+from ..errors import GraphError, InshapeError
 from ..evaluation.classifier import Classifier, open_classifier
 from ..runs import Run
 
@@ -118,6 +118,8 @@ def heat_map(run: Path, picture: Path) -> Image.Image:
     with _asking:
         classifier = _opened(run, model_path.stat().st_mtime_ns)
         assert classifier.load_model is not None
+        if "heatmaps" in classifier.task.not_built:
+            raise GraphError(f"no heat maps of {classifier.task.name} yet; look at its answers")
         listed = read_catalogue(Listing([str(picture)], root=Path(), task=classifier.task))
         _, rows = classifier.answers(listed, cluster=None)
         pixels: NDArray[np.float32] = listed.load(0, classifier.preparation)

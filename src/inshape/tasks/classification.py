@@ -41,7 +41,6 @@ class Classification(Task):
         "CategoricalCrossentropy",
         {"from_logits": True},
     )
-    metric: ClassVar[tuple[str, Mapping[str, Any]]] = ("CategoricalAccuracy", {})
     metric_activation: ClassVar[str] = "linear"
     is_calibrated: ClassVar[bool] = True
     output_words: ClassVar[tuple[str, str, str]] = (
@@ -49,6 +48,11 @@ class Classification(Task):
         "logits",
         "How probable each class is.",
     )
+
+    @property
+    def metric(self) -> tuple[str, Mapping[str, Any]]:
+        """The share of right answers."""
+        return "CategoricalAccuracy", {}
 
     @property
     def guessing_loss(self) -> float:

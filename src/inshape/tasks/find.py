@@ -8,12 +8,13 @@ from typing import Any, Literal, TypeAlias
 from .classification import Classification
 from .multilabel import SEPARATOR, MultiLabel
 from .regression import Regression, read_number
+from .segmentation import Segmentation
 from .task import Task, Value
 
-TaskName: TypeAlias = Literal["auto", "classification", "multi-label", "regression"]
+TaskName: TypeAlias = Literal["auto", "classification", "multi-label", "regression", "segmentation"]
 
 _TASKS: dict[str, type[Task]] = {
-    kind.name: kind for kind in (Classification, MultiLabel, Regression)
+    kind.name: kind for kind in (Classification, MultiLabel, Regression, Segmentation)
 }
 
 

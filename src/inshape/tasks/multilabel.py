@@ -50,10 +50,6 @@ class MultiLabel(Task):
     probe_name: ClassVar[str] = "F1 per picture"
     fewest: ClassVar[int] = 1
     loss: ClassVar[tuple[str, Mapping[str, Any]]] = ("BinaryCrossentropy", {"from_logits": True})
-    metric: ClassVar[tuple[str, Mapping[str, Any]]] = (
-        "F1Score",
-        {"average": "macro", "threshold": _THRESHOLD},
-    )
     metric_activation: ClassVar[str] = "sigmoid"
     is_calibrated: ClassVar[bool] = True
     output_words: ClassVar[tuple[str, str, str]] = (
@@ -61,6 +57,11 @@ class MultiLabel(Task):
         "logits",
         "How probable each tag is, whatever the others are.",
     )
+
+    @property
+    def metric(self) -> tuple[str, Mapping[str, Any]]:
+        """Macro F1."""
+        return "F1Score", {"average": "macro", "threshold": _THRESHOLD}
 
     @property
     def guessing_loss(self) -> float:

@@ -59,10 +59,14 @@ class Regression(Task):
     probe_name: ClassVar[str] = "R2"
     fewest: ClassVar[int] = 1
     loss: ClassVar[tuple[str, Mapping[str, Any]]] = ("MeanSquaredError", {})
-    metric: ClassVar[tuple[str, Mapping[str, Any]]] = ("R2Score", {})
     metric_activation: ClassVar[str] = "linear"
     is_calibrated: ClassVar[bool] = False
     output_words: ClassVar[tuple[str, str, str]] = ("values", "logits", "The number itself.")
+
+    @property
+    def metric(self) -> tuple[str, Mapping[str, Any]]:
+        """The share of variance that is explained."""
+        return "R2Score", {}
 
     @property
     def guessing_loss(self) -> float:

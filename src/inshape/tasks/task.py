@@ -12,13 +12,25 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError
 from ..heads import Head
+from ..strategies.decide import StrategyOptions
 from ..text import join_some
-from .bootstrap import Score
+from .bootstrap import Score, mean_score
 
-Value: TypeAlias = str | tuple[str, ...] | float | None
-"""A label as a source gives it: a class, tags, a number, or ``None`` where it is unknown."""
+
+class Moving(Protocol):
+    """A label that lies on its picture, and is brought to an input with it: a mask, boxes."""
+
+    def at(self, preparation: Any) -> NDArray[Any]:
+        """It as an array, moved as a preparation of the data's moves the picture."""
+        ...
+
+
+Value: TypeAlias = str | tuple[str, ...] | float | Moving | None
+"""A label as a source gives it: a class, tags, a number, what lies on the picture, or ``None``
+where it is unknown."""
 Labels: TypeAlias = NDArray[Any]
-"""One entry or row per picture, as `Task.read` makes them."""
+"""One entry or row per picture, as `Task.read` makes them. Those that lie on their pictures are an
+array of `Moving` objects, and arrays once they have been brought to an input."""
 
 
 class Scores(Protocol):
@@ -63,7 +75,9 @@ class Mistake:
     probability: float | None = None
     """Of the guess, or how sure the worst of its tags is wrong; ``None`` for numbers."""
     off_by: float | None = None
-    """For numbers, how far the guess is from the label."""
+    """For numbers, how far the guess is from the label; for masks, 1 less their mean IoU."""
+    masks: tuple[str, str] | None = None
+    """For masks, the right one and the guess, small, as pictures in text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +126,25 @@ class Task(ABC):
     """Classes or tags that there must be to learn anything."""
     loss: ClassVar[tuple[str, Mapping[str, Any]]]
     """A class of ``keras.losses`` for logits, and its options."""
-    metric: ClassVar[tuple[str, Mapping[str, Any]]]
-    """A class of ``keras.metrics`` that measures the score, and its options."""
     metric_activation: ClassVar[str]
     """What makes answers of logits, by its name in ``keras.activations``."""
     is_calibrated: ClassVar[bool]
     """Whether logits are divided by a temperature at the end of a training."""
+    moves_as: ClassVar[str] = ""
+    """By which word Keras's layers that change pictures at random know labels that lie on them;
+    empty for labels of whole pictures, which alone can be mixed."""
+    has_masks: ClassVar[bool] = False
+    """Whether answers are a class for each pixel; see `mask`."""
+    not_built: ClassVar[tuple[str, ...]] = ()
+    """What cannot be done with it yet, by the names of options and commands."""
     output_words: ClassVar[tuple[str, str, str]]
     """What an exported file's output is called: final, before the last activation, and what each
     number of it says."""
+
+    @property
+    @abstractmethod
+    def metric(self) -> tuple[str, Mapping[str, Any]]:
+        """A class of ``keras.metrics`` that measures the score, and its options."""
 
     @property
     @abstractmethod
@@ -143,6 +167,10 @@ class Task(ABC):
     @abstractmethod
     def text(self, label: Any) -> str:
         """One label as people read it; empty if it is unknown."""
+
+    def key(self, label: Any) -> str:
+        """One label such that other labels have other keys."""
+        return self.text(label)
 
     @abstractmethod
     def strata(self, labels: Labels) -> NDArray[np.intp]:
@@ -176,15 +204,19 @@ class Task(ABC):
                 for.
         """
 
+    def options(self, options: StrategyOptions, *, is_static: bool) -> StrategyOptions:
+        """How the input shape is changed where the request leaves it open."""
+        return options
+
     @abstractmethod
     def targets(self, labels: Labels, smoothing: float = 0.0) -> NDArray[np.float32]:
-        """What the loss is given, ``(pictures, outputs)``."""
+        """What the loss is given, ``(pictures, ..., outputs)``."""
 
     @abstractmethod
     def row_weights(
         self, targets: NDArray[np.float32], weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """How much each row counts in the loss, from the weights of the outputs."""
+        """How much each row, or each place of it, counts in the loss, from the outputs' weights."""
 
     @abstractmethod
     def output_weights(self, labels: Labels, power: float) -> NDArray[np.float32]:
@@ -194,6 +226,18 @@ class Task(ABC):
     def solver(self, rows: NDArray[Any], labels: Labels, *, iterations: int) -> LinearSolver:
         """Fits a linear head on standardised rows, ``(rows, features)``."""
 
+    def align(self, logits: Any, targets: Any) -> Any:
+        """Logits as the loss compares them with targets, both of them tensors of Keras."""
+        return logits
+
+    def counted(self, weights: Any) -> Any:
+        """Weights in the loss as those that the metric takes, tensors of Keras."""
+        return weights
+
+    def mirrored(self, labels: Labels) -> Labels:
+        """Labels of pictures whose left and right are exchanged."""
+        return labels
+
     @abstractmethod
     def score_and_loss(self, logits: NDArray[Any], labels: Labels) -> tuple[float, float]:
         """What a training goes by; NaN and infinity without rows."""
@@ -201,6 +245,19 @@ class Task(ABC):
     @abstractmethod
     def row_scores(self, answers: NDArray[Any], labels: Labels) -> NDArray[np.float64]:
         """How well each picture is answered, at most 1; the mean is the score of a probe."""
+
+    def compare(
+        self, answers: NDArray[Any], reference: NDArray[Any], labels: Labels, *, seed: int = 0
+    ) -> tuple[Score, Score]:
+        """The score of answers, and how much more it is than that of others to the same pictures.
+
+        Answers that are not finite count as wrong.
+        """
+        finite = np.isfinite(answers).all(axis=1)
+        right = np.where(finite, self.row_scores(np.nan_to_num(answers), labels), 0.0)
+        change = right - self.row_scores(reference, labels)
+        # The same seed draws the same pictures for both: the change is a paired one.
+        return mean_score(right, seed=seed), mean_score(change, seed=seed)
 
     @abstractmethod
     def guessing(self, labels: Labels) -> tuple[float, str]:
@@ -236,6 +293,10 @@ class Task(ABC):
     @abstractmethod
     def lead(self, answers: NDArray[Any]) -> NDArray[np.float64]:
         """How far each answer is from being another one, in probability; NaN for numbers."""
+
+    def mask(self, answer: NDArray[Any], size_hw: tuple[int, ...]) -> NDArray[np.uint8] | None:
+        """The class number of each pixel of a picture of this size, where answers are masks."""
+        return None
 
     @abstractmethod
     def answer(self, row: NDArray[Any], top: int, threshold: float | None) -> Answer:
@@ -279,6 +340,19 @@ def check_outputs(head: Head, names: Sequence[str], activations: Sequence[str]) 
             f"{' or '.join(map(repr, activations))}; leave activation out, or name the task: "
             "classification for one class per picture, multi-label for tags, regression for numbers"
         )
+
+
+def refuse_not_built(task: Task, request: Any) -> None:
+    """Refuse options that are on and cannot be met for a task yet.
+
+    Raises:
+        RequestError: naming the first of them.
+    """
+    for name in task.not_built:
+        if getattr(request, name, None):
+            raise RequestError(
+                f"{name} is not built yet for {task.name}; expected none; leave {name} out"
+            )
 
 
 def by_weight(shares: NDArray[Any], power: float) -> NDArray[np.float64]:

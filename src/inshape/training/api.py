@@ -27,7 +27,6 @@ from ..errors import DataError, RequestError
 from ..evaluation.api import keep_validation
 from ..evaluation.leakage import is_among
 from ..features.cut import unfrozen_from
-from ..heads import Head
 from ..planning import Plan, decide_plan, open_for_training
 from ..progress import Progress
 from ..reporting.api import leave_report
@@ -36,6 +35,7 @@ from ..requests import command_of, takes
 from ..runs import Run, check_new_run, load_model, locked, save_model
 from ..runtime.cluster import joined
 from ..shapes import InputShape
+from ..tasks.task import refuse_not_built
 from ..text import plural
 from ..writing import write_atomically, write_json
 from .baseline import BASELINE, Trained, compare_with_baseline, measure_baseline
@@ -167,8 +167,13 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     keras.utils.set_random_seed(request.seed)
     # The pictures first: what is wrong with them costs no download.
     catalogue = _list_pictures(request, progress)
-    head = catalogue.task.head(request.head)  # refuses what does not suit the labels
-    plan_request, network = open_for_training(request.plan, request.weights)
+    task = catalogue.task
+    refuse_not_built(task, request.recipe)
+    plan_request = request.plan.but(
+        head=task.head(request.head),  # refuses what does not suit the labels
+        options=task.options(request.options, is_static=request.plan.input_shape.is_static),
+    )
+    plan_request, network = open_for_training(plan_request, request.weights)
     plan = decide_plan(plan_request, network)
     size_hw = _size_hw(plan)
     if request.recipe.distil:
@@ -178,9 +183,6 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     batches = _prepare_pictures(catalogue, preparation, request.recipe, progress)
     unlabelled = _prepare_unlabelled(request, batches, progress)
     seconds = {"pictures": round(time.perf_counter() - begun, 2)}
-    ending = plan.request.ending
-    assert isinstance(ending, Head)
-    plan = plan.with_head(head.but(pretrained_dense=ending.pretrained_dense))
     # Once more: a network that was read from a file has drawn other numbers than one that was at
     # hand, and a teacher that is begun again after a kill shall get the same head.
     keras.utils.set_random_seed(request.seed)
@@ -220,7 +222,7 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
             "command": command_of("train", again),
             "plan": plan.as_dict(),
             "preparation": batches.preparation.as_dict(),
-            "task": catalogue.task.as_dict(),
+            "task": task.as_dict(),
             "data": {**_describe(catalogue), **_describe_reading(batches)},
             **({} if unlabelled is None else {"unlabelled": _describe_unlabelled(unlabelled)}),
             "done": [],
@@ -484,7 +486,9 @@ def _list_pictures(request: TrainRequest, progress: Progress) -> Catalogue:
     The same pictures and seed give the same split.
     """
     with progress.bar("reading the list of pictures") as advance:
-        listed = open_source(request.source, task=request.task, progress=advance)
+        listed = open_source(
+            request.source, task=request.task, masks=request.masks, progress=advance
+        )
     recipe = request.recipe
     catalogue = split(listed, validation=recipe.validation, seed=request.seed, fold=recipe.fold)
     used = [catalogue.indices(name).tolist() for name in ("train", "validation")]

@@ -24,6 +24,8 @@ Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From rows to what a network makes of them."""
 
 _VALIDATION_BATCH = 64
+_LEAST = 1e-9
+"""Of a sum that is divided by, where no place of a batch counts."""
 
 
 class Feed(Protocol):
@@ -248,9 +250,9 @@ class Training(_InOrder):
         """The batches of the epoch."""
         for rows, labels in self._feed.epoch(self.epoch):
             # A teacher's answers stand behind.
-            hard = labels[:, : len(self._output_weights)]
+            hard = labels[..., : len(self._output_weights)]
             weights = self._task.row_weights(hard, self._output_weights)
-            yield rows, labels, weights / weights.sum()
+            yield rows, labels, weights / max(float(weights.sum()), _LEAST)
 
 
 class Validation(_InOrder):
@@ -262,15 +264,23 @@ class Validation(_InOrder):
         rows = _in_shares(-(-len(labels) // batches))
         super().__init__(-(-len(labels) // rows), rows)
         self._feed = feed
-        self._labels = task.targets(labels)
-        # Keras sums over a batch and takes the mean over batches: this makes it that over rows.
-        self._weight = self._count / len(labels)
+        self._labels, self._task = task.targets(labels), task
+        self._ones = np.ones(len(task.names), np.float32)
+        # Keras sums over a batch and takes the mean over batches: this makes it that over rows, or
+        # over the places in them that count.
+        total = sum(float(self._weights(n).sum(dtype=np.float64)) for n in range(self._count))
+        self._share = self._count / max(total, _LEAST)
 
     def begin(self) -> Iterator[tuple[NDArray[np.float32], ...]]:
         """The batches from the first on."""
         for number, rows in enumerate(self._feed.validation(self.rows)):
-            labels = self._labels[number * self.rows :][: len(rows)]
-            yield rows, labels, np.full(len(rows), self._weight, np.float32)
+            yield rows, self._labels_of(number), self._weights(number) * np.float32(self._share)
+
+    def _labels_of(self, number: int) -> NDArray[np.float32]:
+        return self._labels[number * self.rows :][: self.rows]
+
+    def _weights(self, number: int) -> NDArray[np.float32]:
+        return self._task.row_weights(self._labels_of(number), self._ones)
 
 
 def mix(

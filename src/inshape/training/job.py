@@ -18,7 +18,7 @@ from ..data.augment import augmenter
 from ..data.batches import Batches
 from ..features.cut import Cut, head_cut, section, stage_ends, unfrozen_from
 from ..features.extract import Extraction, Stored, carry_on
-from ..features.views import View, views
+from ..features.views import View, labels_of_view, views
 from ..heads import LOGITS
 from ..progress import Progress
 from ..runs import Run
@@ -134,9 +134,33 @@ class Job:
         power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[self.recipe.class_weights]
         return self.task.output_weights(self.labels("train"), power)
 
+    @cached_property
+    def _labels(self) -> dict[str, Labels]:
+        return {}
+
     def labels(self, split: str) -> Labels:
-        """Of a split's pictures."""
-        return self.batches.catalogue.labels[self.batches.catalogue.indices(split)]
+        """Of a split's pictures, brought to the input where they lie on them."""
+        if split not in self._labels:
+            self._labels[split] = self.batches.labels(split)
+        return self._labels[split]
+
+    def targets_of(self, view: View) -> NDArray[np.float32]:
+        """What is to be learned from a view of the training pictures."""
+        labels = labels_of_view(
+            self.task,
+            self.labels("train"),
+            view,
+            self.recipe.augment,
+            channels=self.batches.preparation.shape.channels,
+            seed=self.seed,
+            flip=self.recipe.flip,
+        )
+        return self.task.targets(labels, self.recipe.label_smoothing)
+
+    @property
+    def mixup(self) -> float:
+        """How much rows are mixed; labels that lie on their pictures cannot be."""
+        return 0.0 if self.task.moves_as else self.recipe.mixup
 
     @property
     def feature_folder(self) -> Path:
@@ -171,8 +195,9 @@ class Features:
         sample = np.asarray(maps[0][:_SAMPLE], np.float32)
         forward = self._forward(job.body_cut, job.head_cut, sample)
         between = section(job.logits_model, job.body_cut, job.head_cut)
+        stored: Stored = "float16" if job.head_cut.beside else "float32"  # whole maps, not pooled
         *pooled, pooled_validation = (
-            carry_on(rows, forward, between) for rows in (*maps, validation)
+            carry_on(rows, forward, between, stored) for rows in (*maps, validation)
         )
         return pooled, pooled_validation
 
@@ -191,14 +216,13 @@ class Features:
         job, recipe = self._job, self._job.recipe
         assert job.body_cut is not None
         maps, validation = self.rows(job.body_cut, job.views)
-        labels, smoothing = job.labels("train"), recipe.label_smoothing
         if teacher is None:
-            targets = [job.task.targets(labels, smoothing)] * len(maps)
+            targets = [job.targets_of(view) for view in job.views]
         else:
-            hard = targets_of(job.task, labels, smoothing)
+            hard = targets_of(job.task, job.labels("train"), recipe.label_smoothing)
             answers = teacher.answers_to_views(job.views, job.feature_folder)
             targets = [teacher.targets(rows, hard) for rows in answers]
-        return FeatureFeed(maps, targets, validation, recipe.batch_size, job.seed, recipe.mixup)
+        return FeatureFeed(maps, targets, validation, recipe.batch_size, job.seed, job.mixup)
 
     def _picture_feed(self, teacher: Teacher | None) -> Feed:
         job, recipe = self._job, self._job.recipe
@@ -211,6 +235,7 @@ class Features:
             mixup=recipe.mixup,
             cutmix=recipe.cutmix,
             rand_augment=recipe.rand_augment,
+            moves_as=job.task.moves_as,
         )
         has_frozen = job.body_cut.position > 0
         return PictureFeed(

@@ -83,8 +83,8 @@ def train_head(job: Job) -> dict[str, Any]:
         _tell(job, Student(None, head, moves_statistics=False, seed=job.seed), row)
         facts = {task.score_name: fit.score, "loss": fit.loss, "strength": fit.strength}
     else:
-        hard = task.targets(labels, recipe.label_smoothing)
-        feed = FeatureFeed(views, [hard] * len(views), validation, recipe.batch_size, job.seed)
+        targets = [job.targets_of(view) for view in job.views]
+        feed = FeatureFeed(views, targets, validation, recipe.batch_size, job.seed)
         phase = phase_of(job, "head", None, head, feed, recipe.head_epochs)
         facts = settle(job, phase, run_phase(phase))
     job.progress.say(

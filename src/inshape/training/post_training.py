@@ -104,7 +104,7 @@ def _keep_if_better(
 
 
 def _validation_scores(job: Job) -> dict[str, float]:
-    parts = [np.zeros((0, len(job.task.names)), np.float32)]
+    parts: list[NDArray[np.float32]] = []
     for pictures, _ in job.batches.iterate("validation", _BATCH):
         logits = job.logits_model(np.asarray(pictures, np.float32), training=False)
         parts.append(np.asarray(keras.ops.convert_to_numpy(logits), np.float32))

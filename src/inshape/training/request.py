@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ..backbones import DEFAULT, fitting
+from ..data.masks import MaskOptions
 from ..data.prepare import PictureOptions, Preparation
 from ..data.sources import Source, SourceField
 from ..heads import FROM_LABELS, Head
@@ -49,8 +50,8 @@ class TrainRequest(KerasWords):
     """Fine-tune a network on your pictures."""
 
     source: Annotated[SourceField, Positional()]
-    """The pictures: a folder per class, folders train/ and val/, a .csv or .parquet table or .npz;
-    in Python also (pictures, labels) or a tf.data.Dataset."""
+    """The pictures: a folder per class, folders train/ and val/, a .csv or .parquet table or .npz,
+    or images/ beside masks/; in Python also (pictures, labels) or a tf.data.Dataset."""
     shape: Annotated[InputShape | Literal["auto"], Written(read_shape, str, "HxWxC"), Flag("input")]
     """Input shape: height, width, channels; ? is any size; auto lets the pictures and the limits
     choose."""
@@ -63,8 +64,9 @@ class TrainRequest(KerasWords):
     .safetensors or .pth), hf://OWNER/NAME, kaggle://PRESET, none, or demo: the small checkpoint
     that comes with inshape, of MobileNetV3Small-minimalistic."""
     task: TaskName = "auto"
-    """classification, multi-label or regression; auto goes by the labels: tags have | between them
-    in a table, and numbers with a fraction are no classes."""
+    """classification, multi-label, regression or segmentation; auto goes by the labels: tags have |
+    between them in a table, numbers with a fraction are no classes, and images/ beside masks/ is a
+    class for each pixel."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Fixes the split, the order of pictures and new weights."""
     unlabelled: SourceField = None
@@ -83,6 +85,8 @@ class TrainRequest(KerasWords):
     """What stands behind the last map."""
     pictures: PictureOptions = field(default_factory=PictureOptions)
     """How pictures are brought to the input."""
+    masks: MaskOptions = field(default_factory=MaskOptions)
+    """How masks are read, where there are some."""
     options: StrategyOptions = field(default_factory=StrategyOptions)
     """How the input shape is changed."""
     limits: Annotated[Limits, Without(("min_accuracy",))] = field(default_factory=Limits)

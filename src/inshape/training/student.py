@@ -109,8 +109,6 @@ def compile_student(
     options: dict[str, Any] = {}
     if recipe.ema:
         options = {"use_ema": True, "ema_momentum": recipe.ema}
-    kind, settings = task.loss
-    plain = getattr(keras.losses, kind)(reduction="sum", **settings)
     optimizer = layerwise(optimizer_class(recipe.optimizer))
     student.compile(
         optimizer=optimizer(
@@ -120,7 +118,7 @@ def compile_student(
             learning_rate=schedule(recipe, steps, epochs),
             **options,
         ),
-        loss=_Taught(task, teaching) if teaching else plain,
+        loss=_Taught(task, teaching) if teaching else _Plain(task),
         weighted_metrics=[_metric(task)],
         jit_compile=choose_jit(),
     )
@@ -154,10 +152,23 @@ def _metric(task: Task) -> keras.Metric:
 
     class OfHardLabels(getattr(keras.metrics, name)):
         def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-            hard, logits = y_true[:, :outputs], y_pred[:, :outputs]
-            return super().update_state(hard, activation(logits), sample_weight)
+            hard, logits = y_true[..., :outputs], y_pred[..., :outputs]
+            answers = activation(task.align(logits, hard))
+            weights = None if sample_weight is None else task.counted(sample_weight)
+            return super().update_state(hard, answers, weights)
 
     return OfHardLabels(name=task.score_name, **settings)
+
+
+class _Plain(keras.losses.Loss):
+    """The loss against hard labels alone."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(name="plain", reduction="sum")
+        self._losses = losses_of(task)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self._losses(y_true, y_pred)
 
 
 class _Taught(keras.losses.Loss):

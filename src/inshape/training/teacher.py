@@ -35,7 +35,8 @@ Losses: TypeAlias = Callable[[Any, Any], Any]
 def losses_of(task: Task) -> Losses:
     """The loss of each row, which the mean or the sum is taken of elsewhere."""
     kind, settings = task.loss
-    return getattr(keras.losses, kind)(reduction=None, **settings)
+    losses = getattr(keras.losses, kind)(reduction=None, **settings)
+    return lambda targets, logits: losses(targets, task.align(logits, targets))
 
 
 @dataclass(frozen=True, slots=True)
