@@ -42,6 +42,7 @@ from .heads import (
     with_head,
     write_pool,
 )
+from .importing.api import is_model_file, read_file
 from .keras_words import KerasWords
 from .limits import MemoryLimit
 from .requests import (
@@ -76,7 +77,6 @@ if TYPE_CHECKING:
 
 HeadLike: TypeAlias = Literal["top"] | Pool | Head | None
 _TOP = "top"
-_MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 def read_backbone(value: Any) -> Any:
@@ -815,12 +815,8 @@ def _resolved(backbone: Any) -> Any:
     if isinstance(backbone, Backbone) or not isinstance(backbone, str | Path):
         return backbone
     path = Path(backbone)
-    if path.suffix in _MODEL_SUFFIXES:
-        from .graph.saving import load_model
-
-        if isfile(path):
-            return load_model(path)
-        raise WeightsError(f"no model file at {path}; expected a .keras file, or a backbone's name")
+    if is_model_file(path):
+        return read_file(path).model
     try:
         return find(str(backbone))
     except UnknownName:
