@@ -141,16 +141,18 @@ class CornerResizing2D(keras.layers.Layer):
         return self._resized(self._resized(inputs, axis=1), axis=2)
 
     def _resized(self, maps: Any, axis: int) -> Any:
-        new, old = (self.height, self.width)[axis - 1], ops.shape(maps)[axis]
-        last = ops.cast(old - 1, "float32")
-        steps = (last, max(new - 1, 1)) if self.align_corners else (ops.cast(old, "float32"), new)
-        places = ops.minimum(ops.arange(new, dtype="float32") * steps[0] / steps[1], last)
-        lower = ops.floor(places)
-        upper = ops.minimum(lower + 1, last)
-        share = ops.reshape(places - lower, (-1, 1, 1) if axis == 1 else (-1, 1))
+        new = (self.height, self.width)[axis - 1]
+        shape: Any = ops.shape(maps)
+        old: Any = ops.cast(shape[axis], "float32")
+        step = (old - 1) / max(new - 1, 1) if self.align_corners else old / new
+        rows: Any = ops.arange(new, dtype="float32")
+        places: Any = ops.minimum(rows * step, old - 1)
+        lower: Any = ops.floor(places)
+        upper: Any = ops.minimum(lower + 1, old - 1)
+        share: Any = ops.reshape(places - lower, (-1, 1, 1) if axis == 1 else (-1, 1))
         share = ops.cast(share, maps.dtype)
-        before, behind = (ops.take(maps, ops.cast(x, "int32"), axis=axis) for x in (lower, upper))
-        return before + (behind - before) * share
+        ends: list[Any] = [ops.take(maps, ops.cast(x, "int32"), axis=axis) for x in (lower, upper)]
+        return ends[0] + (ends[1] - ends[0]) * share
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The new size, whatever the size of the map."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -16,7 +17,7 @@ from ..graph.finite import problem_in
 from ..text import first_line, format_shape, join_some, plural
 from .imported import Imported
 from .litert_file import LiteRTFile, NotLiteRT, Operator, Tensor, parse, picture_statistics
-from .operators import OPERATORS, READS_FIRST_ALONE, Step, refusal
+from .operators import OPERATORS, READS_FIRST_ALONE, Reading, Step, refusal
 
 _KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 _ENDINGS = ("ARG_MAX", "TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5")
@@ -32,6 +33,7 @@ _LAST_WORD = re.compile(
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME = 80
 _LAST_NAMED = 12
+_SHARE_IN_SCOPE = 0.8
 
 
 def read(path: Path, outputs: Sequence[str]) -> Imported:
@@ -65,17 +67,17 @@ def _read(file: LiteRTFile, outputs: Sequence[str], name: str) -> Imported:
     picture = file.tensors[file.inputs[0]]
     image = keras.Input(picture.shape[1:], name="image")
     scaled, notes = _scaled(file, picture, image)
-    maps = {file.inputs[0]: scaled}
-    names = _Names()
+    reading = Reading(file, scaled)
+    names = _Names(file)
     budget = 2 * file.size_bytes + _SPARE_VALUES
     for operator in _needed(file, end.tensors):
         budget -= sum(_constant_values(file, operator))
         if budget < 0:
             raise refusal(file, operator, "its weights are those of other operators, many times")
-        step = Step(file, operator, maps, names.of(file.tensors[operator.outputs[0]].name))
+        step = Step(reading, operator, names.of(file.tensors[operator.outputs[0]].name))
         for index, result in zip(operator.outputs, _results(step), strict=False):
-            maps[index] = result
-    ends = [maps[i] for i in end.tensors]
+            reading.maps[index] = result
+    ends = [reading.maps[i] for i in end.tensors]
     model = keras.Model(image, ends[0] if len(ends) == 1 else ends, name=_clean(name) or "network")
     problem = problem_in(model.variables)
     if problem:
@@ -133,6 +135,8 @@ def _scaled(file: LiteRTFile, picture: Tensor, image: Any) -> tuple[Any, list[st
         mean, deviation = (x * count if len(x) == 1 else x for x in (mean, deviation))
         scales = [1 / d for d in deviation]
         offsets = [-m / d for m, d in zip(mean, deviation, strict=True)]
+    elif any(_is_affine(op) for op in file.operators if file.inputs[0] in op.inputs):
+        return image, []  # the network brings them to its range itself
     else:
         return image, [
             "the file does not say how pixels become its numbers: they go in as they are, which "
@@ -142,7 +146,13 @@ def _scaled(file: LiteRTFile, picture: Tensor, image: Any) -> tuple[Any, list[st
     if set(scales) == {1.0} and set(offsets) == {0.0}:
         return image, []
     scale, offset = (x[0] if len(set(x)) == 1 else x for x in (scales, offsets))
-    return keras.layers.Rescaling(scale, offset, name="pixels")(image), []
+    numbers: dict[str, Any] = {"scale": scale, "offset": offset}
+    layer = keras.layers.Rescaling(**numbers, name="pixels")
+    return layer(image), []
+
+
+def _is_affine(operator: Operator) -> bool:
+    return operator.kind in ("ADD", "SUB", "MUL", "DIV")
 
 
 def _fits(mean: Sequence[float], deviation: Sequence[float], channels: int) -> bool:
@@ -161,19 +171,17 @@ class _End:
 
 
 def _named_end(file: LiteRTFile, outputs: Sequence[str]) -> _End:
-    writers = [op for op in file.operators for _ in op.outputs]
-    written = [i for op in file.operators for i in op.outputs]
-    names = [file.tensors[i].name for i in written]
+    own = [op for op in file.operators if not op.is_custom]
+    written = [i for operator in own for i in operator.outputs]
+    names = [_base(file.tensors[i].name) for i in written]
     chosen: list[int] = []
     for name in outputs:
-        places = [i for i, other in enumerate(names) if other == name or _base(other) == name]
+        places = [i for i, other in enumerate(names) if other == name.partition(";")[0]]
         if len(places) != 1:
-            known = ", ".join(f'"{n}"' for n in names[-_LAST_NAMED:])
+            known = join_some([f'"{n}"' for n in reversed(names)], _LAST_NAMED)
             raise UnknownName(
-                "output", name, names, answer=f"choose a tensor of the file; its last: {known}"
+                "output", name, names, answer=f"choose one of the file's, from the last: {known}"
             )
-        if writers[places[0]].is_custom:
-            raise refusal(file, writers[places[0]], "it is no part of the network")
         chosen.append(written[places[0]])
     return _End(tuple(dict.fromkeys(chosen)))
 
@@ -231,13 +239,23 @@ def _clean(name: str) -> str:
 
 
 class _Names:
-    """A layer's name for each operator, once."""
+    """A layer's name for each operator, once, without the scope that all stand in."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: LiteRTFile) -> None:
         self._used: set[str] = {"image", "pixels"}
+        self._scope = ""
+        names = [_base(file.tensors[op.outputs[0]].name) for op in file.operators]
+        while names:
+            scopes = [name.partition("/")[0] + "/" for name in names if "/" in name]
+            scope, count = Counter(scopes).most_common(1)[0] if scopes else ("", 0)
+            if count < _SHARE_IN_SCOPE * len(names):
+                break
+            self._scope += scope
+            names = [name.removeprefix(scope) for name in names if name.startswith(scope)]
 
     def of(self, tensor_name: str) -> str:
-        wanted = _clean(_LAST_WORD.sub("", _base(tensor_name))) or "layer"
+        base = _base(tensor_name).removeprefix(self._scope)
+        wanted = _clean(_LAST_WORD.sub("", base)) or "layer"
         name, count = wanted, 1
         while name in self._used:
             count += 1

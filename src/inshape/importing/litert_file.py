@@ -22,7 +22,7 @@ METADATA = "TFLITE_METADATA"
 _IDENTIFIER = b"TFL3"
 _MOST_RANKS = 8
 _MOST_VALUES = 2**31
-_MOST_OPERATORS = 20_000
+_MOST_OPERATORS = 5_000
 _TYPES = {
     "FLOAT32": np.float32,
     "FLOAT16": np.float16,
@@ -63,9 +63,10 @@ class Tensor:
         """The least and the greatest value that bytes of one scale stand for."""
         if len(self.scale) != 1 or self.type not in ("INT8", "UINT8", "INT16"):
             return None
-        whole = np.iinfo(_TYPES[self.type])
-        low, high = ((n - int(self.zero_point[0])) * float(self.scale[0]) for n in whole_ends(whole))
-        return low, high
+        stored: Any = _TYPES[self.type]
+        whole = np.iinfo(stored)
+        scale, zero = float(self.scale[0]), int(self.zero_point[0])
+        return scale * (int(whole.min) - zero), scale * (int(whole.max) - zero)
 
     def values(self) -> NDArray[Any]:
         """The values of a constant: floats where they are scaled, otherwise as they are stored."""
@@ -80,11 +81,6 @@ class Tensor:
         zero = self.zero_point.reshape(along if len(self.zero_point) > 1 else [1] * len(along))
         scale = self.scale.reshape(along)
         return ((stored.astype(np.float64) - zero) * scale).astype(np.float32)
-
-
-def whole_ends(whole: Any) -> tuple[int, int]:
-    """The least and the greatest number of a type."""
-    return int(whole.min), int(whole.max)
 
 
 @dataclass(frozen=True, slots=True)

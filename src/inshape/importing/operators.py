@@ -6,7 +6,9 @@ except where the range that it can hold took the place of an activation.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
 
@@ -28,16 +30,37 @@ _NEAR_SIX = 0.05
 _UNIT_EPSILON = 1e-3
 
 
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """``x * scale + offset``, of all channels or of each."""
+
+    tensor: int
+    """x."""
+    scale: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+
+class Reading:
+    """What has been made of a file so far."""
+
+    def __init__(self, file: LiteRTFile, picture: KerasMap) -> None:
+        """Begin with the picture."""
+        self.file = file
+        self.maps: dict[int, KerasMap] = {file.inputs[0]: picture}
+        self.affine: dict[int, Affine] = {}
+        """What a tensor is of another, where one operator alone reads it."""
+        self.readers = Counter(i for operator in file.operators for i in operator.inputs)
+        self.readers.update(file.outputs)
+
+
 class Step:
     """One operator, with the maps that it reads."""
 
-    def __init__(
-        self, file: LiteRTFile, operator: Operator, maps: dict[int, KerasMap], name: str
-    ) -> None:
+    def __init__(self, reading: Reading, operator: Operator, name: str) -> None:
         """Take the operator, and the name for the layers that are made of it."""
-        self.file, self.operator, self.options = file, operator, operator.options
-        self.name = name
-        self._maps, self._layers = maps, 0
+        self.reading, self.operator, self.options = reading, operator, operator.options
+        self.file, self.maps, self.name = reading.file, reading.maps, name
+        self._layers = 0
 
     @property
     def x(self) -> KerasMap:
@@ -46,13 +69,13 @@ class Step:
 
     def map(self, place: int) -> KerasMap:
         """A map that it reads."""
-        if not self.has(place) or self.operator.inputs[place] not in self._maps:
+        if not self.has(place) or self.operator.inputs[place] not in self.maps:
             raise self.refused(f"input {place} is no map that is computed from the picture")
-        return self._maps[self.operator.inputs[place]]
+        return self.maps[self.operator.inputs[place]]
 
     def is_map(self, place: int) -> bool:
         """Whether an input is computed from the picture."""
-        return self.has(place) and self.operator.inputs[place] in self._maps
+        return self.has(place) and self.operator.inputs[place] in self.maps
 
     def has(self, place: int) -> bool:
         """Whether there is such an input."""
@@ -115,15 +138,20 @@ class Step:
         """The error that names the operator and its place."""
         return refusal(self.file, self.operator, reason)
 
-    def activated(self, x: KerasMap) -> KerasMap:
-        """A map behind the activation that the operator brings with it."""
+    @property
+    def activation(self) -> str:
+        """The activation that the operator brings with it."""
         fused = getattr(self.options, "fusedActivationFunction", 0)
         if fused not in _FUSED:
             raise self.refused(f"its activation {fused} is not known")
-        name = _FUSED[fused]
-        if name == "linear" and self._is_cut_by_range():
-            low, high = self.output.limits or (0.0, 0.0)
-            name = "relu6" if abs(high - _SIX) < _NEAR_SIX else "relu"
+        if _FUSED[fused] != "linear" or not self._is_cut_by_range():
+            return _FUSED[fused]
+        assert self.output.limits is not None
+        return "relu6" if abs(self.output.limits[1] - _SIX) < _NEAR_SIX else "relu"
+
+    def activated(self, x: KerasMap) -> KerasMap:
+        """A map behind that activation."""
+        name = self.activation
         return x if name == "linear" else self.add_activation(name, x)
 
     def _is_cut_by_range(self) -> bool:
@@ -149,7 +177,13 @@ _FUSED = {0: "linear", 1: "relu", 3: "relu6", 4: "tanh"}
 _Reader: TypeAlias = Callable[[Step], Any]
 OPERATORS: dict[str, _Reader] = {}
 """How an operator is read: its step to its output, or to a list of its outputs."""
-READS_FIRST_ALONE = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
+READS_FIRST_ALONE = (
+    "RESHAPE",
+    "SQUEEZE",
+    "EXPAND_DIMS",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+)
 """Those whose other inputs say what the shape of the output says already."""
 
 
@@ -310,35 +344,38 @@ def _reduced(step: Step) -> KerasMap:
 # Element by element
 
 
-@_reads("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM")
-def _elementwise(step: Step) -> KerasMap:
-    kind = step.operator.kind
+@_reads("MAXIMUM", "MINIMUM")
+def _extremum(step: Step) -> KerasMap:
     if step.is_map(0) and step.is_map(1):
-        x, y = step.map(0), step.map(1)
-        return step.activated(keras.ops.divide(x, y) if kind == "DIV" else _joined(step, x, y))
-    place = 0 if step.is_map(0) else 1
-    values = step.constant(1 - place).astype(np.float64)
-    x, channels = step.map(place), step.map(place).shape[-1]
-    if kind in ("MAXIMUM", "MINIMUM"):
-        if values.size == 1 and kind == "MAXIMUM" and not values.any():
-            return step.add_activation("relu", x)
-        raise step.refused("it compares with constants other than 0")
-    if values.size not in (1, channels) or values.size != values.shape[-1:][-1:] and prod(
-        values.shape[:-1]
-    ) != 1:
-        raise step.refused(f"a constant of {format_shape(values.shape)} for {channels} channels")
-    flat = values.ravel()
-    if kind == "DIV":
-        if place or not flat.all():
-            raise step.refused("it divides a constant, or by 0")
-        flat = 1 / flat
-    is_product = kind in ("MUL", "DIV")
-    scale = flat if is_product else np.full_like(flat, -1.0 if kind == "SUB" and place else 1.0)
-    offset = np.zeros_like(flat) if is_product else (-flat if kind == "SUB" and not place else flat)
-    return step.activated(_scaled(step, x, scale, offset))
+        return _joined(step)
+    if step.operator.kind == "MAXIMUM" and step.is_map(0) and not step.constant(1).any():
+        return step.add_activation("relu", step.x)
+    raise step.refused("it compares with constants other than 0")
 
 
-def _joined(step: Step, x: KerasMap, y: KerasMap) -> KerasMap:
+@_reads("ADD", "SUB", "MUL", "DIV")
+def _arithmetic(step: Step) -> KerasMap:
+    if step.is_map(0) and step.is_map(1):
+        if step.operator.kind == "DIV":
+            return step.activated(keras.ops.divide(step.map(0), step.map(1)))
+        return step.activated(_joined(step))
+    affine = _affine(step)
+    x, scale, offset = step.maps[affine.tensor], affine.scale, affine.offset
+    if max(len(scale), len(offset)) == 1:
+        y = step.add(keras.layers.Rescaling, x, scale=float(scale[0]), offset=float(offset[0]))
+    elif affine.tensor == step.file.inputs[0]:
+        y = step.add(keras.layers.Rescaling, x, scale=scale.tolist(), offset=offset.tolist())
+    else:
+        # With a mean of 0 and a variance of 1, gamma and beta are what it multiplies with and adds.
+        gamma, beta = np.broadcast_arrays(scale, offset)
+        variance = np.full_like(gamma, 1 - _UNIT_EPSILON)
+        weights = [gamma, beta, np.zeros_like(gamma), variance]
+        kind = keras.layers.BatchNormalization
+        y = step.add_weighted(kind, x, weights, epsilon=_UNIT_EPSILON)
+    return step.activated(y)
+
+
+def _joined(step: Step) -> KerasMap:
     layers = keras.layers
     kinds = {
         "ADD": layers.Add,
@@ -347,25 +384,33 @@ def _joined(step: Step, x: KerasMap, y: KerasMap) -> KerasMap:
         "MAXIMUM": layers.Maximum,
         "MINIMUM": layers.Minimum,
     }
-    return step.add(kinds[step.operator.kind], x, y)
+    return step.add(kinds[step.operator.kind], step.map(0), step.map(1))
 
 
-def _scaled(
-    step: Step, x: KerasMap, scale: NDArray[np.float64], offset: NDArray[np.float64]
-) -> KerasMap:
-    """``x * scale + offset``: of every channel the same, or what a batch norm does."""
-    if len(scale) == 1:
-        return step.add(
-            keras.layers.Rescaling, x, scale=float(scale[0]), offset=float(offset[0])
-        )
-    # With a mean of 0 and a variance of 1, gamma and beta are what it multiplies with and adds.
-    statistics = [np.zeros_like(scale), np.full_like(scale, 1 - _UNIT_EPSILON)]
-    return step.add_weighted(
-        keras.layers.BatchNormalization,
-        x,
-        [scale, offset, *statistics],
-        epsilon=_UNIT_EPSILON,
-    )
+def _affine(step: Step) -> Affine:
+    """What an operator with a constant computes, with what those before it do for it alone."""
+    kind, place = step.operator.kind, 0 if step.is_map(0) else 1
+    x, values = step.map(place), step.constant(1 - place).astype(np.float64)
+    channels = x.shape[-1]
+    is_by_channel = values.ndim > 0 and values.size == values.shape[-1] == channels
+    if values.size != 1 and not is_by_channel:
+        raise step.refused(f"a constant of {format_shape(values.shape)} for {channels} channels")
+    values, none = values.ravel(), np.zeros(1)
+    if kind == "DIV" and (place or not values.all()):
+        raise step.refused("it divides a constant, or by 0")
+    scale, offset = {
+        "ADD": (none + 1, values),
+        "SUB": (none - 1, values) if place else (none + 1, -values),
+        "MUL": (values, none),
+        "DIV": (1 / values if kind == "DIV" else none, none),
+    }[kind]
+    tensor, output = step.operator.inputs[place], step.operator.outputs[0]
+    affine = Affine(tensor, scale, offset)
+    if (inner := step.reading.affine.get(tensor)) is not None:
+        affine = Affine(inner.tensor, inner.scale * scale, inner.offset * scale + offset)
+    if step.activation == "linear" and step.reading.readers[output] == 1:
+        step.reading.affine[output] = affine
+    return affine
 
 
 _ACTIVATIONS = {
@@ -450,7 +495,9 @@ def _concatenated(step: Step) -> KerasMap:
     if not 0 < axis < rank:
         raise step.refused(f"it joins along axis {axis}")
     axis = -1 if axis == rank - 1 else axis
-    return step.activated(step.add(keras.layers.Concatenate, *maps, axis=axis) if len(maps) > 1 else maps[0])
+    return step.activated(
+        step.add(keras.layers.Concatenate, *maps, axis=axis) if len(maps) > 1 else maps[0]
+    )
 
 
 @_reads("SPLIT")
@@ -492,7 +539,10 @@ def _strided_slice(step: Step) -> KerasMap:
     begin, end, strides = (step.numbers(i) for i in (1, 2, 3))
     if step.option("ellipsisMask") or step.option("newAxisMask") or step.option("offset"):
         raise step.refused("it has an ellipsis, a new axis or offsets")
-    if not len(begin) == len(end) == len(strides) <= len(step.x.shape) or min(strides, default=1) < 1:
+    if (
+        not len(begin) == len(end) == len(strides) <= len(step.x.shape)
+        or min(strides, default=1) < 1
+    ):
         raise step.refused(f"it begins at {begin}, ends at {end} and goes by {strides}")
     if step.option("shrinkAxisMask"):
         raise step.refused("it takes an axis away")
@@ -529,7 +579,9 @@ def _resize(step: Step) -> KerasMap:
     here, target = tuple(step.x.shape[1:3]), step.output.shape[1:3]
     if here == target:
         return step.x
-    has_factor = min(target, default=0) > 0 and all(t % h == 0 for t, h in zip(target, here, strict=True))
+    has_factor = min(target, default=0) > 0 and all(
+        t % h == 0 for t, h in zip(target, here, strict=True)
+    )
     is_legacy = not step.option("alignCorners") and not step.option("halfPixelCenters")
     if here != (1, 1):
         if step.option("alignCorners") or (is_legacy and not (has_factor and method == "nearest")):
@@ -542,8 +594,6 @@ def _resize(step: Step) -> KerasMap:
             )
         if has_factor:
             factor = target[0] // here[0], target[1] // here[1]
-            return step.add(
-                keras.layers.UpSampling2D, step.x, size=factor, interpolation=method
-            )
+            return step.add(keras.layers.UpSampling2D, step.x, size=factor, interpolation=method)
     # Not keras.layers.Resizing, which would say training=True to all behind it.
     return keras.ops.image.resize(step.x, target, interpolation=method)
