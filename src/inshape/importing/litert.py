@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -39,17 +39,30 @@ _SHARE_IN_SCOPE = 0.8
 def read(path: Path, outputs: Sequence[str]) -> Imported:
     """Read a file as a functional model; ``outputs`` are names of its tensors."""
     try:
-        file = parse(path.read_bytes())
+        file = _with_constants(parse(path.read_bytes()))
         _check_picture(file)
+        return _read(file, outputs, path.stem)
     except NotLiteRT as error:
         raise WeightsError(
             f"{path}: {error}; expected a whole .tflite file of one network that reads one "
             "picture; download or convert it again"
         ) from error
-    try:
-        return _read(file, outputs, path.stem)
     except GraphError as error:
         raise GraphError(f"{path}: {error}") from error
+
+
+def _with_constants(file: LiteRTFile) -> LiteRTFile:
+    """The file without operators that only bring weights to another type, as to float32."""
+    tensors, operators = list(file.tensors), list[Operator]()
+    for operator in file.operators:
+        is_cast = operator.kind in ("DEQUANTIZE", "QUANTIZE") and not operator.is_custom
+        if is_cast and operator.inputs and operator.inputs[0] >= 0:
+            source, target = tensors[operator.inputs[0]], tensors[operator.outputs[0]]
+            if source.content is not None:
+                tensors[operator.outputs[0]] = replace(source, name=target.name)
+                continue
+        operators.append(operator)
+    return replace(file, tensors=tuple(tensors), operators=tuple(operators))
 
 
 def _check_picture(file: LiteRTFile) -> None:
@@ -81,15 +94,13 @@ def _read(file: LiteRTFile, outputs: Sequence[str], name: str) -> Imported:
     model = keras.Model(image, ends[0] if len(ends) == 1 else ends, name=_clean(name) or "network")
     problem = problem_in(model.variables)
     if problem:
-        raise WeightsError(
-            f"{name}: {problem}; expected finite numbers; download or convert the file again"
-        )
+        raise NotLiteRT(problem)
     return Imported(model, (*end.notes, *notes))
 
 
 def _constant_values(file: LiteRTFile, operator: Operator) -> list[int]:
     tensors = (file.tensors[i] for i in operator.inputs if i >= 0)
-    return [prod(tensor.shape) for tensor in tensors if tensor.content is not None]
+    return [prod(x.shape) for x in tensors if x.content is not None and not x.odd]
 
 
 def _results(step: Step) -> Sequence[Any]:

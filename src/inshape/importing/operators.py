@@ -260,7 +260,7 @@ def _dense(step: Step) -> KerasMap:
         raise step.refused("its weights are shuffled")
     x = step.x
     if not step.option("keepNumDims") and len(x.shape) > 2:
-        x = step.add(keras.layers.Flatten, x)
+        x = keras.layers.Flatten(name=f"{step.name}_flatten")(x)
     if x.shape[-1] != depth:
         raise step.refused(f"a kernel of {format_shape(kernel.shape)} for {x.shape[-1]} values")
     return _kernel(step, keras.layers.Dense, kernel.T, x=x, units=units)
