@@ -401,7 +401,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], type[Exception], str]] = {
         _shared_by_all, GraphError, "its weights are those of other operators, many times"
     ),
     "too few bytes": (_beyond_its_buffer, GraphError, "it has 432 bytes and needs 75497472"),
-    "NaN": (_with_nan, WeightsError, "holds NaN or infinity in 630 of 630 places"),
+    "NaN": (_with_nan, GraphError, '"tensor1" holds NaN or infinity in 630 of 630 places'),
     "no picture": (_of_a_vector, WeightsError, "it reads 1x3, which is no picture"),
     "another file": (lambda: b"PK", WeightsError, "it does not begin as a LiteRT file does"),
     "cut short": (

@@ -13,7 +13,6 @@ from typing import Any
 import keras
 
 from ..errors import GraphError, InshapeError, UnknownName, WeightsError
-from ..graph.finite import problem_in
 from ..text import first_line, format_shape, join_some, plural
 from .imported import Imported
 from .litert_file import LiteRTFile, NotLiteRT, Operator, Tensor, parse, picture_statistics
@@ -92,9 +91,6 @@ def _read(file: LiteRTFile, outputs: Sequence[str], name: str) -> Imported:
             reading.maps[index] = result
     ends = [reading.maps[i] for i in end.tensors]
     model = keras.Model(image, ends[0] if len(ends) == 1 else ends, name=_clean(name) or "network")
-    problem = problem_in(model.variables)
-    if problem:
-        raise NotLiteRT(problem)
     return Imported(model, (*end.notes, *notes))
 
 

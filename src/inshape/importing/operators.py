@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GraphError
+from ..graph.finite import problem_of
 from ..graph.layers import CornerResizing2D
 from ..text import format_shape
 from .litert_file import LiteRTFile, NotLiteRT, Operator, Tensor
@@ -90,6 +91,9 @@ class Step:
             values = tensor.values()
         except NotLiteRT as error:
             raise self.refused(f'input {place}, "{tensor.name}": {error}') from error
+        problem = problem_of(values) if values.dtype.kind == "f" else ""
+        if problem:
+            raise self.refused(f'input {place}, "{tensor.name}" {problem}')
         if ranks and values.ndim not in ranks:
             raise self.refused(f"input {place} has the shape {format_shape(values.shape)}")
         return values
