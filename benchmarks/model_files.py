@@ -207,7 +207,11 @@ def _run(model: LiteRTModel, pictures: np.ndarray) -> list[np.ndarray]:
     inside.allocate_tensors()
     inside.set_tensor(model.input["index"], pictures)
     inside.invoke()
-    return [model._read(output) for output in model.outputs]
+    # What has no scale, such as numbers of classes, stands for itself.
+    return [
+        model._read(output) if output["quantization"][0] else inside.get_tensor(output["index"])
+        for output in model.outputs
+    ]
 
 
 def table(folder: Path) -> str:

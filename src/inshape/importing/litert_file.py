@@ -34,12 +34,16 @@ _TYPES = {
     "INT64": np.int64,
     "BOOL": np.bool_,
 }
-DAMAGE = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
+_DAMAGE = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
 """What looking up a damaged table raises."""
 
 
 class NotLiteRT(Exception):
     """What is wrong with a file, in a few words."""
+
+    def __init__(self, reason: str = "it is damaged or cut short") -> None:
+        """Say it."""
+        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,8 @@ def parse(content: bytes) -> LiteRTFile:
         raise NotLiteRT("it does not begin as a LiteRT file does")
     try:
         return _Parser(content).file()
-    except DAMAGE as error:
-        raise NotLiteRT("it is damaged or cut short") from error
+    except _DAMAGE as error:
+        raise NotLiteRT from error
 
 
 class _Parser:
@@ -171,7 +175,7 @@ class _Parser:
     def _many(self, count: int, get: Callable[[int], Any]) -> list[Any]:
         # Each takes an offset of four bytes at least.
         if count * 4 > len(self._content):
-            raise ValueError(count)
+            raise NotLiteRT
         return [get(i) for i in range(count)]
 
     def _kind(self, code: Any) -> tuple[str, bool]:
@@ -301,7 +305,7 @@ def picture_statistics(metadata: bytes) -> tuple[list[float], list[float]] | Non
                 normalisation = _table(unit, 1)
                 mean, deviation = (_floats(normalisation, field) for field in (0, 1))
                 return (mean, deviation) if mean and deviation else None
-    except DAMAGE:
+    except (*_DAMAGE, NotLiteRT):
         return None
     return None
 
@@ -316,7 +320,7 @@ def _place(table: Any, field: int) -> int:
     """Where a field stands; one that is left out has no place."""
     offset = table.Offset(4 + 2 * field)
     if not offset:
-        raise ValueError(field)
+        raise NotLiteRT
     return int(offset)
 
 
@@ -328,7 +332,7 @@ def _tables(table: Any, field: int) -> list[Any]:
     place = _place(table, field)
     count = table.VectorLen(place)
     if count * 4 > len(table.Bytes):
-        raise ValueError(count)
+        raise NotLiteRT
     starts: Iterable[int] = (table.Vector(place) + 4 * i for i in range(count))
     return [type(table)(table.Bytes, table.Indirect(start)) for start in starts]
 
