@@ -228,6 +228,8 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         numbers = (row[key] for key in ("top1_file", "top1", "same", "same_or_tied"))
         yield f"| {name} | " + " | ".join(f"{number:.1f}" for number in numbers) + " |"
     for name, row in rows.items():
+        if not row["sizes"]:
+            continue
         yield f"\n| {name} at | " + " | ".join(WAYS) + " |"
         yield "|---" * (1 + len(WAYS)) + "|"
         for size, cells in row["sizes"].items():

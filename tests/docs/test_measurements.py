@@ -13,6 +13,7 @@ from benchmarks import (
     footprint,
     kills,
     many_pictures,
+    model_files,
     patches,
     probe_fidelity,
     transfer,
@@ -31,6 +32,7 @@ TABLES = {
     "few_labels": few_labels.table,
     footprint.NAME: footprint.table,
     patches.NAME: patches.table,
+    model_files.NAME: model_files.table,
 }
 
 

@@ -63,16 +63,17 @@ def reopen_batch_norm(model: keras.Model, batches: Iterable[NDArray[Any]]) -> ke
 
     reopened: Any = keras.models.clone_model(model, clone_function=clone, call_function=call)
     for layer in model.layers:
-        kernel, *bias = weights = layer.get_weights() or [None]
-        if kernel is None:
+        weights = layer.get_weights()
+        if not weights:
             continue
         if layer.name not in statistics:
             reopened.get_layer(layer.name).set_weights(weights)
             continue
+        kernel, *bias = weights
         mean, variance = statistics[layer.name]
         reopened.get_layer(layer.name).set_weights([kernel])
         # What the norm takes away, it adds again; the bias is a part of both.
-        before = mean - (bias[0] if bias else 0)
+        before = mean - bias[0] if bias else mean
         gamma = np.sqrt(variance + _EPSILON)
         reopened.get_layer(f"{layer.name}_bn").set_weights([gamma, mean, before, variance])
     return reopened
@@ -105,7 +106,7 @@ def _statistics(
     sums, count = [np.zeros(())] * len(moments), 0
     for batch in batches:
         results = measured(batch, training=False)
-        parts = [keras.ops.convert_to_numpy(x).astype(np.float64) for x in results]
+        parts = [np.asarray(keras.ops.convert_to_numpy(x), np.float64) for x in results]
         sums = [total + len(batch) * part for total, part in zip(sums, parts, strict=True)]
         count += len(batch)
     means = [total / count for total in sums]
