@@ -41,9 +41,7 @@ def read_file(path: Path, outputs: Sequence[str] = ()) -> Imported:
     if not is_model_file(path):
         raise UnknownName("kind of model file", path.suffix or path.name, READERS)
     if not path.is_file():
-        raise WeightsError(
-            f"no model file at {path}; expected a file of {', '.join(READERS)}, or a backbone's "
-            "name"
-        )
+        kinds = ", ".join(READERS)
+        raise WeightsError(f"no model file at {path}; expected one ({kinds}), or a backbone's name")
     reader = importlib.import_module(f"{__package__}.{READERS[path.suffix.lower()]}")
     return reader.read(path, outputs)
