@@ -28,6 +28,7 @@ ROOMS = [
     "limits",
     "geometry",
     "graph",
+    "importing",
     "backbones",
     "keras_words",
     "weights",

@@ -14,6 +14,7 @@ from benchmarks import (
     footprint,
     kills,
     many_pictures,
+    model_files,
     patches,
     probe_fidelity,
     transfer,
@@ -33,6 +34,7 @@ TABLES = {
     fits.NAME: fits.table,
     footprint.NAME: footprint.table,
     patches.NAME: patches.table,
+    model_files.NAME: model_files.table,
 }
 
 

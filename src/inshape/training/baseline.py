@@ -131,6 +131,9 @@ def _rebuilt(training: Trained) -> keras.Model:
     """
     if not training.is_pretrained:
         raise RequestError("random weights know nothing that could be kept at another shape")
+    task = training.batches.catalogue.task
+    if "compare" in task.not_built:
+        raise RequestError(f"{task.name} has no linear probe yet")
     plan, network, shape = training.plan, training.network, training.batches.preparation.shape
     height, width, channels = shape.as_static_tuple()
     native = network.spec.input_shape.channels
@@ -151,7 +154,7 @@ def _rebuilt(training: Trained) -> keras.Model:
     if plan.strategy != "rebuild" or channels != native:
         request = plan.request.but(
             input_shape=at,
-            head=training.batches.catalogue.task.head(Head()),
+            head=task.head(Head()),
             options=StrategyOptions(strategy="rebuild"),
             limits=MemoryLimit(),
         )
