@@ -20,7 +20,8 @@ from safetensors.numpy import save
 
 from inshape.data.arrays import list_npz
 from inshape.data.sources import open_source
-from inshape.graph.saving import _holds_model, _odd_arrays, _version_of_keras
+from inshape.graph.saving import _holds_model, _odd_arrays
+from inshape.importing.keras2 import keras_version
 from inshape.training.checkpoint import Checkpoint, Standing
 from inshape.weights.files import open_weights
 
@@ -77,7 +78,7 @@ def _weights(path: Path) -> None:
 def _model(path: Path) -> None:
     """What is looked at in a model before Keras loads it."""
     _odd_arrays(path)
-    _version_of_keras(path)
+    keras_version(path)
     _holds_model(path)
     _weights(path)
 
