@@ -1,4 +1,4 @@
-"""Models that others made: LiteRT files and what they say of themselves, and Keras 2's HDF5."""
+"""Models that others made: LiteRT files, what they say of themselves, Keras's HDF5 and ONNX."""
 
 from __future__ import annotations
 
@@ -129,6 +129,34 @@ def damage_h5(content: bytes, edit: Edit) -> bytes:
     return file.getvalue()
 
 
+@cache
+def _onnx() -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    arrays = {
+        "w": np.ones((4, 3, 3, 3), np.float32),
+        "shape": np.array([0, 2, 2, 6, 5]),
+        "flat": np.array([0, -1]),
+        "matrix": np.ones((120, 2), np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Reshape", ["b", "shape"], ["c"]),
+        helper.make_node("Transpose", ["c"], ["d"], perm=[0, 2, 1, 3, 4]),
+        helper.make_node("Reshape", ["d", "flat"], ["e"]),
+        helper.make_node("Gemm", ["e", "matrix"], ["f"], alpha=0.5),
+        helper.make_node("Softmax", ["f"], ["y"], axis=-1),
+    ]
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 12, 10])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(values, name) for name, values in arrays.items()],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+
+
 def _load_h5(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TensorFlow's variables
@@ -138,6 +166,7 @@ def _load_h5(path: Path) -> None:
 READERS = [
     Reader("cards in files", of_file("a.tflite", open_classifier), _with_card, damage_card, _CARDS),
     Reader("models in HDF5", of_file("a.h5", _load_h5), _of_keras_3, damage_h5, _MODELS),
+    Reader("ONNX", of_file("a.onnx", read_file), _onnx, damage_bytes, _MODELS),
     Reader("models of Keras 2", of_file("a.h5", _load_h5), _of_keras_2, damage_h5, _MODELS),
 ]
 

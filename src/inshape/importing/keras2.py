@@ -680,8 +680,8 @@ def _check_fit(path: Path, slots: Sequence[Slot], stored: KerasWeights) -> None:
             held = "nothing" if actual is None else ", ".join(map(str, actual))
             expected = ", ".join(map(str, slot.shapes))
             raise WeightsError(
-                f"{path}: layer {shown(slot.name)} has weights of {held}, expected {expected}; save "
-                "the model again"
+                f"{path}: layer {shown(slot.name)} has weights of {held}, expected {expected}; "
+                "save the model again"
             )
     beyond = stored.beyond(slots)
     if beyond:
