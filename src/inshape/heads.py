@@ -155,8 +155,8 @@ def feature_map(spec: GraphSpec) -> int:
     if len(spec.outputs) != 1:
         raise GraphError(
             f"model {spec.name!r} returns {len(spec.outputs)} outputs, expected one to cut the "
-            "head off; use head='top' without classes to keep it whole, or pass a model that "
-            "returns one map"
+            "head off; use head='top' without classes to keep it whole, outputs= to name one of a "
+            ".tflite file, or pass a model that returns one map"
         )
     layer = spec[spec.outputs[0]]
     single_pixel: int | None = None  # the last 1x1 map, which may or may not have been pooled

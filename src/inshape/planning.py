@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from os.path import exists, isfile  # false for what cannot be a path, where pathlib raises
@@ -17,6 +17,7 @@ from .errors import (
     RequestError,
     UnknownName,
     WeightsError,
+    shown,
 )
 from .geometry.amounts import product, total_of
 from .geometry.cost import costs
@@ -43,6 +44,7 @@ from .heads import (
     write_pool,
 )
 from .importing.api import is_model_file, read_file
+from .importing.imported import Imported
 from .keras_words import KerasWords
 from .limits import MemoryLimit
 from .requests import (
@@ -106,8 +108,8 @@ class PlanRequest(KerasWords):
     """Which network is brought to which input shape, and what it ends in."""
 
     backbone: Annotated[BackboneField, Positional()]
-    """A name of keras.applications (inshape models lists them), a .keras file, a run folder or, in
-    Python, a keras.Model."""
+    """A name of keras.applications (inshape models lists them), a model file (.keras, .h5,
+    .tflite), a run folder or, in Python, a keras.Model."""
     input_shape: Annotated[Shape, Positional(), Flag("input")]
     """The new input shape: height, width, channels; ? is any size."""
     classes: Annotated[int, Range(1)] | None = None
@@ -120,6 +122,8 @@ class PlanRequest(KerasWords):
         tuple[int, ...] | None, Written(many(read_whole), joined(str), "STRIDES")
     ] = None
     """Return the last maps at these output strides instead of a head, such as 8,16,32."""
+    outputs: Annotated[tuple[str, ...], Written(many(str), joined(str), "NAMES")] = ()
+    """Where to stop in a .tflite file, by the names of its tensors; more than one with head top."""
     open_nested: bool = False
     """Dissolve the models nested in yours into one flat model, whose layers can all be reached
     (Grad-CAM, a cut inside)."""
@@ -218,6 +222,7 @@ class Network:
             of which only the stored layer table was looked up.
         backbone: what is known of a named one.
         has_top: whether its own head is there with the weights that it was opened with.
+        notes: what reading its file wants the user to know.
     """
 
     name: str
@@ -225,6 +230,7 @@ class Network:
     opened: keras.Model | None
     backbone: Backbone | None = None
     has_top: bool = True
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def model(self) -> keras.Model:
@@ -307,7 +313,8 @@ class Plan(Printable):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the strategy wants the user to know, and what training would keep besides."""
-        return (*self.decision.notes, *self._head_notes(), *self._output_notes())
+        own = (*self.network.notes, *self.decision.notes)
+        return (*own, *self._head_notes(), *self._output_notes())
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -360,8 +367,9 @@ class Plan(Printable):
         """The plan with something else asked for, such as ``classes=5``; nothing is downloaded."""
         request, network = self.request.but(**changes), self.network
         lacks_top = request.needs_top and not network.has_top
-        if lacks_top or request.backbone != self.request.backbone:
-            network = look_up(request.backbone, top=request.needs_top)
+        sources = [(each.backbone, each.outputs) for each in (request, self.request)]
+        if lacks_top or sources[0] != sources[1]:
+            network = look_up(request.backbone, top=request.needs_top, outputs=request.outputs)
         return decide_plan(request, network)
 
     @property
@@ -415,7 +423,7 @@ class Plan(Printable):
             # another number of classes, and another Keras than the stored tables are of may build
             # another graph: then the same request is decided on that network.
             if not network.is_alike(plan.network):
-                plan = decide_plan(plan.request, network)
+                plan = decide_plan(plan.request, replace(network, notes=plan.network.notes))
         return plan.carried_out_on(network)
 
     def carried_out_on(self, network: Network) -> Adapted:
@@ -569,7 +577,8 @@ def plan(request: PlanRequest) -> Plan:
         >>> small.geometry.params == small.build(weights=None).count_params()
         True
     """
-    return decide_plan(request, look_up(request.backbone, top=request.needs_top))
+    network = look_up(request.backbone, top=request.needs_top, outputs=request.outputs)
+    return decide_plan(request, network)
 
 
 @takes(AdaptRequest)
@@ -605,7 +614,7 @@ def open_for_training(request: PlanRequest, weights: Weights) -> tuple[PlanReque
     taught them nothing, and without them they stand beside a checkpoint that has none on equal
     terms.
     """
-    head, known = request.ending, _resolved(request.backbone)
+    head, known = request.ending, _resolved(request.backbone, request.outputs)
     assert isinstance(head, Head)
     is_named = isinstance(known, Backbone)
     if head.settles_dense:
@@ -621,7 +630,9 @@ def open_for_training(request: PlanRequest, weights: Weights) -> tuple[PlanReque
 
 def adapted(request: AdaptRequest) -> Adapted:
     """Open a network with its weights, decide once on it, and carry that out."""
-    network = open_network(request.backbone, request.weights, top=request.needs_top)
+    network = open_network(
+        request.backbone, request.weights, top=request.needs_top, outputs=request.outputs
+    )
     result = decide_plan(request, network).carried_out_on(network)
     if request.out is not None:
         from .graph.saving import save_model
@@ -743,40 +754,44 @@ def _words(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
-def look_up(backbone: Any, *, top: bool) -> Network:
+def look_up(backbone: Any, *, top: bool, outputs: Sequence[str] = ()) -> Network:
     """A network to plan: a named one by its stored layer table, without a framework."""
-    known = _resolved(backbone)
+    known = _resolved(backbone, outputs)
     spec = stored_spec(known.name, top=top) if isinstance(known, Backbone) else None
     if spec is None:
         return open_network(known, None, top=top)
     return Network(known.name, spec, None, known, top)
 
 
-def open_network(backbone: Any, weights: Weights, *, top: bool) -> Network:
+def open_network(
+    backbone: Any, weights: Weights, *, top: bool, outputs: Sequence[str] = ()
+) -> Network:
     """Open a network at its native shape.
 
     Args:
-        backbone: a name, a file, a ``keras.Model`` or what `find` gives.
+        backbone: a name, a file, a ``keras.Model`` or what `find` or `read_file` gives.
         weights: see `Plan.build`.
         top: whether the network's own head is needed.
+        outputs: where to stop in a model file.
 
     Raises:
         UnknownName: if there is no such network.
         WeightsError: if a file cannot be read or does not fit.
     """
-    known = _resolved(backbone)
+    known = _resolved(backbone, outputs)
     if isinstance(known, Backbone):
         from .weights.native import native
 
         model = native(known, weights, with_top=top)
         return Network(known.name, _read(model).but(name=known.name), model, known, top)
-    spec = _read(known)
+    imported = known if isinstance(known, Imported) else Imported(known)
+    spec = _read(imported.model)
     if weights not in (None, "imagenet"):
         raise RequestError(
             f"weights={str(weights)!r} with a whole model, which brings its own; leave weights "
             "out, or give the architecture's name as backbone"
         )
-    return Network(known.name, spec, known)
+    return Network(imported.model.name, spec, imported.model, notes=imported.notes)
 
 
 def _read(model: keras.Model) -> GraphSpec:
@@ -810,24 +825,30 @@ def _is_backbone(function: Any) -> bool:
     return any(backbone.constructor == name for backbone in backbones())
 
 
-def _resolved(backbone: Any) -> Any:
-    """What is known of a name, or a Keras model."""
-    if isinstance(backbone, Backbone) or not isinstance(backbone, str | Path):
+def _resolved(backbone: Any, outputs: Sequence[str] = ()) -> Any:
+    """What is known of a name, what was read from a file, or a Keras model."""
+    is_word = isinstance(backbone, str | Path)
+    if is_word and is_model_file(Path(backbone)):
+        return read_file(Path(backbone), outputs)
+    if outputs:
+        raise RequestError(
+            f"outputs={list(outputs)} with {shown(backbone)}; expected a .tflite file to stop in; "
+            "leave outputs out, and pass keras.Model(model.inputs, the outputs)"
+        )
+    if isinstance(backbone, Backbone | Imported) or not is_word:
         return backbone
     path = Path(backbone)
-    if is_model_file(path):
-        return read_file(path).model
     try:
         return find(str(backbone))
     except UnknownName:
         if isfile(path / "saved_model.pb"):
             raise WeightsError(
                 f"backbone {str(backbone)!r} is a SavedModel, whose layers cannot be rewired; "
-                "expected a .keras file; save the model again with model.save('model.keras')"
+                "expected a model file; save the model again with model.save('model.keras')"
             ) from None
         if exists(path):
             raise WeightsError(
-                f"backbone {str(backbone)!r} is not a .keras file; expected a name or a whole "
+                f"backbone {str(backbone)!r} is not a model file; expected a name or a whole "
                 "model; give the architecture's name as backbone and the file as weights"
             ) from None
         raise

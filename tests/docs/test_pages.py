@@ -32,6 +32,7 @@ def test_there_is_a_tutorial_for_every_task():
         "features",
         "own_loop",
         "own_model",
+        "only_tflite",
         "tags_and_numbers",
     }
 

@@ -17,10 +17,12 @@ import keras
 import numpy as np
 import pytest
 from safetensors.numpy import save
+from tests.litert import small_net
 
 from inshape.data.arrays import list_npz
 from inshape.data.sources import open_source
 from inshape.graph.saving import _holds_model, _odd_arrays
+from inshape.importing.api import read_file
 from inshape.importing.keras2 import keras_version
 from inshape.training.checkpoint import Checkpoint, Standing
 from inshape.weights.files import open_weights
@@ -136,7 +138,31 @@ def _checkpoint() -> bytes:
         return path.read_bytes()
 
 
+_NUMBERS = (0, 1, 2, 3, 4, 127, 128, 255, 2**16, 2**20, 2**31 - 1, 2**31, 2**32 - 1, 2**32 - 4)
+
+
+def damage_litert(content: bytes, edit: Edit) -> bytes:
+    """Put an odd number in the place of one, of one or four bytes, or damage any bytes."""
+    place, how = edit
+    if how % 4 == 0:
+        return damage_bytes(content, (place, how // 4))
+    odd = _NUMBERS[how // 8 % len(_NUMBERS)]
+    width = (1, 4)[how // 4 % 2]
+    at = place % (len(content) // width) * width
+    if how % 4 == 1:  # near what is there: an offset to a neighbour, a length that is a bit more
+        there = int.from_bytes(content[at : at + width], "little")
+        odd = there + odd % 16 - 8
+    number = (odd % 256**width).to_bytes(width, "little")
+    return content[:at] + number + content[at + width :]
+
+
+def _litert() -> bytes:
+    net = small_net()
+    return net.content(*net.graph.outputs)
+
+
 READERS = [
+    Reader("tflite", of_file("a.tflite", read_file), _litert, damage_litert, inputs=300),
     Reader("npz", of_file("a.npz", list_npz), _npz, damage_archive),
     Reader("npy", of_file("x.npy", _open_npy), _npy, damage_bytes),
     Reader("weights.h5", of_file("a.weights.h5", _weights), _h5, damage_bytes),

@@ -107,3 +107,62 @@ class GeneralizedMeanPooling2D(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Arguments to build the layer again."""
         return {**super().get_config(), "p": self.p, "eps": self.eps}
+
+
+@keras.saving.register_keras_serializable(package="inshape")
+class CornerResizing2D(keras.layers.Layer):
+    """Resizes a map bilinearly as TensorFlow 1 did, from its corner instead of its centres.
+
+    Row i of n is computed from the place ``i * (H - 1) / (n - 1)`` of H rows where the corners are
+    aligned, and from ``i * H / n`` where they are not; columns likewise. Keras's own layers count
+    from the middle of pixels.
+
+    Args:
+        height: rows of the new map, at least 1.
+        width: its columns.
+        align_corners: whether the last pixels lie on each other too.
+
+    Example:
+        >>> import numpy as np
+        >>> row = np.array([0.0, 1.0, 4.0], "float32").reshape(1, 1, 3, 1)
+        >>> np.asarray(CornerResizing2D(1, 5)(row)).ravel().tolist()
+        [0.0, 0.5, 1.0, 2.5, 4.0]
+    """
+
+    def __init__(self, height: int, width: int, align_corners: bool = True, **kwargs: Any) -> None:
+        """Take the new size as rows and columns."""
+        super().__init__(**kwargs)
+        self.height, self.width, self.align_corners = int(height), int(width), align_corners
+        if min(self.height, self.width) < 1:
+            raise ValueError(f"size {height}x{width}: expected at least 1 row and 1 column")
+
+    def call(self, inputs: Any) -> Any:
+        """Resize rows, then columns."""
+        return self._resized(self._resized(inputs, axis=1), axis=2)
+
+    def _resized(self, maps: Any, axis: int) -> Any:
+        new = (self.height, self.width)[axis - 1]
+        shape: Any = ops.shape(maps)
+        old: Any = ops.cast(shape[axis], "float32")
+        step = (old - 1) / max(new - 1, 1) if self.align_corners else old / new
+        rows: Any = ops.arange(new, dtype="float32")
+        places: Any = ops.minimum(rows * step, old - 1)
+        lower: Any = ops.floor(places)
+        upper: Any = ops.minimum(lower + 1, old - 1)
+        share: Any = ops.reshape(places - lower, (-1, 1, 1) if axis == 1 else (-1, 1))
+        share = ops.cast(share, maps.dtype)
+        ends: list[Any] = [ops.take(maps, ops.cast(x, "int32"), axis=axis) for x in (lower, upper)]
+        return ends[0] + (ends[1] - ends[0]) * share
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The new size, whatever the size of the map."""
+        return (input_shape[0], self.height, self.width, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments to build the layer again."""
+        size = {"height": self.height, "width": self.width}
+        return {**super().get_config(), **size, "align_corners": self.align_corners}
+
+
+OWN = (AdaptivePooling2D, GeneralizedMeanPooling2D, CornerResizing2D)
+"""All of them."""

@@ -428,6 +428,7 @@ _SHAPE_FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "AdaptiveMaxPooling2D": _adaptive_pool,
     "Flatten": lambda _: {"op": "flatten"},
     "Resizing": _fixed_size,
+    "CornerResizing2D": _fixed_size,
     "Resize": _resize,
     "AveragePool": lambda operation: _pool_window("avg_pool", operation),
     "MaxPool": lambda operation: _pool_window("max_pool", operation),
@@ -477,7 +478,7 @@ _FROM_WHOLE_NUMBERS = (
     *("Rescaling", "Normalization", "Cast"),
     *("TrueDivide", "Divide", "Multiply", "Subtract", "Add"),
 )
-_OWN = ("AdaptivePooling2D", "GeneralizedMeanPooling2D")
+_OWN = ("AdaptivePooling2D", "GeneralizedMeanPooling2D", "CornerResizing2D")
 _WEIGHTED: tuple[tuple[type, Callable[[Any], dict[str, Any]]], ...] = (
     (
         keras.layers.SeparableConv2D,

@@ -53,10 +53,7 @@ def _loaded(path: Path) -> keras.Model:
             f"{path} holds weights without their model, expected a whole model; give the "
             "architecture's name as backbone and the file as weights"
         )
-    custom_layers = {
-        f"inshape>{kind.__name__}": kind
-        for kind in (layers.AdaptivePooling2D, layers.GeneralizedMeanPooling2D)
-    }
+    custom_layers = {f"inshape>{kind.__name__}": kind for kind in layers.OWN}
     try:
         return cast("keras.Model", keras.saving.load_model(path, custom_layers, compile=False))
     except Exception as error:  # zipfile, h5py and Keras each raise their own

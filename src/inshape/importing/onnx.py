@@ -416,7 +416,7 @@ def _pads(
     if auto == "SAME_LOWER":
         if None in same:
             r.refuse("pads by a size that is not known", "a fixed height and width")
-        pads = [(after, before) for before, after in same if before is not None]
+        pads = [(pair[1], pair[0]) for pair in same if pair is not None]
     else:
         flat = list(r.attribute("pads") or [0, 0, 0, 0])
         if len(flat) != 4 or min(flat) < 0:
@@ -1172,6 +1172,38 @@ def _divided(_: _Reading, x: Any, y: Any) -> Any:
     return np.asarray(x) // np.asarray(y) if whole else np.asarray(x) / np.asarray(y)
 
 
+def _by_numpy(function: Callable[..., Any]) -> Callable[..., Any]:
+    def compute(_: _Reading, *read: Any) -> Any:
+        return function(*read)
+
+    return compute
+
+
+def _gather_array(r: _Reading, x: Any, indices: Any) -> Any:
+    return np.take(x, indices, axis=r.attribute("axis", 0))
+
+
+def _concat_arrays(r: _Reading, *read: Any) -> Any:
+    return np.concatenate([np.atleast_1d(x) for x in read], r.attribute("axis", 0))
+
+
+def _reshape_array(_: _Reading, x: Any, shape: Any) -> Any:
+    return np.reshape(x, [np.shape(x)[i] if n == 0 else int(n) for i, n in enumerate(shape)])
+
+
+def _transpose_array(r: _Reading, x: Any) -> Any:
+    return np.transpose(x, r.attribute("perm"))
+
+
+def _squeeze_array(r: _Reading, x: Any, axes: Any = None) -> Any:
+    which = r.option(axes, "axes")
+    return np.squeeze(x, None if which is None else tuple(which))
+
+
+def _unsqueeze_array(r: _Reading, x: Any, axes: Any = None) -> Any:
+    return np.expand_dims(x, tuple(r.option(axes, "axes")))
+
+
 _FOLDED: dict[str, Callable[..., Any]] = {
     "Constant": _constant,
     "ConstantOfShape": _filled,
@@ -1179,21 +1211,19 @@ _FOLDED: dict[str, Callable[..., Any]] = {
     "Cast": _cast_array,
     "Slice": _slice_array,
     "Div": _divided,
-    "Identity": lambda _, x: x,
+    "Identity": _by_numpy(np.asarray),
     "Shape": _shape,
-    "Add": lambda _, x, y: x + y,
-    "Sub": lambda _, x, y: x - y,
-    "Mul": lambda _, x, y: x * y,
-    "Sqrt": lambda _, x: np.sqrt(x),
-    "Floor": lambda _, x: np.floor(x),
-    "Gather": lambda r, x, i: np.take(x, i, axis=r.attribute("axis", 0)),
-    "Concat": lambda r, *x: np.concatenate([np.atleast_1d(a) for a in x], r.attribute("axis", 0)),
-    "Reshape": lambda r, x, shape: np.reshape(x, [int(n) for n in shape]),
-    "Transpose": lambda r, x: np.transpose(x, r.attribute("perm")),
-    "Squeeze": lambda r, x, axes=None: np.squeeze(
-        x, None if (a := r.option(axes, "axes")) is None else tuple(a)
-    ),
-    "Unsqueeze": lambda r, x, axes=None: np.expand_dims(x, tuple(r.option(axes, "axes"))),
+    "Add": _by_numpy(np.add),
+    "Sub": _by_numpy(np.subtract),
+    "Mul": _by_numpy(np.multiply),
+    "Sqrt": _by_numpy(np.sqrt),
+    "Floor": _by_numpy(np.floor),
+    "Gather": _gather_array,
+    "Concat": _concat_arrays,
+    "Reshape": _reshape_array,
+    "Transpose": _transpose_array,
+    "Squeeze": _squeeze_array,
+    "Unsqueeze": _unsqueeze_array,
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,6 +29,7 @@ from ..evaluation.api import keep_validation
 from ..evaluation.leakage import is_among
 from ..features.cut import unfrozen_from
 from ..heads import Head
+from ..importing.batch_norm import reopen_batch_norm
 from ..planning import Plan, decide_plan, open_for_training
 from ..progress import Progress
 from ..reporting.api import leave_report
@@ -59,6 +61,8 @@ Step: TypeAlias = Callable[[Job], dict[str, Any]]
 FOLDS = "folds"
 """The folder of the trainings of cross-validation, in which each is called by its number."""
 _INITIAL = "initial.keras"
+_NORM_BATCH, _NORM_BATCHES = 32, 16
+"""Pictures on which statistics of batch norm are measured."""
 _NAMED = 10
 _GUESSING = "is no better than"
 _FEW = 30
@@ -185,6 +189,8 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
     keras.utils.set_random_seed(request.seed)
     with device_scope():
         model = plan.whole.carried_out_on(network).model
+    if request.recipe.reopen_bn:
+        model = _reopened(model, batches, request.seed)
     unfrozen_from(model, request.recipe.unfreeze, size_hw)  # refuses what it does not know
 
     def fill(run: Run) -> None:
@@ -212,6 +218,14 @@ def _start(request: TrainRequest, progress: Progress) -> Job:
         fill=fill,
     )
     return Job(run, request, batches, model, progress, unlabelled=unlabelled)
+
+
+def _reopened(model: keras.Model, batches: Batches, seed: int) -> keras.Model:
+    """The model with its batch norm opened again, by a part of the pictures."""
+    drawn = batches.iterate("train", _NORM_BATCH, shuffle=True, seed=seed)
+    pictures = (np.asarray(batch, np.float32) for batch, _ in islice(drawn, _NORM_BATCHES))
+    with device_scope():
+        return reopen_batch_norm(model, pictures)
 
 
 def _reopen(run: Run, source: Source, unlabelled: Source, progress: Progress) -> Job:

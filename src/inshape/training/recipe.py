@@ -92,6 +92,9 @@ class Recipe(Request):
     """Momentum of a moving average of the weights that is kept instead of them, 0 for none."""
     batch_norm: BatchNorm = "inference"
     """inference keeps the pretrained statistics."""
+    reopen_bn: bool = False
+    """Put batch norm back behind the convolutions of a file in which it was folded, as in .tflite
+    files; its statistics are measured on the pictures, and the answers stay the same."""
     precision: Precision = "auto"
     """In which steps are computed; auto is bfloat16 on GPUs that have it in hardware."""
     validation: Annotated[float, Range(0.001, 0.9)] = 0.1

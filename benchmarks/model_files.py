@@ -1,0 +1,249 @@
+"""Networks that were read from LiteRT files beside the files' own interpreter.
+
+    python -m benchmarks.model_files [--models FOLDER] [--pictures FOLDER] [--out FOLDER]
+    python -m benchmarks.model_files --table
+
+reads quantised ImageNet classifiers, a segmenter and a pose network (those of
+``google-coral/test_data``), compares what they answer at their own size with what the interpreter
+gives, and measures the classifiers' top-1 at other sizes, before any training. The pictures are
+``IIII_*.jpg``, IIII being the ImageNet class. What was measured is kept under ``--out``, a file for
+each network, so that a run goes on where another one ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+import inshape
+from benchmarks import results_folder
+from benchmarks.zero_shot import SHARED, top1
+from inshape.errors import InshapeError
+from inshape.importing.api import read_file
+from inshape.runtime.flatbuffer import read_model
+from inshape.runtime.insides import expose
+from inshape.runtime.litert import LiteRTModel
+
+NAME = "model_files"
+CLASSIFIERS = {
+    "mobilenet_v1_0.25_128_quant": 128,
+    "mobilenet_v1_0.5_160_quant": 160,
+    "mobilenet_v2_1.0_224_quant": 224,
+}
+_SEGMENTER = "deeplabv3_mnv2_dm05_pascal_quant"
+_POSES = "posenet_mobilenet_v1_075_353_481_16_quant_decoder"
+SIZES = (64, 96, 128, 160, 224)
+WAYS: dict[str, dict[str, Any]] = {
+    "rebuild": {"strategy": "rebuild"},
+    "resize": {"strategy": "resize"},
+    "restride, nearest stem": {"strategy": "restride", "stem": "nearest", "factor": 2},
+}
+_BATCH = 25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--models", type=Path, default=SHARED / "models")
+    parser.add_argument("--pictures", type=Path, default=SHARED / "data" / "imagenet500")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    folder = results_folder(NAME, options.out, is_table=options.table)
+    if not options.table:
+        for name, measure in {_SEGMENTER: segmenter, _POSES: poses}.items():
+            path = folder / f"{name}.json"
+            if not path.exists():
+                _keep(path, measure(options.models))
+        for name in CLASSIFIERS:
+            classifier(options.models, options.pictures, name, folder / f"{name}.json")
+    print(table(folder))
+
+
+def _keep(path: Path, result: dict[str, Any]) -> None:
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def classifier(models: Path, folder: Path, name: str, kept: Path) -> None:
+    """Agreement at the file's own size, and top-1 at others, kept one after the other."""
+    path = models / f"{name}.tflite"
+    files = sorted(folder.glob("*.jpg"))
+    labels = np.array([int(file.name.split("_")[0]) for file in files]) + 1  # 0 is background
+    if not kept.exists():
+        _keep(kept, {**_agreement(path, squares(files, CLASSIFIERS[name]), labels), "sizes": {}})
+    result = json.loads(kept.read_text())
+    for size in SIZES:
+        if str(size) not in result["sizes"]:
+            pictures = squares(files, size)
+            cells = {way: _at(path, size, way, pictures, labels) for way in WAYS}
+            result["sizes"][str(size)] = cells
+            _keep(kept, result)
+            print(name, size, cells, flush=True)
+
+
+def _agreement(path: Path, pictures: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    theirs = np.concatenate([answers(path, picture[None])[0] for picture in pictures])
+    model = read_file(path).model
+    batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
+    ours = np.concatenate([model(b.astype("float32"), training=False) for b in batches])
+    guesses = ours.argmax(1)
+    # A score is one of 256 numbers: several classes may have the highest.
+    is_highest = theirs[np.arange(len(pictures)), guesses] == theirs.max(1)
+    return {
+        "pictures": len(pictures),
+        "top1_file": 100 * float(np.mean(theirs.argmax(1) == labels)),
+        "top1": 100 * float(np.mean(guesses == labels)),
+        "same": 100 * float(np.mean(guesses == theirs.argmax(1))),
+        "same_or_tied": 100 * float(np.mean(is_highest)),
+    }
+
+
+def _at(
+    path: Path, size: int, way: str, pictures: np.ndarray, labels: np.ndarray
+) -> list[float] | str:
+    """Top-1 and MMACs at one size, or why it cannot be."""
+    try:
+        plan = inshape.plan(path, f"{size}x{size}x3", head="top", **WAYS[way])
+        accuracy = top1(plan.build(), pictures, labels)
+    except InshapeError as error:
+        return str(error)
+    assert plan.macs is not None
+    return [accuracy, plan.macs / 1e6]
+
+
+def segmenter(models: Path) -> dict[str, Any]:
+    """IoU of the bird's mask: with the interpreter's, and of both with the true one."""
+    path = models / f"{_SEGMENTER}.tflite"
+    with Image.open(models / "bird_segmentation.bmp") as image:
+        picture = image.convert("RGB")
+    with Image.open(models / "bird_segmentation_mask.bmp") as mask:
+        truth = np.asarray(mask.convert("L")) > 0
+    theirs = answers(path, np.asarray(picture)[None])[0][0] > 0
+    ours = _mask(read_file(path).model, picture)
+    other = inshape.adapt(path, "257x385x3", strategy="rebuild", head="top")
+    changed = Image.fromarray(_mask(other, picture)).resize(picture.size, Image.Resampling.NEAREST)
+    return {
+        "iou_with_file": _iou(ours, theirs),
+        "iou_file": _iou(theirs, truth),
+        "iou": _iou(ours, truth),
+        "iou_at_257x385": _iou(np.asarray(changed), truth),
+    }
+
+
+def _mask(model: keras.Model, picture: Image.Image) -> np.ndarray:
+    """Where anything but the background is seen."""
+    height, width = model.input_shape[1:3]
+    pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR), np.float32)
+    return np.asarray(model(pixels[None], training=False))[0].argmax(-1) > 0
+
+
+def _iou(mask: np.ndarray, other: np.ndarray) -> float:
+    return float((mask & other).sum() / (mask | other).sum())
+
+
+def poses(models: Path) -> dict[str, Any]:
+    """Heat maps beside the file's, in steps of its bytes, and the shapes of others."""
+    path = models / f"{_POSES}.tflite"
+    model = read_file(path).model
+    height, width = model.input_shape[1:3]
+    with Image.open(models / "bird_segmentation.bmp") as image:
+        picture = np.asarray(image.convert("RGB").resize((width, height)))[None]
+    tree = read_model(path.read_bytes())
+    decoder = tree.subgraphs[0].operators[-1]
+    inside = expose(tree, decoder.inputs, len(tree.subgraphs[0].operators) - 1)
+    theirs = _run(inside, picture)
+    ours = [np.asarray(x) for x in model(picture.astype("float32"), training=False)]
+    steps = [float(output["quantization"][0]) for output in inside.outputs]
+    rows = {
+        output["name"]: {
+            "mean_difference_in_steps": float(np.abs(a - b).mean() / step),
+            "correlation": float(np.corrcoef(a.ravel(), b.ravel())[0, 1]),
+        }
+        for output, a, b, step in zip(inside.outputs, ours, theirs, steps, strict=True)
+    }
+    shapes = {
+        shape: [
+            "x".join(map(str, output[1:]))
+            for output in inshape.adapt(path, shape, strategy="rebuild", head="top").output_shape
+        ]
+        for shape in ("353x481x3", "257x353x3", "481x641x1")
+    }
+    return {"maps": rows, "shapes": shapes}
+
+
+def squares(files: Sequence[Path], px: int) -> np.ndarray:
+    """The middle square of each picture, resized bilinearly: uint8."""
+    return np.stack([_square(file, px) for file in files])
+
+
+def _square(file: Path, px: int) -> np.ndarray:
+    with Image.open(file) as image:
+        width, height = image.size
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        box = left, top, left + side, top + side
+        crop = image.convert("RGB").crop(box)
+    return np.asarray(crop.resize((px, px), Image.Resampling.BILINEAR))
+
+
+_INTERPRETERS: dict[Path, LiteRTModel] = {}
+
+
+def answers(path: Path, pictures: np.ndarray) -> list[np.ndarray]:
+    """What a file's interpreter gives for bytes."""
+    if path not in _INTERPRETERS:
+        _INTERPRETERS[path] = LiteRTModel(path)
+    return _run(_INTERPRETERS[path], pictures)
+
+
+def _run(model: LiteRTModel, pictures: np.ndarray) -> list[np.ndarray]:
+    inside = model._interpreter
+    inside.allocate_tensors()
+    inside.set_tensor(model.input["index"], pictures)
+    inside.invoke()
+    return [model._read(output) for output in model.outputs]
+
+
+def table(folder: Path) -> str:
+    """What was measured, as tables of Markdown."""
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return "\n".join(_lines({name: results[name] for name in results}))
+
+
+def _lines(results: dict[str, Any]) -> Iterator[str]:
+    yield "| file | top-1, file | top-1, as read | same class | same or tied |"
+    yield "|---|---|---|---|---|"
+    rows = {name: results[name] for name in CLASSIFIERS if name in results}
+    for name, row in rows.items():
+        numbers = (row[key] for key in ("top1_file", "top1", "same", "same_or_tied"))
+        yield f"| {name} | " + " | ".join(f"{number:.1f}" for number in numbers) + " |"
+    for name, row in rows.items():
+        yield f"\n| {name} at | " + " | ".join(WAYS) + " |"
+        yield "|---" * (1 + len(WAYS)) + "|"
+        for size, cells in row["sizes"].items():
+            texts = (
+                "-" if isinstance(c, str) else f"{c[0]:.1f} ({c[1]:.0f})" for c in cells.values()
+            )
+            yield f"| {size} | " + " | ".join(texts) + " |"
+    if (masks := results.get(_SEGMENTER)) is not None:
+        yield f"\n| {_SEGMENTER} | IoU |"
+        yield "|---|---|"
+        yield f"| the file's mask, with the true one | {masks['iou_file']:.3f} |"
+        yield f"| as read | {masks['iou']:.3f} |"
+        yield f"| as read, with the file's | {masks['iou_with_file']:.3f} |"
+        yield f"| as read, at 257x385 | {masks['iou_at_257x385']:.3f} |"
+    if (heatmaps := results.get(_POSES)) is not None:
+        yield f"\n| {_POSES} | mean difference, steps | correlation |"
+        yield "|---|---|---|"
+        for name, row in heatmaps["maps"].items():
+            yield f"| {name} | {row['mean_difference_in_steps']:.1f} | {row['correlation']:.4f} |"
+
+
+if __name__ == "__main__":
+    main()

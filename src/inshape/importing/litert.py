@@ -1,0 +1,271 @@
+"""LiteRT files (``.tflite``): their operators as the layers of a Keras model."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from ..errors import GraphError, InshapeError, UnknownName, WeightsError
+from ..text import first_line, format_shape, join_some, plural
+from .imported import Imported
+from .litert_file import LiteRTFile, NotLiteRT, Operator, Tensor, parse, picture_statistics
+from .operators import OPERATORS, READS_FIRST_ALONE, Reading, Step, refusal
+
+_KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+_ENDINGS = ("ARG_MAX", "TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5")
+"""What makes answers of a network's maps, and is no part of it; custom operators are too."""
+_BYTES = {"UINT8": 0, "INT8": 128}
+"""What is added to them to have a picture's pixels."""
+_FLOATS = ("FLOAT32", "FLOAT16")
+_MOST_IN_MAP = 2**28
+_SPARE_VALUES = 2**20
+_LAST_WORD = re.compile(
+    r"/(Relu6?|BiasAdd|Conv2D|convolution|depthwise|MatMul|add|FusedBatchNorm\w*|Fused\w*)(_\d+)?$"
+)
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+_LONGEST_NAME = 80
+_LAST_NAMED = 12
+_SHARE_IN_SCOPE = 0.8
+
+
+def read(path: Path, outputs: Sequence[str]) -> Imported:
+    """Read a file as a functional model; ``outputs`` are names of its tensors."""
+    try:
+        file = _with_constants(parse(path.read_bytes()))
+        _check_picture(file)
+        return _read(file, outputs, path.stem)
+    except NotLiteRT as error:
+        raise WeightsError(
+            f"{path}: {error}; expected a whole .tflite file of one network that reads one "
+            "picture; download or convert it again"
+        ) from error
+    except GraphError as error:
+        raise GraphError(f"{path}: {error}") from error
+
+
+def _with_constants(file: LiteRTFile) -> LiteRTFile:
+    """The file without operators that only bring weights to another type, as to float32."""
+    tensors, operators = list(file.tensors), list[Operator]()
+    for operator in file.operators:
+        is_cast = operator.kind in ("DEQUANTIZE", "QUANTIZE") and not operator.is_custom
+        if is_cast and operator.inputs and operator.inputs[0] >= 0:
+            source, target = tensors[operator.inputs[0]], tensors[operator.outputs[0]]
+            if source.content is not None:
+                tensors[operator.outputs[0]] = replace(source, name=target.name)
+                continue
+        operators.append(operator)
+    return replace(file, tensors=tuple(tensors), operators=tuple(operators))
+
+
+def _check_picture(file: LiteRTFile) -> None:
+    if len(file.inputs) != 1:
+        raise NotLiteRT(f"it reads {len(file.inputs)} inputs")
+    picture = file.tensors[file.inputs[0]]
+    if len(picture.shape) != 4 or not 0 < prod(picture.shape) <= _MOST_IN_MAP:
+        raise NotLiteRT(f"it reads {format_shape(picture.shape)}, which is no picture")
+    if picture.type not in (*_FLOATS, *_BYTES):
+        raise NotLiteRT(f"it reads {picture.type}")
+
+
+def _read(file: LiteRTFile, outputs: Sequence[str], name: str) -> Imported:
+    end = _named_end(file, outputs) if outputs else _end(file)
+    picture = file.tensors[file.inputs[0]]
+    image = keras.Input(picture.shape[1:], name="image")
+    scaled, notes = _scaled(file, picture, image)
+    reading = Reading(file, scaled)
+    names = _Names(file)
+    budget = 2 * file.size_bytes + _SPARE_VALUES
+    for operator in _needed(file, end.tensors):
+        budget -= sum(_constant_values(file, operator))
+        if budget < 0:
+            raise refusal(file, operator, "its weights are those of other operators, many times")
+        step = Step(reading, operator, names.of(file.tensors[operator.outputs[0]].name))
+        for index, result in zip(operator.outputs, _results(step), strict=False):
+            reading.maps[index] = result
+    ends = [reading.maps[i] for i in end.tensors]
+    model = keras.Model(image, ends[0] if len(ends) == 1 else ends, name=_clean(name) or "network")
+    return Imported(model, (*end.notes, *notes))
+
+
+def _constant_values(file: LiteRTFile, operator: Operator) -> list[int]:
+    tensors = (file.tensors[i] for i in operator.inputs if i >= 0)
+    return [prod(x.shape) for x in tensors if x.content is not None and not x.odd]
+
+
+def _results(step: Step) -> Sequence[Any]:
+    """The maps that an operator puts out, each of the shape that the file says."""
+    reader, operator = OPERATORS.get(step.operator.kind), step.operator
+    if reader is None or operator.is_custom:
+        raise step.refused("no layer is known for it")
+    for index in operator.outputs:
+        shape = step.file.tensors[index].shape
+        if prod(shape) > _MOST_IN_MAP:
+            raise step.refused(f"a map of {format_shape(shape)} is too large")
+    try:
+        result = reader(step)
+    except InshapeError:
+        raise
+    except Exception as error:  # Keras and its backends raise their own
+        raise step.refused(first_line(error)) from error
+    results = result if isinstance(result, list) else [result]
+    for index, each in zip(operator.outputs, results, strict=False):
+        stated, computed = step.file.tensors[index].shape, tuple(each.shape)
+        if stated[1:] != computed[1:]:
+            raise step.refused(
+                f"a layer gives {format_shape(computed[1:])} where the file says "
+                f"{format_shape(stated[1:])}"
+            )
+    return results
+
+
+# The picture
+
+
+def _scaled(file: LiteRTFile, picture: Tensor, image: Any) -> tuple[Any, list[str]]:
+    """The picture as the network's numbers, of pixels from 0 to 255."""
+    statistics = picture_statistics(file.metadata)
+    if picture.type in _BYTES:
+        if len(picture.scale) != 1:
+            return image, []  # pixels as they are
+        scale = float(picture.scale[0])
+        scales, offsets = [scale], [-scale * (int(picture.zero_point[0]) + _BYTES[picture.type])]
+    elif statistics is not None and _fits(*statistics, picture.shape[-1]):
+        mean, deviation = statistics
+        count = max(len(mean), len(deviation))
+        mean, deviation = (x * count if len(x) == 1 else x for x in (mean, deviation))
+        scales = [1 / d for d in deviation]
+        offsets = [-m / d for m, d in zip(mean, deviation, strict=True)]
+    elif any(_is_affine(op) for op in file.operators if file.inputs[0] in op.inputs):
+        return image, []  # the network brings them to its range itself
+    else:
+        return image, [
+            "the file does not say how pixels become its numbers: they go in as they are, which "
+            "inshape's commands do from 0 to 255; a keras.layers.Rescaling in front brings them to "
+            "another range"
+        ]
+    if set(scales) == {1.0} and set(offsets) == {0.0}:
+        return image, []
+    scale, offset = (x[0] if len(set(x)) == 1 else x for x in (scales, offsets))
+    numbers: dict[str, Any] = {"scale": scale, "offset": offset}
+    layer = keras.layers.Rescaling(**numbers, name="pixels")
+    return layer(image), []
+
+
+def _is_affine(operator: Operator) -> bool:
+    return operator.kind in ("ADD", "SUB", "MUL", "DIV")
+
+
+def _fits(mean: Sequence[float], deviation: Sequence[float], channels: int) -> bool:
+    return all(len(x) in (1, channels) for x in (mean, deviation)) and min(deviation) > 0
+
+
+# The end
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where the model stops."""
+
+    tensors: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+
+def _named_end(file: LiteRTFile, outputs: Sequence[str]) -> _End:
+    own = [op for op in file.operators if not op.is_custom]
+    written = [i for operator in own for i in operator.outputs]
+    names = [_base(file.tensors[i].name) for i in written]
+    chosen: list[int] = []
+    for name in outputs:
+        places = [i for i, other in enumerate(names) if other == name.partition(";")[0]]
+        if len(places) != 1:
+            known = join_some([f'"{n}"' for n in reversed(names)], _LAST_NAMED)
+            raise UnknownName(
+                "output", name, names, answer=f"choose one of the file's, from the last: {known}"
+            )
+        chosen.append(written[places[0]])
+    return _End(tuple(dict.fromkeys(chosen)))
+
+
+def _end(file: LiteRTFile) -> _End:
+    """The file's own outputs, or the maps of which operators make its answers."""
+    answers: set[int] = set()
+    cut: list[Operator] = []
+    read: dict[int, None] = {}
+    for operator in file.operators:
+        is_answer = not answers.isdisjoint(operator.inputs)
+        if is_answer and operator.kind in _KERNELS:
+            raise refusal(file, operator, f"it reads what {cut[0].kind} computes")
+        if operator.is_custom or operator.kind in _ENDINGS or is_answer:
+            answers.update(operator.outputs)
+            cut.append(operator)
+            read |= dict.fromkeys(i for i in operator.inputs if _is_map(file, i))
+    whole = [i for i in file.outputs if i not in answers]
+    if not cut or whole == list(file.outputs):
+        return _End(tuple(dict.fromkeys(whole)))
+    ends = tuple(dict.fromkeys([*whole, *(i for i in read if i not in answers)]))
+    if not ends:
+        raise refusal(file, cut[0], "nothing stands before it")
+    names = join_some([f'"{_base(file.tensors[i].name)}"' for i in ends])
+    others = f" and {plural(len(cut) - 1, 'operator')} behind it" if len(cut) > 1 else ""
+    first = f"{cut[0].kind}{others}"
+    return _End(ends, (f"{first}, which makes answers of maps, is cut off: returned is {names}",))
+
+
+def _is_map(file: LiteRTFile, index: int) -> bool:
+    return index >= 0 and file.tensors[index].content is None
+
+
+def _needed(file: LiteRTFile, ends: Sequence[int]) -> list[Operator]:
+    """The operators that the ends are computed by."""
+    wanted, needed = set(ends), list[Operator]()
+    for operator in reversed(file.operators):
+        if not wanted.isdisjoint(operator.outputs):
+            needed.append(operator)
+            first_alone = operator.kind in READS_FIRST_ALONE
+            wanted.update(operator.inputs[:1] if first_alone else operator.inputs)
+    return needed[::-1]
+
+
+# Names
+
+
+def _base(name: str) -> str:
+    """A tensor's name without those of what was folded into it."""
+    return name.partition(";")[0]
+
+
+def _clean(name: str) -> str:
+    return _NO_NAME.sub("_", name).strip("_.-")[-_LONGEST_NAME:]
+
+
+class _Names:
+    """A layer's name for each operator, once, without the scope that all stand in."""
+
+    def __init__(self, file: LiteRTFile) -> None:
+        self._used: set[str] = {"image", "pixels"}
+        self._scope = ""
+        names = [_base(file.tensors[op.outputs[0]].name) for op in file.operators]
+        while names:
+            scopes = [name.partition("/")[0] + "/" for name in names if "/" in name]
+            scope, count = Counter(scopes).most_common(1)[0] if scopes else ("", 0)
+            if count < _SHARE_IN_SCOPE * len(names):
+                break
+            self._scope += scope
+            names = [name.removeprefix(scope) for name in names if name.startswith(scope)]
+
+    def of(self, tensor_name: str) -> str:
+        base = _base(tensor_name).removeprefix(self._scope)
+        wanted = _clean(_LAST_WORD.sub("", base)) or "layer"
+        name, count = wanted, 1
+        while name in self._used:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._used.add(name)
+        return name
