@@ -320,6 +320,22 @@ def test_a_model_of_ones_own_class_is_refused(tmp_path):
         read_file(path)
 
 
+def test_ones_own_layer_in_a_file_of_keras_3_is_refused(tmp_path):
+    class Mine(layers.Layer):
+        def call(self, x):
+            return x
+
+    image = keras.Input((4, 3, 1))
+    path = tmp_path / "a.keras"
+    keras.Model(image, Mine()(image)).save(path)
+    message = (
+        "; expected Keras's own layers; no code is run for a file: load it in Python with "
+        "keras.saving.load_model(path, custom_objects={...}) and pass the keras.Model"
+    )
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        read_file(path)
+
+
 def test_a_description_that_is_too_long_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("inshape.importing.keras2._LONGEST_CONFIG", 100)
     model = functional([picture(4, 3, 1)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 
 import keras
@@ -317,4 +318,38 @@ def test_a_graph_of_too_many_nodes_is_refused(tmp_path, monkeypatch):
     path = write(tmp_path / "a.onnx", [node("Relu")])
     message = f"{path} has 1 nodes, expected at most 0; simplify it"
     with pytest.raises(GraphError, match=re.escape(message)):
+        read_file(path)
+
+
+def test_without_the_package_it_is_said_what_to_install(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.onnx", [node("Relu")])
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    message = f"{path} takes the package onnx, which is not installed; expected the extra onnx; pip"
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        read_file(path)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_graph_of_several_pictures_or_none_is_refused(count, tmp_path):
+    names = ["a", "b"][:count]
+    makes = helper.make_node("Sum", names, ["y"]) if names else helper.make_node(
+        "Constant", [], ["y"], value_float=1.0
+    )  # fmt: skip
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, *SHAPE]) for n in names]
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, *SHAPE])
+    model = helper.make_model(helper.make_graph([makes], "net", inputs, [result]), ir_version=9)
+    path = tmp_path / "a.onnx"
+    onnx.save(model, path)
+    received = "'a', 'b'" if names else "none"
+    message = f"{path} has the inputs {received}, expected one picture"
+    with pytest.raises(GraphError, match=re.escape(message)):
+        read_file(path)
+
+
+def test_a_graph_that_gives_nothing_is_refused(tmp_path):
+    path = write(tmp_path / "a.onnx", [node("Relu")])
+    model = onnx.load(path)
+    del model.graph.output[:]
+    onnx.save(model, path)
+    with pytest.raises(GraphError, match=re.escape(f"{path} cannot be read (`outputs` argument ")):
         read_file(path)

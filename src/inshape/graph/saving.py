@@ -58,7 +58,7 @@ def _loaded(path: Path) -> keras.Model:
         return cast("keras.Model", keras.saving.load_model(path, custom_layers, compile=False))
     except Exception as error:  # zipfile, h5py and Keras each raise their own
         reason = first_line(str(error).partition(" Full object config")[0] or error)
-        if "Could not locate" in reason:
+        if "Could not locate" in str(error):
             raise WeightsError(
                 f"{path} cannot be loaded ({reason}); expected Keras's own layers; no code is run "
                 "for a file: load it in Python with keras.saving.load_model(path, custom_objects="

@@ -57,13 +57,18 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
         reading.find_picture()
         attempts.append(reading)
     attempts = [attempt for attempt in attempts if attempt.may_be_picture()] or attempts
-    best, failure = None, None
+    best: _Reading | None = None
+    failure: InshapeError | None = None
     for attempt in attempts:
         try:
             with deferred_weights():
                 attempt.run()
         except InshapeError as error:
             failure = failure or error
+            continue
+        except Exception as error:  # an output that nothing makes, say
+            reason = f"{path} cannot be read ({first_line(error)}); expected a whole network"
+            failure = failure or GraphError(f"{reason}; export it again")
             continue
         if best is None or attempt.transposes < best.transposes:
             best = attempt
