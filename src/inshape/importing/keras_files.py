@@ -15,7 +15,7 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
     """Load a whole model, which ends where it ends."""
     if outputs:
         raise RequestError(
-            f"outputs={list(outputs)} with {path}; expected a .tflite file; leave outputs out, and "
-            "make keras.Model(model.inputs, [model.get_layer(name).output]) of it"
+            f"outputs={list(outputs)} with {path}; expected a .tflite or .onnx file; "
+            "leave outputs out, and make keras.Model(model.inputs, [model.get_layer(name).output]) of it"
         )
     return Imported(read_model(path) if keras_version(path).startswith("2.") else load_model(path))
