@@ -23,7 +23,7 @@ import keras
 import numpy as np
 
 import inshape
-from benchmarks import results_folder
+from benchmarks import backbone_of, results_folder
 from inshape.exporting.sidecar import embed
 from inshape.planning import Plan
 from inshape.runtime.arena import arena_of
@@ -33,11 +33,13 @@ from inshape.runtime.formats import FORMATS
 NAME = "footprint"
 _SMALL, _LARGE = "MobileNetV3Small", "MobileNetV3Large"
 _V1, _V2 = "MobileNet-0.25", "MobileNetV2-0.35"
+WAKE = "vww_96.h5"  # the visual wake words of MLPerf Tiny
 _SIMPLE = "minimalistic"
 _MOST_OFF, _MOST_BELOW = 0.05, 0.02
 
 CASES = {
     _V1: "96x96x3 restride:48x48x1 128x128x1 160x120x1 224x224x3 restride:97x65x3 resize:96x96x3",
+    WAKE: "96x96x1 160x120x1",
     "MobileNet-0.5": "96x96x3",
     _V2: "48x48x1 96x96x3 restride:96x96x1 resize:96x96x3 97x65x1 128x128x3 144x144x3 160x120x1 "
     "224x224x3",
@@ -112,7 +114,7 @@ def cases() -> Iterator[tuple[str, str, str]]:
 
 def measured(network: str, shape: str, strategy: str) -> Row:
     """Convert a network and have the interpreter run its file."""
-    plan = inshape.plan(network, shape, strategy=strategy, classes=10)
+    plan = inshape.plan(backbone_of(network), shape, strategy=strategy, classes=10)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "a.tflite")
         write(plan, path)

@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 
 import inshape
-from benchmarks import results_folder
-from benchmarks.footprint import randomise
+from benchmarks import backbone_of, results_folder
+from benchmarks.footprint import WAKE, randomise
 from inshape.geometry.cost import costs
 from inshape.geometry.patches import Patches, find_spans, patched
 from inshape.geometry.sizes import map_shapes
@@ -95,6 +95,8 @@ CASES = (
     Case(_V2, "144x144x3", "rebuild", (Region((4, 2), (36, 36, 8)),)),
     Case(_V1, "96x96x1", "rebuild", (Region((4, 1), (24, 24, 16)),)),
     Case(_V1, "160x120x1", "rebuild", (Region((5, 1), (40, 30, 16)),)),
+    Case(WAKE, "96x96x1", "rebuild", (Region((4, 1), (24, 24, 16)),)),
+    Case(WAKE, "160x120x1", "rebuild", (Region((5, 1), (40, 30, 16)),)),
 )  # fmt: skip
 
 
@@ -160,7 +162,7 @@ def main() -> int:
 
 def measure(case: Case, photos: Sequence[Path]) -> Row:
     shape = InputShape.of(case.shape)
-    plan = inshape.plan(case.network, shape, strategy=case.strategy, classes=10)
+    plan = inshape.plan(backbone_of(case.network), shape, strategy=case.strategy, classes=10)
     keras.utils.set_random_seed(0)
     model = plan.build(weights=None)
     randomise(model, np.random.default_rng(0))

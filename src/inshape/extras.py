@@ -17,7 +17,7 @@ PURPOSES: Mapping[str, str] = {
     "keras": "the same without a backend, beside one of your own",
     "jax": "the JAX backend, for plan, adapt and train",
     "torch": "the PyTorch backend, for plan, adapt and train; .pth files",
-    "onnx": "export to ONNX, and files of that kind",
+    "onnx": "ONNX: models from such files, export to them, and running them",
     "openvino": "export to OpenVINO, and files of that kind",
     "micro": "files for micro-controllers, and the arena that they need, measured",
     "parquet": "tables of pictures as .parquet",

@@ -109,7 +109,7 @@ class PlanRequest(KerasWords):
 
     backbone: Annotated[BackboneField, Positional()]
     """A name of keras.applications (inshape models lists them), a model file (.keras, .h5,
-    .tflite), a run folder or, in Python, a keras.Model."""
+    .tflite, .onnx), a run folder or, in Python, a keras.Model."""
     input_shape: Annotated[Shape, Positional(), Flag("input")]
     """The new input shape: height, width, channels; ? is any size."""
     classes: Annotated[int, Range(1)] | None = None
@@ -123,7 +123,8 @@ class PlanRequest(KerasWords):
     ] = None
     """Return the last maps at these output strides instead of a head, such as 8,16,32."""
     outputs: Annotated[tuple[str, ...], Written(many(str), joined(str), "NAMES")] = ()
-    """Where to stop in a .tflite file, by the names of its tensors; more than one with head top."""
+    """Where to stop in a .tflite or .onnx file, by the names of its tensors; more than one with
+    head top."""
     open_nested: bool = False
     """Dissolve the models nested in yours into one flat model, whose layers can all be reached
     (Grad-CAM, a cut inside)."""

@@ -21,8 +21,9 @@ from tests.litert import small_net
 
 from inshape.data.arrays import list_npz
 from inshape.data.sources import open_source
-from inshape.graph.saving import _holds_model, _odd_arrays, _version_of_keras
+from inshape.graph.saving import _holds_model, _odd_arrays
 from inshape.importing.api import read_file
+from inshape.importing.keras2 import keras_version
 from inshape.training.checkpoint import Checkpoint, Standing
 from inshape.weights.files import open_weights
 
@@ -79,7 +80,7 @@ def _weights(path: Path) -> None:
 def _model(path: Path) -> None:
     """What is looked at in a model before Keras loads it."""
     _odd_arrays(path)
-    _version_of_keras(path)
+    keras_version(path)
     _holds_model(path)
     _weights(path)
 

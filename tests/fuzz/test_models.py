@@ -1,4 +1,4 @@
-"""Models that others made: LiteRT files and what they say of themselves, and Keras 2's HDF5."""
+"""Models that others made: LiteRT files, what they say of themselves, Keras's HDF5 and ONNX."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from tests.importing.old_keras import function, functional, layer, picture, write_h5
 
 from inshape.data.prepare import Preparation
 from inshape.errors import RequestError
 from inshape.evaluation.classifier import open_classifier
-from inshape.graph.saving import load_model
+from inshape.importing.api import read_file
 from inshape.runtime.apart import Ended, run_apart
 from inshape.runtime.cards import CARD
 from inshape.runtime.flatbuffer import litert_schema, pack_model, read_model
@@ -84,11 +85,35 @@ def damage_card(content: bytes, edit: Edit) -> bytes:
 
 
 @cache
-def _of_keras_2() -> bytes:
+def _of_keras_3() -> bytes:
     with TemporaryDirectory() as folder:
         path = Path(folder, "a.h5")
         _network().save(path)
         return path.read_bytes()
+
+
+@cache
+def _of_keras_2() -> bytes:
+    ones = np.ones((3, 3, 2, 1), np.float32)
+    block = layer("Sequential", "block", "product", layers=[
+        layer("DepthwiseConv2D", "conv", kernel_size=[3, 3], groups=1, use_bias=False,
+              batch_input_shape=[None, 4, 4, 2], activation="hard_sigmoid"),
+    ])  # fmt: skip
+    block["inbound_nodes"] = [[["product", 0, 0, {}]], [["block", 1, 0, {"training": False}]]]
+    padded = function(
+        "pad", "padded", ["block", 1, 0, {"paddings": [[0, 0], [1, 1], [1, 1], [0, 0]]}]
+    )
+    block["inbound_nodes"][1][0][0] = "padded"
+    model = functional([
+        picture(4, 4, 2),
+        function("math.multiply", "product", ["picture", 0, 0, {"y": 0.5, "name": None}]),
+        block,
+        padded,
+        layer("GlobalAveragePooling2D", "pool", "block"),
+    ])  # fmt: skip
+    model["config"]["layers"][-1]["inbound_nodes"] = [[["block", 2, 0, {}]]]
+    with TemporaryDirectory() as folder:
+        return write_h5(Path(folder, "a.h5"), model, {"block": [ones]}).read_bytes()
 
 
 def damage_h5(content: bytes, edit: Edit) -> bytes:
@@ -98,26 +123,51 @@ def damage_h5(content: bytes, edit: Edit) -> bytes:
         return damage_bytes(content, (place, how // 3))
     file = BytesIO(content)
     with h5py.File(file, "r+") as stored:
-        config = stored.attrs["model_config"].encode()
+        config = stored.attrs["model_config"]
+        config = config.encode() if isinstance(config, str) else config
         stored.attrs["model_config"] = damage_json(config, (place, how // 3))
     return file.getvalue()
+
+
+@cache
+def _onnx() -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    arrays = {
+        "w": np.ones((4, 3, 3, 3), np.float32),
+        "shape": np.array([0, 2, 2, 6, 5]),
+        "flat": np.array([0, -1]),
+        "matrix": np.ones((120, 2), np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Reshape", ["b", "shape"], ["c"]),
+        helper.make_node("Transpose", ["c"], ["d"], perm=[0, 2, 1, 3, 4]),
+        helper.make_node("Reshape", ["d", "flat"], ["e"]),
+        helper.make_node("Gemm", ["e", "matrix"], ["f"], alpha=0.5),
+        helper.make_node("Softmax", ["f"], ["y"], axis=-1),
+    ]
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 12, 10])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(values, name) for name, values in arrays.items()],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
 
 
 def _load_h5(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TensorFlow's variables
-        load_model(path)
+        read_file(path)
 
 
 READERS = [
     Reader("cards in files", of_file("a.tflite", open_classifier), _with_card, damage_card, _CARDS),
-    Reader(
-        "models in HDF5",
-        of_file("a.h5", _load_h5),
-        _of_keras_2,
-        damage_h5,
-        _MODELS,
-    ),
+    Reader("models in HDF5", of_file("a.h5", _load_h5), _of_keras_3, damage_h5, _MODELS),
+    Reader("ONNX", of_file("a.onnx", read_file), _onnx, damage_bytes, _MODELS),
+    Reader("models of Keras 2", of_file("a.h5", _load_h5), _of_keras_2, damage_h5, _MODELS),
 ]
 
 

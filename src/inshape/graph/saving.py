@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import RunError, WeightsError
 from ..text import first_line
-from ..writing import parse_json, write_atomically
+from ..writing import write_atomically
 from .finite import problem_in, problem_of
 from .hdf5 import DAMAGE, open_checked
 
@@ -59,12 +58,11 @@ def _loaded(path: Path) -> keras.Model:
         return cast("keras.Model", keras.saving.load_model(path, custom_layers, compile=False))
     except Exception as error:  # zipfile, h5py and Keras each raise their own
         reason = first_line(str(error).partition(" Full object config")[0] or error)
-        version = _version_of_keras(path)
-        if version.startswith("2."):
+        if "Could not locate" in str(error):
             raise WeightsError(
-                f"{path} was saved by Keras {version} and cannot be loaded by Keras 3 ({reason}); "
-                "expected a .keras file of Keras 3; save it there with model.save('model.h5') and "
-                "give that file"
+                f"{path} cannot be loaded ({reason}); expected Keras's own layers; no code is run "
+                "for a file: load it in Python with keras.saving.load_model(path, custom_objects="
+                "{...}) and pass the keras.Model"
             ) from error
         raise WeightsError(
             f"{path} cannot be loaded ({reason}); expected a whole model; save it with "
@@ -96,15 +94,6 @@ def _odd_arrays(path: Path) -> list[tuple[str, NDArray[Any]]]:
     with suppress(*DAMAGE), open_checked(path) as file:  # damage is what loading it will tell
         file.visititems(collect)
     return odd
-
-
-def _version_of_keras(path: Path) -> str:
-    """The version that wrote a file; empty where it does not say so."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return str(parse_json(archive.read("metadata.json"))["keras_version"])
-    except DAMAGE:
-        return ""
 
 
 def _holds_model(path: Path) -> bool:

@@ -17,6 +17,7 @@ READERS = {
     ".h5": "keras_files",
     ".hdf5": "keras_files",
     ".tflite": "litert",
+    ".onnx": "onnx",
 }
 """The module here that reads files of a suffix."""
 

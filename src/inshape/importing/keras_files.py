@@ -1,4 +1,4 @@
-"""Files of Keras 3."""
+"""Files of Keras, of its versions 2 and 3."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 from ..errors import RequestError
 from ..graph.saving import load_model
 from .imported import Imported
+from .keras2 import keras_version, read_model
 
 
 def read(path: Path, outputs: Sequence[str]) -> Imported:
     """Load a whole model, which ends where it ends."""
     if outputs:
         raise RequestError(
-            f"outputs={list(outputs)} with {path}; expected a .tflite file; leave outputs out, and "
-            "make keras.Model(model.inputs, [model.get_layer(name).output]) of it"
+            f"outputs={list(outputs)} with {path}; expected a .tflite or .onnx file; "
+            "leave outputs out, and make keras.Model(model.inputs, [model.get_layer(name).output]) of it"
         )
-    return Imported(load_model(path))
+    return Imported(read_model(path) if keras_version(path).startswith("2.") else load_model(path))

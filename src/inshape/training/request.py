@@ -58,8 +58,8 @@ class TrainRequest(KerasWords):
     out: Folder
     """The run folder to make."""
     backbone: BackboneOption = DEFAULT
-    """A name of keras.applications, a model file (.keras, .h5, .tflite) or, in Python, a
-    keras.Model."""
+    """A name of keras.applications, a model file (.keras, .h5, .tflite, .onnx) or, in
+    Python, a keras.Model."""
     weights: Weights = "imagenet"
     """imagenet, a file (.weights.h5, .h5, .keras; torchvision's or timm's MobileNetV3 as
     .safetensors or .pth), hf://OWNER/NAME, kaggle://PRESET, none, or demo: the small checkpoint

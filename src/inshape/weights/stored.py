@@ -108,6 +108,9 @@ class StoredWeights(ABC):
 class KerasWeights(StoredWeights):
     """The arrays of a file that Keras wrote."""
 
+    root = ""
+    """The group that the paths of its layers begin with; empty where layers go by their names."""
+
     def __init__(self, path: Path, groups: dict[str | int, list[h5py.Dataset]]) -> None:
         """Take the arrays as they were found."""
         super().__init__(path)
@@ -177,7 +180,7 @@ class _KerasThree(KerasWeights):
     def __init__(self, path: Path, file: h5py.File, root: str) -> None:
         self._file = file
         self._top = _group(file, root)
-        self._root = root
+        self.root = root
         of_a_layer = re.compile(rf"(?:{root}/[^/]+/)+vars")
         groups: dict[str | int, list[h5py.Dataset]] = {}
 
@@ -190,7 +193,7 @@ class _KerasThree(KerasWeights):
         super().__init__(path, groups)
 
     def slots_of(self, model: keras.Model) -> tuple[Slot, ...]:
-        return tuple(_nested_slots(model, self._root, ""))
+        return tuple(_nested_slots(model, self.root, ""))
 
     def count_layers(self, kind: str) -> int:
         return sum(bool(re.fullmatch(rf"{kind}(_\d+)?", name)) for name in _names_in(self._top))
