@@ -16,6 +16,7 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
     if outputs:
         raise RequestError(
             f"outputs={list(outputs)} with {path}; expected a .tflite or .onnx file; "
-            "leave outputs out, and make keras.Model(model.inputs, [model.get_layer(name).output]) of it"
+            "leave outputs out, and cut the model there: "
+            "keras.Model(model.inputs, [model.get_layer(name).output])"
         )
     return Imported(read_model(path) if keras_version(path).startswith("2.") else load_model(path))
