@@ -22,8 +22,8 @@ def test_help_lists_the_commands(call, words):
 def test_the_program_is_a_module(shell):
     answer = shell("--version")
     assert (answer.code, answer.out, answer.err) == (0, f"{inshape.__version__}\n", "")
-    answer = shell("inspect", "MobileNetV3Small", "--bogus")
-    line = "inshape: error: no such option: --bogus; see inshape inspect --help\n"
+    answer = shell("inspect", "MobileNetV3Small", "--xyzzy")
+    line = "inshape: error: no such option: --xyzzy; see inshape inspect --help\n"
     assert (answer.code, answer.out, answer.err) == (2, "", line)
 
 
@@ -37,7 +37,7 @@ def test_the_program_is_a_module(shell):
         (["train"], "missing: PICTURES, --input, --out; see inshape train --help\n"),
         (["train", "p", "--input", "8x8x1"], "missing: --out; see inshape train --help\n"),
         (["predict", "runs/a"], "missing: PICTURES...; see inshape predict --help\n"),
-        (["inspect", "--bogus"], "no such option: --bogus; see inshape inspect --help\n"),
+        (["inspect", "--xyzzy"], "no such option: --xyzzy; see inshape inspect --help\n"),
         (
             ["train", "p", "--epoch", "3"],
             "no such option: --epoch; did you mean --epochs?; see inshape train --help\n",
@@ -84,8 +84,8 @@ def test_the_program_is_a_module(shell):
         ),
         (["train", "--resume"], "--resume has no value; expected --resume RUN; see inshape train"),
         (
-            ["train", "--resume", "a", "--bogus"],
-            "no such option: --bogus; see inshape train --help\n",
+            ["train", "--resume", "a", "--xyzzy"],
+            "no such option: --xyzzy; see inshape train --help\n",
         ),
         (["--show-completion", "csh"], "unknown shell 'csh'; did you mean zsh? choose from: bash"),
     ],
