@@ -26,6 +26,7 @@ from inshape.errors import (
     WeightsError,
 )
 from inshape.graph.saving import load_model
+from inshape.importing.imported import RANGE_UNKNOWN
 from inshape.planning import PlanRequest, decide_plan, open_for_training, open_network
 from inshape.requests import make as make_request
 from inshape.requests import own_options
@@ -154,7 +155,8 @@ def test_a_file_with_layers_of_inshape_is_a_backbone(tiny, tmp_path, monkeypatch
         pools = [layer for layer in model.layers if layer.name.startswith("head_pool")]
         assert [type(layer) for layer in pools] == [layers.GlobalAveragePooling2D]
     # Its exponent is nothing that stands behind the pooling.
-    assert inshape.plan(path, "40x40x1", strategy="rebuild", classes=4).notes == ()
+    plan = inshape.plan(path, "40x40x1", strategy="rebuild", classes=4)
+    assert plan.notes == (RANGE_UNKNOWN,)
 
 
 def test_the_source_is_not_changed(small, rng):
@@ -577,7 +579,7 @@ def test_files_that_are_no_models(tmp_path):
     empty.write_bytes(b"")
     with pytest.raises(WeightsError, match=re.escape(f"{empty} cannot be loaded (")):
         inshape.plan(empty, "8x8x3")
-    other = tmp_path / "net.onnx"
+    other = tmp_path / "net.pb"
     other.write_bytes(b"")
     with pytest.raises(
         WeightsError, match=re.escape("is not a model file; expected a name or a whole model")

@@ -838,8 +838,8 @@ def _resolved(backbone: Any, outputs: Sequence[str] = ()) -> Any:
         return read_file(Path(backbone), outputs)
     if outputs:
         raise RequestError(
-            f"outputs={list(outputs)} with {shown(backbone)}; expected a .tflite file to stop in; "
-            "leave outputs out, and pass keras.Model(model.inputs, the outputs)"
+            f"outputs={list(outputs)} with {shown(backbone)}; expected a .tflite or .onnx file "
+            "to stop in; leave outputs out, and pass keras.Model(model.inputs, the outputs)"
         )
     if isinstance(backbone, Backbone | Imported) or not is_word:
         return backbone

@@ -14,6 +14,7 @@ from tests.importing.old_keras import function, functional, layer, picture, writ
 import inshape
 from inshape.errors import GraphError, InshapeError, WeightsError
 from inshape.importing.api import read_file
+from inshape.importing.imported import RANGE_UNKNOWN
 
 SHAPE = (21, 34, 3)
 RNG = np.random.default_rng(0)
@@ -373,3 +374,17 @@ def test_the_network_of_the_visual_wake_words(shared_dir, imagenet500):
     scores = np.asarray(adapted(grey))
     np.testing.assert_allclose(scores.sum(1), 1, atol=1e-5)
     assert np.ptp(scores[:, 0]) > 0.01
+
+
+def test_a_file_of_a_network_that_takes_other_pixels_says_so(tmp_path):
+    """Also where the picture passes padding, or a model around it, before it is computed with."""
+    image = keras.Input((8, 8, 3))
+    conv = keras.layers.Conv2D(2, 3)
+    padded = keras.layers.ZeroPadding2D()(image)
+    plain = keras.Model(image, conv(padded))
+    scaled = keras.Model(image, conv(keras.layers.Rescaling(1 / 255)(padded)))
+    for number, (model, notes) in enumerate(
+        [(plain, (RANGE_UNKNOWN,)), (scaled, ()), (keras.Model(image, scaled(image)), ())]
+    ):
+        model.save(tmp_path / f"{number}.keras")
+        assert read_file(tmp_path / f"{number}.keras").notes == notes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import RequestError
 from ..graph.saving import load_model
-from .imported import Imported
+from .imported import Imported, range_notes
 from .keras2 import keras_version, read_model
 
 
@@ -19,4 +19,5 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
             "leave outputs out, and cut the model there: "
             "keras.Model(model.inputs, [model.get_layer(name).output])"
         )
-    return Imported(read_model(path) if keras_version(path).startswith("2.") else load_model(path))
+    model = read_model(path) if keras_version(path).startswith("2.") else load_model(path)
+    return Imported(model, range_notes(model))

@@ -14,7 +14,7 @@ import keras
 
 from ..errors import GraphError, InshapeError, UnknownName, WeightsError
 from ..text import first_line, format_shape, join_some, plural
-from .imported import Imported
+from .imported import RANGE_UNKNOWN, Imported
 from .litert_file import LiteRTFile, NotLiteRT, Operator, Tensor, parse, picture_statistics
 from .operators import OPERATORS, READS_FIRST_ALONE, Reading, Step, refusal
 
@@ -145,11 +145,7 @@ def _scaled(file: LiteRTFile, picture: Tensor, image: Any) -> tuple[Any, list[st
     elif any(_is_affine(op) for op in file.operators if file.inputs[0] in op.inputs):
         return image, []  # the network brings them to its range itself
     else:
-        return image, [
-            "the file does not say how pixels become its numbers: they go in as they are, which "
-            "inshape's commands do from 0 to 255; a keras.layers.Rescaling in front brings them to "
-            "another range"
-        ]
+        return image, [RANGE_UNKNOWN]
     if set(scales) == {1.0} and set(offsets) == {0.0}:
         return image, []
     scale, offset = (x[0] if len(set(x)) == 1 else x for x in (scales, offsets))

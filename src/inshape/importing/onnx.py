@@ -30,7 +30,7 @@ from ..geometry.amounts import product
 from ..graph.deferred import deferred_weights
 from ..graph.finite import problem_of
 from ..text import first_line, format_shape
-from .imported import Imported
+from .imported import Imported, range_notes
 
 _MOST_NODES = 20_000
 _MOST_FOLDED = 2**20
@@ -232,7 +232,8 @@ class _Reading:
                         "floating-point numbers; export it again"
                     )
                 variable.assign(numbers)
-        return Imported(self.model, tuple(dict.fromkeys(self.notes)))
+        notes = dict.fromkeys((*self.notes, *range_notes(self.model)))
+        return Imported(self.model, tuple(notes))
 
     def _used(self) -> set[int]:
         """The nodes that the ends depend on."""
