@@ -33,7 +33,7 @@ EVERY_OPTION = {
     "flip": False, "mixup": 0.1, "cutmix": 0.3, "ema": 0.5, "batch_norm": "train",
     "precision": "bfloat16", "validation": 0.2, "distil": True, "distil_share": 0.6,
     "distil_temperature": 3.0, "distil_maps": 0.5, "recalibrate": True, "fixres": True,
-    "baseline": False,
+    "baseline": False, "reopen_bn": True,
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ..text import align
 from .commands import COMMANDS, RESUME, check_resumed, command_for
 from .completion import complete, install, script
 from .console import INTERRUPTED, Ended, open_console
+from .interrupts import interrupts_delivered
 
 _SUMMARY = "Give a pretrained CNN a new input shape and keep what its weights know."
 
@@ -29,7 +30,8 @@ def run(arguments: Sequence[str]) -> int:
     if not is_debug:
         QuietImport.install("tensorflow")
     try:
-        code = _run(words)
+        with interrupts_delivered():
+            code = _run(words)
         sys.stdout.flush()
         return code
     except Ended as end:
