@@ -482,7 +482,8 @@ def test_augmentation_inside_stays_what_it_is_in_training_alone(rng, randomise):
     np.testing.assert_allclose(model(x), model.predict(x, verbose=0), atol=1e-5)
     flip = keras.Model(model.input, model.get_layer("flip").output)
     assert np.array_equal(flip(x), flip(x))
-    assert not np.array_equal(flip(x, training=True), flip(x))
+    # One flip in four is none.
+    assert any(not np.array_equal(flip(x, training=True), flip(x)) for _ in range(20))
 
 
 def test_keras_alone_reloads_what_answers_alike(tmp_path, rng, randomise, run_program):

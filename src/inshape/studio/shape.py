@@ -22,7 +22,7 @@ from ..geometry.paths import main_path, stage_groups
 from ..geometry.receptive import receptive_fields
 from ..geometry.sizes import map_shapes, network_shape
 from ..limits import COMPUTED, Limits
-from ..planning import Network, Plan, PlanRequest, decide_plan, open_network
+from ..planning import Network, Plan, PlanRequest, decide_plan, look_up
 from ..reporting.page import render_part
 from ..requests import command_of, make
 from ..shapes import InputShape
@@ -52,7 +52,7 @@ class StrategyRow:
 
 @cache
 def _open(name: str) -> Network:
-    return open_network(name, None, top=False)
+    return look_up(name, top=False)
 
 
 def open_graph(backbone: str) -> Network:
