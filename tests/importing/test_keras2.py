@@ -388,3 +388,5 @@ def test_a_file_of_a_network_that_takes_other_pixels_says_so(tmp_path):
     ):
         model.save(tmp_path / f"{number}.keras")
         assert read_file(tmp_path / f"{number}.keras").notes == notes
+    (tmp_path / "run.json").write_text("{}")  # what inshape trained takes pixels as they are
+    assert read_file(tmp_path / "0.keras").notes == ()

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import WeightsError
+
 LARGEST = 1e19
 """The square of a larger number is infinite in float32, which networks compute in."""
 
@@ -40,6 +42,22 @@ def problem_of(values: NDArray[Any], name: str = "") -> str:
     if name.endswith("variance") and (values < 0).any():
         return "holds a negative variance"
     return ""
+
+
+def assign(variables: Iterable[Any], arrays: Iterable[Any], holder: str, advice: str) -> None:
+    """Give variables their values; a counter or a seed may be a whole number.
+
+    Raises:
+        WeightsError: if a weight cannot be that; it names the holder.
+    """
+    for variable, values in zip(variables, arrays, strict=True):
+        is_weight = "float" in str(variable.dtype)
+        problem = problem_of(values, variable.name) if is_weight else ""
+        if problem:
+            raise WeightsError(
+                f"{holder} {problem}; expected finite floating-point numbers; {advice}"
+            )
+        variable.assign(values)
 
 
 def problem_in(variables: Iterable[Any]) -> str:

@@ -22,7 +22,7 @@ from keras.src.utils.naming import to_snake_case
 
 from ..errors import GraphError, InshapeError, WeightsError, shown
 from ..graph.deferred import deferred_weights
-from ..graph.finite import problem_of
+from ..graph.finite import assign
 from ..graph.hdf5 import DAMAGE, check_archive, is_archive, open_checked
 from ..text import first_line, format_bytes
 from ..weights.stored import KerasWeights, Slot, damaged, open_hdf5
@@ -62,7 +62,10 @@ def read_model(path: Path) -> keras.Model:
             whole = _Reader(path).network(record)
             slots = _slots(whole, stored)
             _check_fit(path, slots, stored)
-        _fill(path, slots, stored)
+        for slot in slots:
+            holder = f"{path}: layer {shown(slot.name)}"
+            advice = "take an earlier state of the model"
+            assign(slot.variables, stored.arrays(slot), holder, advice)
     for leaf in _leaves(whole):
         if isinstance(leaf, keras.layers.Normalization):
             leaf.finalize_state()  # it computes with copies of its weights
@@ -242,16 +245,8 @@ class _Reader:
                 options[key] = self._object(key, value, keras.regularizers, _REGULARIZERS)
             elif key.endswith("constraint"):
                 options[key] = self._object(key, value, keras.constraints, _CONSTRAINTS)
-            elif key in ("activation", "recurrent_activation"):
+            elif key == "activation":
                 options[key] = self._activation(value)
-            elif key == "layer" and kind == "TimeDistributed":
-                record: Any = value
-                inner, inner_after = self._layer(
-                    str(record["class_name"]), dict(record["config"]), record["config"]["name"]
-                )
-                if inner_after is not None:
-                    self._refuse("activation 'hard_sigmoid' inside of it", "it in a layer behind")
-                options[key] = inner
             elif isinstance(value, dict):
                 self._custom(f"{key} is {shown(value)}")
             elif key in accepted:
@@ -620,10 +615,10 @@ _LAYERS = frozenset(
           for n in (1, 2, 3)),
         *(f"{kind}{n}D" for kind in ("UpSampling", "ZeroPadding", "Cropping") for n in (1, 2, 3)),
         *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Dot"),
-        *("Reshape", "Flatten", "Permute", "RepeatVector", "TimeDistributed", "Embedding"),
+        *("Reshape", "Flatten", "Permute", "RepeatVector"),
         *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout"),
         *("GaussianNoise", "GaussianDropout", "ActivityRegularization", "Masking", "Attention"),
-        *("AdditiveAttention", "MultiHeadAttention", "LSTM", "GRU", "SimpleRNN"),
+        *("AdditiveAttention", "MultiHeadAttention"),
         *("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast"),
         *("RandomBrightness", "RandomCrop"),
     )
@@ -689,16 +684,3 @@ def _check_fit(path: Path, slots: Sequence[Slot], stored: KerasWeights) -> None:
             f"{path} holds weights for {shown(beyond[0])}, expected a layer of that name; save the "
             "model again"
         )
-
-
-def _fill(path: Path, slots: Sequence[Slot], stored: KerasWeights) -> None:
-    for slot in slots:
-        for variable, values in zip(slot.variables, stored.arrays(slot), strict=True):
-            is_weight = "float" in str(variable.dtype)
-            problem = problem_of(values, variable.name) if is_weight else ""
-            if problem:
-                raise WeightsError(
-                    f"{path}: layer {shown(slot.name)} {problem}; expected finite floating-point "
-                    "numbers; take an earlier state of the model"
-                )
-            variable.assign(values)

@@ -20,4 +20,5 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
             "keras.Model(model.inputs, [model.get_layer(name).output])"
         )
     model = read_model(path) if keras_version(path).startswith("2.") else load_model(path)
-    return Imported(model, range_notes(model))
+    is_of_run = (path.parent / "run.json").is_file()  # trained on pixels from 0 to 255
+    return Imported(model, () if is_of_run else range_notes(model))

@@ -28,7 +28,7 @@ from ..errors import GraphError, InshapeError, UnknownName, WeightsError, shown
 from ..extras import install
 from ..geometry.amounts import product
 from ..graph.deferred import deferred_weights
-from ..graph.finite import problem_of
+from ..graph.finite import assign
 from ..text import first_line, format_shape
 from .imported import Imported, range_notes
 
@@ -223,15 +223,10 @@ class _Reading:
     def finished(self) -> Imported:
         """The model with its weights."""
         for layer, arrays in self.weights:
-            for variable, values in zip(layer.weights, arrays, strict=True):
-                numbers = np.asarray(values, np.float32)
-                problem = problem_of(numbers, variable.name)
-                if problem:
-                    raise WeightsError(
-                        f"{self.path}: node {shown(layer.name)} {problem}; expected finite "
-                        "floating-point numbers; export it again"
-                    )
-                variable.assign(numbers)
+            values = [np.asarray(array, np.float32) for array in arrays]
+            assign(
+                layer.weights, values, f"{self.path}: node {shown(layer.name)}", "export it again"
+            )
         notes = dict.fromkeys((*self.notes, *range_notes(self.model)))
         return Imported(self.model, tuple(notes))
 
@@ -565,42 +560,9 @@ def _resize(r: _Reading, x: Any, *rest: Any) -> _Map:
     else:
         given = [*rest, None, None, None] if len(rest) > 1 else [None, *rest, None, None]
         scales, sizes = r.option(given[1], "scales"), r.option(given[2], "sizes")
-    mode = (r.attribute("mode") or b"nearest").decode()
-    old = r.node.op_type == "Upsample" or r.opset < 11
-    default = "asymmetric" if old else "half_pixel"
-    places = (r.attribute("coordinate_transformation_mode") or default.encode()).decode()
-    size = x.tensor.shape[1:3]
-    if sizes:
-        new = [int(n) for n in sizes[2:]]
-        if None in size or sizes[1] != x.shape[1]:
-            r.refuse("asks for a size where none is known, or for other channels", "a size")
-        factors = [n / s for n, s in zip(new, size, strict=True)]
-    elif scales:
-        factors = [float(f) for f in scales[2:]]
-        if scales[1] != 1 or scales[0] != 1:
-            r.refuse(f"scales by {scales}", "height and width alone")
-        exact = [] if None in size else [s * f for s, f in zip(size, factors, strict=True)]
-        new = [round(n) for n in exact]
-        if any(abs(a - b) > 1e-4 for a, b in zip(new, exact, strict=True)):
-            r.refuse(f"scales {format_shape(size)} by {factors}", "whole pixels")
-    else:
-        r.refuse("has neither scales nor sizes that are fixed", "one of them")
+    factors, new = _enlarged(r, x, scales, sizes)
     is_whole = all(f >= 1 and f == round(f) for f in factors)
-    of_centres = places in ("half_pixel", "pytorch_half_pixel")
-    if mode == "nearest" and is_whole:
-        pass  # every rule for the places comes to the same, but rounding from the corners
-    elif mode == "linear" and of_centres and not r.attribute("antialias", 0):
-        mode = "bilinear"
-    else:
-        r.refuse(
-            f"resizes by mode {mode!r} and places {places!r}",
-            "'linear' with 'half_pixel', or 'nearest' by whole factors",
-        )
-    rounding = (r.attribute("nearest_mode") or b"round_prefer_floor").decode()
-    if mode == "nearest" and not of_centres and not old and rounding != "floor":
-        r.refuse(f"takes the nearest by {rounding!r} of {places!r}", "'floor'")
-    if mode == "nearest" and places == "align_corners":
-        r.refuse("aligns corners", "'half_pixel' or 'asymmetric'")
+    mode = _interpolation(r, is_whole=is_whole)
     if is_whole:
         whole = [round(f) for f in factors]
         layer: Any = layers.UpSampling2D(whole, interpolation=mode, name=r.name())
@@ -609,6 +571,49 @@ def _resize(r: _Reading, x: Any, *rest: Any) -> _Map:
     else:
         r.refuse("scales a size that is not known by a fraction", "a fixed height and width")
     return replace(x, tensor=layer(x.tensor))
+
+
+def _enlarged(r: _Reading, x: _Map, scales: Any, sizes: Any) -> tuple[list[float], list[int]]:
+    """By how much height and width grow, and to what; nothing where that is not known."""
+    size = x.tensor.shape[1:3]
+    if sizes:
+        new = [int(n) for n in sizes[2:]]
+        if None in size or sizes[1] != x.shape[1]:
+            r.refuse("asks for a size where none is known, or for other channels", "a size")
+        return [n / s for n, s in zip(new, size, strict=True)], new
+    if not scales:
+        r.refuse("has neither scales nor sizes that are fixed", "one of them")
+    if scales[1] != 1 or scales[0] != 1:
+        r.refuse(f"scales by {scales}", "height and width alone")
+    factors = [float(f) for f in scales[2:]]
+    exact = [] if None in size else [s * f for s, f in zip(size, factors, strict=True)]
+    new = [round(n) for n in exact]
+    if any(abs(a - b) > 1e-4 for a, b in zip(new, exact, strict=True)):
+        r.refuse(f"scales {format_shape(size)} by {factors}", "whole pixels")
+    return factors, new
+
+
+def _interpolation(r: _Reading, *, is_whole: bool) -> str:
+    """Keras's word for how a map is resized; refused where it has none."""
+    mode = (r.attribute("mode") or b"nearest").decode()
+    is_old = r.node.op_type == "Upsample" or r.opset < 11
+    default = b"asymmetric" if is_old else b"half_pixel"
+    places = (r.attribute("coordinate_transformation_mode") or default).decode()
+    of_centres = places in ("half_pixel", "pytorch_half_pixel")
+    if mode == "linear" and of_centres and not r.attribute("antialias", 0):
+        return "bilinear"
+    if mode != "nearest" or not is_whole:
+        r.refuse(
+            f"resizes by mode {mode!r} and places {places!r}",
+            "'linear' with 'half_pixel', or 'nearest' by whole factors",
+        )
+    # By whole factors every rule for the places comes to the same, but for rounding from corners.
+    rounding = (r.attribute("nearest_mode") or b"round_prefer_floor").decode()
+    if not of_centres and not is_old and rounding != "floor":
+        r.refuse(f"takes the nearest by {rounding!r} of {places!r}", "'floor'")
+    if places == "align_corners":
+        r.refuse("aligns corners", "'half_pixel' or 'asymmetric'")
+    return mode
 
 
 def _pad(r: _Reading, x: _Map, pads: Any = None, value: Any = None, axes: Any = None) -> _Map:

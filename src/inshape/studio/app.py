@@ -14,7 +14,6 @@ from importlib import import_module
 from importlib.resources import files as package_files
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -59,8 +58,6 @@ def serve(request: StudioRequest, show: Callable[[str], object]) -> None:
         RequestError: if there is no such folder, Gradio is missing, or the port is taken.
     """
     page, options = build(request)
-    # The first graph is read while the user opens the page.
-    Thread(target=shape.open_graph, args=(_BACKBONE,), daemon=True).start()
     try:
         _, address, _ = page.launch(**options, prevent_thread_lock=True)
     except OSError as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,6 @@ from ..strategies.decide import STRATEGIES
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels of the picture; the last ones included."""
 _KEPT = 64
-_opening = RLock()
 _SHOWN_PX = 384
 _MARK = (255, 96, 0)
 
@@ -51,19 +49,13 @@ class StrategyRow:
 
 
 @cache
-def _open(name: str) -> Network:
-    return look_up(name, top=False)
-
-
 def open_graph(backbone: str) -> Network:
     """A network by its name, read once for all tabs; a file is no name.
 
     Raises:
         UnknownName: if there is no such name.
     """
-    name = find(backbone).name
-    with _opening:  # two tabs at once shall not build it twice
-        return _open(name)
+    return look_up(find(backbone), top=False)
 
 
 def ask(backbone: str, shape: str, strategy: str, classes: int) -> PlanRequest:

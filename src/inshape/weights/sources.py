@@ -42,7 +42,7 @@ import numpy as np
 
 from ..backbones import Backbone
 from ..errors import NoClassifier, WeightsError
-from ..graph.finite import problem_of
+from ..graph.finite import assign
 from . import hub, kaggle
 from .demo import load_demo
 from .download import fetch_imagenet, published
@@ -183,16 +183,8 @@ def _fill(
     slots = stored.slots_of(model)
     _check_fit(slots, stored, backbone, leaves_head=leaves_head)
     for slot in slots:
-        for variable, values in zip(slot.variables, stored.arrays(slot), strict=True):
-            # A counter or a seed is a whole number in the model as well.
-            is_weight = "float" in str(variable.dtype)
-            problem = problem_of(values, variable.name) if is_weight else ""
-            if problem:
-                raise WeightsError(
-                    f"{stored.path}: {slot.name} {problem}; expected finite floating-point "
-                    "numbers; save or download the weights again"
-                )
-            variable.assign(values)
+        holder = f"{stored.path}: {slot.name}"
+        assign(slot.variables, stored.arrays(slot), holder, "save or download the weights again")
     is_from_keras = isinstance(stored, KerasWeights)
     if backbone.family == "efficientnet" and is_from_keras and _divides_twice(stored):
         _fold_second_rescaling(model)
