@@ -50,6 +50,14 @@ if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 
 
+@pytest.fixture(autouse=True)
+def _drawn_anew(request: pytest.FixtureRequest) -> None:
+    """A test module's numbers do not depend on which of its tests ran before."""
+    rng = getattr(getattr(request, "module", None), "RNG", None)
+    if rng is not None:
+        rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 def randomise(model: keras.Model, seed: int = 0) -> keras.Model:
     """Give a model seeded weights under which its output is finite and tells inputs apart.
 

@@ -224,6 +224,22 @@ def reason_of(error: BaseException) -> str:
     return text if text == type(error).__name__ else f"{type(error).__name__}: {text}"
 
 
+def free_name(wanted: str, taken: set[str]) -> str:
+    """A name, with a number behind it where it is taken; it is taken from now on.
+
+    Example:
+        >>> taken = {"conv"}
+        >>> free_name("conv", taken), free_name("conv", taken)
+        ('conv_2', 'conv_3')
+    """
+    name, count = wanted, 1
+    while name in taken:
+        count += 1
+        name = f"{wanted}_{count}"
+    taken.add(name)
+    return name
+
+
 def format_count(amount: float | None, digits: int = 1) -> str:
     """A number of operations or parameters with a decimal unit.
 

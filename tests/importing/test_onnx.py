@@ -22,12 +22,6 @@ from inshape.runtime.onnx_files import to_onnx
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def _drawn_anew():
-    """Every test draws the same, whichever ran before it."""
-    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
-
-
 SHAPE = (3, 9, 14)
 
 

@@ -14,6 +14,7 @@ from ..geometry.patches import Patches, Region, Step, relative, steps_of
 from ..geometry.sizes import map_shapes
 from ..geometry.spec import NO_PADS, GraphSpec, InputLayers, LayerSpec, Pads
 from ..shapes import InputShape, ShapeLike
+from ..text import free_name
 from .layers import AdaptivePooling2D
 from .padding import FIXED_PAD
 from .remake import applied_to, changed_entries, changed_key, remade, trains_by_default
@@ -457,12 +458,7 @@ class _Rewriter(Walk):
         is_inner = len(call.path) > 1
         if self.inline and (wanted in self.names or (is_inner and wanted in self.outer_names)):
             wanted = "_".join(call.path) + suffix
-        name, count = wanted, 1
-        while name in self.names:
-            count += 1
-            name = f"{wanted}_{count}"
-        self.names.add(name)
-        return name
+        return free_name(wanted, self.names)
 
 
 class _OutputFinder(Walk):

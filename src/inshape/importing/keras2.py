@@ -24,7 +24,7 @@ from ..errors import GraphError, InshapeError, WeightsError, shown
 from ..graph.deferred import deferred_weights
 from ..graph.finite import assign
 from ..graph.hdf5 import DAMAGE, check_archive, is_archive, open_checked
-from ..text import first_line, format_bytes
+from ..text import first_line, format_bytes, free_name
 from ..weights.stored import KerasWeights, Slot, damaged, open_hdf5
 from ..writing import parse_json
 
@@ -356,13 +356,7 @@ def _as_graph(config: Any) -> dict[str, Any]:
 
 def _free_name(name: str, taken: set[str]) -> str:
     """A name without the slashes that Keras 3 does not take."""
-    plain, number = name.replace("/", "_"), 1
-    candidate = plain
-    while candidate in taken:
-        number += 1
-        candidate = f"{plain}_{number}"
-    taken.add(candidate)
-    return candidate
+    return free_name(name.replace("/", "_"), taken)
 
 
 def _name_operations(

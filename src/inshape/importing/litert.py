@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from ..errors import GraphError, InshapeError, UnknownName, WeightsError
-from ..text import first_line, format_shape, join_some, plural
+from ..text import first_line, format_shape, free_name, join_some, plural
 from .imported import RANGE_UNKNOWN, Imported
 from .litert_file import LiteRTFile, NotLiteRT, Operator, Tensor, parse, picture_statistics
 from .operators import OPERATORS, READS_FIRST_ALONE, Reading, Step, refusal
@@ -259,9 +259,4 @@ class _Names:
     def of(self, tensor_name: str) -> str:
         base = _base(tensor_name).removeprefix(self._scope)
         wanted = _clean(_LAST_WORD.sub("", base)) or "layer"
-        name, count = wanted, 1
-        while name in self._used:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._used.add(name)
-        return name
+        return free_name(wanted, self._used)

@@ -13,7 +13,6 @@ give, is transposed.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -29,7 +28,7 @@ from ..extras import install
 from ..geometry.amounts import product
 from ..graph.deferred import deferred_weights
 from ..graph.finite import assign
-from ..text import first_line, format_shape
+from ..text import first_line, format_shape, free_name
 from .imported import Imported, range_notes
 
 _MOST_NODES = 20_000
@@ -169,7 +168,7 @@ class _Reading:
                 self.readers.setdefault(name, []).append(index)
         self.aliases: dict[str, str] = {}
         """Other names of tensors, where a node was taken in by the one before it."""
-        self.taken: Counter[str] = Counter()
+        self.taken: set[str] = set()
         self.done: set[int] = set()
         self.node: Any = None
         self.attributes: Mapping[str, Any] = {}
@@ -303,21 +302,16 @@ class _Reading:
         return f"{self.path}: node {name} ({self.node.op_type})"
 
     def refuse(self, received: str, expected: str) -> NoReturn:
-        raise GraphError(f"{self.place()} {received}; expected {expected}; export it without, or "
-                         "stop before it with outputs=")  # fmt: skip
+        raise GraphError(
+            f"{self.place()} {received}; expected {expected}; export it without, or stop before it "
+            "with outputs="
+        )
 
     def name(self) -> str:
         """A name for a layer of the node that is read."""
         word = self.node.name or f"{self.node.op_type}_{self.node.output[0]}"
         plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(word)).strip("_.-")[:120] or "node"
-        self.taken[plain] += 1
-        if self.taken[plain] == 1:
-            return plain
-        return self.name_after(f"{plain}_{self.taken[plain]}")
-
-    def name_after(self, word: str) -> str:
-        self.taken[word] += 1
-        return word if self.taken[word] == 1 else self.name_after(f"{word}_{self.taken[word]}")
+        return free_name(plain, self.taken)
 
     def attribute(self, name: str, default: Any = None) -> Any:
         return self.attributes.get(name, default)
@@ -407,8 +401,9 @@ def _pads(
 ) -> tuple[str, list[tuple[int, int]]]:
     """Keras's padding, or what has to be put around the map before it."""
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    same = [_same_pads(n, k, s)
-            for n, k, s in zip(x.tensor.shape[1:3], reach, strides, strict=True)]  # fmt: skip
+    same = [
+        _same_pads(n, k, s) for n, k, s in zip(x.tensor.shape[1:3], reach, strides, strict=True)
+    ]
     auto = (r.attribute("auto_pad") or b"NOTSET").decode()
     if auto == "SAME_UPPER":
         return "same", []
@@ -433,7 +428,7 @@ def _pads(
 def _padded(r: _Reading, x: _Map, pads: Sequence[tuple[int, int]]) -> _Map:
     if not any(map(any, pads)):
         return x
-    layer = layers.ZeroPadding2D(tuple(pads), name=r.name_after(f"{r.name()}_pad"))
+    layer = layers.ZeroPadding2D(tuple(pads), name=free_name(f"{r.name()}_pad", r.taken))
     return replace(x, tensor=layer(x.tensor))
 
 
@@ -487,8 +482,9 @@ def _conv_transpose(r: _Reading, x: Any, kernel: Any, bias: Any = None) -> _Map:
     return _Map(tensor, x.order)
 
 
-def _behind(r: _Reading, x: _Map, kernel: Sequence[int], strides: Sequence[int],
-            pads: list[tuple[int, int]]) -> list[tuple[int, int]]:  # fmt: skip
+def _behind(
+    r: _Reading, x: _Map, kernel: Sequence[int], strides: Sequence[int], pads: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
     """The pads with what a window that begins inside of the map needs behind it."""
     if not r.attribute("ceil_mode", 0):
         return pads
@@ -534,8 +530,10 @@ def _average_pool(r: _Reading, x: Any) -> _Map:
         flat = list(r.attribute("pads"))
         padding, pads = "valid", [(flat[0], flat[2]), (flat[1], flat[3])]
     elif pads and not counts:
-        same = [_same_pads(n, k, s)
-                for n, k, s in zip(x.tensor.shape[1:3], kernel, strides, strict=True)]  # fmt: skip
+        same = [
+            _same_pads(n, k, s)
+            for n, k, s in zip(x.tensor.shape[1:3], kernel, strides, strict=True)
+        ]
         if pads != same:
             r.refuse("leaves out of its means what it pads", "pads that count, or none")
         padding, pads = "same", []
@@ -622,10 +620,10 @@ def _pad(r: _Reading, x: _Map, pads: Any = None, value: Any = None, axes: Any = 
     rank, count = len(x.order), len(flat) // 2
     which = [axis % rank for axis in (r.option(axes, "axes") or range(count))]
     around = {a: (int(flat[i]), int(flat[i + count])) for i, a in enumerate(which)}
-    if rank == 4 and mode == "constant" and not filling and not any(map(any, (
-        around.get(0, (0, 0)), around.get(1, (0, 0))
-    ))) and min(flat) >= 0:  # fmt: skip
-        return _padded(r, r.channels_last(x), [around.get(2, (0, 0)), around.get(3, (0, 0))])
+    batch, channels, *edges = (around.get(axis, (0, 0)) for axis in range(4))
+    is_of_zeros = mode == "constant" and not filling and min(flat) >= 0
+    if rank == 4 and is_of_zeros and not any((*batch, *channels)):
+        return _padded(r, r.channels_last(x), edges)
     if mode not in ("constant", "reflect") or min(flat) < 0:
         r.refuse(f"pads by mode {mode!r} and {flat}", "'constant' or 'reflect', none negative")
     x = r.plain(x)
@@ -1004,8 +1002,9 @@ def _cut(x: _Map, parts: Mapping[int, slice]) -> _Map:
     return replace(x, tensor=x.tensor[index])
 
 
-def _slice(r: _Reading, x: _Map, starts: Any = None, ends: Any = None, axes: Any = None,
-           steps: Any = None) -> _Map:  # fmt: skip
+def _slice(
+    r: _Reading, x: _Map, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None
+) -> _Map:
     x, rank = r.plain(x), len(x.order)
     first, last = r.option(starts, "starts"), r.option(ends, "ends")
     which = r.option(axes, "axes") or list(range(len(first)))
@@ -1166,8 +1165,9 @@ def _cast_array(r: _Reading, x: Any) -> Any:
     return r.numbers(np.asarray(x).astype(kind))
 
 
-def _slice_array(r: _Reading, x: Any, starts: Any = None, ends: Any = None, axes: Any = None,
-                 steps: Any = None) -> Any:  # fmt: skip
+def _slice_array(
+    r: _Reading, x: Any, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None
+) -> Any:
     first, last = r.option(starts, "starts"), r.option(ends, "ends")
     which = r.option(axes, "axes") or range(len(first))
     index = [slice(None)] * np.ndim(x)
