@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from inshape.runtime.flatbuffer import litert_schema, pack_model
+from inshape.importing.litert_file import litert_schema
+from inshape.runtime.flatbuffer import pack_model
 
 _TYPES = {
     "float32": "FLOAT32",

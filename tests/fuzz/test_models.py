@@ -26,9 +26,10 @@ from inshape.data.prepare import Preparation
 from inshape.errors import RequestError
 from inshape.evaluation.classifier import open_classifier
 from inshape.importing.api import read_file
+from inshape.importing.litert_file import litert_schema
 from inshape.runtime.apart import Ended, run_apart
 from inshape.runtime.cards import CARD
-from inshape.runtime.flatbuffer import litert_schema, pack_model, read_model
+from inshape.runtime.flatbuffer import pack_model, read_model
 from inshape.runtime.litert_files import to_litert
 from inshape.shapes import InputShape
 

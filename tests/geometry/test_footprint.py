@@ -14,10 +14,11 @@ from inshape.geometry.footprint import footprint
 from inshape.geometry.operators import Layout, Operator, layout
 from inshape.graph.layers import AdaptivePooling2D, GeneralizedMeanPooling2D
 from inshape.graph.read import read
+from inshape.importing.litert_file import litert_schema
 from inshape.planning import plan
 from inshape.runtime.arena import arena_of
 from inshape.runtime.conversion import convert
-from inshape.runtime.flatbuffer import litert_schema, read_model
+from inshape.runtime.flatbuffer import read_model
 from inshape.runtime.formats import FORMATS
 from inshape.shapes import InputShape
 

@@ -10,9 +10,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 
+from inshape.importing.litert_file import litert_schema
 from inshape.runtime import int8
 from inshape.runtime.conversion import convert
-from inshape.runtime.flatbuffer import litert_schema, read_model
+from inshape.runtime.flatbuffer import read_model
 from inshape.runtime.formats import FORMATS
 from inshape.runtime.int8 import find_hidden, int8_content, least_error
 from inshape.runtime.litert import LiteRTModel, quantisation_of

@@ -116,14 +116,14 @@ class LiteRTFile:
     size_bytes: int
 
 
-def schema() -> Any:
+def litert_schema() -> Any:
     """The tables of LiteRT's schema."""
     return importlib.import_module("ai_edge_litert.schema_py_generated")
 
 
 @cache
 def _names_of(enumeration: str) -> dict[int, str]:
-    members = vars(getattr(schema(), enumeration)).items()
+    members = vars(getattr(litert_schema(), enumeration)).items()
     return {number: name for name, number in members if isinstance(number, int)}
 
 
@@ -144,7 +144,7 @@ def parse(content: bytes) -> LiteRTFile:
 class _Parser:
     def __init__(self, content: bytes) -> None:
         self._content = content
-        self._model = schema().Model.GetRootAs(content, 0)
+        self._model = litert_schema().Model.GetRootAs(content, 0)
 
     def file(self) -> LiteRTFile:
         model = self._model
@@ -257,9 +257,9 @@ def _options(operator: Any) -> Any:
     table = operator.BuiltinOptions()
     if name == "NONE" or table is None:
         return None
-    options = getattr(schema(), name)()
+    options = getattr(litert_schema(), name)()
     options.Init(table.Bytes, table.Pos)
-    return getattr(schema(), f"{name}T").InitFromObj(options)
+    return getattr(litert_schema(), f"{name}T").InitFromObj(options)
 
 
 def _check_order(file: LiteRTFile) -> None:

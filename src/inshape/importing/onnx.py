@@ -764,8 +764,9 @@ _AFFINE: dict[str, Callable[[Any, bool], tuple[Any, Any]]] = {
 
 def _pair(r: _Reading, function: Any, layer: Any, first: Any, second: Any) -> Any:
     if isinstance(first, _Map) and isinstance(second, _Map):
-        rank = max(len(first.order), len(second.order))
-        first, second = (_widened(r, x, rank) for x in (first, second))
+        if len(first.order) != len(second.order):
+            axes = f"{len(first.order)} and {len(second.order)}"
+            r.refuse(f"meets maps of {axes} axes", "as many of both")
         if first.rows is not None or second.rows is not None:
             first, second = r.plain(first), r.plain(second)
         second = r.ordered(second, first.order)
@@ -786,14 +787,6 @@ def _pair(r: _Reading, function: Any, layer: Any, first: Any, second: Any) -> An
         scale, offset = (np.asarray(n).tolist() for n in _AFFINE[kind](flat, is_second))
         return _Map(layers.Rescaling(scale, offset, name=r.name())(x.tensor), x.order)
     return _Map(function(number, x.tensor) if is_second else function(x.tensor, number), x.order)
-
-
-def _widened(r: _Reading, x: _Map, rank: int) -> _Map:
-    """A map with axes of one place before its own, as it meets a map of more."""
-    missing = rank - len(x.order)
-    if not missing:
-        return x
-    r.refuse(f"adds maps of {len(x.order)} and {rank} axes", "as many of both")
 
 
 # Matrices.

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.operators import Granularity
-from .flatbuffer import litert_schema, pack_model, read_model
+from ..importing.litert_file import litert_schema
+from .flatbuffer import pack_model, read_model
 from .insides import expose, has_kernel, is_constant, name_of, values_of
 
 _LEAST = 1 / 64

@@ -17,11 +17,6 @@ _NEEDED = {3: 2, 4: 2, 9: 2}
 """Inputs of a CONV_2D, a DEPTHWISE_CONV_2D and a FULLY_CONNECTED, by their codes."""
 
 
-def litert_schema() -> Any:
-    """The tables of LiteRT's schema."""
-    return importlib.import_module("ai_edge_litert.schema_py_generated")
-
-
 def read_model(content: bytes) -> Any:
     """A file as a tree of the schema's objects."""
     tools: Any = importlib.import_module("ai_edge_litert.tools.flatbuffer_utils")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..importing.litert_file import litert_schema
 from ..processor import count_cores
-from .flatbuffer import litert_schema, pack_model
+from .flatbuffer import pack_model
 from .litert import LiteRTModel
 
 _KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.operators import Granularity, Io
+from ..importing.litert_file import litert_schema
 from ..progress import Advance
 from .equalise import equalised
-from .flatbuffer import litert_schema, pack_model, read_model
+from .flatbuffer import pack_model, read_model
 from .insides import constants_of, expose, float_outputs, has_kernel, name_of
 
 _LEVELS = 256

@@ -15,10 +15,9 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from .flatbuffer import litert_schema, pack_model, read_model
+from ..importing.litert_file import METADATA, litert_schema
+from .flatbuffer import pack_model, read_model
 
-FIELD = "TFLITE_METADATA"
-"""Under which a LiteRT file keeps it."""
 _IDENTIFIER = b"M001"
 _PARSER = "1.0.0"
 """The first version of the schema, which has every field that is used here."""
@@ -50,7 +49,7 @@ def add_metadata(content: bytes, description: Description) -> bytes:
     """A LiteRT file that says how it is used; its network stays as it is."""
     model, schema = read_model(content), litert_schema()
     entry: Any = schema.MetadataT()
-    entry.name, entry.buffer = FIELD, len(model.buffers)
+    entry.name, entry.buffer = METADATA, len(model.buffers)
     buffer: Any = schema.BufferT()
     buffer.data = np.frombuffer(compose_metadata(description), np.uint8)
     model.buffers.append(buffer)

@@ -20,9 +20,10 @@ from ..geometry.lengths import same_padding
 from ..geometry.patches import Patches, Region, Step, find_spans, relative, size_of, steps_of
 from ..geometry.rules import Map
 from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, OpKind, Pads
+from ..importing.litert_file import litert_schema
 from ..shapes import InputShape
 from ..text import format_shape
-from .flatbuffer import litert_schema, pack_model, read_model
+from .flatbuffer import pack_model, read_model
 from .insides import is_constant, values_of
 
 _SAME, _VALID = 0, 1
