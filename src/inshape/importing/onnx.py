@@ -858,17 +858,7 @@ def _reshape(r: _Reading, x: _Map, shape: Any = None) -> Any:
 
 def _reshaped(r: _Reading, x: _Map, target: Sequence[Any]) -> _Map:
     """A map of another shape, without moving its numbers where that can be."""
-    old, total = x.shape[1:], product(x.shape[1:])
-    if target[0] not in (_BATCH, -1, 0, 1) and target[0] != r.sizes[0]:
-        r.refuse(f"mixes the pictures of a batch in {_words(target)}", "the batch to stay as it is")
-    new = [int(n) for n in target[1:]]
-    if any(n < -1 or n >= _BATCH for n in new) or new.count(-1) > 1:
-        r.refuse(f"reshapes to {_words(target)}", "sizes that are known")
-    if total is None:
-        r.refuse("reshapes a map whose size is not known", "a fixed height and width")
-    new = [total // max(prod(n for n in new if n != -1), 1) if n == -1 else n for n in new]
-    if prod(new) != total:
-        r.refuse(f"reshapes {format_shape(old)} to {format_shape(new)}", f"{total} numbers")
+    old, new = x.shape[1:], _sizes_of(r, x, target)
     if list(old) == new:
         return x
     if x.rows is not None:
@@ -884,7 +874,7 @@ def _reshaped(r: _Reading, x: _Map, target: Sequence[Any]) -> _Map:
         layer = layer(name=r.name()) if layer else layers.Reshape(sizes, name=r.name())
         return _Map(layer(x.tensor), order, is_positive=x.is_positive)
     if len(new) == 1:
-        places = np.arange(total).reshape([int(n or 0) for n in old])
+        places = np.arange(prod(new)).reshape([int(n or 0) for n in old])
         rows = places.transpose([axis - 1 for axis in x.order[1:]]).reshape(-1)
         tensor = layers.Flatten(name=r.name())(x.tensor)
         return _Map(tensor, (0, 1), rows=rows, is_positive=x.is_positive)
@@ -892,6 +882,22 @@ def _reshaped(r: _Reading, x: _Map, target: Sequence[Any]) -> _Map:
     order = (0, *(axis for axes in runs for axis in axes))
     units = [axis for axis in x.order if axis not in order]
     return _reshaped(r, r.ordered(x, (*order, *units)), target)
+
+
+def _sizes_of(r: _Reading, x: _Map, target: Sequence[Any]) -> list[int]:
+    """The sizes that a map is reshaped to, without the batch's."""
+    total = product(x.shape[1:])
+    if target[0] not in (_BATCH, -1, 0, 1) and target[0] != r.sizes[0]:
+        r.refuse(f"mixes the pictures of a batch in {_words(target)}", "the batch to stay as it is")
+    new = [int(n) for n in target[1:]]
+    if any(n < -1 or n >= _BATCH for n in new) or new.count(-1) > 1:
+        r.refuse(f"reshapes to {_words(target)}", "sizes that are known")
+    if total is None:
+        r.refuse("reshapes a map whose size is not known", "a fixed height and width")
+    new = [total // max(prod(n for n in new if n != -1), 1) if n == -1 else n for n in new]
+    if prod(new) != total:
+        r.refuse(f"reshapes {format_shape(x.shape[1:])} to {format_shape(new)}", f"{total} numbers")
+    return new
 
 
 def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
