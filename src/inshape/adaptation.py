@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import keras
 from .geometry.patches import Patches
 from .graph.layers import AdaptivePooling2D, EnlargeLike, GeneralizedMeanPooling2D
 from .graph.rewrite import rebuild
-from .heads import FILTERS, LOGITS, PREFIX, Head
+from .heads import BOX_FILTERS, EDGES, FILTERS, LOGITS, PREFIX, Head
 from .strategies.decision import Decision
 from .weights.transplant import TransplantReport, transplant
 
@@ -64,7 +65,7 @@ def carry_out(
 def attach(base: keras.Model, head: Head) -> keras.Model:
     """Put a head on a model that returns one map, or one vector under ``pretrained_dense``.
 
-    One with a decoder is put on two maps, the finer one first.
+    One with a decoder is put on several maps, the finest first.
 
     Example:
         >>> image = keras.Input((9, 9, 3))
@@ -73,8 +74,8 @@ def attach(base: keras.Model, head: Head) -> keras.Model:
     """
     x: Any = base.output
     if head.decoder is not None:
-        fine, last = x
-        return keras.Model(base.input, _decoded(fine, last, head), name=base.name)
+        decode = _pyramid if head.decoder == "boxes" else _lr_aspp
+        return keras.Model(base.input, decode(x, head), name=base.name)
     if not head.pretrained_dense:
         x = _pooled(x, head)
     elif len(x.shape) > 2:
@@ -94,8 +95,9 @@ def attach(base: keras.Model, head: Head) -> keras.Model:
     return keras.Model(base.input, x, name=base.name)
 
 
-def _decoded(fine: Any, last: Any, head: Head) -> Any:
+def _lr_aspp(maps: Sequence[Any], head: Head) -> Any:
     """LR-ASPP, as `heads.with_head` plans it."""
+    fine, last = maps
     layers, filters = keras.layers, head.hidden or FILTERS
     x = layers.Conv2D(filters, 1, use_bias=False, name=f"{PREFIX}conv")(last)
     x = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{PREFIX}norm")(x)
@@ -107,13 +109,7 @@ def _decoded(fine: Any, last: Any, head: Head) -> Any:
     if head.dropout:
         x = layers.Dropout(head.dropout, name=f"{PREFIX}dropout")(x)
     x = layers.Conv2D(head.classes, 1, name=f"{PREFIX}coarse")(x)
-    name = f"{PREFIX}enlarged"
-    is_static = None not in fine.shape[1:3]
-    x = (
-        layers.Resizing(*fine.shape[1:3], name=name)(x)
-        if is_static
-        else (EnlargeLike(name=name)([x, fine]))
-    )
+    x = _enlarged(x, fine, f"{PREFIX}enlarged")
     # The paper has no norm here; but an earlier map may hold values of any size, beside which those
     # of the gated branch would not count until they are unlearned.
     skip = layers.Conv2D(head.classes, 1, use_bias=False, name=f"{PREFIX}fine")(fine)
@@ -122,6 +118,49 @@ def _decoded(fine: Any, last: Any, head: Head) -> Any:
     # nothing, sets the norm a step further from the end than the resizing, so that it runs before.
     skip = layers.Activation("linear", name=f"{PREFIX}fine_out")(skip)
     return layers.Add(name=LOGITS)([x, skip])
+
+
+def _pyramid(maps: Sequence[Any], head: Head) -> Any:
+    """The maps of an anchor-free detector, as `heads.with_head` plans them.
+
+    Norms stand where nothing has been resized yet, each at least as many layers from the end as any
+    resizing: Keras's resizing layer says training=True to all that runs behind it.
+    """
+    layers, filters = keras.layers, head.hidden or BOX_FILTERS
+    x: Any = None
+    for level, like in reversed(list(enumerate(maps))):
+        name = PREFIX + "{}_" + str(level)
+        side = layers.Conv2D(filters, 1, use_bias=False, name=name.format("conv"))(like)
+        norm = layers.BatchNormalization(momentum=_MOMENTUM, name=name.format("norm"))
+        side = layers.ReLU(name=name.format("relu"))(norm(side))
+        side = _around(side, name.format("around"))
+        side = layers.Conv2D(filters, 1, name=name.format("mixed"))(side)
+        if x is not None:
+            enlarged = _enlarged(x, like, name.format("enlarged"))
+            side = layers.Add(name=name.format("sum"))([enlarged, side])
+        x = layers.ReLU(name=name.format("out"))(side)
+    x = _around(x, f"{PREFIX}around")
+    x = layers.Conv2D(filters, 1, activation="relu", name=f"{PREFIX}mixed")(x)
+    if head.dropout:
+        x = layers.Dropout(head.dropout, name=f"{PREFIX}dropout")(x)
+    # An object's middle is rare: to begin with, one place in a hundred looks like one (the focal
+    # loss's paper, arXiv 1708.02002, section 3.3).
+    rare = keras.initializers.Constant(-math.log(99))
+    middles = layers.Conv2D(head.classes, 1, bias_initializer=rare, name=f"{PREFIX}middles")(x)
+    near = keras.initializers.Constant(1.0)
+    edges = layers.Conv2D(EDGES, 1, bias_initializer=near, name=f"{PREFIX}edges")(x)
+    return layers.Concatenate(name=LOGITS)([middles, edges])
+
+
+def _around(maps: Any, name: str) -> Any:
+    return keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False, name=name)(maps)
+
+
+def _enlarged(maps: Any, like: Any, name: str) -> Any:
+    """A map at the size of another."""
+    if None in like.shape[1:3]:
+        return EnlargeLike(name=name)([maps, like])
+    return keras.layers.Resizing(*like.shape[1:3], name=name)(maps)
 
 
 def _pooled(maps: Any, head: Head) -> Any:

@@ -18,7 +18,7 @@ from .text import plural
 PoolName: TypeAlias = Literal["avg", "max", "gem"]
 Pool: TypeAlias = PoolName | tuple[int, int]
 Activation: TypeAlias = Literal["auto", "softmax", "sigmoid", "logits"]
-Decoder: TypeAlias = Literal["lr-aspp"]
+Decoder: TypeAlias = Literal["lr-aspp", "boxes"]
 
 LOGITS = "head_logits"
 """The layer of a head that gives a score per class."""
@@ -28,9 +28,14 @@ FROM_LABELS = Without(("classes", "activation", "scale", "offset", "decoder"))
 """What of a head is no option where pictures have labels, which settle it."""
 FILTERS = 128
 """Of LR-ASPP's two branches, as in its paper."""
+BOX_FILTERS = 96
+"""Of the maps from which boxes are told."""
+EDGES = 4
+"""Numbers beside the classes that tell of a box."""
 _FINEST_PX = 8
-"""The stride of the earlier map that LR-ASPP reads beside the last, or a finer one."""
+"""The stride of the finest map that a decoder reads, or of a finer one."""
 _LARGEST_SHARE = 0.5
+_CLASSES = "class", "classes"
 _POOLS = {"avg": "average", "max": "maximum", "gem": "generalised-mean"}
 
 
@@ -84,7 +89,8 @@ class Head(Request):
     decoder: Annotated[Decoder | None, Flag("")] = None
     """lr-aspp gives a map of logits, a class for each place, from the last map and an earlier one
     (arXiv 1905.02244, section 6.4) instead of pooling; hidden is the number of its filters, 128 by
-    default."""
+    default. boxes gives a map of the middles of objects and how far their edges are, from the maps
+    at strides 8, 16 and 32 (arXiv 1904.07850); 96 filters."""
     scale: Annotated[float, Range(0), Flag("")] = 1.0
     """What the last values are multiplied with, as for a regression whose numbers are learned in
     their standard deviations."""
@@ -114,7 +120,7 @@ class Head(Request):
         if self.decoder is not None and self.activation in ("softmax", "sigmoid"):
             raise RequestError(
                 f"decoder={self.decoder!r} with activation={self.activation!r}; expected logits, "
-                "which can be enlarged to the picture; leave activation out"
+                "which are a map; leave activation out"
             )
         if self.classes == 1 and self.activation == "softmax":
             raise RequestError(
@@ -147,6 +153,11 @@ class Head(Request):
         return {name: value for name, value in values.items() if value != defaults[name]}
 
     def __str__(self) -> str:
+        if self.decoder == "boxes":
+            filters = self.hidden or BOX_FILTERS
+            return (
+                f"a pyramid of {filters} filters, boxes of {plural(self.classes or 0, *_CLASSES)}"
+            )
         if self.decoder is not None:
             return f"LR-ASPP of {self.hidden or FILTERS} filters, a map of {self.classes} classes"
         words = ["the pretrained pooling and dense layers"]
@@ -158,7 +169,7 @@ class Head(Request):
         if self.classes is None:
             words.append("no classifier (classes=N adds one)")
         else:
-            words.append(f"{plural(self.classes, 'class', 'classes')}, {self.last_activation}")
+            words.append(f"{plural(self.classes, *_CLASSES)}, {self.last_activation}")
         return ", ".join(words)
 
 
@@ -259,11 +270,11 @@ def _last_maps(spec: GraphSpec, shape: InputShape, *, is_sum: bool = False) -> d
     return by_stride
 
 
-def decoder_maps(spec: GraphSpec, shape: InputShape) -> tuple[int, int]:
-    """The positions of the maps that LR-ASPP reads: an earlier, finer one, and the last.
+def decoder_maps(spec: GraphSpec, shape: InputShape, decoder: Decoder) -> tuple[int, ...]:
+    """The positions of the maps that a decoder reads, from the finest to the last.
 
-    The earlier one is at stride 8, or at half of the last one's stride if that is less: there the
-    last sum of a residual block, which is narrow, else the last map.
+    The finest is at stride 8, or at half of the last one's stride if that is less: there the last
+    sum of a residual block, which is narrow, else the last map. LR-ASPP reads none between.
 
     Raises:
         RequestError: if there is no such map.
@@ -275,10 +286,13 @@ def decoder_maps(spec: GraphSpec, shape: InputShape) -> tuple[int, int]:
     finer = [s for s in by_stride if stride and s <= min(_FINEST_PX, stride / 2)]
     if not finer:
         raise RequestError(
-            f"lr-aspp: {spec.name} has no map before its last one at half of its stride; expected "
-            "one to draw outlines by; name another network"
+            f"{decoder}: {spec.name} has no map before its last one at half of its stride; "
+            "expected one to see small things by; name another network"
         )
-    return by_stride[max(finer)], last
+    assert stride is not None
+    between = [s for s in sorted(by_stride) if max(finer) < s < stride]
+    strides = [max(finer), *(between if decoder == "boxes" else ())]
+    return (*(by_stride[s] for s in strides), last)
 
 
 def truncated(spec: GraphSpec, outputs: tuple[int, ...]) -> GraphSpec:
@@ -287,9 +301,9 @@ def truncated(spec: GraphSpec, outputs: tuple[int, ...]) -> GraphSpec:
 
 
 def with_head(spec: GraphSpec, head: Head, shape: InputShape | None = None) -> GraphSpec:
-    """A graph that returns one map or vector, or the two maps of a decoder, with a head behind it.
+    """A graph that returns one map or vector, or the maps of a decoder, with a head behind it.
 
-    A decoder brings one map to the size of the other, which ``shape`` settles.
+    A decoder brings one map to the size of another, which ``shape`` settles.
 
     Example:
         >>> picture = LayerSpec(0, "image", "input", (), 0, native_shape=(9, 9, 3))
@@ -337,27 +351,48 @@ def with_head(spec: GraphSpec, head: Head, shape: InputShape | None = None) -> G
     return spec.but(layers=tuple(layers), outputs=(len(layers) - 1,))
 
 
+class _Behind:
+    """A graph to which the layers of a decoder are added, each behind named ones."""
+
+    def __init__(self, spec: GraphSpec, shape: InputShape) -> None:
+        self.layers = list(spec.layers[: max(spec.outputs) + 1])
+        self._sizes = map_shapes(spec, shape)
+
+    def add(self, name: str, op: Any, *sources: int, **facts: Any) -> int:
+        """Add a layer; its position."""
+        index = len(self.layers)
+        layer = LayerSpec(index, PREFIX + name, op, sources, index, **facts)
+        read = [self.layers[i] for i in sources]
+        native = output_shape(layer, [source.native_shape for source in read], read)
+        self.layers.append(layer.but(native_shape=native))
+        return index
+
+    def enlarge(self, name: str, source: int, like: int) -> int:
+        """Bring a map to the size of one of the backbone's."""
+        index = self.add(
+            name, "resize", source, target_hw=self._sizes[like][:2], function="bilinear"
+        )
+        # At its own size, the network has another.
+        native = (*self.layers[like].native_shape[:2], self.layers[source].native_shape[-1])
+        self.layers[index] = self.layers[index].but(native_shape=native)
+        return index
+
+
 def _with_decoder(spec: GraphSpec, head: Head, shape: InputShape) -> GraphSpec:
+    """A decoder behind the maps that it reads."""
+    graph = _Behind(spec, shape)
+    end = (_add_boxes if head.decoder == "boxes" else _add_lr_aspp)(graph, spec.outputs, head)
+    return spec.but(layers=tuple(graph.layers), outputs=(end,))
+
+
+def _add_lr_aspp(graph: _Behind, maps: Sequence[int], head: Head) -> int:
     """LR-ASPP behind an earlier map and the last.
 
     The classes are told apart before the map is enlarged: a 1x1 convolution and a bilinear
     resizing, whose shares sum to 1, are the same in either order.
     """
-    fine, last = spec.outputs
-    layers = list(spec.layers[: max(spec.outputs) + 1])
-    fine_hw = map_shapes(spec, shape)[fine][:2]
-    filters, classes = head.hidden or FILTERS, head.classes
-
-    def add(name: str, op: Any, *sources: int, **facts: Any) -> int:
-        index = len(layers)
-        layer = LayerSpec(index, PREFIX + name, op, sources, index, **facts)
-        read = [layers[i] for i in sources]
-        native = output_shape(layer, [source.native_shape for source in read], read)
-        if op == "resize":  # at its own size, the network has another
-            native = (*layers[fine].native_shape[:2], classes)
-        layers.append(layer.but(native_shape=native))
-        return index
-
+    fine, last = maps
+    add, filters, classes = graph.add, head.hidden or FILTERS, head.classes
     x = add("conv", "conv", last, out_channels=filters)
     x = add("norm", "norm", x, function="batch", params=4 * filters)
     x = add("relu", "activation", x, function="relu")
@@ -368,9 +403,34 @@ def _with_decoder(spec: GraphSpec, head: Head, shape: InputShape) -> GraphSpec:
     if head.dropout:
         x = add("dropout", "identity", x)
     x = add("coarse", "conv", x, out_channels=classes, use_bias=True)
-    x = add("enlarged", "resize", x, target_hw=fine_hw, function="bilinear")
+    x = graph.enlarge("enlarged", x, fine)
     skip = add("fine", "conv", fine, out_channels=classes)
     skip = add("fine_norm", "norm", skip, function="batch", params=4 * (classes or 1))
     skip = add("fine_out", "activation", skip, function="linear")
-    end = add("logits", "elementwise", x, skip, function="add")
-    return spec.but(layers=tuple(layers), outputs=(end,))
+    return add("logits", "elementwise", x, skip, function="add")
+
+
+def _add_boxes(graph: _Behind, maps: Sequence[int], head: Head) -> int:
+    """A pyramid of maps, the coarse ones added to the finer ones, up to the finest's boxes."""
+    add, filters = graph.add, head.hidden or BOX_FILTERS
+    window: dict[str, Any] = {"kernel_hw": (3, 3), "padding": "same"}
+    x: int | None = None
+    for level in reversed(range(len(maps))):
+        like = maps[level]
+        side = add(f"conv_{level}", "conv", like, out_channels=filters)
+        side = add(f"norm_{level}", "norm", side, function="batch", params=4 * filters)
+        side = add(f"relu_{level}", "activation", side, function="relu")
+        side = add(f"around_{level}", "depthwise", side, **window)
+        side = add(f"mixed_{level}", "conv", side, out_channels=filters, use_bias=True)
+        if x is not None:
+            enlarged = graph.enlarge(f"enlarged_{level}", x, like)
+            side = add(f"sum_{level}", "elementwise", enlarged, side, function="add")
+        x = add(f"out_{level}", "activation", side, function="relu")
+    assert x is not None
+    x = add("around", "depthwise", x, **window)
+    x = add("mixed", "conv", x, out_channels=filters, use_bias=True, function="relu")
+    if head.dropout:
+        x = add("dropout", "identity", x)
+    middles = add("middles", "conv", x, out_channels=head.classes, use_bias=True)
+    edges = add("edges", "conv", x, out_channels=EDGES, use_bias=True)
+    return add("logits", "concat", middles, edges)

@@ -738,7 +738,7 @@ def _outputs(request: PlanRequest, decision: Decision) -> tuple[int, ...] | None
                 f"decoder={ending.decoder!r} without classes; expected how many it tells apart; "
                 "give classes=N"
             )
-        return decoder_maps(decision.spec, decision.static_shape)
+        return decoder_maps(decision.spec, decision.static_shape, ending.decoder)
     return (
         (classifier_input(decision.source),) if ending.pretrained_dense else decision.spec.outputs
     )

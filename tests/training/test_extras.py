@@ -31,7 +31,7 @@ from inshape.training.phases import Stopped
 from inshape.training.post_training import try_fixres, try_recalibration
 from inshape.training.recipe import Recipe
 from inshape.training.request import request_of
-from inshape.training.teacher import Teacher, Teaching, losses_of
+from inshape.training.teacher import Teacher, Teaching
 
 layers = keras.layers
 STEPS = ("recalibrate", "fixres")
@@ -179,14 +179,14 @@ def test_the_loss_of_a_student_that_agrees_has_no_slope():
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        loss = teaching.losses(aims, logits.value, losses_of(classes(3)), 3)
+        loss = teaching.losses(aims, logits.value, classes(3).losses(), 3)
     np.testing.assert_allclose(tape.gradient(loss, logits.value), 0, atol=1e-5)
 
 
 def test_a_map_counts_by_its_direction_at_each_place():
     rng = np.random.default_rng(0)
     teaching = Teaching(share=0.5, temperature=2.0, map_weight=3.0, channels=4)
-    plain = losses_of(classes(2))
+    plain = classes(2).losses()
     wanted, shown = (rng.normal(size=(5, 6, 4)).astype("float32") for _ in range(2))
     logits = rng.normal(size=(5, 2)).astype("float32")
     beside = [np.concatenate([logits, m.reshape(5, -1)], axis=1) for m in (wanted, shown)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import DataError, UnknownName
 from ..text import plural
 
 Augmentation: TypeAlias = Literal["none", "light", "strong"]
+Settings: TypeAlias = Mapping[str, Any]
+"""Of layers that move pixels."""
 
 _RANGE = (0.0, 255.0)
 _RGB_ONLY = "RandAugment and changes of saturation and hue need RGB"
@@ -57,12 +59,15 @@ class Augmenter:
         for seed, generator in zip(self._seeds, self._generators, strict=True):
             state = keras.ops.stack([keras.ops.cast(seed, "int32"), start])
             generator.state.assign(keras.ops.cast(state, generator.state.dtype))
-        for layer in self.layers:
-            if not self.moves_as:
+        if self.moves_as and labels is not None:
+            together, unpack = _PACKED[self.moves_as](labels)
+            moved = {"images": pictures, self.moves_as: together}
+            for layer in self.layers:
+                moved = layer(moved, training=True)
+            pictures, labels = moved["images"], unpack(moved[self.moves_as])
+        else:
+            for layer in self.layers:
                 pictures = layer(pictures, training=True)
-                continue
-            moved = layer({"images": pictures, self.moves_as: labels}, training=True)
-            pictures, labels = moved["images"], moved[self.moves_as]
         for mixer in self.mixers:
             if labels is None or len(labels.shape) != 2:
                 raise DataError(
@@ -107,10 +112,16 @@ def augmenter(
     from keras import layers
 
     is_rgb = channels == 3
+    has_boxes = moves_as == _BOXES
+    moving: dict[str, Any] = {"seed": seed}
+    if has_boxes:
+        moving["bounding_box_format"] = "rel_yxyx"
     changes: list[Any] = []
     if kind != "none" and flip:
-        changes.append(layers.RandomFlip("horizontal", seed=seed))
-    changes += _CHANGES[kind](seed, is_rgb)
+        changes.append(layers.RandomFlip("horizontal", **moving))
+    # What a picture reflects at its border are objects that no box is around.
+    moving["fill_mode"] = "nearest" if has_boxes else "reflect"
+    changes += _CHANGES[kind](moving, is_rgb, not has_boxes)
     if rand_augment and is_rgb:
         # It computes eleven operations to draw one pair for a whole batch, and its factor means
         # different things to them: 0.3 rotates by up to 108 degrees and solarises most pixels.
@@ -118,6 +129,8 @@ def augmenter(
     notes: list[str] = []
     if not is_rgb and (rand_augment or kind == "strong"):
         notes = [f"{_RGB_ONLY} and are left out with {plural(channels, 'channel')}"]
+    if has_boxes and kind == "strong":
+        notes.append("rotation is left out, since a turned box is none any more")
     mixers = [] if moves_as else _mixers(mixup, cutmix, seed)
     return Augmenter(changes, mixers, seed, notes, moves_as=moves_as)
 
@@ -139,37 +152,64 @@ def _mixers(mixup: float, cutmix: float, seed: int) -> list[Any]:
     return mixers
 
 
-def _no_changes(seed: int, is_rgb: bool) -> list[Any]:
+def _no_changes(moving: Settings, is_rgb: bool, may_turn: bool) -> list[Any]:
     return []
 
 
-def _light_changes(seed: int, is_rgb: bool) -> list[Any]:
+def _light_changes(moving: Settings, is_rgb: bool, may_turn: bool) -> list[Any]:
     from keras import layers
 
     return [
-        layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed),
-        layers.RandomZoom((-0.1, 0.1), fill_mode="reflect", seed=seed),
+        layers.RandomTranslation(0.1, 0.1, **moving),
+        layers.RandomZoom((-0.1, 0.1), **moving),
     ]
 
 
-def _strong_changes(seed: int, is_rgb: bool) -> list[Any]:
+def _strong_changes(moving: Settings, is_rgb: bool, may_turn: bool) -> list[Any]:
     from keras import layers
 
+    seed = moving["seed"]
     colour_changes = [
         layers.RandomSaturation((0.3, 0.7), value_range=_RANGE, seed=seed),
         layers.RandomHue(0.03, value_range=_RANGE, seed=seed),
     ]
-    return [
-        layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed),
-        layers.RandomZoom((-0.33, 0.1), fill_mode="reflect", seed=seed),
-        layers.RandomRotation(15 / 360, fill_mode="reflect", seed=seed),
+    turns = [layers.RandomRotation(15 / 360, **moving)] if may_turn else []
+    changes = [
+        layers.RandomTranslation(0.1, 0.1, **moving),
+        layers.RandomZoom((-0.33, 0.1), **moving),
+        *turns,
         layers.RandomBrightness(0.2, value_range=_RANGE, seed=seed),
         layers.RandomContrast(0.3, value_range=_RANGE, seed=seed),
         *(colour_changes if is_rgb else ()),
         layers.RandomErasing(0.5, scale=(0.02, 0.2), value_range=_RANGE, seed=seed),
     ]
+    for change in changes:  # those of colours move nothing, and ask for it all the same
+        change.bounding_box_format = moving.get("bounding_box_format")
+    return changes
 
 
+def _masks_packed(labels: Any) -> tuple[Any, Callable[[Any], Any]]:
+    return labels, lambda moved: moved
+
+
+def _boxes_packed(labels: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """Rows of four edges and a class number as Keras has boxes, and the way back."""
+    import keras
+
+    rows = keras.ops.convert_to_tensor(labels)
+    packed = {"boxes": rows[..., :4], "labels": rows[..., 4]}
+
+    def unpack(moved: Any) -> Any:
+        edges = keras.ops.cast(moved["boxes"], "float32")
+        numbers = keras.ops.cast(moved["labels"], "float32")
+        return keras.ops.concatenate([edges, numbers[..., None]], axis=-1)
+
+    return packed, unpack
+
+
+_BOXES = "bounding_boxes"
+_PACKED = {"segmentation_masks": _masks_packed, _BOXES: _boxes_packed}
+"""What Keras's layers want with each of their words."""
 _CHANGES = {"none": _no_changes, "light": _light_changes, "strong": _strong_changes}
 
 

@@ -266,6 +266,27 @@ def scaled_hw(preparation: Preparation, picture_hw: tuple[int, int]) -> tuple[fl
     return height, width
 
 
+def placement(
+    preparation: Preparation, picture_hw: tuple[int, int]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where a picture's pixels come to lie: ``place * scale + start``, for rows and for columns.
+
+    Example:
+        >>> placement(Preparation.of("96x96x3", fit="crop"), (240, 320))
+        ((0.4, 0.4), (0.0, -16.0))
+    """
+    goal_hw, full_hw = target_hw(preparation, picture_hw), scaled_hw(preparation, picture_hw)
+    scales: list[float] = []
+    starts: list[float] = []
+    for length, goal, full in zip(picture_hw, goal_hw, full_hw, strict=True):
+        inner = min(goal, max(1, round(full)))
+        is_filled = preparation.fit == "letterbox"
+        scale = inner / length if is_filled else goal / (length * min(1.0, goal / full))
+        scales.append(scale)
+        starts.append((goal - inner) // 2 if is_filled else (goal - length * scale) / 2)
+    return (scales[0], scales[1]), (float(starts[0]), float(starts[1]))
+
+
 def prepare(picture: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
     """Bring a decoded picture to the size and value range that the model takes.
 

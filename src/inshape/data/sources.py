@@ -11,11 +11,13 @@ from typing import Annotated, Any, TypeAlias
 from ..errors import DataError
 from ..progress import Advance
 from ..requests import Written, read_location, write_source
+from ..tasks.detection import Detection
 from ..tasks.find import TaskName
 from ..tasks.names import same_name
 from ..tasks.segmentation import Segmentation
 from ..tasks.task import Task
 from .arrays import list_arrays, list_dataset, list_npy, list_npz
+from .boxes import list_boxes
 from .catalogue import Catalogue, Listing, read_catalogue
 from .contents import is_picture, kind_of, look_into, printable
 from .decode import HEIC_SUFFIXES
@@ -75,6 +77,10 @@ def open_source(
     pictures beside masks          ``images/`` and ``masks/``, in each split or with splits inside,
                                    or ``train/`` and ``trainannot/``: PNG of class numbers, grey
                                    or with a palette, called as their pictures are
+    pictures with boxes            Pascal VOC's XML in ``Annotations/`` beside ``JPEGImages/``, with
+                                   the lists in ``ImageSets/Main``; COCO's JSON; YOLO's text files
+                                   in ``labels/`` beside ``images/``, with ``data.yaml`` or
+                                   ``classes.txt``; in each split or not
     ``.csv``, ``.tsv``             columns path, label and, if wanted, split; paths are relative to
     ``.parquet``                   the table (Parquet needs the extra ``inshape[parquet]``)
     ``.npz``                       ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_val``, ...
@@ -145,7 +151,7 @@ def _list_source(
         check_source(source)  # before is_dir, which raises for a name that is too long
         path = Path(source)
         if path.is_dir():
-            listing = _list_masks(path, task, labels, masks)
+            listing = _list_lying(path, task, labels, masks)
             if listing is not None:
                 return listing
             return _list_folder(path, class_names, labels)
@@ -157,26 +163,40 @@ def _list_source(
     raise DataError(f"data of type {type(source).__name__}; expected {_KINDS}; convert it first")
 
 
-def _list_masks(
+def _list_lying(
     path: Path, task: Task | TaskName, labels: Labels, masks: MaskOptions | None
 ) -> Listing | None:
-    """The pictures of a folder whose labels are masks; ``None`` if they are not.
+    """The pictures of a folder whose labels lie on them; ``None`` if they do not.
 
     A folder of classes may hold ones called images and masks; then the task has to be named.
     """
-    is_known = isinstance(task, Segmentation)
-    is_asked = is_known or task == Segmentation.name
-    if not is_asked and task != "auto":
+    known = task if isinstance(task, Task) else None
+    name = known.name if known else task
+    if name not in ("auto", Segmentation.name, Detection.name):
         return None
     contents = look_into(path)
-    if not find_pairs(contents):
-        if not is_asked or labels != "required":
-            return None
-        raise DataError(
-            f"{path}: no folder of masks beside one of pictures; expected images/ and masks/, in "
-            "train/ and val/ or not; rename the folders"
+    listing: Listing | None = None
+    if name != Detection.name and find_pairs(contents):
+        listing = list_masks(
+            path, contents, task=known if isinstance(known, Segmentation) else None, options=masks
         )
-    return list_masks(path, contents, task=task if is_known else None, options=masks)
+    elif name != Segmentation.name:
+        listing = list_boxes(path, contents, task=known if isinstance(known, Detection) else None)
+    if listing is not None or name == "auto" or labels != "required":
+        return listing
+    raise DataError(f"{path}: {_WANTED[name]}")
+
+
+_WANTED: dict[Any, str] = {
+    Segmentation.name: (
+        "no folder of masks beside one of pictures; expected images/ and masks/, in train/ and "
+        "val/ or not; rename the folders"
+    ),
+    Detection.name: (
+        "no files of boxes; expected Annotations/ with XML beside JPEGImages/, COCO's JSON, or "
+        "labels/ with text files beside images/; rename the folders"
+    ),
+}
 
 
 def _list_folder(path: Path, class_names: Sequence[str] | None, labels: Labels) -> Listing:

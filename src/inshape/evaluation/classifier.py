@@ -108,9 +108,10 @@ class Classifier:
 
     def _checked(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         count = len(self.task.names)
-        if rows.shape[-1] != count:
+        if rows.shape[-1] != self.task.output_width:
+            classes = rows.shape[-1] - self.task.output_width + count
             raise RequestError(
-                f"{self.name} tells {rows.shape[-1]} classes apart and has "
+                f"{self.name} tells {classes} classes apart and has "
                 f"{plural(count, 'label')}; expected a label for every class; restore "
                 "the labels that were written with the model, or export or train anew"
             )

@@ -71,7 +71,7 @@ class Extraction:
         }
         if isinstance(view, int):  # a random one
             facts |= {"augment": self.augment, "flip": self.flip, "seed": self.seed}
-            facts |= {"channels": self.channels}
+            facts |= {"channels": self.channels, "moves_as": self._moves_as}
         return facts
 
     def bytes(self, split: str, views: int) -> int:
@@ -113,6 +113,7 @@ class Extraction:
             channels=self.channels or self.batches.preparation.shape.channels,
             seed=self.seed,
             flip=self.flip,
+            moves_as=self._moves_as,
         )
         positions = self.batches.catalogue.indices(split)
         if self.cluster is not None:
@@ -133,6 +134,10 @@ class Extraction:
             count += len(rows)
             if progress is not None:
                 progress(count, len(positions))
+
+    @property
+    def _moves_as(self) -> str:
+        return self.batches.catalogue.task.moves_as
 
     def _row_shape(self) -> tuple[int, ...]:
         shape = (1, *self.batches.preparation.shape.as_tuple())

@@ -44,12 +44,19 @@ def views(count: int, augment: Augmentation, *, flip: bool = True) -> tuple[View
 
 
 def change_for(
-    view: View, augment: Augmentation, *, channels: int, seed: int, flip: bool
+    view: View,
+    augment: Augmentation,
+    *,
+    channels: int,
+    seed: int,
+    flip: bool,
+    moves_as: str = "",
 ) -> Change:
     """What a view does to a batch ``(pictures, height, width, channels)`` in [0, 255].
 
     The function takes the batch and its number in the pass; it returns float32 pictures, the same
-    ones for the same number.
+    ones for the same number. Changes are chosen such that labels which are moved as ``moves_as``
+    can go with them.
     """
     if view == "plain":
         return lambda pictures, number: np.asarray(pictures, np.float32)
@@ -57,7 +64,8 @@ def change_for(
         return lambda pictures, number: np.asarray(pictures, np.float32)[:, :, ::-1]
     import keras  # which the workers of a cluster load for random views alone
 
-    change = _random(int(view), augment, channels=channels, seed=seed, flip=flip)
+    settings = {"channels": channels, "seed": seed, "flip": flip, "moves_as": moves_as}
+    change = _random(int(view), augment, **settings)
 
     def changed(pictures: NDArray[Any], number: int) -> NDArray[np.float32]:
         result, _ = change(np.asarray(pictures, np.float32), step=number)
@@ -66,25 +74,34 @@ def change_for(
     return changed
 
 
-def labels_of_view(
-    task: Task, labels: Labels, view: View, augment: Augmentation, **settings: Any
-) -> Labels:
-    """Labels as a view shows them, of pictures that run through it in batches of `BATCH`.
+def targets_of_view(
+    task: Task,
+    labels: Labels,
+    view: View,
+    augment: Augmentation,
+    *,
+    size_hw: tuple[int, int],
+    smoothing: float,
+    **settings: Any,
+) -> NDArray[np.float32]:
+    """What is to be learned from a view of pictures that run through it in batches of `BATCH`.
 
-    Those of whole pictures stay as they are. ``settings`` are those of `change_for`.
+    Labels of whole pictures stay as they are, others are moved. ``settings`` are those of
+    `change_for`.
     """
+    if task.moves_as and view == "mirrored":
+        return task.targets(task.mirrored(labels), smoothing)
+    targets = task.targets(labels, smoothing)
     if not task.moves_as or view == "plain":
-        return labels
-    if view == "mirrored":
-        return task.mirrored(labels)
+        return targets
     change = _random(view, augment, moves_as=task.moves_as, **settings)
     moved: list[Labels] = []
-    for number, start in enumerate(range(0, len(labels), BATCH)):
-        part = labels[start : start + BATCH]
+    for number, start in enumerate(range(0, len(targets), BATCH)):
+        part = targets[start : start + BATCH]
         # What is drawn depends on the size of a batch of pictures, not on what they show.
-        blank = np.zeros((*part.shape, settings["channels"]), np.float32)
-        _, result = change(blank, part[..., None].astype(np.float32), step=number)
-        moved.append(np.asarray(result).astype(labels.dtype)[..., 0])
+        blank = np.zeros((len(part), *size_hw, settings["channels"]), np.float32)
+        _, result = change(blank, part.astype(np.float32), step=number)
+        moved.append(np.asarray(result).astype(targets.dtype))
     return np.concatenate(moved)
 
 

@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from .classification import Classification
+from .detection import Detection
 from .multilabel import SEPARATOR, MultiLabel
 from .regression import Regression, read_number
 from .segmentation import Segmentation
 from .task import Task, Value
 
-TaskName: TypeAlias = Literal["auto", "classification", "multi-label", "regression", "segmentation"]
+TaskName: TypeAlias = Literal[
+    "auto", "classification", "multi-label", "regression", "segmentation", "detection"
+]
 
 _TASKS: dict[str, type[Task]] = {
-    kind.name: kind for kind in (Classification, MultiLabel, Regression, Segmentation)
+    kind.name: kind for kind in (Classification, MultiLabel, Regression, Segmentation, Detection)
 }
 
 

@@ -80,6 +80,11 @@ class Segmentation(Task):
         "(bilinear), then take the largest.",
     )
 
+    @property
+    def target_width(self) -> int:
+        """One class number for each pixel."""
+        return 1
+
     def __post_init__(self) -> None:
         """Number the classes from 0 where no values are given; records hold lists."""
         object.__setattr__(self, "values", tuple(self.values) or tuple(range(len(self.names))))

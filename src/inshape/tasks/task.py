@@ -75,9 +75,22 @@ class Mistake:
     probability: float | None = None
     """Of the guess, or how sure the worst of its tags is wrong; ``None`` for numbers."""
     off_by: float | None = None
-    """For numbers, how far the guess is from the label; for masks, 1 less their mean IoU."""
-    masks: tuple[str, str] | None = None
-    """For masks, the right one and the guess, small, as pictures in text."""
+    """For numbers, how far the guess is from the label; for masks, 1 less their mean IoU; for
+    boxes, 1 less their F1."""
+    drawn: tuple[str, str] | None = None
+    """Of what lies on a picture, the right one and the guess, small, as pictures in text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Something in a picture."""
+
+    label: str
+    """Its class."""
+    edges: tuple[float, ...]
+    """Top, left, bottom and right: shares of the input, or pixels of the picture."""
+    probability: float | None = None
+    """``None`` of a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +104,8 @@ class Answer:
     """The most probable classes or tags with their probabilities, the most probable first."""
     value: float | None = None
     """For numbers, the number itself."""
+    boxes: tuple[Box, ...] | None = None
+    """For detection, what is where in the input."""
 
 
 class LinearSolver(Protocol):
@@ -143,8 +158,21 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def metric(self) -> tuple[str, Mapping[str, Any]]:
-        """A class of ``keras.metrics`` that measures the score, and its options."""
+    def metric(self) -> tuple[str, Mapping[str, Any]] | None:
+        """A class of ``keras.metrics`` that measures the score, and its options.
+
+        ``None`` for a score that no sum over batches gives: it is then taken of all answers.
+        """
+
+    @property
+    def target_width(self) -> int:
+        """The last axis of `targets`, behind which a teacher's answers may stand."""
+        return len(self.names)
+
+    @property
+    def output_width(self) -> int:
+        """The last axis of a model's outputs."""
+        return len(self.names)
 
     @property
     @abstractmethod
@@ -226,6 +254,14 @@ class Task(ABC):
     def solver(self, rows: NDArray[Any], labels: Labels, *, iterations: int) -> LinearSolver:
         """Fits a linear head on standardised rows, ``(rows, features)``."""
 
+    def losses(self) -> Callable[[Any, Any], Any]:
+        """From targets and logits, both tensors of Keras, to the loss of each row or place."""
+        import keras  # which training has loaded
+
+        kind, settings = self.loss
+        losses = getattr(keras.losses, kind)(reduction=None, **settings)
+        return lambda targets, logits: losses(targets, self.align(logits, targets))
+
     def align(self, logits: Any, targets: Any) -> Any:
         """Logits as the loss compares them with targets, both of them tensors of Keras."""
         return logits
@@ -296,6 +332,10 @@ class Task(ABC):
 
     def mask(self, answer: NDArray[Any], size_hw: tuple[int, ...]) -> NDArray[np.uint8] | None:
         """The class number of each pixel of a picture of this size, where answers are masks."""
+        return None
+
+    def boxes(self, rows: NDArray[Any], threshold: float | None = None) -> tuple[Box, ...] | None:
+        """What is where, of one answer or one label brought to an input, where that is boxes."""
         return None
 
     @abstractmethod

@@ -250,7 +250,7 @@ class Training(_InOrder):
         """The batches of the epoch."""
         for rows, labels in self._feed.epoch(self.epoch):
             # A teacher's answers stand behind.
-            hard = labels[..., : len(self._output_weights)]
+            hard = labels[..., : self._task.target_width]
             weights = self._task.row_weights(hard, self._output_weights)
             yield rows, labels, weights / max(float(weights.sum()), _LEAST)
 

@@ -18,7 +18,7 @@ from ..data.augment import augmenter
 from ..data.batches import Batches
 from ..features.cut import Cut, head_cut, section, stage_ends, unfrozen_from
 from ..features.extract import Extraction, Stored, carry_on
-from ..features.views import View, labels_of_view, views
+from ..features.views import View, targets_of_view, views
 from ..heads import LOGITS
 from ..progress import Progress
 from ..runs import Run
@@ -146,16 +146,17 @@ class Job:
 
     def targets_of(self, view: View) -> NDArray[np.float32]:
         """What is to be learned from a view of the training pictures."""
-        labels = labels_of_view(
+        return targets_of_view(
             self.task,
             self.labels("train"),
             view,
             self.recipe.augment,
+            size_hw=self.size_hw,
+            smoothing=self.recipe.label_smoothing,
             channels=self.batches.preparation.shape.channels,
             seed=self.seed,
             flip=self.recipe.flip,
         )
-        return self.task.targets(labels, self.recipe.label_smoothing)
 
     @property
     def mixup(self) -> float:

@@ -287,6 +287,7 @@ class _Keeper(keras.callbacks.Callback):
         super().__init__()
         self.training = Training(phase.feed, phase.task, phase.output_weights)
         self.standing, self.best = _begin(phase)
+        self._score = self.standing.best_score
         self._phase = phase
         self._advance = advance
 
@@ -313,8 +314,12 @@ class _Keeper(keras.callbacks.Callback):
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         """Keep the weights that have just been scored if they are the best so far."""
         scored = logs or {}
+        task, name = self._phase.task, self._phase.task.score_name
+        if task.metric is None:
+            logits = self._phase.validation_logits()
+            self._score, _ = task.score_and_loss(logits, self._phase.labels)
         # Keras sums up as float32; as many right answers shall be as good.
-        score = round(float(scored[self._phase.task.score_name]), _DIGITS)
+        score = round(float(scored.get(name, self._score)), _DIGITS)
         loss, epoch = float(scored["loss"]), self.standing.epoch
         if not math.isfinite(loss):
             raise _NotFinite(f"a validation loss that is {loss} after epoch {epoch + 1}")
@@ -325,7 +330,9 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write down how it went, and stop if that is enough."""
-        scored = logs or {}
+        scored = {} if logs is None else logs
+        # The user's callbacks, which come behind, find it where Keras puts its own.
+        scored.setdefault(f"val_{self._phase.task.score_name}", self._score)
         row = {
             "phase": self._phase.name,
             "epoch": epoch + 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -17,7 +17,7 @@ from ..graph.walk import all_layers, nodes_in_order
 from ..tasks.task import Task
 from .devices import choose_jit
 from .recipe import Recipe
-from .teacher import Teaching, losses_of
+from .teacher import Teaching
 
 _PARTS = ("body", "head")
 _ANY_PX = 256
@@ -119,7 +119,7 @@ def compile_student(
             **options,
         ),
         loss=_Taught(task, teaching) if teaching else _Plain(task),
-        weighted_metrics=[_metric(task)],
+        weighted_metrics=[] if task.metric is None else [_metric(task, *task.metric)],
         jit_compile=choose_jit(),
     )
 
@@ -144,15 +144,14 @@ def schedule(
     )
 
 
-def _metric(task: Task) -> keras.Metric:
+def _metric(task: Task, name: str, settings: Mapping[str, Any]) -> keras.Metric:
     """A task's score of the hard labels, behind which a teacher's may stand."""
-    name, settings = task.metric
-    outputs = len(task.names)
     activation: Any = keras.activations.get(task.metric_activation)
 
     class OfHardLabels(getattr(keras.metrics, name)):
         def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-            hard, logits = y_true[..., :outputs], y_pred[..., :outputs]
+            hard = y_true[..., : task.target_width]
+            logits = y_pred[..., : task.output_width]
             answers = activation(task.align(logits, hard))
             weights = None if sample_weight is None else task.counted(sample_weight)
             return super().update_state(hard, answers, weights)
@@ -165,7 +164,7 @@ class _Plain(keras.losses.Loss):
 
     def __init__(self, task: Task) -> None:
         super().__init__(name="plain", reduction="sum")
-        self._losses = losses_of(task)
+        self._losses = task.losses()
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return self._losses(y_true, y_pred)
@@ -176,9 +175,9 @@ class _Taught(keras.losses.Loss):
 
     def __init__(self, task: Task, teaching: Teaching) -> None:
         super().__init__(name="taught", reduction="sum")
-        self._outputs = len(task.names)
+        self._outputs = task.target_width
         self._teaching = teaching
-        self._losses = losses_of(task)
+        self._losses = task.losses()
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         if y_true.shape[-1] == self._outputs:  # in validation nobody teaches

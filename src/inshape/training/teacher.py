@@ -32,13 +32,6 @@ Losses: TypeAlias = Callable[[Any, Any], Any]
 """From targets and logits to a loss for each row."""
 
 
-def losses_of(task: Task) -> Losses:
-    """The loss of each row, which the mean or the sum is taken of elsewhere."""
-    kind, settings = task.loss
-    losses = getattr(keras.losses, kind)(reduction=None, **settings)
-    return lambda targets, logits: losses(targets, task.align(logits, targets))
-
-
 @dataclass(frozen=True, slots=True)
 class Teaching:
     """How a teacher's answers count."""
@@ -77,7 +70,7 @@ class Teaching:
 
         Example:
             >>> from inshape.tasks.classification import Classification
-            >>> plain = losses_of(Classification(("a", "b")))
+            >>> plain = Classification(("a", "b")).losses()
             >>> both = np.array([[1.0, 0.0, 0.5, 0.5]], "float32")
             >>> logits = np.array([[3.0, 3.0]], "float32")
             >>> print(np.round(np.asarray(Teaching(0.25, 2.0).losses(both, logits, plain, 2)), 4))
