@@ -65,6 +65,7 @@ SAMPLES = {
     "csv": [HERE / "answers.csv"],
     "save_heatmaps": ["heat"],
     "save_masks": ["masks"],
+    "save_boxes": ["boxes"],
     "mask_ignore": ["11,255", (), 7],
     "mask_names": [HERE / "answers.csv"],
     "on": ["a,b"],

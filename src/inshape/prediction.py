@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .data.batches import Batches
+from .data.boxes import draw_boxes, to_picture
 from .data.catalogue import Catalogue, Listing, read_catalogue
 from .data.contents import look_into
 from .data.masks import in_colours, lay_over
@@ -26,7 +27,7 @@ from .evaluation.request import ClassifierField
 from .requests import File, Folder, Positional, Range, Request, Written, takes, write_source
 from .runtime.cluster import RayField, joined
 from .tasks.segmentation import IGNORED
-from .tasks.task import Task
+from .tasks.task import Answer, Box, Task
 from .writing import make_folder, write_atomically, write_text
 
 _TABLES = (".csv", ".tsv", ".parquet", ".npz", ".npy")
@@ -34,6 +35,7 @@ _TABLES = (".csv", ".tsv", ".parquet", ".npz", ".npy")
 _HEATED = 16
 """Pictures per batch of heat maps, whose gradients take memory."""
 _LONGEST_STEM = 40
+_EDGES = ("top", "left", "bottom", "right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ class Prediction:
     label: str
     """The most probable class, or ``"unsure"`` if it is below the threshold; of tags all that are
     at or above it, with ``|`` between them; of numbers the number; of masks the class that covers
-    the most."""
+    the most; of boxes how many there are of each class."""
     probability: float | None
-    """Of the most probable class or tag, in [0, 1]; ``None`` for a number or a mask."""
+    """Of the most probable class or tag, in [0, 1]; ``None`` for a number, a mask or boxes."""
     top: tuple[tuple[str, float], ...]
     """The most probable classes or tags with their probabilities, the most probable first; of masks
     the classes with their shares of the picture."""
@@ -57,6 +59,10 @@ class Prediction:
     """The path of its heat map, if one was asked for."""
     mask: str | None = None
     """The path of its mask, if one was asked for."""
+    boxes: tuple[Box, ...] | None = None
+    """The boxes in it, in its own pixels, the surest first, where boxes are told."""
+    drawn: str | None = None
+    """The path of the picture with its boxes, if they were to be drawn."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; what there is none of is left out."""
@@ -68,16 +74,23 @@ class Prediction:
             "value": self.value,
             "heatmap": self.heatmap,
             "mask": self.mask,
+            "boxes": None if self.boxes is None else [_box_dict(box) for box in self.boxes],
+            "drawn": self.drawn,
         }
         return {name: value for name, value in values.items() if value is not None}
 
     def __str__(self) -> str:
-        if self.value is not None:
+        if self.value is not None or self.boxes is not None:
             return f"{self.picture}: {self.label}"
         shown = ", ".join(f"{name} {p:.3f}" for name, p in self.top)
         is_first = bool(self.top) and self.label == self.top[0][0]
         said = "" if is_first else f"{self.label or 'no tag'}, "
         return f"{self.picture}: {said}{shown}"
+
+
+def _box_dict(box: Box) -> dict[str, Any]:
+    edges = dict(zip(_EDGES, box.edges, strict=True))
+    return {"label": box.label, "probability": round(box.probability or 0.0, 6), **edges}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +107,19 @@ class PredictRequest(Request):
     """How many classes to name per picture."""
     threshold: Annotated[float, Range(0, 1)] | None = None
     """The least probability of an answer; below it the label is unsure. Of tags, that from which on
-    they are given, one half by default."""
+    they are given, one half by default; of boxes likewise, 0.3."""
     tta: bool = False
     """Average the answers to each picture and its mirror image (test-time augmentation)."""
     csv: File | None = None
-    """Write the answers into this table too, one row per picture."""
+    """Write the answers into this table too, one row per picture, or per box in pixels."""
     save_heatmaps: Folder | None = None
     """Write where each picture speaks for its class (Grad-CAM, arXiv 1610.02391) into this folder,
     as PNG; of a run."""
     save_masks: Folder | None = None
     """Write the mask of each picture, at the picture's own size, and the picture with the mask over
     it into this folder, as PNG; of what answers with masks."""
+    save_boxes: Folder | None = None
+    """Write each picture with its boxes into this folder, as PNG; of what answers with boxes."""
     ray: RayField = None
     """Decode and classify on the workers of a Ray cluster: local, auto or host:port."""
 
@@ -147,9 +162,10 @@ def predict(request: PredictRequest) -> list[Prediction]:
     if request.save_masks is not None:
         masks = _save_masks(request.save_masks, classifier.task, batches, rows, names)
     answers = [classifier.task.answer(row, request.top, request.threshold) for row in rows]
+    boxes, drawn = _place_boxes(request.save_boxes, classifier.task, batches, answers, names)
     predictions = [
-        Prediction(name, one.label, one.probability, one.top, one.value, heatmap, mask)
-        for name, one, heatmap, mask in zip(names, answers, heatmaps, masks, strict=True)
+        Prediction(name, one.label, one.probability, one.top, one.value, *more)
+        for name, one, *more in zip(names, answers, heatmaps, masks, boxes, drawn, strict=True)
     ]
     if request.csv is not None:
         _write_table(request.csv, predictions)
@@ -167,14 +183,15 @@ def _check_options(classifier: Classifier, request: PredictRequest) -> None:
     task = classifier.task
     if request.save_heatmaps is not None and "heatmaps" in task.not_built:
         raise RequestError(
-            f"heat maps of {classifier.name}, which answers with masks: they are not built yet for "
-            f"{task.name}; use save_masks"
+            f"heat maps of {classifier.name}, which answers with {task.lies_as}: they are not "
+            f"built yet for {task.name}; use save_{task.lies_as}"
         )
-    if request.save_masks is not None and not task.has_masks:
-        raise RequestError(
-            f"masks of {classifier.name}, whose task is {task.name}; expected a model that was "
-            "trained on masks; leave save_masks out"
-        )
+    for folder, what in ((request.save_masks, "masks"), (request.save_boxes, "boxes")):
+        if folder is not None and task.lies_as != what:
+            raise RequestError(
+                f"{what} of {classifier.name}, whose task is {task.name}; expected a model that "
+                f"was trained on {what}; leave save_{what} out"
+            )
     recipe = {} if classifier.run is None else classifier.run.record.get("request", {})
     if request.tta and not recipe.get("recipe", {}).get("flip", True):
         raise RequestError(
@@ -189,7 +206,9 @@ def _write_table(path: Path, predictions: Sequence[Prediction]) -> None:
     others = range(2, len(predictions[0].top) + 1)
     more = [column for i in others for column in (f"label_{i}", f"probability_{i}")]
     has_values = predictions[0].value is not None
-    if predictions[0].probability is None and not has_values:
+    if predictions[0].boxes is not None:
+        writer.writerow(["picture", "label", "probability", *_EDGES])
+    elif predictions[0].probability is None and not has_values:
         most = range(1, max(len(one.top) for one in predictions) + 1)
         columns = [column for i in most for column in (f"label_{i}", f"share_{i}")]
         writer.writerow(["picture", *columns])
@@ -198,6 +217,10 @@ def _write_table(path: Path, predictions: Sequence[Prediction]) -> None:
         writer.writerow(["picture", *named])
     for one in predictions:
         cells = [cell for name, p in one.top for cell in (name, f"{p:.6f}")]
+        for box in one.boxes or ():
+            writer.writerow([one.picture, *_box_dict(box).values()])
+        if one.boxes is not None:
+            continue
         said = [one.label] if has_values else cells
         if one.probability is not None:
             said = [one.label, f"{one.probability:.6f}", *cells[2:]]
@@ -228,8 +251,7 @@ def _save_heatmaps(
         start = len(paths)
         heats = heatmaps(rows, classes[start : start + len(rows)])
         for number, (row, heat) in enumerate(zip(rows, heats, strict=True), start):
-            stem = Path(names[number]).stem.strip("[]")[:_LONGEST_STEM]
-            path = folder / f"{number:05}_{stem}.png"
+            path = folder / f"{number:05}_{_short(names[number])}.png"
             write_atomically(path, partial(draw_heat(row, heat).save, format="PNG"))
             paths.append(str(path))
     return paths
@@ -252,13 +274,45 @@ def _save_masks(
         assert mask is not None  # see `_check_options`
         height, width, _ = pixels.shape
         whole = unfit(mask, preparation, (height, width), fill=IGNORED)
-        stem = Path(name).stem.strip("[]")[:_LONGEST_STEM]
-        path = folder / f"{number:05}_{stem}.png"
+        path = folder / f"{number:05}_{_short(name)}.png"
         write_atomically(path, partial(in_colours(whole).save, format="PNG"))
         over = path.with_name(f"{path.stem}_over.png")
         write_atomically(over, partial(lay_over(pixels, whole).save, format="PNG"))
         paths.append(str(path))
     return paths
+
+
+def _place_boxes(
+    folder: Path | None,
+    task: Task,
+    batches: Batches,
+    answers: Sequence[Answer],
+    names: Sequence[str],
+) -> tuple[list[tuple[Box, ...] | None], list[str | None]]:
+    """The boxes of each picture in its own pixels, and where they were drawn into a folder."""
+    placed: list[tuple[Box, ...] | None] = []
+    drawn: list[str | None] = []
+    if folder is not None:
+        make_folder(folder)
+    as_it_is = replace(batches.preparation.at((None, None)), fit="stretch")
+    for number, (answer, name) in enumerate(zip(answers, names, strict=True)):
+        boxes = path = None
+        if answer.boxes is not None:
+            pixels = batches.catalogue.load_compact(number, as_it_is)
+            height, width = pixels.shape[:2]
+            boxes = to_picture(answer.boxes, batches.preparation, (height, width))
+            if folder is not None:
+                path = folder / f"{number:05}_{_short(name)}.png"
+                picture = draw_boxes(pixels, boxes, task.names)
+                write_atomically(path, partial(picture.save, format="PNG"))
+        placed.append(boxes)
+        drawn.append(None if path is None else str(path))
+    return placed, drawn
+
+
+def _short(name: str) -> str:
+    """The part of a picture's name that files are called after."""
+    return Path(name).stem.strip("[]")[:_LONGEST_STEM]
 
 
 def _catalogue(pictures: Any, classifier: Classifier) -> Catalogue:

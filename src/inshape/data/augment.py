@@ -61,7 +61,7 @@ class Augmenter:
             generator.state.assign(keras.ops.cast(state, generator.state.dtype))
         if self.moves_as and labels is not None:
             together, unpack = _PACKED[self.moves_as](labels)
-            moved = {"images": pictures, self.moves_as: together}
+            moved = {"images": keras.ops.convert_to_tensor(pictures), self.moves_as: together}
             for layer in self.layers:
                 moved = layer(moved, training=True)
             pictures, labels = moved["images"], unpack(moved[self.moves_as])
@@ -189,19 +189,21 @@ def _strong_changes(moving: Settings, is_rgb: bool, may_turn: bool) -> list[Any]
 
 
 def _masks_packed(labels: Any) -> tuple[Any, Callable[[Any], Any]]:
-    return labels, lambda moved: moved
+    import keras
+
+    return keras.ops.convert_to_tensor(labels), lambda moved: moved
 
 
 def _boxes_packed(labels: Any) -> tuple[Any, Callable[[Any], Any]]:
     """Rows of four edges and a class number as Keras has boxes, and the way back."""
     import keras
 
-    rows = keras.ops.convert_to_tensor(labels)
+    rows: Any = keras.ops.convert_to_tensor(labels)
     packed = {"boxes": rows[..., :4], "labels": rows[..., 4]}
 
     def unpack(moved: Any) -> Any:
         edges = keras.ops.cast(moved["boxes"], "float32")
-        numbers = keras.ops.cast(moved["labels"], "float32")
+        numbers: Any = keras.ops.cast(moved["labels"], "float32")
         return keras.ops.concatenate([edges, numbers[..., None]], axis=-1)
 
     return packed, unpack

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import base64
 import hashlib
+import io
 import json
 import math
 import re
@@ -21,11 +23,12 @@ from PIL import Image, ImageDraw
 
 from ..errors import DataError
 from ..processor import count_cores
+from ..shapes import InputShape
 from ..tasks.detection import Detection
 from ..tasks.names import check_class_names, in_order, same_name
 from ..tasks.segmentation import palette
 from ..tasks.task import Box
-from ..text import join_some, plural
+from ..text import first_line, join_some, plural
 from .catalogue import Listing
 from .contents import Contents, ending_of
 from .decode import stored_shape
@@ -44,6 +47,8 @@ _DEEPEST = 16
 _SLACK_PX = 1.5
 """By which boxes reach beyond a picture that are meant to end with it."""
 _LEAST_PX = 0.5
+_SIDE = 320
+_FAR = 1e9
 
 _Key: TypeAlias = tuple[tuple[str, ...], str]
 """The folders of a file, without those that all pictures or all labels are in, and its stem."""
@@ -118,6 +123,19 @@ def draw_boxes(
     return drawn
 
 
+def boxes_in_text(picture: NDArray[Any], boxes: Iterable[Box], names: Sequence[str]) -> str:
+    """Boxes as shares on a prepared picture, as text that a page shows, at most 320 pixels wide."""
+    height, width = picture.shape[:2]
+    step = max(1.0, max(height, width) / _SIDE)
+    size_wh = round(width / step), round(height / step)
+    small = draw_boxes(picture, (), names).resize(size_wh)
+    shape = InputShape(small.height, small.width, 3)
+    placed = to_picture(boxes, Preparation(shape), (small.height, small.width))
+    file = io.BytesIO()
+    draw_boxes(np.asarray(small), placed, names, has_words=False).save(file, "jpeg", quality=82)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
 @dataclass(slots=True)
 class _Annotation:
     """What a file says of a picture."""
@@ -163,7 +181,7 @@ def list_boxes(
     if task is None:
         task = _task_of(folder, found)
     sorter = _Sorter(folder, task.names)
-    truths: list[TruthBoxes | None] = []
+    truths: list[Any] = []
     problems: dict[str, str] = {}
     for name, size_hw in zip(names, sizes, strict=True):
         annotation = found.by_picture[name]
@@ -560,7 +578,8 @@ def _from_coco(folder: Path, contents: Contents) -> _Found | None:
     preferred = [
         n for n in places if n.rpartition("/")[2].startswith(("instances", "_annotations"))
     ]
-    read = {name: _read_coco(folder / name) for name in preferred or places}
+    is_list = bool(preferred)
+    read = {n: _read_coco(folder / n, is_list=is_list) for n in preferred or places}
     lists = {name: one for name, one in read.items() if one is not None}
     if not lists:
         return None
@@ -617,38 +636,35 @@ def _find(
         if f"/{n}".endswith(f"/{file_name}")
     ]
     beside = place.rpartition("/")[0]
-    for is_meant in (
-        lambda name: name.rpartition("/")[0] == beside,
-        lambda name: split != "" and _split_in(name) == split,
-        lambda name: True,
-    ):
-        chosen = [name for name in among if is_meant(name)]
-        if len(chosen) == 1:
-            return chosen[0]
-    return None
+    near = [name for name in among if name.rpartition("/")[0] == beside]
+    of_split = [name for name in among if split and _split_in(name) == split]
+    return next((names[0] for names in (near, of_split, among) if len(names) == 1), None)
 
 
-def _read_coco(path: Path) -> dict[str, Any] | None:
-    """A list of COCO's; ``None`` if a JSON file is something else.
+def _read_coco(path: Path, *, is_list: bool) -> dict[str, Any] | None:
+    """A list of COCO's; ``None`` if a JSON file is something else, which one called so is not.
 
     Raises:
         DataError: if it is one that is damaged.
     """
-    content = _content_of(path, _LARGEST_JSON)
-    if isinstance(content, str):
-        return None
+    content, listed = _content_of(path, _LARGEST_JSON), None
+    problem = content if isinstance(content, str) else ""
     try:
-        listed: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
+        listed = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        problem = problem or f"damaged ({first_line(error)})"
     parts = "images", "annotations", "categories"
     if not isinstance(listed, dict) or not all(isinstance(listed.get(p), list) for p in parts):
+        if is_list:
+            raise DataError(
+                f"{path} is {problem or 'no list of boxes'}; expected COCO's JSON, with images, "
+                "annotations and categories; restore or remove it"
+            )
         return None
     needed = (("id", "file_name"), ("image_id", "category_id", "bbox"), ("id", "name"))
     for part, keys in zip(parts, needed, strict=True):
         for number, one in enumerate(listed[part]):
-            is_box = part != "annotations" or _is_box(one)
-            if not isinstance(one, dict) or not all(key in one for key in keys) or not is_box:
+            if not isinstance(one, dict) or not all(_is_fit(key, one.get(key)) for key in keys):
                 raise DataError(
                     f"{path}: {part}[{number}] is {str(one)[:60]}; expected {', '.join(keys)}; "
                     "correct the file"
@@ -656,10 +672,12 @@ def _read_coco(path: Path) -> dict[str, Any] | None:
     return listed
 
 
-def _is_box(one: Any) -> bool:
-    box = one.get("bbox") if isinstance(one, dict) else None
-    is_list = isinstance(box, list) and len(box) == 4
-    return is_list and all(isinstance(n, int | float) for n in box)
+def _is_fit(key: str, value: Any) -> bool:
+    """Whether a value can be what a list of COCO's has under a key."""
+    if key != "bbox":
+        return isinstance(value, int | str)
+    is_list = isinstance(value, list) and len(value) == 4
+    return is_list and all(isinstance(n, int | float) and abs(n) < _FAR for n in value)
 
 
 def _content_of(path: Path, most: int) -> bytes | str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batches import Batches
+from ..data.boxes import boxes_in_text
 from ..data.catalogue import Catalogue
 from ..data.masks import in_text
 from ..data.prepare import Preparation
@@ -196,14 +197,20 @@ def _at(classifier: Classifier, size_hw: tuple[int, int]) -> Preparation:
 
 
 def _worst_mistakes(rows: NDArray[np.float32], batches: Batches) -> tuple[Mistake, ...]:
-    task, names, labels = batches.catalogue.task, batches.catalogue.names, batches.labels()
-    size_hw = batches.preparation.shape.as_static_tuple()[:2]
+    catalogue, preparation = batches.catalogue, batches.preparation
+    task, names, labels = catalogue.task, catalogue.names, batches.labels()
+    size_hw = preparation.shape.as_static_tuple()[:2]
 
     def drawn(mistake: Mistake) -> Mistake:
         number = names.index(mistake.picture)
         mask = task.mask(rows[number], size_hw)
-        if mask is None:
+        if mask is not None:
+            return replace(mistake, drawn=(in_text(labels[number]), in_text(mask)))
+        there, found = task.boxes(labels[number]), task.boxes(rows[number])
+        if there is None or found is None:
             return mistake
-        return replace(mistake, masks=(in_text(labels[number]), in_text(mask)))
+        pixels = catalogue.load_compact(number, preparation)
+        right, guess = (boxes_in_text(pixels, boxes, task.names) for boxes in (there, found))
+        return replace(mistake, drawn=(right, guess))
 
     return tuple(map(drawn, task.mistakes(rows, labels, names, _MISTAKES)))

@@ -61,7 +61,7 @@ def compose_example(
         "from pathlib import Path\n",
         "import numpy as np",
         _IMPORTS[path.suffix],
-        "from PIL import Image, ImageOps\n",
+        f"from PIL import Image, {'ImageDraw, ' if task.lies_as == 'boxes' else ''}ImageOps\n",
         f"file = str(Path(__file__).parent / {path.name!r})",
         f"labels = {list(task.names)!r}",
         *_prepared(preparation),

@@ -64,8 +64,7 @@ def change_for(
         return lambda pictures, number: np.asarray(pictures, np.float32)[:, :, ::-1]
     import keras  # which the workers of a cluster load for random views alone
 
-    settings = {"channels": channels, "seed": seed, "flip": flip, "moves_as": moves_as}
-    change = _random(int(view), augment, **settings)
+    change = _random(view, augment, channels=channels, seed=seed, flip=flip, moves_as=moves_as)
 
     def changed(pictures: NDArray[Any], number: int) -> NDArray[np.float32]:
         result, _ = change(np.asarray(pictures, np.float32), step=number)
@@ -89,11 +88,11 @@ def targets_of_view(
     Labels of whole pictures stay as they are, others are moved. ``settings`` are those of
     `change_for`.
     """
-    if task.moves_as and view == "mirrored":
+    if not task.moves_as or view == "plain":
+        return task.targets(labels, smoothing)
+    if view == "mirrored":
         return task.targets(task.mirrored(labels), smoothing)
     targets = task.targets(labels, smoothing)
-    if not task.moves_as or view == "plain":
-        return targets
     change = _random(view, augment, moves_as=task.moves_as, **settings)
     moved: list[Labels] = []
     for number, start in enumerate(range(0, len(targets), BATCH)):

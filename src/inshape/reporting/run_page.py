@@ -109,9 +109,9 @@ def _mistakes(
     album, preparation = Album.of(evaluation["source"], catalogue), _preparation(record)
 
     def thumbnail(mistake: Mapping[str, Any]) -> Thumbnail | None:
-        if preparation is None or "masks" not in mistake:
+        if preparation is None or "drawn" not in mistake:
             return preparation and album.original(mistake["picture"], preparation)
-        pixels = album.picture(mistake["picture"], preparation)  # which its masks lie on
+        pixels = album.picture(mistake["picture"], preparation)  # on which they lie
         return None if pixels is None else embed(pixels, is_photo=True)
 
     return [{**mistake, "thumbnail": thumbnail(mistake)} for mistake in evaluation["mistakes"]]

@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -173,9 +174,8 @@ def _evaluated(
 ) -> Any:
     """COCO's evaluation of boxes, matched but not summed up."""
     check_coco()
-    from pycocotools.coco import COCO  # pyright: ignore[reportMissingImports]
-    from pycocotools.cocoeval import COCOeval  # pyright: ignore[reportMissingImports]
-
+    coco: Any = import_module("pycocotools.coco")
+    cocoeval: Any = import_module("pycocotools.cocoeval")
     truth: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for picture, (rows, label) in enumerate(zip(found, labels, strict=True)):
@@ -192,7 +192,7 @@ def _evaluated(
     with contextlib.redirect_stdout(io.StringIO()):
         sides: list[Any] = []
         for annotations in (truth, answers):
-            side = COCO()
+            side = coco.COCO()
             side.dataset = {
                 "images": pictures,
                 "categories": categories,
@@ -200,7 +200,7 @@ def _evaluated(
             }
             side.createIndex()
             sides.append(side)
-        evaluation = COCOeval(*sides, "bbox")
+        evaluation = cocoeval.COCOeval(*sides, "bbox")
         evaluation.params.iouThrs = np.asarray(thresholds)
         evaluation.evaluate()
     return evaluation

@@ -41,8 +41,9 @@ def middles(targets: Any, rows: Any, columns: Any) -> tuple[Any, Any, Any]:
         the centre; to which box it belongs, a share of 1 for one of them, ``(pictures, rows,
         columns, boxes)``; and that share times the height of the middle.
     """
-    from keras import ops
+    import keras
 
+    ops: Any = keras.ops
     boxes, is_box = targets[..., :EDGES], ops.cast(targets[..., EDGES] > -0.5, "float32")
     heights: list[Any] = []
     for axis, count in enumerate((rows, columns)):
@@ -70,8 +71,9 @@ def loss_of_maps(targets: Any, maps: Any) -> Any:
     ``maps`` are ``(pictures, rows, columns, classes + 4)``. Middles are learned by CenterNet's
     focal loss, boxes by generalised IoU (arXiv 1902.09630), each box as much as any other.
     """
-    from keras import ops
+    import keras
 
+    ops: Any = keras.ops
     shape: Any = ops.shape(maps)
     rows, columns, classes = shape[1], shape[2], maps.shape[-1] - EDGES
     middle, owner, mine = middles(targets, rows, columns)
@@ -100,7 +102,9 @@ def loss_of_maps(targets: Any, maps: Any) -> Any:
 
 def _generalised_iou(aims: Any, edges: Any) -> Any:
     """Of two boxes around the same place, by the distances to their edges."""
-    from keras import ops
+    import keras
+
+    ops: Any = keras.ops
 
     def area(up: Any, left: Any, down: Any, right: Any) -> Any:
         return ops.maximum(up + down, 0.0) * ops.maximum(left + right, 0.0)

@@ -6,7 +6,7 @@ import ast
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ from .task import (
 _LEARNED_NOTHING = 12.0
 """About the loss of a head that knows its classes are rare and nothing else."""
 _AS_GOOD = 0.9
-"""F1 from which on two sets of boxes come to the same."""
+"""Share of boxes that two answers have in common from which on they come to the same."""
 _COLUMNS = 6
 """Of labels: edges, class number, and the pixels of the whole input."""
 
@@ -115,6 +115,7 @@ class Detection(Task):
     fewest: ClassVar[int] = 1
     is_calibrated: ClassVar[bool] = False
     moves_as: ClassVar[str] = "bounding_boxes"
+    lies_as: ClassVar[Literal["", "masks", "boxes"]] = "boxes"
     not_built: ClassVar[tuple[str, ...]] = (
         "distil", "fixres", "cutmix", "rand_augment", "compare", "heatmaps",
     )  # fmt: skip
@@ -325,9 +326,9 @@ class Detection(Task):
         raise RequestError("detection is not distilled yet; leave distil out")
 
     def is_same(self, answers: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether the boxes that are sure in either agree, by an F1 of 90 %."""
+        """Whether 90 % of the boxes that are sure in either are in the other, half as sure."""
         pairs = zip(answers, others, strict=True)
-        return np.array([_f1(_sure(a), _sure(b)) >= _AS_GOOD for a, b in pairs], np.bool_)
+        return np.array([_agreement(a, b) >= _AS_GOOD for a, b in pairs], np.bool_)
 
     def lead(self, answers: NDArray[Any]) -> NDArray[np.float64]:
         """A map has no single other one that it might have been."""
@@ -408,6 +409,14 @@ def _f1(found: NDArray[Any], truth: NDArray[Any]) -> float:
     """How far boxes are those of the truth, in [0, 1]."""
     total = len(found) + len(truth)
     return 2 * int(matched(found, truth).sum()) / total if total else 1.0
+
+
+def _agreement(maps: NDArray[Any], others: NDArray[Any]) -> float:
+    """How many of the boxes in two answers are in both."""
+    # Half as sure in the other, or all those would differ that are at the threshold in either.
+    hits = [matched(_sure(a), _sure(b, SURE / 2)) for a, b in ((maps, others), (others, maps))]
+    every = np.concatenate(hits)
+    return float(every.mean()) if len(every) else 1.0
 
 
 def _source_of(function: Callable[..., Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ class Segmentation(Task):
     metric_activation: ClassVar[str] = "linear"
     is_calibrated: ClassVar[bool] = False
     moves_as: ClassVar[str] = "segmentation_masks"
-    has_masks: ClassVar[bool] = True
+    lies_as: ClassVar[Literal["", "masks", "boxes"]] = "masks"
     not_built: ClassVar[tuple[str, ...]] = (
         "distil", "fixres", "cutmix", "rand_augment", "compare", "heatmaps",
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,8 +148,8 @@ class Task(ABC):
     moves_as: ClassVar[str] = ""
     """By which word Keras's layers that change pictures at random know labels that lie on them;
     empty for labels of whole pictures, which alone can be mixed."""
-    has_masks: ClassVar[bool] = False
-    """Whether answers are a class for each pixel; see `mask`."""
+    lies_as: ClassVar[Literal["", "masks", "boxes"]] = ""
+    """What answers are that lie on their pictures; see `mask` and `boxes`."""
     not_built: ClassVar[tuple[str, ...]] = ()
     """What cannot be done with it yet, by the names of options and commands."""
     output_words: ClassVar[tuple[str, str, str]]
