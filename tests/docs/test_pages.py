@@ -35,6 +35,7 @@ def test_there_is_a_tutorial_for_every_task():
         "only_tflite",
         "tags_and_numbers",
         "masks",
+        "boxes",
     }
 
 

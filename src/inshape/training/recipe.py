@@ -70,7 +70,7 @@ class Recipe(Request):
     weight_decay: Annotated[float, Range(0)] = 0.01
     """Of kernels (Loshchilov and Hutter, arXiv 1711.05101)."""
     label_smoothing: Annotated[float, Range(0, 0.99)] = 0.1
-    """Share of the label spread over all classes; not of masks."""
+    """Share of the label spread over all classes; not of masks and boxes."""
     class_weights: ClassWeights = "none"
     """balanced weighs each class as much as any other, none each picture, sqrt in between."""
     augment: Augmentation = "light"
@@ -82,7 +82,7 @@ class Recipe(Request):
     """Whether left and right may be exchanged."""
     mixup: Annotated[float, Range(0, 1)] = 0.2
     """Alpha with which features (or pictures) and labels are mixed, 0 for not at all (arXiv
-    1710.09412; 1806.05236 for features); masks are not mixed."""
+    1710.09412; 1806.05236 for features); masks and boxes are not mixed."""
     cutmix: Annotated[float, Range(0, 1)] = 0.0
     """Largest alpha with which parts of pictures are exchanged (arXiv 1905.04899). It and
     rand_augment need new pictures in every epoch, so that the frozen part runs again for each."""

@@ -51,7 +51,8 @@ class TrainRequest(KerasWords):
 
     source: Annotated[SourceField, Positional()]
     """The pictures: a folder per class, folders train/ and val/, a .csv or .parquet table or .npz,
-    or images/ beside masks/; in Python also (pictures, labels) or a tf.data.Dataset."""
+    images/ beside masks/, or pictures with boxes of VOC, COCO or YOLO; in Python also (pictures,
+    labels) or a tf.data.Dataset."""
     shape: Annotated[InputShape | Literal["auto"], Written(read_shape, str, "HxWxC"), Flag("input")]
     """Input shape: height, width, channels; ? is any size; auto lets the pictures and the limits
     choose."""
@@ -65,9 +66,9 @@ class TrainRequest(KerasWords):
     .safetensors or .pth), hf://OWNER/NAME, kaggle://PRESET, none, or demo: the small checkpoint
     that comes with inshape, of MobileNetV3Small-minimalistic."""
     task: TaskName = "auto"
-    """classification, multi-label, regression or segmentation; auto goes by the labels: tags have |
-    between them in a table, numbers with a fraction are no classes, and images/ beside masks/ is a
-    class for each pixel."""
+    """classification, multi-label, regression, segmentation or detection; auto goes by the labels:
+    tags have | between them in a table, numbers with a fraction are no classes, images/ beside
+    masks/ is a class for each pixel, and files of boxes (VOC, COCO, YOLO) are boxes."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Fixes the split, the order of pictures and new weights."""
     unlabelled: SourceField = None
