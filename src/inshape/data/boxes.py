@@ -160,20 +160,28 @@ class _Found:
     files: Counter[str] = field(default_factory=Counter[str])
     """Those that were read, by ending."""
 
+    @property
+    def with_boxes(self) -> int:
+        """How many pictures have some."""
+        return sum(bool(one.boxes) for one in self.by_picture.values())
+
 
 def list_boxes(
-    folder: Path, contents: Contents, *, task: Detection | None = None
+    folder: Path, contents: Contents, *, task: Detection | None = None, is_asked: bool = True
 ) -> Listing | None:
     """List the pictures of a folder that have boxes; ``None`` if there are no files of boxes.
 
-    Boxes outside their picture, without an area or of an unknown class are left out and counted;
-    pictures without boxes are kept as background.
+    Where boxes are not what is asked for, most pictures have to have some. Boxes outside their
+    picture, without an area or of an unknown class are left out and counted; pictures without boxes
+    are kept as background.
 
     Raises:
         DataError: if no picture has a box, or a list of classes cannot be read.
     """
     found = next(filter(None, (read(folder, contents) for read in _READERS)), None)
     if found is None:
+        return None
+    if not is_asked and 2 * found.with_boxes < len(contents.pictures):
         return None
     names = sorted(found.by_picture)
     with ThreadPoolExecutor(count_cores()) as pool:
