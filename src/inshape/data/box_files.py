@@ -110,7 +110,17 @@ def _key(name: str, *, without: Sequence[str]) -> _Key:
 
 def _split_in(name: str) -> str:
     """The split that a folder on the way to a file is called after."""
-    return next(filter(None, map(split_of, name.split("/")[:-1])), "")
+    return next(filter(None, map(_split_word, name.split("/")[:-1])), "")
+
+
+def _split_word(word: str) -> str:
+    """The split that a word stands for, also with a year behind it.
+
+    Example:
+        >>> _split_word("instances_val2017"), _split_word("cats")
+        ('validation', '')
+    """
+    return split_of(re.sub(r"\d{4}$", "", word.rpartition("_")[2])) or split_of(word)
 
 
 def _paired(
@@ -375,8 +385,8 @@ class _Coco(FoundBoxes):
 
     def add(self, place: str, listed: Mapping[str, Any]) -> None:
         """Take in a list that lies at a place."""
-        word = re.sub(r"\d+$", "", place.rpartition("/")[2].removesuffix(".json")).split("_")[-1]
-        split = split_of(word) or _split_in(place)
+        file = place.rpartition("/")[2].removesuffix(".json")
+        split = _split_word(file) or _split_in(place)
         labels = {one["id"]: str(one["name"]) for one in listed["categories"]}
         self.names += labels.values()
         by_id: dict[Any, Annotation] = {}
