@@ -25,6 +25,7 @@ from tests.importing.old_keras import function, functional, layer, picture, writ
 from inshape.data.prepare import Preparation
 from inshape.errors import RequestError
 from inshape.evaluation.classifier import open_classifier
+from inshape.graph.hdf5 import check_heaps
 from inshape.importing.api import read_file
 from inshape.importing.litert_file import litert_schema
 from inshape.runtime.apart import Ended, run_apart
@@ -123,6 +124,7 @@ def damage_h5(content: bytes, edit: Edit) -> bytes:
     if how % 3 == 0:
         return damage_bytes(content, (place, how // 3))
     file = BytesIO(content)
+    check_heaps(Path("a.h5"), file)
     with h5py.File(file, "r+") as stored:
         config = stored.attrs["model_config"]
         config = config.encode() if isinstance(config, str) else config

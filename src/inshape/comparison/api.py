@@ -87,13 +87,11 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
             "at each shape, and compare what evaluate says"
         )
     folds_of(catalogue.strata, request.seed, catalogue.contents)  # refuses what cannot be probed
-    for line in catalogue.warnings:
-        warnings.warn(line, UserWarning, stacklevel=4)
     candidates = _list_candidates(request, catalogue)
     preparation = request.picture_options.at(candidates[0].input_shape)
     preparation, notes = with_range(catalogue, preparation)
-    for note in notes:
-        warnings.warn(note, UserWarning, stacklevel=4)
+    for line in (*catalogue.warnings, *notes):
+        warnings.warn(line, UserWarning, stacklevel=4)
     # One range for every shape, for what is trained and in the commands.
     request = request.but(full_scale=preparation.full_scale)
     head = catalogue.task.head(request.head)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
+import os
 import zipfile
 import zlib
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 
@@ -34,6 +36,9 @@ _ALWAYS_BYTES = 256 * 2**20
 _MOST_COPIES = 8
 """How many times its weights a known network's file may unpack to: in twice the precision, with an
 optimiser's two moments and an average of each."""
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL\x01\0\0\0"
+"""What a global heap begins with, which holds texts and arrays of any length."""
 
 
 @contextlib.contextmanager
@@ -52,9 +57,65 @@ def open_checked(path: Path, weights_bytes: int | None = None) -> Generator[h5py
             content = io.BytesIO(archive.read(ARCHIVED))
     else:
         content = path.open("rb")
-    with content, h5py.File(content, "r") as file:
-        _check(path, file, weights_bytes)
-        yield file
+    with content:
+        check_heaps(path, content)
+        with h5py.File(content, "r") as file:
+            _check(path, file, weights_bytes)
+            yield file
+
+
+def check_heaps(path: Path, content: BinaryIO) -> None:
+    """Refuse a file whose heaps have no end: the library goes round in them for ever.
+
+    Format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html#GlobalHeap
+    """
+    with _as_bytes(content) as stored:
+        superblock = stored.find(_SIGNATURE) + len(_SIGNATURE)
+        versioned = stored[superblock : superblock + 7]
+        if len(versioned) < 7:
+            return  # no such file, which opening it will tell
+        length_bytes = versioned[6 if versioned[0] < 2 else 2]
+        start = stored.find(_HEAP)
+        while start >= 0:
+            if not _has_end(stored, start, length_bytes):
+                raise WeightsError(
+                    f"{path} is damaged (its heap at byte {start:,} has no end); expected a file "
+                    "as Keras writes it; fetch it again, or have it saved anew"
+                )
+            start = stored.find(_HEAP, start + len(_HEAP))
+
+
+@contextlib.contextmanager
+def _as_bytes(content: BinaryIO) -> Generator[mmap.mmap | bytes]:
+    if isinstance(content, io.BytesIO):
+        yield content.getvalue()
+    elif os.fstat(content.fileno()).st_size:
+        with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as stored:
+            yield stored
+    else:
+        yield b""  # which cannot be mapped
+
+
+def _has_end(stored: mmap.mmap | bytes, start: int, length_bytes: int) -> bool:
+    """Whether a heap's objects, each as long as it says, lead to the heap's end."""
+    header = 8 + _aligned(length_bytes)  # the heap's own, and that of each object
+
+    def length_at(place: int) -> int:
+        return int.from_bytes(stored[place + 8 : place + 8 + length_bytes], "little")
+
+    end = start + length_at(start)
+    place = start + header
+    while end - place >= header:
+        is_free = stored[place : place + 2] == b"\0\0"  # such a length counts the header
+        taken = length_at(place) if is_free else header + _aligned(length_at(place))
+        if not header <= taken <= end - place:
+            return False
+        place += taken
+    return end <= len(stored)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 8) * 8
 
 
 def is_archive(path: Path) -> bool:
