@@ -27,7 +27,7 @@ from .choose import fronts_of, pareto_front, recommend
 from .defaults import usual_shapes, usual_strategies
 from .finetune import finetune, training_of
 from .measure import Job
-from .probe import folds_of
+from .probe import probe_folds
 from .request import CompareRequest
 from .result import Candidate, Comparison
 from .rounds import Halving
@@ -81,12 +81,7 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
         _refuse_other_file(request.out / _FILE)
     begun = time.perf_counter()
     catalogue = _draw_pictures(request)
-    if "compare" in catalogue.task.not_built:
-        raise RequestError(
-            f"{catalogue.task.name} is not compared yet; expected labels of whole pictures; train "
-            "at each shape, and compare what evaluate says"
-        )
-    folds_of(catalogue.strata, request.seed, catalogue.contents)  # refuses what cannot be probed
+    probe_folds(catalogue, request.seed)  # refuses what cannot be probed
     candidates = _list_candidates(request, catalogue)
     preparation = request.picture_options.at(candidates[0].input_shape)
     preparation, notes = with_range(catalogue, preparation)
@@ -162,7 +157,7 @@ def _record(
     return {
         "request": {**request.as_dict(), "command": command_of("compare", request)},
         "task": catalogue.task.name,
-        "score_name": catalogue.task.probe_name,
+        "score_name": catalogue.task.probed().probe_name,
         "data": {
             "fingerprint": catalogue.fingerprint,
             "classes": catalogue.counts(),

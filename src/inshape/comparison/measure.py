@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..features.cut import features_of
 from ..features.linear import cross_validated
+from ..features.places import at_places
 from ..heads import Head
 from ..planning import Network, Plan, PlanRequest, decide_plan, open_for_training
 from ..processor import count_cores
@@ -104,10 +105,19 @@ class Round:
     """The pictures that a candidate is probed on."""
 
     task: Task
+    """What the probe answers."""
     labels: Labels
     """Of as many pictures as are to be probed, from the first on."""
     folds: list[NDArray[np.intp]]
     """Rows of these that are held out together."""
+    places: NDArray[np.float32] | None = None
+    """Where maps are looked at, if the labels lie on the pictures."""
+
+    def seen_of(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the probe sees of a network's features."""
+        if self.places is not None:
+            return at_places(features, self.places)
+        return features.reshape(len(features), -1)
 
 
 def probe_candidate(
@@ -129,8 +139,7 @@ def probe_candidate(
         known, count = sum(map(len, parts)), len(round_.labels)
         for start in range(known, count, _BATCH):
             part = np.asarray(pictures[start : min(count, start + _BATCH)], np.float32)
-            rows = check_answers(run(part))
-            parts.append(rows.reshape(len(rows), -1))
+            parts.append(round_.seen_of(check_answers(run(part))))
         state = replace(state, timed=None, rows=np.concatenate(parts))
     if notes.candidate.error is None:
         with notes.part("probe"):

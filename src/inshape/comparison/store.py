@@ -92,7 +92,7 @@ class CandidateStore:
 def _ordered(catalogue: Catalogue) -> str:
     """A hash of the pictures in their order, which a candidate's answers follow."""
     rows = [
-        [name, content.tobytes().hex(), catalogue.task.text(label)]
+        [name, content.tobytes().hex(), catalogue.task.key(label)]
         for name, content, label in zip(
             catalogue.names, catalogue.contents, catalogue.labels, strict=True
         )
