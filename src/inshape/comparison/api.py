@@ -82,11 +82,13 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
     begun = time.perf_counter()
     catalogue = _draw_pictures(request)
     probe_folds(catalogue, request.seed)  # refuses what cannot be probed
+    for line in catalogue.warnings:
+        warnings.warn(line, UserWarning, stacklevel=4)
     candidates = _list_candidates(request, catalogue)
     preparation = request.picture_options.at(candidates[0].input_shape)
     preparation, notes = with_range(catalogue, preparation)
-    for line in (*catalogue.warnings, *notes):
-        warnings.warn(line, UserWarning, stacklevel=4)
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=4)
     # One range for every shape, for what is trained and in the commands.
     request = request.but(full_scale=preparation.full_scale)
     head = catalogue.task.head(request.head)
