@@ -83,6 +83,7 @@ def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainReques
         task=request.task,
         head=request.head,
         picture_options=request.pictures,
+        masks=request.masks,
         limits=request.limits,
     )
     comparison = run_comparison(compare_request, progress)

@@ -214,7 +214,7 @@ def _rank(c: Candidate) -> tuple[bool, bool, float]:
 
 def _draw_pictures(request: CompareRequest) -> Catalogue:
     """The labelled pictures outside the test split, at most so many, each class with its share."""
-    listed = open_source(request.source, task=request.task)
+    listed = open_source(request.source, task=request.task, masks=request.masks)
     strata = listed.strata
     usable = np.flatnonzero((listed.splits != "test") & listed.is_labelled)
     if not len(usable):

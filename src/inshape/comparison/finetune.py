@@ -73,5 +73,6 @@ def training_of(candidate: Candidate, request: CompareRequest, out: str | Path) 
         task=request.task,
         head=request.head,
         pictures=request.picture_options,
+        masks=request.masks,
         limits=Limits(max_ram=request.limits.max_ram),
     )

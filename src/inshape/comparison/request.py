@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..backbones import DEFAULT, fitting
+from ..data.masks import MaskOptions
 from ..data.prepare import PictureOptions
 from ..data.sources import SourceField
 from ..errors import RequestError, UnknownName
@@ -149,8 +150,9 @@ class CompareRequest(KerasWords):
     pictures: Annotated[int, Range(1)] = 4000
     """The most pictures to use."""
     task: TaskName = "auto"
-    """classification, multi-label or regression; auto goes by the labels: tags have | between them
-    in a table, and numbers with a fraction are no classes."""
+    """classification, multi-label, regression, segmentation or detection; auto goes by the labels:
+    tags have | between them in a table, numbers with a fraction are no classes, images/ beside
+    masks/ is a class for each pixel, and files of boxes (VOC, COCO, YOLO) are boxes."""
     latency: bool = True
     """Time every candidate."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
@@ -162,6 +164,8 @@ class CompareRequest(KerasWords):
     """What stands behind the last map."""
     picture_options: PictureOptions = field(default_factory=PictureOptions)
     """How pictures are brought to the input."""
+    masks: MaskOptions = field(default_factory=MaskOptions)
+    """How masks are read, where there are some."""
     limits: Limits = field(default_factory=Limits)
     """What the device allows."""
 

@@ -40,6 +40,7 @@ class CandidateStore:
             "seed": request.seed,
             "head": request.head.as_dict(),
             "picture_options": request.picture_options.as_dict(),
+            "masks": request.masks.as_dict(),
             "max_ram": request.limits.max_ram,  # which patches are chosen by
         }
         self._contents: dict[str, str | None] = {}
