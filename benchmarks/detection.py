@@ -1,12 +1,13 @@
 """Boxes at several input shapes, with and without what the weights know.
 
-    python -m benchmarks.detection FOLDER --weights FILE --other FILE
+    python -m benchmarks.detection FOLDER --weights FILE --other FILE [--out FOLDER]
+    python -m benchmarks.detection --table
 
 FOLDER holds blood cells in Pascal VOC's layout (BCCD). Every way trains the same head in the same
 way: behind MobileNetV3Large-minimalistic with FILE's weights, behind another network (``--other``,
 a .keras file), behind the first as `keras.applications` builds it at the input shape, and behind
 random weights, which are all trained. One JSON per training, which a second call does not repeat;
-the table is printed at the end.
+``--table`` prints those that are kept in ``benchmarks/results/detection``.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ import keras
 
 import inshape
 
+from . import results_folder
 from .keras_recipe import take
 
-RESULTS = Path(__file__).parent / "results" / "detection"
+NAME = "detection"
 NETWORK = "MobileNetV3Large-minimalistic"
 RUNS = (
     *("240x320x3 inshape", "480x640x3 inshape", "240x320x1 inshape", "240x320x3 keras"),
@@ -34,30 +36,35 @@ RUNS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--other", type=Path, required=True)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--weights")
+    parser.add_argument("--other", type=Path)
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--runs", default=",".join(RUNS), help="SHAPE WAY, with commas between")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--head-epochs", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=8, help="of all that is unfrozen")
     parser.add_argument("--unfreeze", default="last")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for shape, way in (run.split() for run in options.runs.split(",")):
+    folder = results_folder(NAME, options.out, is_table=options.table)
+    for shape, way in () if options.table else (run.split() for run in options.runs.split(",")):
         for seed in map(int, options.seeds.split(",")):
-            path = options.out / f"{way}-{shape}-{seed}.json"
+            path = folder / f"{way}-{shape}-{seed}.json"
             if not path.exists():
                 path.write_text(json.dumps(measure(way, shape, seed, options), indent=1))
-            rows.append(json.loads(path.read_text()))
-            print(line(rows[-1]), flush=True)
-    print("\n| input | way | mAP50 | mAP | head alone | int8 | change | CPU min |")
-    print("|---|---|---|---|---|---|---|---|")
-    for row in rows:
-        print(line(row))
+            print(line(json.loads(path.read_text())), flush=True)
+    print(table(folder))
+
+
+def table(folder: Path) -> str:
+    """A row for each training: the scores of the trained model, and mAP50 of the head alone."""
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    order = {run: number for number, run in enumerate(RUNS)}
+    rows.sort(key=lambda row: (order[f"{row['shape']} {row['way']}"], row["seed"]))
+    heads = ("input", "way", "mAP50 (95 %)", "mAP", "head alone", "int8", "change", "CPU min")
+    return "\n".join([f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *map(line, rows)])
 
 
 def line(row: dict[str, Any]) -> str:

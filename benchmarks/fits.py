@@ -5,9 +5,10 @@
 
 compares shapes and strategies of MobileNetV3Large-minimalistic on the photos, a folder per class,
 under a limit on the RAM of the int8 file, as `inshape compare --max-ram` does: a candidate that is
-over it as a whole is computed in patches, and one that is over it in patches too is dropped. The
-best that fits as a whole and the best that fits in patches are then trained with the defaults,
-once for each seed, exported as int8 under the limit and run on photos that no training has seen.
+over it as a whole is computed in patches, and one that is over it in patches too is dropped. Those
+that fit and may be the best by the probe (in the interval of the one that is) are then trained with
+the defaults, once for each seed, exported as int8 under the limit and run on photos that no
+training has seen.
 PHOTOS holds train/ and validation/. ``--out`` keeps what was measured, so that a run goes on where
 another one ended; ``--table`` prints it, by default the tables of docs/fits.md.
 """
@@ -15,6 +16,7 @@ another one ended; ``--table`` prints it, by default the tables of docs/fits.md.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 from collections.abc import Sequence
@@ -116,14 +118,19 @@ def main() -> None:
         rows = compared(options.photos, options.weights, folder / "comparison")
         text = json.dumps([asdict(row) for row in rows], indent=1)
         (folder / _PROBED).write_text(f"{text}\n", encoding="utf-8")
-        for fits in ("as a whole", "in patches"):
-            best = next(row for row in rows if row.fits == fits)
-            for seed in SEEDS:
-                kept = folder / f"tuned-{best.shape}-{best.strategy}-{seed}.json"
-                if not kept.exists():
-                    tuned = asdict(finetuned(options.photos, options.weights, best, seed))
-                    kept.write_text(f"{json.dumps(tuned)}\n", encoding="utf-8")
+        for row, seed in itertools.product(finalists(rows), SEEDS):
+            kept = folder / f"tuned-{row.shape}-{row.strategy}-{seed}.json"
+            if not kept.exists():
+                tuned = asdict(finetuned(options.photos, options.weights, row, seed))
+                kept.write_text(f"{json.dumps(tuned)}\n", encoding="utf-8")
     print(table(folder))
+
+
+def finalists(rows: Sequence[Row]) -> list[Row]:
+    """Those that fit and that the probe does not tell from the best; the best comes first."""
+    probed = [row for row in rows if row.accuracy is not None]
+    least = (probed[0].interval or [0.0])[0]
+    return [row for row in probed if (row.accuracy or 0.0) >= least]
 
 
 def finetuned(photos: Path, weights: Path, row: Row, seed: int) -> Tuned:

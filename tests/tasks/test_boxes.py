@@ -546,7 +546,7 @@ def test_bad_json_is_one_line(tmp_path, content, message):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "_annotations.coco.json").write_text(content)
     with pytest.raises(DataError, match=re.escape(message)):
-        open_source(tmp_path)
+        open_source(tmp_path, task="detection")
 
 
 def test_bad_lines_of_text_cost_their_picture_alone(home, tmp_path):

@@ -19,14 +19,13 @@ from xml.parsers import expat
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from ..errors import DataError
 from ..processor import count_cores
 from ..shapes import InputShape
 from ..tasks.detection import Detection
 from ..tasks.names import check_class_names, in_order, same_name
-from ..tasks.segmentation import palette
 from ..tasks.task import Box
 from ..text import first_line, join_some, plural
 from .catalogue import Listing
@@ -111,15 +110,18 @@ def draw_boxes(
     """A picture of any channels with boxes, in its pixels, each in the colour of its class."""
     bands = picture[..., :3] if picture.shape[-1] >= 3 else picture[..., :1].repeat(3, axis=-1)
     drawn = Image.fromarray(np.clip(np.rint(bands), 0, 255).astype(np.uint8))
-    colours = np.reshape(palette(len(names) + 1), (-1, 3))[1:]
-    pen, width = ImageDraw.Draw(drawn), max(1, round(max(drawn.size) / 320))
+    pen, width = ImageDraw.Draw(drawn), max(1, round(max(drawn.size) / 240))
     for box in boxes:
-        colour = tuple(127 + n // 2 for n in colours[names.index(box.label)].tolist())
+        # Steps of a golden angle, by which neighbours in a list look least alike.
+        hue = 120 + round(137.5 * names.index(box.label))
+        colour = ImageColor.getrgb(f"hsl({hue % 360}, 100%, 45%)")
         top, left, bottom, right = box.edges
         pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), None, colour, width)
         if has_words:
             sure = "" if box.probability is None else f" {box.probability:.2f}"
-            pen.text((left + width + 1, top + width), f"{box.label}{sure}", fill=colour)
+            place, words = (left + width + 1, top + width), f"{box.label}{sure}"
+            pen.rectangle(pen.textbbox(place, words), fill="white")
+            pen.text(place, words, fill="black")
     return drawn
 
 
@@ -160,20 +162,28 @@ class _Found:
     files: Counter[str] = field(default_factory=Counter[str])
     """Those that were read, by ending."""
 
+    @property
+    def with_boxes(self) -> int:
+        """How many pictures have some."""
+        return sum(bool(one.boxes) for one in self.by_picture.values())
+
 
 def list_boxes(
-    folder: Path, contents: Contents, *, task: Detection | None = None
+    folder: Path, contents: Contents, *, task: Detection | None = None, is_asked: bool = True
 ) -> Listing | None:
     """List the pictures of a folder that have boxes; ``None`` if there are no files of boxes.
 
-    Boxes outside their picture, without an area or of an unknown class are left out and counted;
-    pictures without boxes are kept as background.
+    Where boxes are not what is asked for, most pictures have to have some. Boxes outside their
+    picture, without an area or of an unknown class are left out and counted; pictures without boxes
+    are kept as background.
 
     Raises:
         DataError: if no picture has a box, or a list of classes cannot be read.
     """
     found = next(filter(None, (read(folder, contents) for read in _READERS)), None)
     if found is None:
+        return None
+    if not is_asked and 2 * found.with_boxes < len(contents.pictures):
         return None
     names = sorted(found.by_picture)
     with ThreadPoolExecutor(count_cores()) as pool:
@@ -497,8 +507,11 @@ def _from_yolo(folder: Path, contents: Contents) -> _Found | None:
 
 def _read_lines(path: Path, names: Sequence[str]) -> _Annotation:
     """The boxes in a file of YOLO's: class number, centre and size as shares of the picture."""
+    content = _content_of(path, _LARGEST_XML)
+    if isinstance(content, str):
+        return _Annotation(problem=f"its file {path.name} is {content}")
     result = _Annotation(is_share=True)
-    for number, line in enumerate(_text_of(path).splitlines(), 1):
+    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
         if not (words := line.split()):
             continue
         try:

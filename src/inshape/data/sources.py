@@ -181,7 +181,8 @@ def _list_lying(
             path, contents, task=known if isinstance(known, Segmentation) else None, options=masks
         )
     elif name != Segmentation.name:
-        listing = list_boxes(path, contents, task=known if isinstance(known, Detection) else None)
+        model = known if isinstance(known, Detection) else None
+        listing = list_boxes(path, contents, task=model, is_asked=name == Detection.name)
     if listing is not None or name == "auto" or labels != "required":
         return listing
     raise DataError(f"{path}: {_WANTED[name]}")
