@@ -235,7 +235,7 @@ def test_the_plan_is_the_model(home):
     ("facts", "message"),
     [
         ({"pool": "max", "classes": 3}, "expected neither, since it does not pool its map"),
-        ({"activation": "softmax", "classes": 3}, "expected logits, which can be enlarged"),
+        ({"activation": "softmax", "classes": 3}, "expected logits, which are a map"),
         ({}, "decoder='lr-aspp' without classes; expected how many it tells apart"),
     ],
 )
