@@ -203,32 +203,39 @@ def _check_options(classifier: Classifier, request: PredictRequest) -> None:
 def _write_table(path: Path, predictions: Sequence[Prediction]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    others = range(2, len(predictions[0].top) + 1)
-    more = [column for i in others for column in (f"label_{i}", f"probability_{i}")]
-    has_values = predictions[0].value is not None
-    if predictions[0].boxes is not None:
-        writer.writerow(["picture", "label", "probability", *_EDGES])
-    elif predictions[0].probability is None and not has_values:
-        most = range(1, max(len(one.top) for one in predictions) + 1)
-        columns = [column for i in most for column in (f"label_{i}", f"share_{i}")]
-        writer.writerow(["picture", *columns])
-    else:
-        named = ["value"] if has_values else ["label", "probability", *more]
-        writer.writerow(["picture", *named])
+    writer.writerow(["picture", *_columns(predictions)])
     for one in predictions:
-        cells = [cell for name, p in one.top for cell in (name, f"{p:.6f}")]
-        for box in one.boxes or ():
-            writer.writerow([one.picture, *_box_dict(box).values()])
-        if one.boxes is not None:
-            continue
-        said = [one.label] if has_values else cells
-        if one.probability is not None:
-            said = [one.label, f"{one.probability:.6f}", *cells[2:]]
-        writer.writerow([one.picture, *said])
+        writer.writerows([one.picture, *cells] for cells in _cells(one))
     make_folder(path.parent)
     # A name that is no text is a name of a file all the same.
     encoded = text.getvalue().encode("utf-8", "backslashreplace")
     write_text(path, encoded.decode("utf-8"))
+
+
+def _columns(predictions: Sequence[Prediction]) -> list[str]:
+    """The heads of a table behind that of the picture."""
+    first, most = predictions[0], max(len(one.top) for one in predictions)
+    if first.boxes is not None:
+        return ["label", "probability", *_EDGES]
+    if first.value is not None:
+        return ["value"]
+    if first.probability is None:
+        return [column for i in range(1, most + 1) for column in (f"label_{i}", f"share_{i}")]
+    others = range(2, len(first.top) + 1)
+    more = [column for i in others for column in (f"label_{i}", f"probability_{i}")]
+    return ["label", "probability", *more]
+
+
+def _cells(one: Prediction) -> list[list[Any]]:
+    """The rows of a picture: one, or one for each box."""
+    if one.boxes is not None:
+        return [[*_box_dict(box).values()] for box in one.boxes]
+    if one.value is not None:
+        return [[one.label]]
+    cells = [cell for name, p in one.top for cell in (name, f"{p:.6f}")]
+    if one.probability is None:
+        return [cells]
+    return [[one.label, f"{one.probability:.6f}", *cells[2:]]]
 
 
 def _save_heatmaps(

@@ -436,11 +436,16 @@ def as_yolo(source, out, *, is_inside):
         (places[1] / f"{path.stem}.txt").write_text("\n".join(lines))
 
 
-@pytest.mark.parametrize("layout", ["coco", "yolo-inside", "yolo-around", "voc-flat"])
+@pytest.mark.parametrize("layout", ["coco", "coco-years", "yolo-inside", "yolo-around", "voc-flat"])
 def test_every_layout_says_the_same(home, tmp_path, layout):
     source, out = home / "things", tmp_path / "out"
-    if layout == "coco":
+    if layout.startswith("coco"):
         as_coco(source, out)
+        (out / "annotations").mkdir(exist_ok=layout == "coco")
+        for split, name in (("train", "train"), ("valid", "val")) if "years" in layout else ():
+            file = out / split / "_annotations.coco.json"
+            file.rename(out / "annotations" / f"instances_{name}2017.json")
+            (out / split).rename(out / f"{name}2017")
     elif layout == "voc-flat":
         for split in ("train", "val"):
             (out / split).mkdir(parents=True)
