@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,9 @@ def _read(file: LiteRTFile, outputs: Sequence[str], name: str) -> Imported:
         step = Step(reading, operator, names.of(file.tensors[operator.outputs[0]].name))
         for index, result in zip(operator.outputs, _results(step), strict=False):
             reading.maps[index] = result
-    ends = [reading.maps[i] for i in end.tensors]
+    ends = [reading.maps.get(i) for i in end.tensors]
+    if not ends or any(x is None for x in ends):
+        raise NotLiteRT("its output is not computed from its picture")
     model = keras.Model(image, ends[0] if len(ends) == 1 else ends, name=_clean(name) or "network")
     return Imported(model, (*end.notes, *notes))
 
@@ -130,36 +133,44 @@ def _results(step: Step) -> Sequence[Any]:
 
 def _scaled(file: LiteRTFile, picture: Tensor, image: Any) -> tuple[Any, list[str]]:
     """The picture as the network's numbers, of pixels from 0 to 255."""
-    statistics = picture_statistics(file.metadata)
-    if picture.type in _BYTES:
-        if len(picture.scale) != 1:
-            return image, []  # pixels as they are
-        scale = float(picture.scale[0])
-        scales, offsets = [scale], [-scale * (int(picture.zero_point[0]) + _BYTES[picture.type])]
-    elif statistics is not None and _fits(*statistics, picture.shape[-1]):
-        mean, deviation = statistics
-        count = max(len(mean), len(deviation))
-        mean, deviation = (x * count if len(x) == 1 else x for x in (mean, deviation))
-        scales = [1 / d for d in deviation]
-        offsets = [-m / d for m, d in zip(mean, deviation, strict=True)]
-    elif any(_is_affine(op) for op in file.operators if file.inputs[0] in op.inputs):
-        return image, []  # the network brings them to its range itself
-    else:
-        return image, [RANGE_UNKNOWN]
-    if set(scales) == {1.0} and set(offsets) == {0.0}:
+    stated = _of_bytes(picture) if picture.type in _BYTES else _of_metadata(file, picture)
+    if stated is None:
+        readers = [
+            operator.kind for operator in file.operators if file.inputs[0] in operator.inputs
+        ]
+        # Or else the network brings them to its range itself.
+        is_open = picture.type not in _BYTES and _AFFINE.isdisjoint(readers)
+        return image, [RANGE_UNKNOWN] if is_open else []
+    scale, offset = (x[0] if len(set(x)) == 1 else x for x in stated)
+    if (scale, offset) == (1, 0):
         return image, []
-    scale, offset = (x[0] if len(set(x)) == 1 else x for x in (scales, offsets))
     numbers: dict[str, Any] = {"scale": scale, "offset": offset}
     layer = keras.layers.Rescaling(**numbers, name="pixels")
     return layer(image), []
 
 
-def _is_affine(operator: Operator) -> bool:
-    return operator.kind in ("ADD", "SUB", "MUL", "DIV")
+_AFFINE = {"ADD", "SUB", "MUL", "DIV"}
 
 
-def _fits(mean: Sequence[float], deviation: Sequence[float], channels: int) -> bool:
-    return all(len(x) in (1, channels) for x in (mean, deviation)) and min(deviation) > 0
+def _of_bytes(picture: Tensor) -> tuple[list[float], list[float]] | None:
+    """Scale and offset of what its bytes stand for; without a scale they are pixels."""
+    if len(picture.scale) != 1:
+        return None
+    scale = float(picture.scale[0])
+    return [scale], [-scale * (int(picture.zero_point[0]) + _BYTES[picture.type])]
+
+
+def _of_metadata(file: LiteRTFile, picture: Tensor) -> tuple[list[float], list[float]] | None:
+    """Scale and offset for all channels or each, by the statistics that a file brings."""
+    statistics = picture_statistics(file.metadata)
+    channels = picture.shape[-1]
+    if statistics is None or any(len(x) not in (1, channels) for x in statistics):
+        return None
+    mean, deviation = (x * channels if len(x) == 1 else x for x in statistics)
+    if min(deviation) <= 0:
+        return None
+    offsets = [-m / d for m, d in zip(mean, deviation, strict=True)]
+    return [1 / d for d in deviation], offsets
 
 
 # The end
@@ -191,9 +202,26 @@ def _named_end(file: LiteRTFile, outputs: Sequence[str]) -> _End:
 
 def _end(file: LiteRTFile) -> _End:
     """The file's own outputs, or the maps of which operators make its answers."""
+    cut = _cut_off(file)
+    answers = set(chain(*(operator.outputs for operator in cut)))
+    read = chain(file.outputs, *(operator.inputs for operator in cut))
+    if answers.isdisjoint(file.outputs):
+        read = file.outputs
+    ends = tuple(i for i in dict.fromkeys(read) if i not in answers and _is_map(file, i))
+    if answers.isdisjoint(file.outputs):
+        return _End(ends)
+    if not ends:
+        raise refusal(file, cut[0], "nothing stands before it")
+    names = join_some([f'"{_base(file.tensors[i].name)}"' for i in ends])
+    others = f" and {plural(len(cut) - 1, 'operator')} behind it" if len(cut) > 1 else ""
+    first = f"{cut[0].kind}{others}"
+    return _End(ends, (f"{first}, which makes answers of maps, is cut off: returned is {names}",))
+
+
+def _cut_off(file: LiteRTFile) -> list[Operator]:
+    """The operators that make answers, and those behind them."""
     answers: set[int] = set()
     cut: list[Operator] = []
-    read: dict[int, None] = {}
     for operator in file.operators:
         is_answer = not answers.isdisjoint(operator.inputs)
         if is_answer and operator.kind in _KERNELS:
@@ -201,17 +229,7 @@ def _end(file: LiteRTFile) -> _End:
         if operator.is_custom or operator.kind in _ENDINGS or is_answer:
             answers.update(operator.outputs)
             cut.append(operator)
-            read |= dict.fromkeys(i for i in operator.inputs if _is_map(file, i))
-    whole = [i for i in file.outputs if i not in answers]
-    if not cut or whole == list(file.outputs):
-        return _End(tuple(dict.fromkeys(whole)))
-    ends = tuple(dict.fromkeys([*whole, *(i for i in read if i not in answers)]))
-    if not ends:
-        raise refusal(file, cut[0], "nothing stands before it")
-    names = join_some([f'"{_base(file.tensors[i].name)}"' for i in ends])
-    others = f" and {plural(len(cut) - 1, 'operator')} behind it" if len(cut) > 1 else ""
-    first = f"{cut[0].kind}{others}"
-    return _End(ends, (f"{first}, which makes answers of maps, is cut off: returned is {names}",))
+    return cut
 
 
 def _is_map(file: LiteRTFile, index: int) -> bool:

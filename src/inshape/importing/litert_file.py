@@ -266,14 +266,13 @@ def _check_order(file: LiteRTFile) -> None:
     """Each operator reads what is there before it, and writes what nobody wrote."""
     count = len(file.tensors)
     written = {i for i, tensor in enumerate(file.tensors) if tensor.content is not None}
-    written |= set(file.inputs)
+    written |= set(file.inputs) & set(range(count))
     for operator in file.operators:
         here = f"operator {operator.number}, {operator.kind},"
         if not operator.outputs or not all(0 <= i < count for i in operator.outputs):
             raise NotLiteRT(f"{here} has no outputs")
-        for index in operator.inputs:
-            if index != -1 and (not 0 <= index < count or index not in written):
-                raise NotLiteRT(f"{here} reads what no operator before it writes")
+        if not written.issuperset({*operator.inputs} - {-1}):
+            raise NotLiteRT(f"{here} reads what no operator before it writes")
         if not written.isdisjoint(operator.outputs):
             raise NotLiteRT(f"{here} writes what is there already")
         written |= set(operator.outputs)
