@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 
@@ -26,6 +27,11 @@ DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, SystemError, MemoryError, AttributeError, OverflowError),
 )
 """What h5py and zipfile raise on damaged files."""
+_PLAIN = (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
+_HEAP = b"GCOL\x01"
+_MOST_OBJECTS = 10**6
+"""In all heaps of a file; names of layers and weights are some thousands."""
+_BLOCK_BYTES = 2**24
 _MOST_PACKED = 20
 """How many times its size a file of an unknown network may unpack to; trained weights hardly shrink
 at all."""
@@ -53,8 +59,58 @@ def open_checked(path: Path, weights_bytes: int | None = None) -> Generator[h5py
     else:
         content = path.open("rb")
     with content, h5py.File(content, "r") as file:
+        _, length_bytes = file.id.get_create_plist().get_sizes()
+        if not _heaps_end(content, length_bytes):
+            raise WeightsError(
+                f"{path} is damaged (the library would read the values of its attributes for "
+                "ever); expected a whole file; download or save it again"
+            )
         _check(path, file, weights_bytes)
         yield file
+
+
+def _heaps_end(content: BinaryIO, length_bytes: int) -> bool:
+    """Whether one comes to the end of each global heap, where values of any length are kept.
+
+    The library goes from object to object by their sizes, and stays where the size of what is free
+    is 0 (``H5HG__cache_heap_deserialize``; format: "Disk Format: Level 1E - Global Heap").
+    """
+    left, header = _MOST_OBJECTS, 8 + length_bytes + -length_bytes % 8
+    length = unread = content.seek(0, os.SEEK_END)
+    for start in _places_of(_HEAP, content):
+        content.seek(start + 8)
+        size = int.from_bytes(content.read(length_bytes), "little")
+        if start + size > length:  # which the library does not read, so that it is none
+            continue
+        unread -= size
+        if unread < 0:  # they lie in each other
+            return False
+        content.seek(start)
+        heap, place = content.read(size), header
+        while place + header <= len(heap):
+            size = int.from_bytes(heap[place + 8 : place + 8 + length_bytes], "little")
+            is_free = heap[place : place + 2] == b"\0\0"
+            step = size if is_free else header + size + -size % 8
+            left -= 1
+            if step < header or left < 0:
+                return False
+            place += step
+    return True
+
+
+def _places_of(word: bytes, content: BinaryIO) -> Generator[int]:
+    """Where a word stands in a file."""
+    content.seek(0)
+    before, kept = 0, b""
+    while block := content.read(_BLOCK_BYTES):
+        block = kept + block
+        start = block.find(word)
+        while start >= 0:
+            yield before + start
+            start = block.find(word, start + 1)
+        kept = block[1 - len(word) :]
+        before += len(block) - len(kept)
+        content.seek(before + len(kept))
 
 
 def is_archive(path: Path) -> bool:
@@ -84,6 +140,11 @@ def _check(path: Path, file: h5py.File, weights_bytes: int | None) -> None:
             return f"{name} is made of arrays of other files"
         return f"{name} is in {item.external[0][0]}" if item.external else None
 
+    odd = _odd_attribute("/", file) or file.visititems(_odd_attribute)
+    if odd:
+        raise WeightsError(
+            f"{path} is damaged ({odd}); expected text and numbers; download or save it again"
+        )
     outside = file.visititems_links(leads_out) or file.visititems(lies_outside)
     if outside:
         raise WeightsError(
@@ -91,6 +152,20 @@ def _check(path: Path, file: h5py.File, weights_bytes: int | None) -> None:
             "know who made it, and have it saved again with model.save_weights()"
         )
     _check_size(path, unpacked, weights_bytes)
+
+
+def _odd_attribute(name: str, item: Any) -> str | None:
+    """What the library would end the process with if it read it: values of any length, but text.
+
+    A damaged type makes one of them, and its values are then taken for places in memory.
+    """
+    if isinstance(item, h5py.Dataset) and item.dtype.hasobject:
+        return f"{name} holds {item.dtype}"
+    for key in item.attrs:
+        kind = item.attrs.get_id(key).get_type()
+        if kind.get_class() not in _PLAIN:
+            return f"{key} of {name} holds {kind.dtype}"
+    return None
 
 
 def _check_size(path: Path, unpacked: int, weights_bytes: int | None) -> None:
