@@ -73,7 +73,8 @@ def _heaps_end(content: BinaryIO, length_bytes: int) -> bool:
     """Whether one comes to the end of each global heap, where values of any length are kept.
 
     The library goes from object to object by their sizes, and stays where the size of what is free
-    is 0 (``H5HG__cache_heap_deserialize``; format: "Disk Format: Level 1E - Global Heap").
+    is 0, or where one that is too large for 64 bits leads it to such a place
+    (``H5HG__cache_heap_deserialize``; format: "Disk Format: Level 1E - Global Heap").
     """
     left, header = _MOST_OBJECTS, 8 + length_bytes + -length_bytes % 8
     length = unread = content.seek(0, os.SEEK_END)
@@ -91,10 +92,10 @@ def _heaps_end(content: BinaryIO, length_bytes: int) -> bool:
             size = int.from_bytes(heap[place + 8 : place + 8 + length_bytes], "little")
             is_free = heap[place : place + 2] == b"\0\0"
             step = size if is_free else header + size + -size % 8
-            left -= 1
-            if step < header or left < 0:
-                return False
             place += step
+            left -= 1
+            if step < header or place > len(heap) or left < 0:
+                return False
     return True
 
 

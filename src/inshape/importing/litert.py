@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -17,6 +17,7 @@ from ..errors import GraphError, InshapeError, UnknownName, WeightsError
 from ..text import first_line, format_shape, free_name, join_some, plural
 from .imported import RANGE_UNKNOWN, Imported
 from .litert_file import LiteRTFile, NotLiteRT, Operator, Tensor, parse, picture_statistics
+from .litert_folds import folded
 from .operators import OPERATORS, READS_FIRST_ALONE, Reading, Step, refusal
 
 _KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
@@ -39,7 +40,7 @@ _SHARE_IN_SCOPE = 0.8
 def read(path: Path, outputs: Sequence[str]) -> Imported:
     """Read a file as a functional model; ``outputs`` are names of its tensors."""
     try:
-        file = _with_constants(parse(path.read_bytes()))
+        file = folded(parse(path.read_bytes()))
         _check_picture(file)
         return _read(file, outputs, path.stem)
     except NotLiteRT as error:
@@ -51,25 +52,11 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
         raise GraphError(f"{path}: {error}") from error
 
 
-def _with_constants(file: LiteRTFile) -> LiteRTFile:
-    """The file without operators that only bring weights to another type, as to float32."""
-    tensors, operators = list(file.tensors), list[Operator]()
-    for operator in file.operators:
-        is_cast = operator.kind in ("DEQUANTIZE", "QUANTIZE") and not operator.is_custom
-        if is_cast and operator.inputs and operator.inputs[0] >= 0:
-            source, target = tensors[operator.inputs[0]], tensors[operator.outputs[0]]
-            if source.content is not None:
-                tensors[operator.outputs[0]] = replace(source, name=target.name)
-                continue
-        operators.append(operator)
-    return replace(file, tensors=tuple(tensors), operators=tuple(operators))
-
-
 def _check_picture(file: LiteRTFile) -> None:
     if len(file.inputs) != 1:
         raise NotLiteRT(f"it reads {len(file.inputs)} inputs")
     picture = file.tensors[file.inputs[0]]
-    if len(picture.shape) != 4 or not 0 < prod(picture.shape) <= _MOST_IN_MAP:
+    if len(picture.sizes) != 4 or not 0 < prod(picture.shape) <= _MOST_IN_MAP:
         raise NotLiteRT(f"it reads {format_shape(picture.shape)}, which is no picture")
     if picture.type not in (*_FLOATS, *_BYTES):
         raise NotLiteRT(f"it reads {picture.type}")
@@ -78,7 +65,7 @@ def _check_picture(file: LiteRTFile) -> None:
 def _read(file: LiteRTFile, outputs: Sequence[str], name: str) -> Imported:
     end = _named_end(file, outputs) if outputs else _end(file)
     picture = file.tensors[file.inputs[0]]
-    image = keras.Input(picture.shape[1:], name="image")
+    image = keras.Input(picture.sizes[1:], name="image")
     scaled, notes = _scaled(file, picture, image)
     reading = Reading(file, scaled)
     names = _Names(file)
@@ -119,13 +106,17 @@ def _results(step: Step) -> Sequence[Any]:
         raise step.refused(first_line(error)) from error
     results = result if isinstance(result, list) else [result]
     for index, each in zip(operator.outputs, results, strict=False):
-        stated, computed = step.file.tensors[index].shape, tuple(each.shape)
-        if stated[1:] != computed[1:]:
+        stated, computed = step.file.tensors[index].sizes, tuple(each.shape)
+        if len(stated) != len(computed) or any(map(_differ, stated[1:], computed[1:])):
             raise step.refused(
                 f"a layer gives {format_shape(computed[1:])} where the file says "
                 f"{format_shape(stated[1:])}"
             )
     return results
+
+
+def _differ(size: int | None, other: int | None) -> bool:
+    return None not in (size, other) and size != other
 
 
 # The picture

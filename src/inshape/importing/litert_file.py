@@ -34,7 +34,7 @@ _TYPES = {
     "INT64": np.int64,
     "BOOL": np.bool_,
 }
-_DAMAGE = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
+DAMAGE = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
 """What looking up a damaged table raises."""
 
 
@@ -61,6 +61,15 @@ class Tensor:
     """The bytes of a constant."""
     odd: str = ""
     """Why its values cannot be read, if so."""
+    signature: tuple[int, ...] = ()
+    """The shape again, with -1 for what is not known before run time; nothing if all is."""
+
+    @property
+    def sizes(self) -> tuple[int | None, ...]:
+        """The shape, with ``None`` for what is not known."""
+        if len(self.signature) != len(self.shape):
+            return self.shape
+        return tuple(None if n < 0 else n for n in self.signature)
 
     @property
     def limits(self) -> tuple[float, float] | None:
@@ -137,7 +146,7 @@ def parse(content: bytes) -> LiteRTFile:
         raise NotLiteRT("it does not begin as a LiteRT file does")
     try:
         return _Parser(content).file()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise NotLiteRT from error
 
 
@@ -207,7 +216,8 @@ class _Parser:
         content = self._data(tensor.Buffer())
         if content is not None:
             odd = odd or _oddity(tensor, type_name, shape, len(content))
-        return Tensor(name, shape, type_name, scale, zero_point, axis, content, odd)
+        signature = _numbers(tensor.ShapeSignatureAsNumpy())
+        return Tensor(name, shape, type_name, scale, zero_point, axis, content, odd, signature)
 
     def _data(self, number: int) -> NDArray[np.uint8] | None:
         data = self._buffers[number].DataAsNumpy()
@@ -304,7 +314,7 @@ def picture_statistics(metadata: bytes) -> tuple[list[float], list[float]] | Non
                 normalisation = _table(unit, 1)
                 mean, deviation = (_floats(normalisation, field) for field in (0, 1))
                 return (mean, deviation) if mean and deviation else None
-    except (*_DAMAGE, NotLiteRT):
+    except (*DAMAGE, NotLiteRT):
         return None
     return None
 

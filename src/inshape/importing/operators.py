@@ -50,6 +50,8 @@ class Reading:
         self.maps: dict[int, KerasMap] = {file.inputs[0]: picture}
         self.affine: dict[int, Affine] = {}
         """What a tensor is of another, where one operator alone reads it."""
+        self.orders: dict[int, tuple[int, list[int]]] = {}
+        """Which tensor a transposed one is of, and its axes there."""
         self.readers = Counter(i for operator in file.operators for i in operator.inputs)
         self.readers.update(file.outputs)
 
@@ -315,6 +317,14 @@ def _channels(step: Step) -> int:
     return int(step.x.shape[-1])
 
 
+def _known(step: Step, x: KerasMap) -> list[int]:
+    """The sizes of a map, without the batch's."""
+    sizes = list(x.shape[1:])
+    if None in sizes:
+        raise step.refused(f"the size {format_shape(sizes)} of what it reads is not known")
+    return sizes
+
+
 # Poolings
 
 
@@ -481,7 +491,7 @@ def _pad(step: Step) -> KerasMap:
 @_reads("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 def _reshape(step: Step) -> KerasMap:
     batch, *target = step.output.shape or (0,)
-    here = list(step.x.shape[1:])
+    here = _known(step, step.x)
     if batch != step.file.tensors[step.file.inputs[0]].shape[0] or prod(target) != prod(here):
         raise step.refused(
             f"it makes {format_shape(step.output.shape)} of {format_shape(here)} for each picture"
@@ -491,6 +501,22 @@ def _reshape(step: Step) -> KerasMap:
     if len(target) == 1 and len(here) == 3:
         return step.add(keras.layers.Flatten, step.x)
     return step.add(keras.layers.Reshape, step.x, target_shape=target)
+
+
+@_reads("TRANSPOSE")
+def _transposed_axes(step: Step) -> KerasMap:
+    source, axes = step.reading.orders.get(
+        step.operator.inputs[0], (step.operator.inputs[0], list(range(len(step.x.shape))))
+    )
+    order = step.numbers(1)
+    if sorted(order) != sorted(axes) or order[0] != 0:
+        raise step.refused(f"it moves axes to {order}")
+    order = [axes[axis] for axis in order]
+    step.reading.orders[step.operator.outputs[0]] = source, order
+    x = step.maps[source]
+    if order == sorted(order):  # it is undone
+        return x
+    return step.add(keras.layers.Permute, x, dims=order[1:])
 
 
 @_reads("CONCATENATION")
@@ -567,14 +593,14 @@ def _strided_slice(step: Step) -> KerasMap:
 
 
 def _sliced(step: Step, parts: Sequence[slice]) -> KerasMap:
-    shape = step.x.shape
-    lengths = [len(range(n)[p]) for n, p in zip(shape[1:], parts[1:], strict=False)]
+    shape = _known(step, step.x)
+    lengths = [len(range(n)[p]) for n, p in zip(shape, parts[1:], strict=False)]
     batch = step.file.tensors[step.file.inputs[0]].shape[0]
     if not parts or range(batch)[parts[0]] != range(batch) or 0 in lengths:
         raise step.refused("it takes a part of the pictures, or nothing")
     whole = [
         slice(None) if range(n)[p] == range(n) else p
-        for n, p in zip(shape[1:], parts[1:], strict=False)
+        for n, p in zip(shape, parts[1:], strict=False)
     ]
     return step.x[(slice(None), *whole)]
 
@@ -582,7 +608,7 @@ def _sliced(step: Step, parts: Sequence[slice]) -> KerasMap:
 @_reads("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
 def _resize(step: Step) -> KerasMap:
     _channels(step)
-    here, target = tuple(step.x.shape[1:3]), step.output.shape[1:3]
+    here, target = tuple(_known(step, step.x)[:2]), step.output.shape[1:3]
     if here == target:
         return step.x
     factor = [t // h for t, h in zip(target, here, strict=True)]
