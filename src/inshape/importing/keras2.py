@@ -229,6 +229,12 @@ class _Reader:
         self, kind: str, config: dict[str, Any], name: str
     ) -> tuple[Any, Callable[[Any], Any] | None]:
         kind = _RENAMED.get(kind, kind)
+        if kind in _NOT_READ:
+            raise GraphError(
+                f"{self._place()}: it is not read from files of Keras 2; expected layers of "
+                "networks of single pictures; make the model in Python, load its weights there, "
+                "and pass the keras.Model"
+            )
         if kind not in _LAYERS:
             self._custom("it is no layer of Keras's own")
         cls: Any = getattr(keras.layers, kind)
@@ -651,6 +657,7 @@ _LAYERS = frozenset(
         *("RandomBrightness", "RandomCrop"),
     )
 )  # fmt: skip
+_NOT_READ = ("TimeDistributed", "Bidirectional", "LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM2D")
 _ACTIVATIONS = (
     *("linear", "relu", "relu6", "sigmoid", "tanh", "softmax", "elu", "selu", "softplus"),
     *("softsign", "swish", "silu", "gelu", "exponential", "mish", "log_softmax"),
