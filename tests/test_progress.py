@@ -46,6 +46,15 @@ def test_progress_shows_by_itself_in_a_notebook_and_a_terminal(monkeypatch, caps
     assert len(between) < 20  # not every change is sent
 
 
+def test_a_log_has_a_line_now_and_then(monkeypatch, capsys):
+    seconds = iter([0, 4, 9.9, 10, 10, 12, 21, 21])
+    monkeypatch.setattr("inshape.progress.time.monotonic", lambda: next(seconds))
+    with Progress.to_stderr(True).bar("decoding") as advance:
+        for done in range(1, 6):
+            advance(done, 5)
+    assert capsys.readouterr().err == "decoding: 3 of 5\ndecoding: 5 of 5\n"
+
+
 LINE = "stopped; go on with: inshape train --resume /a/folder whose [bold]name[/bold]/is as long as"
 
 

@@ -709,7 +709,7 @@ def _smaller(plan: Plan, limit: int) -> str:
     height, width = (n or 0 for n in plan.static_shape.hw)
     shapes = [
         InputShape(height * eighths // 8, width * eighths // 8, plan.static_shape.channels)
-        for eighths in (8, 7, 6, 5, 4, 3, 2)
+        for eighths in range(8, 0, -1)
     ]
     for shape in shapes:
         for strategy in dict.fromkeys((plan.strategy, "rebuild")):

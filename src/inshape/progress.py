@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .text import Printable
+from .text import Printable, format_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _REDRAWN_S = 0.2
 """A notebook takes every change over the network."""
+_SAID_S = 10.0
+"""Between lines about the same work, where there is no bar."""
 
 Advance: TypeAlias = Callable[[int, int], None]
 """Called with how much of the work is over and how much there is."""
@@ -61,12 +63,15 @@ class Progress:
 
     @contextmanager
     def bar(self, title: str, *, in_bytes: bool = False) -> Generator[Advance]:
-        """A bar that grows; on something else than a terminal, nothing until it is over."""
+        """A bar that grows; in a log, which is no terminal, a line now and then."""
         if self.in_notebook:
             yield from _notebook_bar(title)
             return
-        if self.console is None or not self.console.is_terminal:
+        if self.console is None:
             yield lambda done, total: None
+            return
+        if not self.console.is_terminal:
+            yield self._now_and_then(title, format_bytes if in_bytes else str)
             return
         from rich import progress
 
@@ -78,6 +83,17 @@ class Progress:
         with progress.Progress(*columns, console=self.console, transient=True) as bars:
             task = bars.add_task(title, total=None)
             yield lambda done, total: bars.update(task, completed=done, total=total)
+
+    def _now_and_then(self, title: str, write: Callable[[int], str]) -> Advance:
+        said_at = time.monotonic()
+
+        def advance(done: int, total: int) -> None:
+            nonlocal said_at
+            if time.monotonic() - said_at >= _SAID_S:
+                said_at = time.monotonic()
+                self.say(f"{title}: {write(done)} of {write(total)}")
+
+        return advance
 
 
 def _in_notebook() -> bool:

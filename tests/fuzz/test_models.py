@@ -120,7 +120,7 @@ def _of_keras_2() -> bytes:
 def damage_h5(content: bytes, edit: Edit) -> bytes:
     """Damage what an HDF5 file says of its network, or the whole."""
     place, how = edit
-    # In a file that is damaged already, the library itself may look for the attribute for ever.
+    # In one that is damaged already, the library may go round for ever, or end the process.
     is_whole = content in (_of_keras_2(), _of_keras_3())
     if how % 3 == 0 or not is_whole:
         return damage_bytes(content, (place, how // 3))

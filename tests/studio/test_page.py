@@ -119,12 +119,14 @@ def test_sliders_show_what_the_plan_says(browser, address):
         drawing = page.inner_text("#drawing")
         for stage in plan.geometry.stages[:-1]:
             assert f"{str(stage.map_size).replace('x', '×')}×{stage.channels}" in drawing
+        # The drawing comes first, and what stood beside it before stays for as long.
+        final_map = str(plan.geometry.final_map).replace("x", "×")
+        page.wait_for_selector(f"#strategies tr.best >> text={final_map}")
+        assert plan.strategy in page.inner_text("#strategies tr.best")
+        page.wait_for_selector("#command .cm-content >> text=97x64x3")
         assert "inshape inspect MobileNetV3Small-minimalistic 97x64x3" in re.sub(
             r"\s+", " ", page.inner_text("#command .cm-content")
         )
-        page.wait_for_selector(f"#strategies tr.best >> text={plan.strategy}")
-        row = page.inner_text("#strategies tr.best")
-        assert str(plan.geometry.final_map).replace("x", "×") in row
         # The words of a limit that cannot be read are said, and a limit is kept to.
         page.get_by_text("What the device allows").click()
         page.fill("#max-ram textarea, #max-ram input", "1KiB")

@@ -126,33 +126,22 @@ from inshape.graph.hdf5 import open_checked
 with open_checked(Path(sys.argv[1])) as file:
     print(dict(file.attrs))
 """
-_FOR_EVER = "is damaged (the library would read the values of its attributes for ever); expected"
-DAMAGED = {
-    # What stands behind an object of the heap is taken for the next one.
-    "free, of no size": (lambda c, heap: (heap + 16, bytes(16)), _FOR_EVER),
-    "too large for 64 bits": (lambda c, heap: (heap + 24, b"\xff" * 8), _FOR_EVER),
-    "of another type": (
-        lambda c, heap: (c.index(b"\x19\x01", c.index(b"model_config\0")) + 1, b"\x09"),
-        "is damaged (model_config of / holds object); expected text and numbers; download or",
-    ),
-}
 
 
-@pytest.mark.parametrize("name", [*DAMAGED, "whole"])
-def test_what_the_library_would_not_end_or_survive_is_refused(name, tmp_path):
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_what_the_library_would_not_survive_is_refused(is_damaged, tmp_path):
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         file.attrs["model_config"], file.attrs["names"] = "{}", ["a", "b"]
         file["weights"] = np.ones(3)
-    content = content.getvalue()
-    path, message = tmp_path / "a.h5", "{'model_config': '{}', 'names': array("
-    if name != "whole":
-        damage, message = DAMAGED[name]
-        place, odd = damage(content, content.index(b"GCOL"))
-        content = content[:place] + odd + content[place + len(odd) :]
+    content, text = content.getvalue(), "{'model_config': '{}', 'names': array("
+    if is_damaged:  # from text to values of any length, of no kind that there is
+        place = content.index(b"\x19\x01", content.index(b"model_config\0"))
+        content = content[: place + 1] + b"\x09" + content[place + 2 :]
+        text = "a.h5 is damaged (model_config of / holds object); expected text and numbers; downl"
+    path = tmp_path / "a.h5"
     path.write_bytes(content)
     done = subprocess.run(
         [sys.executable, "-c", _READ, path], capture_output=True, text=True, timeout=60, check=False
     )
-    assert message in done.stdout + done.stderr
-    assert "WeightsError" in done.stderr or name == "whole"
+    assert text in (done.stderr if is_damaged else done.stdout)

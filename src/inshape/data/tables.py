@@ -251,9 +251,7 @@ class _Pictures:
             DataError: if not one of them is there.
         """
         present = {path for path in paths if self._exists(path)}
-        found = {path: self._find(path) for path in dict.fromkeys(paths) if path not in present}
-        # A file that is named as it is called is no other one that is missing.
-        elsewhere = {path: place for path, place in found.items() if place and place not in present}
+        elsewhere = self._elsewhere([path for path in paths if path not in present], present)
         if paths and not present and not elsewhere:
             raise DataError(
                 f"{table}: none of its pictures is there, such as {paths[0]!r}; expected paths "
@@ -264,6 +262,12 @@ class _Pictures:
             are = plural(len(elsewhere), "path is", "paths are")
             warnings.append(f"{table}: {are} written otherwise, such as {path!r} for {place!r}")
         return [elsewhere.get(path, path) for path in paths]
+
+    def _elsewhere(self, paths: Sequence[str], present: set[str]) -> dict[str, str]:
+        """Where pictures are that are not there as they are written."""
+        found = {path: self._find(path) for path in dict.fromkeys(paths)}
+        # A file that is named as it is called is no other one that is missing.
+        return {path: place for path, place in found.items() if place and place not in present}
 
     def _exists(self, path: str) -> bool:
         return os.path.exists(self.root / path)

@@ -252,16 +252,9 @@ class _Judge:
         result = self._compare(answers)
         timings, problem = self.time(path, self._batch(form))
         agrees = result.is_finite and result.agreement >= self.request.min_agreement
-        planned = choice = None
-        if form.is_quantised:
-            io = form.io_of(self.request.io)
-            shape = InputShape(*self.selection.shape)
-            planned = footprint(self.spec, shape, io, self.request.granularity)
-            choice = self.choice
-        fault = self.faults.get(form.name)
-        cause = None
+        granularity, cause = self.request.granularity, None
         if not agrees:
-            granularity = self.request.granularity
+            fault = self.faults.get(form.name)
             cause = likely_cause(self.task, form, answers, self.reference, fault, granularity)
         return ExportFile(
             format=form.name,
@@ -279,12 +272,25 @@ class _Judge:
             is_trusted=agrees and problem is None,
             problem=problem,
             cause=cause,
-            planned_flash_bytes=planned and planned.flash_bytes,
-            planned_ram_bytes=planned and planned.ram_bytes,
-            max_ram=None if choice is None else choice.limit_bytes,
-            computed_as=None if choice is None else str(choice.best),
-            granularity=self.request.granularity if form.is_quantised else None,
+            **(self._planned(form) if form.is_quantised else {}),
         )
+
+    def _planned(self, form: Format) -> dict[str, Any]:
+        """What was known of a full-integer file before it was written."""
+        shape, granularity = InputShape(*self.selection.shape), self.request.granularity
+        planned = footprint(self.spec, shape, form.io_of(self.request.io), granularity)
+        limited: dict[str, Any] = {}
+        if self.choice is not None:
+            limited = {
+                "max_ram": self.choice.limit_bytes,
+                "computed_as": str(self.choice.best),
+            }
+        return {
+            "planned_flash_bytes": planned.flash_bytes,
+            "planned_ram_bytes": planned.ram_bytes,
+            "granularity": granularity,
+            **limited,
+        }
 
     def time(self, path: Path, batch: int = 1) -> tuple[tuple[Timing, ...], str | None]:
         """The times with one thread and with all, or why there are none."""

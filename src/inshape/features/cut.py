@@ -296,33 +296,30 @@ def _single_tensors(graph: Any) -> list[_Single]:
         alive.update(map(id, node.outputs))
         alive = {tensor for tensor in alive if last_read.get(tensor, 0) > position}
         kernels += _kernels(node.operation)
-        is_pad = type(node.operation).__name__ == "ZeroPadding2D"  # cut before it rather
-        output = id(node.outputs[0])
-        if is_pad or len(node.outputs) != 1 or output not in alive:
+        beside = alive - {id(node.outputs[0])}
+        if not _is_end(node) or len(beside) == len(alive):
             continue
-        beside = alive - {output}
-        is_backbone = not node.operation.name.startswith(HEAD_PREFIX)
-        if not beside or (is_backbone and beside <= for_head.keys()):
+        if not beside or (not _is_of_head(node) and beside <= for_head.keys()):
             earlier = [tensor for key, tensor in for_head.items() if key in beside]
             singles.append(_Single([node.outputs[0], *earlier], position, kernels))
     return [single for single in singles if single.position < len(nodes)]
 
 
+def _is_end(node: Any) -> bool:
+    """Whether a cut may come behind a call; one before a padding stores less."""
+    return len(node.outputs) == 1 and type(node.operation).__name__ != "ZeroPadding2D"
+
+
+def _is_of_head(node: Any) -> bool:
+    return node.operation.name.startswith(HEAD_PREFIX)
+
+
 def _read_by_head(nodes: list[Any]) -> dict[int, Any]:
     """The tensors of the backbone that layers of the head read, by their identity."""
-    own = {
-        id(output)
-        for node in nodes
-        if node.operation.name.startswith(HEAD_PREFIX)
-        for output in node.outputs
-    }
-    return {
-        id(tensor): tensor
-        for node in nodes
-        if node.operation.name.startswith(HEAD_PREFIX)
-        for tensor in node.input_tensors
-        if id(tensor) not in own
-    }
+    of_head = [node for node in nodes if _is_of_head(node)]
+    own = {id(output) for node in of_head for output in node.outputs}
+    read = [tensor for node in of_head for tensor in node.input_tensors]
+    return {id(tensor): tensor for tensor in read if id(tensor) not in own}
 
 
 def _last_reads(graph: Any, nodes: list[Any]) -> dict[int, int]:

@@ -104,8 +104,11 @@ def find_spans(spec: GraphSpec, shapes: Sequence[Map]) -> list[Span]:
         elif is_by_place and not ends:
             start = waist
         elif spec[waist].op not in _MOVING:  # whose maps are larger than what they read
-            ends = [*(ends[:-1] if is_by_place else ends), waist]
-    return [span for span in (*spans, Span(start, tuple(ends))) if span.ends]
+            if is_by_place:
+                ends.pop()
+            ends.append(waist)
+    spans.append(Span(start, tuple(ends)))
+    return [span for span in spans if span.ends]
 
 
 def first_whole(spec: GraphSpec, shapes: Sequence[Map]) -> int | None:
@@ -133,10 +136,10 @@ def _waists(spec: GraphSpec, calls: Sequence[LayerSpec]) -> list[int]:
 
 def _is_by_place(layer: LayerSpec, shapes: Sequence[Map]) -> bool:
     """Whether each place of its map is computed from the same place of those that it reads."""
-    out = shapes[layer.index]
     if not layer.is_local or layer.op not in _BY_PLACE or layer.answering is not None:
         return False
-    if len(out) != 3 or any(shapes[i][:2] != out[:2] or len(shapes[i]) != 3 for i in layer.inputs):
+    out, *read = (shapes[i] for i in (layer.index, *layer.inputs))
+    if not all(len(one) == 3 and one[:2] == out[:2] for one in (out, *read)):
         return False
     if layer.op == "concat":
         return layer.axis == -1

@@ -28,9 +28,6 @@ DAMAGE = (
 )
 """What h5py and zipfile raise on damaged files."""
 _PLAIN = (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
-_HEAP = b"GCOL\x01"
-_MOST_OBJECTS = 10**6
-"""In all heaps of a file; names of layers and weights are some thousands."""
 _BLOCK_BYTES = 2**24
 _MOST_PACKED = 20
 """How many times its size a file of an unknown network may unpack to; trained weights hardly shrink
@@ -40,6 +37,9 @@ _ALWAYS_BYTES = 256 * 2**20
 _MOST_COPIES = 8
 """How many times its weights a known network's file may unpack to: in twice the precision, with an
 optimiser's two moments and an average of each."""
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL\x01"
+"""What a global heap begins with, which holds texts and arrays of any length."""
 
 
 @contextlib.contextmanager
@@ -58,45 +58,56 @@ def open_checked(path: Path, weights_bytes: int | None = None) -> Generator[h5py
             content = io.BytesIO(archive.read(ARCHIVED))
     else:
         content = path.open("rb")
-    with content, h5py.File(content, "r") as file:
-        _, length_bytes = file.id.get_create_plist().get_sizes()
-        if not _heaps_end(content, length_bytes):
-            raise WeightsError(
-                f"{path} is damaged (the library would read the values of its attributes for "
-                "ever); expected a whole file; download or save it again"
-            )
-        _check(path, file, weights_bytes)
-        yield file
+    with content:
+        check_heaps(path, content)
+        with h5py.File(content, "r") as file:
+            _check(path, file, weights_bytes)
+            yield file
 
 
-def _heaps_end(content: BinaryIO, length_bytes: int) -> bool:
-    """Whether one comes to the end of each global heap, where values of any length are kept.
+def check_heaps(path: Path, content: BinaryIO) -> None:
+    """Refuse a file whose heaps have no end: the library goes round in them for ever.
 
-    The library goes from object to object by their sizes, and stays where the size of what is free
-    is 0, or where one that is too large for 64 bits leads it to such a place
-    (``H5HG__cache_heap_deserialize``; format: "Disk Format: Level 1E - Global Heap").
+    It goes from object to object by their sizes, and stays where the size of what is free is 0, or
+    where one that is too large for 64 bits leads it to such a place. Format:
+    https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html#GlobalHeap
     """
-    left, header = _MOST_OBJECTS, 8 + length_bytes + -length_bytes % 8
+    superblock = next(_places_of(_SIGNATURE, content), -1) + len(_SIGNATURE)
+    content.seek(superblock)
+    versioned = content.read(7)
+    if superblock < len(_SIGNATURE) or len(versioned) < 7:
+        return  # no such file, which opening it will tell
+    length_bytes = versioned[6 if versioned[0] < 2 else 2]
     length = unread = content.seek(0, os.SEEK_END)
     for start in _places_of(_HEAP, content):
         content.seek(start + 8)
         size = int.from_bytes(content.read(length_bytes), "little")
-        if start + size > length:  # which the library does not read, so that it is none
+        if start + size > length:  # which the library does not read, so that it is no heap
             continue
         unread -= size
-        if unread < 0:  # they lie in each other
-            return False
         content.seek(start)
-        heap, place = content.read(size), header
-        while place + header <= len(heap):
-            size = int.from_bytes(heap[place + 8 : place + 8 + length_bytes], "little")
-            is_free = heap[place : place + 2] == b"\0\0"
-            step = size if is_free else header + size + -size % 8
-            place += step
-            left -= 1
-            if step < header or place > len(heap) or left < 0:
-                return False
+        if unread < 0 or not _has_end(content.read(size), length_bytes):  # no two have a byte
+            raise WeightsError(
+                f"{path} is damaged (its heap at byte {start:,} has no end); expected a file as "
+                "Keras writes it; fetch it again, or have it saved anew"
+            )
+
+
+def _has_end(heap: bytes, length_bytes: int) -> bool:
+    """Whether a heap's objects, each as long as it says, lead to the heap's end."""
+    place = header = 8 + _aligned(length_bytes)  # the heap's own, and that of each object
+    while len(heap) - place >= header:
+        size = int.from_bytes(heap[place + 8 : place + 8 + length_bytes], "little")
+        is_free = heap[place : place + 2] == b"\0\0"  # such a size counts the header
+        taken = size if is_free else header + _aligned(size)
+        if not header <= taken <= len(heap) - place:
+            return False
+        place += taken
     return True
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 8) * 8
 
 
 def _places_of(word: bytes, content: BinaryIO) -> Generator[int]:
@@ -161,7 +172,8 @@ def _odd_attribute(name: str, item: Any) -> str | None:
     A damaged type makes one of them, and its values are then taken for places in memory.
     """
     if isinstance(item, h5py.Dataset) and item.dtype.hasobject:
-        return f"{name} holds {item.dtype}"
+        if item.id.get_type().get_class() not in _PLAIN:
+            return f"{name} holds {item.dtype}"
     for key in item.attrs:
         kind = item.attrs.get_id(key).get_type()
         if kind.get_class() not in _PLAIN:

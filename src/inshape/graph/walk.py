@@ -118,9 +118,8 @@ def what_it_is(value: Any) -> str:
         return f"a tensor, {expected}; make a model of it with keras.Model(image, tensor)"
     if value is None:
         return f"None, {expected}; name one, such as 'MobileNetV3Small'"
-    name = getattr(value, "__name__", None)
-    if callable(value) and isinstance(name, str):
-        return f"{name} itself, {expected}; call it, or write the name of a backbone"
+    if callable(value) and hasattr(value, "__name__"):
+        return f"{value.__name__} itself, {expected}; call it, or write the name of a backbone"
     return f"{kind.__name__}, {expected}; name one, such as 'MobileNetV3Small'"
 
 

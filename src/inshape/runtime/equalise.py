@@ -109,6 +109,15 @@ class _Group:
         for kernel, _, _ in self.readers:
             weights.divide(kernel, 1 / factors, axis=-1)
 
+    def imbalance(self, weights: _Weights) -> NDArray[np.float64]:
+        """How much larger each channel is at one end than at the other, halfway."""
+        written = [
+            _relative(weights.sizes(kernel, -1 if is_depthwise else 0))
+            for kernel, _, is_depthwise in self.writers
+        ]
+        read = [_relative(weights.sizes(kernel, -1)) for kernel, _, _ in self.readers]
+        return np.sqrt(np.max(written, axis=0) / np.max(read, axis=0))
+
 
 class _Network:
     """Which maps of a graph hang together, and which may be changed."""
@@ -256,12 +265,7 @@ def _balance(
     ]
     for _ in range(_ROUNDS):
         for group, is_counted in zip(groups, counts, strict=True):
-            written = [
-                _relative(weights.sizes(kernel, -1 if is_depthwise else 0))
-                for kernel, _, is_depthwise in group.writers
-            ]
-            read = [_relative(weights.sizes(kernel, -1)) for kernel, _, _ in group.readers]
-            factors = np.sqrt(np.max(written, axis=0) / np.max(read, axis=0))
+            factors = group.imbalance(weights)
             factors /= np.exp(np.log(factors[is_counted]).mean()) if is_counted.any() else 1.0
             for tensor in group.tensors:
                 factors = np.maximum(factors, largest[tensor] / (largest[tensor].max() or 1.0))

@@ -128,26 +128,31 @@ def _read(model: Any) -> tuple[GraphSpec, list[Map], list[int]]:
 
 
 def _facts(model: Any, operator: Any) -> dict[str, Any]:
-    kinds = litert_schema().BuiltinOperator
     code = model.operatorCodes[operator.opcodeIndex].builtinCode
-    named = ((op, getattr(kinds, name, None)) for op, names in _KINDS.items() for name in names)
-    op = next((op for op, kind in named if kind == code), "opaque")
+    op = _kinds_by_code().get(code, "opaque")
     options, tensors = operator.builtinOptions, model.subgraphs[0].tensors
-    facts: dict[str, Any] = {"op": op}
     if op in ("conv", "depthwise", "max_pool", "avg_pool"):
-        facts |= _window_facts(options, tensors[operator.inputs[1]] if "pool" not in op else None)
-    elif op == "pad":
+        kernel = None if "pool" in op else tensors[operator.inputs[1]]
+        return {"op": op, **_window_facts(options, kernel)}
+    if op == "pad":
         batch, rows, columns, channels = _numbers(model, operator.inputs[1]).reshape(4, 2).tolist()
-        facts["pads"] = tuple(rows), tuple(columns)
-        facts["is_local"] = batch == channels == [0, 0]
-    elif op == "concat":
+        is_local = batch == channels == [0, 0]
+        return {"op": op, "pads": (tuple(rows), tuple(columns)), "is_local": is_local}
+    if op == "concat":
         rank = len(tensors[operator.outputs[0]].shape)
-        facts["axis"] = -1 if options.axis % rank == rank - 1 else options.axis - 1
-    elif op in ("elementwise", "activation"):
+        return {"op": op, "axis": -1 if options.axis % rank == rank - 1 else options.axis - 1}
+    if op in ("elementwise", "activation"):
         constants = [int(i) for i in operator.inputs if i >= 0 and is_constant(model, int(i))]
         # An array with places of its own would have to be cut as well.
-        facts["is_local"] = all(np.prod(tensors[i].shape[:-1], dtype=int) == 1 for i in constants)
-    return facts
+        is_local = all(np.prod(tensors[i].shape[:-1], dtype=int) == 1 for i in constants)
+        return {"op": op, "is_local": is_local}
+    return {"op": op}
+
+
+def _kinds_by_code() -> dict[int, OpKind]:
+    """The names that this version of the schema has, by their numbers."""
+    numbers = vars(litert_schema().BuiltinOperator)
+    return {numbers[name]: op for op, names in _KINDS.items() for name in names if name in numbers}
 
 
 def _window_facts(options: Any, kernel: Any | None) -> dict[str, Any]:

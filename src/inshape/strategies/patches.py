@@ -248,7 +248,6 @@ class _Search:
                     yield from self._down_to(span.start, end)
 
     def _down_to(self, start: int, end: int) -> Iterator[_Candidate]:
-        calls = calls_between(self.spec, start, end)
         height, width, _ = (n or 0 for n in self.shapes[end])
         by_count = {
             (axis, count): steps_along(self.spec, self.shapes, start, end, (axis, count))
@@ -259,14 +258,19 @@ class _Search:
             rows, columns = (by_count[axis, count] for axis, count in enumerate(grid_hw))
             if rows is None or columns is None:
                 continue
-            needs = [
-                self._needs(call, [_lengths(s[number] for s in axis) for axis in (rows, columns)])
-                for number, call in enumerate(calls)
-            ]
-            extra = sum(macs for macs, _ in needs)
-            if extra <= _MOST_EXTRA * sum(self._macs):
-                least = max((size for _, size in needs), default=0)
-                yield _Candidate(Patches(grid_hw, start, end), extra, least)
+            candidate = self._candidate(Patches(grid_hw, start, end), (rows, columns))
+            if candidate.extra_macs <= _MOST_EXTRA * sum(self._macs):
+                yield candidate
+
+    def _candidate(
+        self, patches: Patches, steps: Sequence[Sequence[Sequence[AxisStep]]]
+    ) -> _Candidate:
+        needs = [
+            self._needs(call, [_lengths(s[number] for s in axis) for axis in steps])
+            for number, call in enumerate(calls_between(self.spec, patches.start, patches.end))
+        ]
+        least = max((size for _, size in needs), default=0)
+        return _Candidate(patches, sum(macs for macs, _ in needs), least)
 
     def _needs(
         self, call: LayerSpec, pairs: Sequence[Sequence[tuple[int, int]]]

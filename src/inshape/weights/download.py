@@ -113,10 +113,10 @@ def _receive(url: str, part: Path, *, is_verified: bool) -> None:
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        is_whole = is_verified or error.headers.get("Content-Range") == f"bytes */{start}"
-        if error.code == 416 and is_whole:  # the range begins where the file ends
+        is_at_end = error.code == 416  # the range begins where the file ends
+        if is_at_end and (is_verified or error.headers.get("Content-Range") == f"bytes */{start}"):
             return
-        if error.code == 416 or (error.code in _MISTAKEN and headers):
+        if is_at_end or (error.code in _MISTAKEN and headers):
             _forget(part)
             raise ConnectionError(f"the server does not go on with {part.name}") from error
         raise
