@@ -44,7 +44,7 @@ from .heads import (
 )
 from .importing.api import is_model_file, read_file
 from .importing.imported import Imported, range_notes, with_pixels
-from .importing.options import FileOptions
+from .importing.options import FileOptions, Pixels
 from .keras_words import KerasWords
 from .limits import MemoryLimit
 from .requests import (
@@ -836,17 +836,14 @@ def _resolved(backbone: Any, file: FileOptions = _AS_IT_IS) -> Any:
     """What is known of a name, or a Keras model, which may have been read from a file."""
     is_word = isinstance(backbone, str | Path)
     if is_word and is_model_file(Path(backbone)):
-        return with_pixels(read_file(Path(backbone), file.outputs), file.pixels, str(backbone))
+        return _scaled(read_file(Path(backbone), file.outputs), file.pixels, str(backbone))
     is_known = isinstance(backbone, Backbone | Imported)
     file.check_without_file(backbone, is_named=is_word or is_known)
     if is_known:
         return backbone
     if not is_word:
-        if file.pixels is None:
-            return backbone
-        _read(backbone)  # refuses what is no network of one picture
-        known = Imported(backbone, range_notes(backbone))
-        return with_pixels(known, file.pixels, f"model {backbone.name!r}")
+        name = getattr(backbone, "name", "")
+        return _scaled(backbone, file.pixels, f"model {name!r}")
     path = Path(backbone)
     try:
         return find(str(backbone))
@@ -862,6 +859,17 @@ def _resolved(backbone: Any, file: FileOptions = _AS_IT_IS) -> Any:
                 "model; give the architecture's name as backbone and the file as weights"
             ) from None
         raise
+
+
+def _scaled(known: Any, pixels: Pixels | None, place: str) -> Any:
+    """A network that takes [0, 255], if the user says which values it was trained on."""
+    if pixels is None:
+        return known
+    model = known.model if isinstance(known, Imported) else known
+    _read(model)  # refuses what is no network of one picture
+    if not isinstance(known, Imported):
+        known = Imported(model, range_notes(model))
+    return with_pixels(known, pixels, place)
 
 
 def _nameless(spec: GraphSpec) -> GraphSpec:

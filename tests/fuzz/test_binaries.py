@@ -173,7 +173,7 @@ READERS = [
         of_file("a.tflite", read_file),
         _of_all_operators,
         damage_litert,
-        inputs=60,
+        inputs=20,
     ),
     Reader("tflite", of_file("a.tflite", read_file), _litert, damage_litert, inputs=300),
     Reader("npz", of_file("a.npz", list_npz), _npz, damage_archive),

@@ -93,6 +93,18 @@ def test_what_has_a_range_of_its_own_is_refused(unscaled, backbone, message):
         inshape.plan(backbone, "32x32x3", pixels="imagenet")
 
 
+def test_what_is_no_network_of_one_picture_is_refused(tmp_path):
+    pictures = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    model = keras.Model(pictures, layers.Conv2D(2, 3)(layers.Add()(pictures)))
+    model.save(tmp_path / "two.keras")
+    for backbone in (model, tmp_path / "two.keras", "no.keras", layers.Conv2D):
+        with pytest.raises(inshape.errors.RequestError) as plain:
+            inshape.plan(backbone, "8x8x3")
+        with pytest.raises(inshape.errors.RequestError) as refused:
+            inshape.plan(backbone, "8x8x3", pixels="0:1")
+        assert str(refused.value) == str(plain.value)
+
+
 def test_what_is_no_range_is_refused(file):
     for pixels in ("1:0", "a", "0:1:2", [], "0:nan"):
         with pytest.raises(RequestError, match="expected LOW:HIGH, the values of black and white"):

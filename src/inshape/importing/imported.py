@@ -49,12 +49,12 @@ def range_notes(model: keras.Model) -> tuple[str, ...]:
     return () if any(map(_is_scaled, model.inputs)) else (RANGE_UNKNOWN,)
 
 
-def with_pixels(known: Imported, pixels: Pixels | None, place: str) -> Imported:
+def with_pixels(known: Imported, pixels: Pixels, place: str) -> Imported:
     """A network that takes pixels as [0, 255], of one that was trained on other values.
 
     Args:
-        known: its model is not changed, and stands in the new one.
-        pixels: those values; ``None`` leaves it as it is.
+        known: its model, of one picture, is not changed, and stands in the new one.
+        pixels: those values.
         place: where it comes from, for messages.
 
     Raises:
@@ -68,8 +68,6 @@ def with_pixels(known: Imported, pixels: Pixels | None, place: str) -> Imported:
         >>> with_pixels(known, (-1.0, 1.0), "net.keras").model.layers[1].get_config()["scale"]
         0.00784313725490196
     """
-    if pixels is None:
-        return known
     import keras
 
     from ..graph.walk import functional_graph
@@ -80,8 +78,7 @@ def with_pixels(known: Imported, pixels: Pixels | None, place: str) -> Imported:
             f"{asked}, which brings [0, 255] to its range itself; expected one that does not; "
             "leave pixels out"
         )
-    graph: Any = functional_graph(model)
-    (picture,) = graph.inputs
+    (picture,) = model.inputs
     channels = picture.shape[-1]
     if "int" in picture.dtype:
         raise RequestError(
@@ -99,7 +96,8 @@ def with_pixels(known: Imported, pixels: Pixels | None, place: str) -> Imported:
         )
     image = keras.Input(picture.shape[1:], name="image")
     x = keras.layers.Rescaling(scale, offset, name="pixels")(image)
-    x = keras.tree.pack_sequence_as(graph._inputs_struct, [x])
+    graph = functional_graph(model)
+    x = x if graph is None else keras.tree.pack_sequence_as(graph._inputs_struct, [x])
     return Imported(keras.Model(image, model(x), name=model.name), notes)
 
 
