@@ -12,6 +12,8 @@ from .options import IMAGENET, Pixels, write_pixels
 if TYPE_CHECKING:
     import keras
 
+CARD_KEY = "inshape"
+"""Under which an ONNX file that inshape exported says what it is; it takes [0, 255]."""
 RANGE_UNKNOWN = (
     "the file does not say how pixels become its numbers: they go in as they are, from 0 to 255; "
     "say which values it was trained on with pixels=, such as 0:1, -1:1 or imagenet (0:255 leaves "

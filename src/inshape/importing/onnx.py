@@ -29,7 +29,7 @@ from ..geometry.amounts import product
 from ..graph.deferred import deferred_weights
 from ..graph.finite import assign
 from ..text import first_line, format_shape, free_name
-from .imported import Imported, range_notes
+from .imported import CARD_KEY, Imported, range_notes
 
 _MOST_NODES = 20_000
 _MOST_FOLDED = 2**20
@@ -47,8 +47,8 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
         GraphError: if it holds what no Keras layer computes.
         UnknownName: if it has no such output.
     """
-    graph, opset = _parsed(path)
-    names = _ends(graph, outputs)
+    file, opset = _parsed(path)
+    graph, names = file.graph, _ends(file.graph, outputs)
     # The picture is channels first or last; what it is shows by where nothing has to be transposed.
     orders = (0, 2, 3, 1), (0, 1, 2, 3)
     attempts = [_Reading(path, graph, opset, names, order) for order in orders]
@@ -65,7 +65,9 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
             break
     if not readings:
         raise failures[0]
-    return min(readings, key=lambda reading: reading.transposes).finished()
+    best = min(readings, key=lambda reading: reading.transposes)
+    is_own = any(entry.key == CARD_KEY for entry in file.metadata_props)
+    return best.finished(() if is_own else range_notes(best.model))
 
 
 def _parsed(path: Path) -> tuple[Any, int]:
@@ -88,7 +90,7 @@ def _parsed(path: Path) -> tuple[Any, int]:
             f"{path} is truncated or damaged ({first_line(error)}); expected a .onnx file; "
             "download or export it again"
         ) from error
-    return model.graph, opset
+    return model, opset
 
 
 def _check_all_inside(path: Path, graph: Any) -> None:
@@ -229,15 +231,14 @@ class _Reading:
             raise GraphError(f"{self.path} does not fix its channels, expected a number")
         return keras.Input((height, width, channels), name="picture")
 
-    def finished(self) -> Imported:
+    def finished(self, notes: tuple[str, ...]) -> Imported:
         """The model with its weights."""
         for layer, arrays in self.weights:
             values = [np.asarray(array, np.float32) for array in arrays]
             assign(
                 layer.weights, values, f"{self.path}: node {shown(layer.name)}", "export it again"
             )
-        notes = dict.fromkeys((*self.notes, *range_notes(self.model)))
-        return Imported(self.model, tuple(notes))
+        return Imported(self.model, tuple(dict.fromkeys((*self.notes, *notes))))
 
     def _used(self) -> set[int]:
         """The nodes that the ends depend on."""
