@@ -82,6 +82,7 @@ def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainReques
         seed=request.seed,
         task=request.task,
         head=request.head,
+        file=request.file,
         picture_options=request.pictures,
         masks=request.masks,
         limits=request.limits,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
+import subprocess
+import sys
 
 import h5py
 import keras
@@ -114,3 +117,31 @@ def test_a_known_network_sets_what_its_file_may_unpack_to(model, tmp_path):
         pass
     with pytest.raises(WeightsError, match=r"at most 256\.0 MiB; have it"), open_weights(path):
         pass
+
+
+_READ = """
+import sys
+from pathlib import Path
+from inshape.graph.hdf5 import open_checked
+with open_checked(Path(sys.argv[1])) as file:
+    print(dict(file.attrs))
+"""
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_what_the_library_would_not_survive_is_refused(is_damaged, tmp_path):
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs["model_config"], file.attrs["names"] = "{}", ["a", "b"]
+        file["weights"] = np.ones(3)
+    content, text = content.getvalue(), "{'model_config': '{}', 'names': array("
+    if is_damaged:  # from text to values of any length, of no kind that there is
+        place = content.index(b"\x19\x01", content.index(b"model_config\0"))
+        content = content[: place + 1] + b"\x09" + content[place + 2 :]
+        text = "a.h5 is damaged (model_config of / holds object); expected text and numbers; downl"
+    path = tmp_path / "a.h5"
+    path.write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", _READ, path], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert text in (done.stderr if is_damaged else done.stdout)

@@ -101,6 +101,7 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
         job = Job(
             weights=weights,
             head=head,
+            file=request.file,
             threads=workers.threads,
             latency=request.latency,
             max_ram=request.limits.max_ram,

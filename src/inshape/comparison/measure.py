@@ -17,6 +17,7 @@ from ..features.cut import features_of
 from ..features.linear import cross_validated
 from ..features.places import at_places
 from ..heads import Head
+from ..importing.options import FileOptions
 from ..planning import Network, Plan, PlanRequest, decide_plan, open_for_training
 from ..processor import count_cores
 from ..requests import make
@@ -53,6 +54,8 @@ class Job:
     weights: str | None
     head: Head
     """With the classes of the pictures."""
+    file: FileOptions
+    """How model files are read."""
     threads: int | None
     """That a candidate's measurement may use; ``None`` for one per core."""
     latency: bool
@@ -161,18 +164,23 @@ def _adapt(candidate: Candidate, job: Job, files: Files) -> tuple[keras.Model, P
         request = PlanRequest(
             backbone=place(candidate.backbone),
             input_shape=InputShape.of(candidate.input_shape),
+            file=job.file,
             options=make(StrategyOptions, strategy=candidate.strategy, channels=candidate.channels),
         )
         keras.utils.set_random_seed(0)
-        opened, network = _open(request.backbone, place(job.weights), job.head)
+        opened, network = _open(request.backbone, place(job.weights), job.head, job.file)
     plan = decide_plan(request.but(head=opened.head), network)
     return plan.carried_out_on(network).model, plan.within(job.max_ram)
 
 
 @lru_cache(maxsize=1)
-def _open(backbone: str, weights: str | None, head: Head) -> tuple[PlanRequest, Network]:
+def _open(
+    backbone: str, weights: str | None, head: Head, file: FileOptions
+) -> tuple[PlanRequest, Network]:
     """The network of one candidate after the other, opened once for all of a backbone."""
-    any_shape = PlanRequest(backbone=backbone, input_shape=InputShape(None, None, 3), head=head)
+    any_shape = PlanRequest(
+        backbone=backbone, input_shape=InputShape(None, None, 3), head=head, file=file
+    )
     return open_for_training(any_shape, weights)
 
 

@@ -14,6 +14,8 @@ from ..data.prepare import PictureOptions
 from ..data.sources import SourceField
 from ..errors import RequestError, UnknownName
 from ..heads import FROM_LABELS, Head
+from ..importing.api import is_model_file
+from ..importing.options import FileOptions
 from ..keras_words import KerasWords
 from ..limits import Limits
 from ..planning import read_backbone
@@ -162,6 +164,8 @@ class CompareRequest(KerasWords):
     that runs here, or host:port."""
     head: Annotated[Head, FROM_LABELS] = field(default_factory=Head)
     """What stands behind the last map."""
+    file: FileOptions = field(default_factory=FileOptions)
+    """How model files are read."""
     picture_options: PictureOptions = field(default_factory=PictureOptions)
     """How pictures are brought to the input."""
     masks: MaskOptions = field(default_factory=MaskOptions)
@@ -177,6 +181,10 @@ class CompareRequest(KerasWords):
         self._refuse_half_asked()
         if self.candidates is not None:
             self._refuse_combinations()
+        compared = (c.backbone for c in self.candidates or ())
+        for backbone in compared if self.candidates else self.backbones:
+            if not is_model_file(Path(backbone)):
+                self.file.check_without_file(backbone, is_named=True)
         shapes = [c.input_shape for c in self.candidates or ()]
         for shape in (*shapes, *(self.shapes or ())):
             self.picture_options.at(shape)  # refuses colours that the shape cannot have

@@ -39,6 +39,7 @@ class CandidateStore:
             "pictures": request.pictures,
             "seed": request.seed,
             "head": request.head.as_dict(),
+            "file": request.file.as_dict(),
             "picture_options": request.picture_options.as_dict(),
             "masks": request.masks.as_dict(),
             "max_ram": request.limits.max_ram,  # which patches are chosen by

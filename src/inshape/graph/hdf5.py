@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import mmap
 import os
 import zipfile
 import zlib
@@ -28,6 +27,8 @@ DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, SystemError, MemoryError, AttributeError, OverflowError),
 )
 """What h5py and zipfile raise on damaged files."""
+_PLAIN = (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
+_BLOCK_BYTES = 2**24
 _MOST_PACKED = 20
 """How many times its size a file of an unknown network may unpack to; trained weights hardly shrink
 at all."""
@@ -37,7 +38,7 @@ _MOST_COPIES = 8
 """How many times its weights a known network's file may unpack to: in twice the precision, with an
 optimiser's two moments and an average of each."""
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_HEAP = b"GCOL\x01\0\0\0"
+_HEAP = b"GCOL\x01"
 """What a global heap begins with, which holds texts and arrays of any length."""
 
 
@@ -67,55 +68,61 @@ def open_checked(path: Path, weights_bytes: int | None = None) -> Generator[h5py
 def check_heaps(path: Path, content: BinaryIO) -> None:
     """Refuse a file whose heaps have no end: the library goes round in them for ever.
 
-    Format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html#GlobalHeap
+    It goes from object to object by their sizes, and stays where the size of what is free is 0, or
+    where one that is too large for 64 bits leads it to such a place. Format:
+    https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html#GlobalHeap
     """
-    with _as_bytes(content) as stored:
-        superblock = stored.find(_SIGNATURE) + len(_SIGNATURE)
-        versioned = stored[superblock : superblock + 7]
-        if len(versioned) < 7:
-            return  # no such file, which opening it will tell
-        length_bytes = versioned[6 if versioned[0] < 2 else 2]
-        start = stored.find(_HEAP)
-        while start >= 0:
-            if not _has_end(stored, start, length_bytes):
-                raise WeightsError(
-                    f"{path} is damaged (its heap at byte {start:,} has no end); expected a file "
-                    "as Keras writes it; fetch it again, or have it saved anew"
-                )
-            start = stored.find(_HEAP, start + len(_HEAP))
+    superblock = next(_places_of(_SIGNATURE, content), -1) + len(_SIGNATURE)
+    content.seek(superblock)
+    versioned = content.read(7)
+    if superblock < len(_SIGNATURE) or len(versioned) < 7:
+        return  # no such file, which opening it will tell
+    length_bytes = versioned[6 if versioned[0] < 2 else 2]
+    length = unread = content.seek(0, os.SEEK_END)
+    for start in _places_of(_HEAP, content):
+        content.seek(start + 8)
+        size = int.from_bytes(content.read(length_bytes), "little")
+        if start + size > length:  # which the library does not read, so that it is no heap
+            continue
+        unread -= size
+        content.seek(start)
+        if unread < 0 or not _has_end(content.read(size), length_bytes):  # no two have a byte
+            raise WeightsError(
+                f"{path} is damaged (its heap at byte {start:,} has no end); expected a file as "
+                "Keras writes it; fetch it again, or have it saved anew"
+            )
 
 
-@contextlib.contextmanager
-def _as_bytes(content: BinaryIO) -> Generator[mmap.mmap | bytes]:
-    if isinstance(content, io.BytesIO):
-        yield content.getvalue()
-    elif os.fstat(content.fileno()).st_size:
-        with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as stored:
-            yield stored
-    else:
-        yield b""  # which cannot be mapped
-
-
-def _has_end(stored: mmap.mmap | bytes, start: int, length_bytes: int) -> bool:
+def _has_end(heap: bytes, length_bytes: int) -> bool:
     """Whether a heap's objects, each as long as it says, lead to the heap's end."""
-    header = 8 + _aligned(length_bytes)  # the heap's own, and that of each object
-
-    def length_at(place: int) -> int:
-        return int.from_bytes(stored[place + 8 : place + 8 + length_bytes], "little")
-
-    end = start + length_at(start)
-    place = start + header
-    while end - place >= header:
-        is_free = stored[place : place + 2] == b"\0\0"  # such a length counts the header
-        taken = length_at(place) if is_free else header + _aligned(length_at(place))
-        if not header <= taken <= end - place:
+    place = header = 8 + _aligned(length_bytes)  # the heap's own, and that of each object
+    while len(heap) - place >= header:
+        size = int.from_bytes(heap[place + 8 : place + 8 + length_bytes], "little")
+        is_free = heap[place : place + 2] == b"\0\0"  # such a size counts the header
+        taken = size if is_free else header + _aligned(size)
+        if not header <= taken <= len(heap) - place:
             return False
         place += taken
-    return end <= len(stored)
+    return True
 
 
 def _aligned(size: int) -> int:
     return -(-size // 8) * 8
+
+
+def _places_of(word: bytes, content: BinaryIO) -> Generator[int]:
+    """Where a word stands in a file."""
+    content.seek(0)
+    before, kept = 0, b""
+    while block := content.read(_BLOCK_BYTES):
+        block = kept + block
+        start = block.find(word)
+        while start >= 0:
+            yield before + start
+            start = block.find(word, start + 1)
+        kept = block[1 - len(word) :]
+        before += len(block) - len(kept)
+        content.seek(before + len(kept))
 
 
 def is_archive(path: Path) -> bool:
@@ -145,6 +152,11 @@ def _check(path: Path, file: h5py.File, weights_bytes: int | None) -> None:
             return f"{name} is made of arrays of other files"
         return f"{name} is in {item.external[0][0]}" if item.external else None
 
+    odd = _odd_attribute("/", file) or file.visititems(_odd_attribute)
+    if odd:
+        raise WeightsError(
+            f"{path} is damaged ({odd}); expected text and numbers; download or save it again"
+        )
     outside = file.visititems_links(leads_out) or file.visititems(lies_outside)
     if outside:
         raise WeightsError(
@@ -152,6 +164,21 @@ def _check(path: Path, file: h5py.File, weights_bytes: int | None) -> None:
             "know who made it, and have it saved again with model.save_weights()"
         )
     _check_size(path, unpacked, weights_bytes)
+
+
+def _odd_attribute(name: str, item: Any) -> str | None:
+    """What the library would end the process with if it read it: values of any length, but text.
+
+    A damaged type makes one of them, and its values are then taken for places in memory.
+    """
+    if isinstance(item, h5py.Dataset) and item.dtype.hasobject:
+        if item.id.get_type().get_class() not in _PLAIN:
+            return f"{name} holds {item.dtype}"
+    for key in item.attrs:
+        kind = item.attrs.get_id(key).get_type()
+        if kind.get_class() not in _PLAIN:
+            return f"{key} of {name} holds {kind.dtype}"
+    return None
 
 
 def _check_size(path: Path, unpacked: int, weights_bytes: int | None) -> None:
