@@ -129,8 +129,8 @@ with open_checked(Path(sys.argv[1])) as file:
 """
 
 
-# From text to values of any length, of no kind that there is; and a text of two gigabytes, for which
-# memory would be taken.
+# From text to values of any length, of no kind that there is; and a text of two gigabytes, for
+# which memory would be taken.
 DAMAGED = {
     "of another type": (
         lambda c: (c.index(b"\x19\x01", c.index(b"model_config\0")) + 1, b"\x09"),
