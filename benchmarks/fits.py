@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -94,7 +95,8 @@ class Tuned:
         cells = (
             f"{self.shape} {self.strategy}",
             str(self.seed),
-            self.computed_as or "as a whole",
+            # Keras numbers the layers of a process.
+            re.sub(r'"[^"]*" \((.*)\)', r"\1", self.computed_as or "as a whole"),
             format_bytes(self.arena_bytes),
             format_bytes(self.size_bytes),
             f"{self.keras:.3f}",
