@@ -466,6 +466,12 @@ def _of_any_size() -> bytes:
     return net.content(net.add("RESHAPE", [net.picture], (3,)))
 
 
+def _of_any_channels() -> bytes:
+    net = LiteRTNet((7, 6, 1))
+    net.graph.tensors[net.picture].shapeSignature = np.array([1, 7, 6, -1], np.int32)
+    return net.content(net.add("RELU", [net.picture], (7, 6, 1)))
+
+
 def _of_another_batch() -> bytes:
     net = LiteRTNet((7, 6, 3))
     return net.content(_turned(net, [1, 0, 2, 3]))
@@ -492,6 +498,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], type[Exception], str]] = {
     "too few bytes": (_beyond_its_buffer, GraphError, "it has 432 bytes and needs 75497472"),
     "NaN": (_with_nan, GraphError, '"tensor1" holds NaN or infinity in 630 of 630 places'),
     "any size": (_of_any_size, GraphError, "the size ?x?x3 of what it reads is not known"),
+    "any channels": (_of_any_channels, WeightsError, "it reads 1x7x6x?, which is no picture"),
     "the batch moved": (_of_another_batch, GraphError, "it moves axes to [1, 0, 2, 3]"),
     "cut before": (_unlike_blocks, GraphError, "SPACE_TO_BATCH_ND, which computes"),
     "no picture": (_of_a_vector, WeightsError, "it reads 1x3, which is no picture"),

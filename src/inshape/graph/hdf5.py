@@ -7,11 +7,13 @@ read so would end up in a model that its owner shares.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import zipfile
 import zlib
 from collections.abc import Generator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +29,10 @@ DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, SystemError, MemoryError, AttributeError, OverflowError),
 )
 """What h5py and zipfile raise on damaged files."""
+_OBJECTS: Any = importlib.import_module("h5py.h5o")
+_ATTRIBUTE, _CONTINUED, _OF_ANY_LENGTH = 12, 16, 9
+"""The format's kinds of messages, and its class of types."""
+_MOST_BLOCKS = 1000
 _PLAIN = (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
 _BLOCK_BYTES = 2**24
 _MOST_PACKED = 20
@@ -61,6 +67,7 @@ def open_checked(path: Path, weights_bytes: int | None = None) -> Generator[h5py
     with content:
         check_heaps(path, content)
         with h5py.File(content, "r") as file:
+            _check_attributes(path, file, content)
             _check(path, file, weights_bytes)
             yield file
 
@@ -152,11 +159,6 @@ def _check(path: Path, file: h5py.File, weights_bytes: int | None) -> None:
             return f"{name} is made of arrays of other files"
         return f"{name} is in {item.external[0][0]}" if item.external else None
 
-    odd = _odd_attribute("/", file) or file.visititems(_odd_attribute)
-    if odd:
-        raise WeightsError(
-            f"{path} is damaged ({odd}); expected text and numbers; download or save it again"
-        )
     outside = file.visititems_links(leads_out) or file.visititems(lies_outside)
     if outside:
         raise WeightsError(
@@ -166,19 +168,71 @@ def _check(path: Path, file: h5py.File, weights_bytes: int | None) -> None:
     _check_size(path, unpacked, weights_bytes)
 
 
-def _odd_attribute(name: str, item: Any) -> str | None:
-    """What the library would end the process with if it read it: values of any length, but text.
+def _check_attributes(path: Path, file: h5py.File, content: BinaryIO) -> None:
+    """Refuse what the library cannot read, though it would try.
 
-    A damaged type makes one of them, and its values are then taken for places in memory.
+    Of values of any length, but for text, a damaged file has some whose places in memory it says
+    itself; and memory is taken for as much as an attribute is said to have, text or not.
     """
-    if isinstance(item, h5py.Dataset) and item.dtype.hasobject:
-        if item.id.get_type().get_class() not in _PLAIN:
-            return f"{name} holds {item.dtype}"
-    for key in item.attrs:
-        kind = item.attrs.get_id(key).get_type()
-        if kind.get_class() not in _PLAIN:
-            return f"{key} of {name} holds {kind.dtype}"
-    return None
+    length = file.id.get_filesize()
+
+    def odd(name: str, item: Any) -> str | None:
+        if isinstance(item, h5py.Dataset) and item.dtype.hasobject:
+            if item.id.get_type().get_class() not in _PLAIN:
+                return f"{name} holds {item.dtype}"
+        has_texts = False
+        for key in item.attrs:
+            attribute = item.attrs.get_id(key)
+            kind = attribute.get_type()
+            if kind.get_class() not in _PLAIN:
+                return f"{key} of {name} holds {kind.dtype}"
+            if attribute.get_space().get_simple_extent_npoints() * kind.get_size() > length:
+                return f"{key} of {name} is larger than the file"
+            if kind.get_class() == h5py.h5t.STRING and kind.is_variable_str():
+                has_texts = True
+        if (
+            has_texts
+            and max(_text_lengths(content, length, _OBJECTS.get_info(item.id).addr), default=0)
+            > length
+        ):
+            return f"an attribute of {name} is larger than the file"
+        return None
+
+    problem = odd("/", file) or file.visititems(odd)
+    if problem:
+        raise WeightsError(
+            f"{path} is damaged ({problem}); expected text and numbers; download or save it again"
+        )
+
+
+def _text_lengths(content: BinaryIO, most: int, address: int) -> Generator[int]:
+    """How long each text of the attributes of an object is said to be.
+
+    Of objects whose header is of version 1, as Keras writes it: those of version 2 have a checksum.
+    Format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html#ObjectHeader
+    """
+
+    def number(data: bytes, place: int, size: int) -> int:
+        return int.from_bytes(data[place : place + size], "little")
+
+    content.seek(address)
+    prefix = content.read(16)
+    blocks = [(address + 16, number(prefix, 8, 4))] if prefix[:1] == b"\1" else []
+    for start, size in blocks:
+        content.seek(start)
+        data, place = content.read(min(size, most)), 0
+        while place + 8 <= len(data) and len(blocks) < _MOST_BLOCKS:
+            kind, length = number(data, place, 2), number(data, place + 2, 2)
+            body = data[place + 8 : place + 8 + length]
+            place += 8 + length
+            if kind == _CONTINUED:
+                blocks.append((number(body, 0, 8), number(body, 8, 8)))
+            elif kind == _ATTRIBUTE and body[:1] == b"\1":
+                *_, dtype, _, end = accumulate(
+                    (8, *(_aligned(number(body, at, 2)) for at in (2, 4, 6)))
+                )
+                is_text = number(body, dtype, 1) % 16 == _OF_ANY_LENGTH
+                yield from (number(body, at, 4) for at in range(end, len(body), 16) if is_text)
 
 
 def _check_size(path: Path, unpacked: int, weights_bytes: int | None) -> None:

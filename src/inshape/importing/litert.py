@@ -56,8 +56,9 @@ def _check_picture(file: LiteRTFile) -> None:
     if len(file.inputs) != 1:
         raise NotLiteRT(f"it reads {len(file.inputs)} inputs")
     picture = file.tensors[file.inputs[0]]
-    if len(picture.sizes) != 4 or not 0 < prod(picture.shape) <= _MOST_IN_MAP:
-        raise NotLiteRT(f"it reads {format_shape(picture.shape)}, which is no picture")
+    sizes = picture.sizes
+    if len(sizes) != 4 or sizes[-1] is None or not 0 < prod(picture.shape) <= _MOST_IN_MAP:
+        raise NotLiteRT(f"it reads {format_shape(sizes)}, which is no picture")
     if picture.type not in (*_FLOATS, *_BYTES):
         raise NotLiteRT(f"it reads {picture.type}")
 

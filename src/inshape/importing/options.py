@@ -38,7 +38,15 @@ def write_pixels(pixels: Pixels) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileOptions(Request):
-    """How a model file, or a network of your own, is read."""
+    """How a model file, or a network of your own, is read.
+
+    Raises:
+        RequestError: if ``pixels`` are neither a range nor a word that is known.
+
+    Example:
+        >>> FileOptions(outputs="scores", pixels="-1:1")
+        FileOptions(outputs=('scores',), pixels=(-1.0, 1.0))
+    """
 
     outputs: Annotated[tuple[str, ...], Written(many(str), joined(str), "NAMES")] = ()
     """Where to stop in a .tflite or .onnx file, by the names of its tensors; more than one with
