@@ -111,7 +111,6 @@ def measure(way: str, shape: str, seed: int, options: argparse.Namespace) -> dic
             "int8": {
                 "value": exported.accuracy.value,
                 "change": exported.accuracy_change.value,
-                "agreement": exported.agreement,
                 "size_bytes": exported.size_bytes,
                 "ram_bytes": exported.planned_ram_bytes,
             },

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import (
     RESULTS,
     demo_weights,
+    detection,
     exports,
     few_labels,
     fits,
@@ -30,6 +31,7 @@ TABLES = {
     "kills": kills.table,
     many_pictures.NAME: many_pictures.table,
     "exports": exports.small_table,
+    detection.NAME: detection.table,
     "few_labels": few_labels.table,
     fits.NAME: fits.table,
     footprint.NAME: footprint.table,
