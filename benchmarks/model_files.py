@@ -1,22 +1,31 @@
-"""Networks that were read from LiteRT files beside the files' own interpreter.
+"""Networks that were read from model files: beside the files' own interpreter, and after it.
 
-    python -m benchmarks.model_files [--models FOLDER] [--pictures FOLDER] [--out FOLDER]
+    python -m benchmarks.model_files [--shared FOLDER] [--only NAME] [--out FOLDER]
     python -m benchmarks.model_files --table
 
 reads quantised ImageNet classifiers, a segmenter and a pose network (those of
 ``google-coral/test_data``), compares what they answer at their own size with what the interpreter
-gives, and measures the classifiers' top-1 at other sizes, before any training. The pictures are
-``IIII_*.jpg``, IIII being the ImageNet class. What was measured is kept under ``--out``, a file for
-each network, so that a run goes on where another one ended.
+gives, and measures the classifiers' top-1 at other sizes, before any training. MLPerf Tiny's
+``vww_96.h5`` is fine-tuned on two classes of photos, its pixels said and not said; and files that
+inshape wrote of three networks are read, adapted to another shape and written again. ``--shared``
+holds ``models``, ``weights`` and ``data`` (``imagenet500``, of ``IIII_*.jpg``, IIII being the
+ImageNet class, and ``clothing``). What was measured is kept under ``--out``, a file for each
+network, so that a run goes on where another one ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -25,11 +34,17 @@ from PIL import Image
 import inshape
 from benchmarks import results_folder
 from benchmarks.zero_shot import SHARED, top1
+from inshape.data.decode import load as load_picture
+from inshape.data.prepare import Preparation
 from inshape.errors import InshapeError
+from inshape.importing import litert
 from inshape.importing.api import read_file
+from inshape.runtime.conversion import convert
 from inshape.runtime.flatbuffer import read_model
+from inshape.runtime.formats import formats_of
 from inshape.runtime.insides import expose
 from inshape.runtime.litert import LiteRTModel
+from inshape.runtime.runners import answer, load
 
 NAME = "model_files"
 CLASSIFIERS = {
@@ -39,6 +54,13 @@ CLASSIFIERS = {
 }
 _SEGMENTER = "deeplabv3_mnv2_dm05_pascal_quant"
 _POSES = "posenet_mobilenet_v1_075_353_481_16_quant_decoder"
+_WAKE_WORDS = "vww_96"
+_CLASSES = ("longsleeve", "pants")
+_PIXELS = (None, "0:1")
+_SEEDS = (0, 1, 2)
+_ROUND_TRIPS = "round_trips"
+_FILES = ("litert", "litert-int8", "onnx")
+_TRIED = 100
 SIZES = (64, 96, 128, 160, 224)
 WAYS: dict[str, dict[str, Any]] = {
     "rebuild": {"strategy": "rebuild"},
@@ -46,23 +68,30 @@ WAYS: dict[str, dict[str, Any]] = {
     "restride, nearest stem": {"strategy": "restride", "stem": "nearest", "factor": 2},
 }
 _BATCH = 25
+_KEPT = ("", "clipped", "rounded")
+"""What a map of a network that was read keeps of the file's bytes."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--models", type=Path, default=SHARED / "models")
-    parser.add_argument("--pictures", type=Path, default=SHARED / "data" / "imagenet500")
+    parser.add_argument("--shared", type=Path, default=SHARED)
+    parser.add_argument("--only", help="measure one of them")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     folder = results_folder(NAME, options.out, is_table=options.table)
     if not options.table:
-        for name, measure in {_SEGMENTER: segmenter, _POSES: poses}.items():
-            path = folder / f"{name}.json"
-            if not path.exists():
-                _keep(path, measure(options.models))
-        for name in CLASSIFIERS:
-            classifier(options.models, options.pictures, name, folder / f"{name}.json")
+        models, pictures = options.shared / "models", options.shared / "data" / "imagenet500"
+        measures: dict[str, Callable[[Path], None]] = {
+            **{name: partial(classifier, models, pictures, name) for name in CLASSIFIERS},
+            _SEGMENTER: partial(_once, segmenter, models),
+            _POSES: partial(_once, poses, models),
+            _WAKE_WORDS: partial(_once, wake_words, options.shared),
+            _ROUND_TRIPS: partial(round_trips, options.shared),
+        }
+        for name, measure in measures.items():
+            if options.only in (None, name):
+                measure(folder / f"{name}.json")
     print(table(folder))
 
 
@@ -70,14 +99,20 @@ def _keep(path: Path, result: dict[str, Any]) -> None:
     path.write_text(json.dumps(result, indent=2) + "\n")
 
 
+def _once(measure: Callable[[Path], dict[str, Any]], folder: Path, kept: Path) -> None:
+    if not kept.exists():
+        _keep(kept, measure(folder))
+
+
 def classifier(models: Path, folder: Path, name: str, kept: Path) -> None:
     """Agreement at the file's own size, and top-1 at others, kept one after the other."""
     path = models / f"{name}.tflite"
     files = sorted(folder.glob("*.jpg"))
     labels = np.array([int(file.name.split("_")[0]) for file in files]) + 1  # 0 is background
-    if not kept.exists():
-        _keep(kept, {**_agreement(path, squares(files, CLASSIFIERS[name]), labels), "sizes": {}})
-    result = json.loads(kept.read_text())
+    result = json.loads(kept.read_text()) if kept.exists() else {"sizes": {}}
+    if "read" not in result:
+        result = {**_agreement(path, squares(files, CLASSIFIERS[name]), labels), **result}
+        _keep(kept, result)
     for size in SIZES:
         if str(size) not in result["sizes"]:
             pictures = squares(files, size)
@@ -89,19 +124,43 @@ def classifier(models: Path, folder: Path, name: str, kept: Path) -> None:
 
 def _agreement(path: Path, pictures: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     theirs = np.concatenate([answers(path, picture[None])[0] for picture in pictures])
-    model = read_file(path).model
-    batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
-    ours = np.concatenate([model(b.astype("float32"), training=False) for b in batches])
-    guesses = ours.argmax(1)
-    # A score is one of 256 numbers: several classes may have the highest.
-    is_highest = theirs[np.arange(len(pictures)), guesses] == theirs.max(1)
-    return {
+    places = np.arange(len(pictures))
+    result: dict[str, Any] = {
         "pictures": len(pictures),
         "top1_file": 100 * float(np.mean(theirs.argmax(1) == labels)),
-        "top1": 100 * float(np.mean(guesses == labels)),
-        "same": 100 * float(np.mean(guesses == theirs.argmax(1))),
-        "same_or_tied": 100 * float(np.mean(is_highest)),
     }
+    for bytes_kept in _KEPT:
+        with _like_bytes(bytes_kept):
+            model = read_file(path).model
+        guesses = model.predict(pictures.astype("float32"), _BATCH, verbose=0).argmax(1)
+        # A score is one of 256 numbers: several classes may have the highest.
+        is_highest = theirs[places, guesses] == theirs.max(1)
+        result[bytes_kept or "read"] = {
+            "top1": 100 * float(np.mean(guesses == labels)),
+            "same": 100 * float(np.mean(guesses == theirs.argmax(1))),
+            "same_or_tied": 100 * float(np.mean(is_highest)),
+        }
+    return result
+
+
+@contextmanager
+def _like_bytes(kept: str) -> Iterator[None]:
+    """Read files so that each map keeps to the range of its bytes, or to the bytes themselves."""
+
+    def results(step: litert.Step) -> list[Any]:
+        maps: list[Any] = []
+        for index, x in zip(step.operator.outputs, whole(step), strict=False):
+            tensor = step.file.tensors[index]
+            if kept and tensor.limits is not None and step.operator.kind != "SOFTMAX":
+                x = keras.ops.clip(x, *tensor.limits)
+                scale = float(tensor.scale[0])
+                x = keras.ops.round(x / scale) * scale if kept == "rounded" else x
+            maps.append(x)
+        return maps
+
+    whole = litert._results
+    with patch.object(litert, "_results", results):
+        yield
 
 
 def _at(
@@ -177,6 +236,95 @@ def poses(models: Path) -> dict[str, Any]:
     return {"maps": rows, "shapes": shapes}
 
 
+def wake_words(shared: Path) -> dict[str, Any]:
+    """Accuracy on a third of the photos of two classes, of trainings of all layers on the rest."""
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        table = Path(scratch, "photos.csv")
+        with table.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "label", "split"])
+            for name in _CLASSES:
+                paths = sorted((shared / "data" / "clothing").glob(f"*/{name}/*"))
+                splits = ("test", "train", "train")
+                writer.writerows([p, name, s] for p, s in zip(paths, cycle(splits), strict=False))
+        for pixels in _PIXELS:
+            accuracies: list[float] = []
+            for seed in _SEEDS:
+                run = inshape.train(
+                    table, "96x96x3", backbone=shared / "models" / "vww_96.h5", pixels=pixels,
+                    strategy="rebuild", unfreeze="all", seed=seed, baseline=False,
+                    out=Path(scratch, f"{pixels}-{seed}"),
+                )  # fmt: skip
+                scores = inshape.evaluate(run, table, split="test").as_dict()["scores"]
+                accuracies.append(100 * scores[0]["value"])
+            results[str(pixels)] = accuracies
+    return results
+
+
+def round_trips(shared: Path, kept: Path) -> None:
+    """Files that inshape wrote: read, adapted to another shape, and written again."""
+    results = json.loads(kept.read_text()) if kept.exists() else {}
+    weights = shared / "weights"
+    minimalistic = weights / "mobilenet_v3_large_minimalistic_imagenet.weights.h5"
+    sources = {
+        "MobileNetV3Large-minimalistic": ({"weights": minimalistic}, "128x128x3", "160x120x1"),
+        "vww_96.h5": ({"pixels": "0:1"}, "96x96x3", "120x160x1"),
+        "mobilenetv3large_075_coco_backbone.keras": ({"pixels": "0:255"}, "128x128x3", "96x160x1"),
+    }
+    folders = {"vww_96.h5": shared / "models", "mobilenetv3large_075_coco_backbone.keras": weights}
+    files = sorted((shared / "data" / "imagenet500").glob("*.jpg"))[:: 500 // _TRIED]
+    for name, (options, own, other) in sources.items():
+        if name not in results:
+            path = folders[name] / name if name in folders else name
+            head = None if "coco" in name else "top"
+            source = inshape.adapt(path, own, head=head, strategy="rebuild", **options)
+            results[name] = {"own": own, "other": other, **_trips(source, own, other, files)}
+            _keep(kept, results)
+            print(name, results[name], flush=True)
+
+
+def _trips(source: keras.Model, own: str, other: str, files: Sequence[Path]) -> dict[str, Any]:
+    """For each kind of file, how its network agrees with the one that it was written of."""
+    here, there = (_pictures(files, shape) for shape in (own, other))
+    change = {"head": "top", "strategy": "rebuild"}
+    expected = _answered(source, here), _answered(inshape.adapt(source, other, **change), there)
+    rows: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for kind in _FILES:
+            (form,) = formats_of([kind])
+            first = Path(scratch, f"{kind}{form.suffix}")
+            second = first.with_name(f"again-{first.name}")
+            convert(source, form, first, pictures=[x[None] for x in here])
+            read, adapted = (inshape.adapt(first, shape, **change) for shape in (own, other))
+            convert(adapted, form, second, pictures=[x[None] for x in there])
+            written = answer(load(second), there)
+            pairs = {
+                "file": (answer(load(first), here), expected[0]),
+                "read": (_answered(read, here), expected[0]),
+                "adapted": (_answered(adapted, there), expected[1]),
+                "written": (written, _answered(adapted, there)),
+            }
+            rows[kind] = {step: _agreement_of(*pair) for step, pair in pairs.items()}
+    return {"files": rows}
+
+
+def _pictures(files: Sequence[Path], shape: str) -> np.ndarray:
+    preparation = Preparation.of(shape)
+    return np.stack([load_picture(file, preparation) for file in files])
+
+
+def _answered(model: keras.Model, pictures: np.ndarray) -> np.ndarray:
+    return np.asarray(model.predict(pictures, verbose=0))
+
+
+def _agreement_of(answers: np.ndarray, expected: np.ndarray) -> list[float]:
+    """Percent of pictures of which the same number is the greatest, and the relative error."""
+    same = answers.argmax(1) == expected.argmax(1)
+    error = np.abs(answers - expected).mean() / np.abs(expected).mean()
+    return [100 * float(np.mean(same)), float(error)]
+
+
 def squares(files: Sequence[Path], px: int) -> np.ndarray:
     """The middle square of each picture, resized bilinearly: uint8."""
     return np.stack([_square(file, px) for file in files])
@@ -221,12 +369,13 @@ def table(folder: Path) -> str:
 
 
 def _lines(results: dict[str, Any]) -> Iterator[str]:
-    yield "| file | top-1, file | top-1, as read | same class | same or tied |"
-    yield "|---|---|---|---|---|"
+    yield "| file | top-1, file | maps | top-1, as read | same class | same or tied |"
+    yield "|---|---|---|---|---|---|"
     rows = {name: results[name] for name in CLASSIFIERS if name in results}
     for name, row in rows.items():
-        numbers = (row[key] for key in ("top1_file", "top1", "same", "same_or_tied"))
-        yield f"| {name} | " + " | ".join(f"{number:.1f}" for number in numbers) + " |"
+        for kept in _KEPT:
+            numbers = " | ".join(f"{number:.1f}" for number in row[kept or "read"].values())
+            yield f"| {name} | {row['top1_file']:.1f} | {kept or 'as read'} | {numbers} |"
     for name, row in rows.items():
         if not row["sizes"]:
             continue
@@ -237,6 +386,20 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
                 "-" if isinstance(c, str) else f"{c[0]:.1f} ({c[1]:.0f})" for c in cells.values()
             )
             yield f"| {size} | " + " | ".join(texts) + " |"
+    if (trained := results.get(_WAKE_WORDS)) is not None:
+        yield f"\n| {_WAKE_WORDS}, {' or '.join(_CLASSES)} | accuracy, seeds 0 to 2 | mean |"
+        yield "|---|---|---|"
+        for pixels, accuracies in trained.items():
+            each = ", ".join(f"{accuracy:.1f}" for accuracy in accuracies)
+            name = "pixels as they are" if pixels == "None" else f"`--pixels {pixels}`"
+            yield f"| {name} | {each} | {np.mean(accuracies):.1f} |"
+    if (trips := results.get(_ROUND_TRIPS)) is not None:
+        yield "\n| network, its shape, another | kind | file | read | adapted | written again |"
+        yield "|---|---|---|---|---|---|"
+        for name, row in trips.items():
+            for kind, steps in row["files"].items():
+                cells = " | ".join(f"{same:.0f} ({error:.1e})" for same, error in steps.values())
+                yield f"| {name}, {row['own']}, {row['other']} | {kind} | {cells} |"
     if (masks := results.get(_SEGMENTER)) is not None:
         yield f"\n| {_SEGMENTER} | IoU |"
         yield "|---|---|"

@@ -105,8 +105,15 @@ SAMPLES = {
     "name": ["mobilenet", "-v"],
     "optimizer": ["sgd", "lion"],
     "fold": ["2/5"],
+    "outputs": ["a", ["a/b", "c:0"]],
+    "pixels": ["imagenet", (-1, 1), "0:1"],
 }
-TOGETHER = {"finetune": {"out": "a"}, "min_accuracy": {}}
+FILE = {"backbones": "net.keras"}
+TOGETHER = {
+    ("compare", "finetune"): {"out": "a"},
+    ("compare", "outputs"): FILE,
+    ("compare", "pixels"): FILE,
+}
 
 
 def samples(name, option):
@@ -167,7 +174,9 @@ def changed(name, kind):
         for option_name, value in left:
             try:
                 assert option_name not in names
-                request = request.but(**{option_name: value, **TOGETHER.get(option_name, {})})
+                request = request.but(
+                    **{option_name: value, **TOGETHER.get((name, option_name), {})}
+                )
                 names.add(option_name)
             except (AssertionError, RequestError):
                 later.append((option_name, value))

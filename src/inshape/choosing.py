@@ -82,7 +82,9 @@ def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainReques
         seed=request.seed,
         task=request.task,
         head=request.head,
+        file=request.file,
         picture_options=request.pictures,
+        masks=request.masks,
         limits=request.limits,
     )
     comparison = run_comparison(compare_request, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from os.path import exists, isfile  # false for what cannot be a path, where pathlib raises
@@ -17,7 +17,6 @@ from .errors import (
     RequestError,
     UnknownName,
     WeightsError,
-    shown,
 )
 from .geometry.amounts import product, total_of
 from .geometry.cost import costs
@@ -44,7 +43,8 @@ from .heads import (
     write_pool,
 )
 from .importing.api import is_model_file, read_file
-from .importing.imported import Imported
+from .importing.imported import Imported, range_notes, with_pixels
+from .importing.options import FileOptions, Pixels
 from .keras_words import KerasWords
 from .limits import MemoryLimit
 from .requests import (
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
 
 HeadLike: TypeAlias = Literal["top"] | Pool | Head | None
 _TOP = "top"
+_AS_IT_IS = FileOptions()
 
 
 def read_backbone(value: Any) -> Any:
@@ -122,14 +123,13 @@ class PlanRequest(KerasWords):
         tuple[int, ...] | None, Written(many(read_whole), joined(str), "STRIDES")
     ] = None
     """Return the last maps at these output strides instead of a head, such as 8,16,32."""
-    outputs: Annotated[tuple[str, ...], Written(many(str), joined(str), "NAMES")] = ()
-    """Where to stop in a .tflite or .onnx file, by the names of its tensors; more than one with
-    head top."""
     open_nested: bool = False
     """Dissolve the models nested in yours into one flat model, whose layers can all be reached
     (Grad-CAM, a cut inside)."""
     new_head: Annotated[Head, Without(("classes",)), OptionsOnly()] = field(default_factory=Head)
     """What stands behind the last map."""
+    file: FileOptions = field(default_factory=FileOptions)
+    """How a model file, or a network of your own, is read."""
     options: StrategyOptions = field(default_factory=StrategyOptions)
     """How the input shape is changed."""
     limits: MemoryLimit = field(default_factory=MemoryLimit)
@@ -368,9 +368,9 @@ class Plan(Printable):
         """The plan with something else asked for, such as ``classes=5``; nothing is downloaded."""
         request, network = self.request.but(**changes), self.network
         lacks_top = request.needs_top and not network.has_top
-        sources = [(each.backbone, each.outputs) for each in (request, self.request)]
+        sources = [(each.backbone, each.file) for each in (request, self.request)]
         if lacks_top or sources[0] != sources[1]:
-            network = look_up(request.backbone, top=request.needs_top, outputs=request.outputs)
+            network = look_up(request.backbone, top=request.needs_top, file=request.file)
         return decide_plan(request, network)
 
     @property
@@ -426,7 +426,8 @@ class Plan(Printable):
         from .adaptation import carry_out  # which needs Keras
 
         ending = self.request.ending
-        is_wrapped = network.backbone is not None and network.backbone.is_wrapped
+        named, is_scaled = network.backbone, self.request.file.pixels is not None
+        is_wrapped = is_scaled if named is None else named.is_wrapped
         model, report = carry_out(
             network.model,
             self.decision,
@@ -573,7 +574,7 @@ def plan(request: PlanRequest) -> Plan:
         >>> small.geometry.params == small.build(weights=None).count_params()
         True
     """
-    network = look_up(request.backbone, top=request.needs_top, outputs=request.outputs)
+    network = look_up(request.backbone, top=request.needs_top, file=request.file)
     return decide_plan(request, network)
 
 
@@ -583,7 +584,7 @@ def adapt(request: AdaptRequest) -> keras.Model:
 
     Pictures go in as [0, 255] for every named backbone: what the network expects beyond that
     (scaling, mean, channel order) is done inside the model. A model of the user's keeps the value
-    range that it has.
+    range that it has, unless ``pixels`` says which one that is.
 
     Args:
         {options}
@@ -610,7 +611,7 @@ def open_for_training(request: PlanRequest, weights: Weights) -> tuple[PlanReque
     taught them nothing, and without them they stand beside a checkpoint that has none on equal
     terms.
     """
-    head, known = request.ending, _resolved(request.backbone, request.outputs)
+    head, known = request.ending, _resolved(request.backbone, request.file)
     assert isinstance(head, Head)
     is_named = isinstance(known, Backbone)
     if head.settles_dense:
@@ -627,7 +628,7 @@ def open_for_training(request: PlanRequest, weights: Weights) -> tuple[PlanReque
 def adapted(request: AdaptRequest) -> Adapted:
     """Open a network with its weights, decide once on it, and carry that out."""
     network = open_network(
-        request.backbone, request.weights, top=request.needs_top, outputs=request.outputs
+        request.backbone, request.weights, top=request.needs_top, file=request.file
     )
     result = decide_plan(request, network).carried_out_on(network)
     if request.out is not None:
@@ -760,9 +761,9 @@ def _words(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
-def look_up(backbone: Any, *, top: bool, outputs: Sequence[str] = ()) -> Network:
+def look_up(backbone: Any, *, top: bool, file: FileOptions = _AS_IT_IS) -> Network:
     """A network to plan: a named one by its stored layer table, without a framework."""
-    known = _resolved(backbone, outputs)
+    known = _resolved(backbone, file)
     spec = stored_spec(known.name, top=top) if isinstance(known, Backbone) else None
     if spec is None:
         return open_network(known, None, top=top)
@@ -770,7 +771,7 @@ def look_up(backbone: Any, *, top: bool, outputs: Sequence[str] = ()) -> Network
 
 
 def open_network(
-    backbone: Any, weights: Weights, *, top: bool, outputs: Sequence[str] = ()
+    backbone: Any, weights: Weights, *, top: bool, file: FileOptions = _AS_IT_IS
 ) -> Network:
     """Open a network at its native shape.
 
@@ -778,13 +779,13 @@ def open_network(
         backbone: a name, a file, a ``keras.Model`` or what `find` or `read_file` gives.
         weights: see `Plan.build`.
         top: whether the network's own head is needed.
-        outputs: where to stop in a model file.
+        file: how a model file is read.
 
     Raises:
         UnknownName: if there is no such network.
         WeightsError: if a file cannot be read or does not fit.
     """
-    known = _resolved(backbone, outputs)
+    known = _resolved(backbone, file)
     if isinstance(known, Backbone):
         from .weights.native import native
 
@@ -831,18 +832,18 @@ def _is_backbone(function: Any) -> bool:
     return any(backbone.constructor == name for backbone in backbones())
 
 
-def _resolved(backbone: Any, outputs: Sequence[str] = ()) -> Any:
-    """What is known of a name, what was read from a file, or a Keras model."""
+def _resolved(backbone: Any, file: FileOptions = _AS_IT_IS) -> Any:
+    """What is known of a name, or a Keras model, which may have been read from a file."""
     is_word = isinstance(backbone, str | Path)
     if is_word and is_model_file(Path(backbone)):
-        return read_file(Path(backbone), outputs)
-    if outputs:
-        raise RequestError(
-            f"outputs={list(outputs)} with {shown(backbone)}; expected a .tflite or .onnx file "
-            "to stop in; leave outputs out, and pass keras.Model(model.inputs, the outputs)"
-        )
-    if isinstance(backbone, Backbone | Imported) or not is_word:
+        return _scaled(read_file(Path(backbone), file.outputs), file.pixels, str(backbone))
+    is_known = isinstance(backbone, Backbone | Imported)
+    file.check_without_file(backbone, is_named=is_word or is_known)
+    if is_known:
         return backbone
+    if not is_word:
+        name = getattr(backbone, "name", "")
+        return _scaled(backbone, file.pixels, f"model {name!r}")
     path = Path(backbone)
     try:
         return find(str(backbone))
@@ -858,6 +859,17 @@ def _resolved(backbone: Any, outputs: Sequence[str] = ()) -> Any:
                 "model; give the architecture's name as backbone and the file as weights"
             ) from None
         raise
+
+
+def _scaled(known: Any, pixels: Pixels | None, place: str) -> Any:
+    """A network that takes [0, 255], if the user says which values it was trained on."""
+    if pixels is None:
+        return known
+    model = known.model if isinstance(known, Imported) else known
+    _read(model)  # refuses what is no network of one picture
+    if not isinstance(known, Imported):
+        known = Imported(model, range_notes(model))
+    return with_pixels(known, pixels, place)
 
 
 def _nameless(spec: GraphSpec) -> GraphSpec:

@@ -39,6 +39,39 @@ class Unread(RequestError):
         super().__init__(f"{shown(value)}; expected {expected}")
 
 
+def read_ends(value: Any, expected: str) -> tuple[float, float]:
+    """Read a range, low and high; one number is the high end of one from 0.
+
+    Raises:
+        Unread: with what was expected.
+
+    Example:
+        >>> read_ends("-1024:3071", "a range"), read_ends(4095, "a range")
+        ((-1024.0, 3071.0), (0.0, 4095.0))
+    """
+    parts: Any = value.split(":") if isinstance(value, str) else value
+    is_several = hasattr(parts, "__len__") and getattr(parts, "ndim", 1)
+    try:
+        ends = [float(part) for part in (parts if is_several else [parts])]
+        low, high = [0.0, *ends] if len(ends) == 1 else ends
+    except (TypeError, ValueError, OverflowError):
+        low = high = math.nan
+    # The difference too: a pair such as -1e308:1e308 divides by infinity.
+    if not (low < high and math.isfinite(high - low)):
+        raise Unread(value, expected)
+    return low, high
+
+
+def write_ends(ends: tuple[float, float]) -> str:
+    """A range as `read_ends` reads it.
+
+    Example:
+        >>> write_ends((-1024.0, 3071.5))
+        '-1024:3071.5'
+    """
+    return ":".join(repr(end).removesuffix(".0") for end in ends)
+
+
 def align(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
     r"""Rows as lines of aligned columns, the first ``left`` of them flush left.
 

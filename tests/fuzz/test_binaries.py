@@ -17,7 +17,8 @@ import keras
 import numpy as np
 import pytest
 from safetensors.numpy import save
-from tests.litert import small_net
+from tests.importing.test_litert import OPERATORS
+from tests.litert import LiteRTNet, small_net
 
 from inshape.data.arrays import list_npz
 from inshape.data.sources import open_source
@@ -161,7 +162,19 @@ def _litert() -> bytes:
     return net.content(*net.graph.outputs)
 
 
+def _of_all_operators() -> bytes:
+    net = LiteRTNet((7, 6, 3))
+    return net.content(*(build(net) for build, _ in OPERATORS.values()))
+
+
 READERS = [
+    Reader(
+        "tflite, all operators",
+        of_file("a.tflite", read_file),
+        _of_all_operators,
+        damage_litert,
+        inputs=20,
+    ),
     Reader("tflite", of_file("a.tflite", read_file), _litert, damage_litert, inputs=300),
     Reader("npz", of_file("a.npz", list_npz), _npz, damage_archive),
     Reader("npy", of_file("x.npy", _open_npy), _npy, damage_bytes),

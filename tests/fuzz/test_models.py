@@ -25,7 +25,6 @@ from tests.importing.old_keras import function, functional, layer, picture, writ
 from inshape.data.prepare import Preparation
 from inshape.errors import RequestError
 from inshape.evaluation.classifier import open_classifier
-from inshape.graph.hdf5 import check_heaps
 from inshape.importing.api import read_file
 from inshape.importing.litert_file import litert_schema
 from inshape.runtime.apart import Ended, run_apart
@@ -121,10 +120,11 @@ def _of_keras_2() -> bytes:
 def damage_h5(content: bytes, edit: Edit) -> bytes:
     """Damage what an HDF5 file says of its network, or the whole."""
     place, how = edit
-    if how % 3 == 0:
+    # In one that is damaged already, the library may go round for ever, or end the process.
+    is_whole = content in (_of_keras_2(), _of_keras_3())
+    if how % 3 == 0 or not is_whole:
         return damage_bytes(content, (place, how // 3))
     file = BytesIO(content)
-    check_heaps(Path("a.h5"), file)
     with h5py.File(file, "r+") as stored:
         config = stored.attrs["model_config"]
         config = config.encode() if isinstance(config, str) else config

@@ -237,6 +237,8 @@ REFUSED = {
     "layers; replace it where the model was made, and save it again":
         layer("Lambda", "op", "picture", function=["4wEAAAA=", None, None]),
     f"layer 'op' ('Mine'): it is no layer of Keras's own{OWN}": layer("Mine", "op", "picture"),
+    "layer 'op' ('TimeDistributed'): it is not read from files of Keras 2; expected layers of":
+        layer("TimeDistributed", "op", "picture"),
     f"layer 'op' ('TFSMLayer'): it is no layer of Keras's own{OWN}":
         layer("TFSMLayer", "op", "picture", filepath="/tmp"),
     f"layer 'op' ('Conv2D'): activation is 'mine'{OWN}": conv(activation="mine"),

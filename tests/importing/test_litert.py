@@ -95,6 +95,28 @@ def _resized(net: LiteRTNet, kind: str, size: tuple[int, int], **options: Any) -
     return net.add(kind, [net.picture, net.constant(size, "int32")], (*size, 3), **options)
 
 
+def _batched(net: LiteRTNet, pads: Any, crops: Any, shape: tuple[int, int]) -> int:
+    """A depthwise convolution, dilated by 2 and 3, as converters wrote it."""
+    block = net.constant([2, 3], "int32")
+    numbers = [net.constant(n, "int32") for n in (pads, crops)]
+    height, width = ((n + sum(p)) // b for n, p, b in zip((7, 6), pads, (2, 3), strict=True))
+    x = net.add("SPACE_TO_BATCH_ND", [net.picture, block, numbers[0]], (height, width, 3))
+    kernel = [net.constant(values(1, 3, 2, 3)), net.constant(values(3))]
+    settings = {"padding": 1, "strideH": 1, "strideW": 1, "fusedActivationFunction": 1}
+    y = net.add("DEPTHWISE_CONV_2D", [x, *kernel], (height - 2, width - 1, 3), **settings)
+    for tensor in (x, y):
+        net.graph.tensors[tensor].shape[0] = 6
+    return net.add("BATCH_TO_SPACE_ND", [y, block, numbers[1]], (*shape, 3))
+
+
+def _turned(net: LiteRTNet, *orders: Any) -> int:
+    x, shape = net.picture, np.array([1, 7, 6, 3])
+    for order in orders:
+        shape = shape[order]
+        x = net.add("TRANSPOSE", [x, net.constant(order, "int32")], shape[1:].tolist())
+    return net.add("HARD_SWISH", [x], shape[1:].tolist())
+
+
 def _float16(net: LiteRTNet) -> int:
     kernel = net.add("DEQUANTIZE", [net.constant(values(5, 3), "float16")], ())
     net.graph.tensors[kernel].shape = np.array([5, 3], np.int32)
@@ -171,6 +193,25 @@ OPERATORS: dict[str, tuple[Callable[[LiteRTNet], int], str]] = {
         lambda net: _resized(net, "RESIZE_NEAREST_NEIGHBOR", (14, 12)),
         "UpSampling2D",
     ),
+    "nearest, from centres": (
+        lambda net: _resized(net, "RESIZE_NEAREST_NEIGHBOR", (11, 5), halfPixelCenters=True),
+        "Resize",
+    ),
+    "dilated, same": (
+        lambda net: _batched(net, [[2, 3], [1, 2]], [[0, 1], [0, 0]], (7, 6)),
+        "DepthwiseConv2D ReLU",
+    ),
+    "dilated, valid": (
+        lambda net: _batched(net, [[0, 1], [0, 0]], [[0, 1], [0, 0]], (3, 3)),
+        "DepthwiseConv2D ReLU",
+    ),
+    "dilated, padded": (
+        lambda net: _batched(net, [[4, 1], [0, 3]], [[1, 0], [0, 1]], (7, 5)),
+        "ZeroPadding2D DepthwiseConv2D ReLU",
+    ),
+    "axes": (lambda net: _turned(net, [0, 3, 1, 2]), "Permute Activation"),
+    "axes, and back": (lambda net: _turned(net, [0, 3, 1, 2], [0, 2, 3, 1]), "Activation"),
+    "axes, twice": (lambda net: _turned(net, [0, 3, 1, 2], [0, 3, 1, 2]), "Permute Activation"),
 }  # fmt: skip
 
 
@@ -183,6 +224,38 @@ def test_an_operator_is_layers_that_answer_as_the_interpreter_does(name, read):
     assert " ".join(type(x).__name__ for x in model.operations[1:]) == kinds
     picture = values(1, 7, 6, 3)
     np.testing.assert_allclose(model(picture), LiteRTModel(content)(picture), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("picture", [{}, {"dtype": "uint8", "scale": 0.01, "zero": 128}])
+def test_a_picture_of_channels_first_becomes_one_of_channels_last(picture, read):
+    net = LiteRTNet((3, 7, 6), **picture)
+    x = net.picture
+    if picture:
+        x = net.add("DEQUANTIZE", [x], (3, 7, 6))
+    x = net.add("TRANSPOSE", [x, net.constant([0, 2, 3, 1], "int32")], (7, 6, 3))
+    content = net.content(_conv(net, x))
+    model = read(content).model
+    kinds = ["Rescaling", "Conv2D"] if picture else ["Conv2D"]
+    assert [type(layer).__name__ for layer in model.layers[1:]] == kinds
+    pixels = RNG.integers(0, 256, (1, 7, 6, 3)).astype("float32")
+    numbers = (pixels - 128) * 0.01 if picture else pixels
+    theirs = LiteRTModel(content)(numbers.transpose(0, 3, 1, 2))
+    np.testing.assert_allclose(model(pixels), theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_a_file_of_any_size_is_a_network_of_any_size(tmp_path):
+    image = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu")(image)
+    x = layers.GlobalMaxPooling2D()(layers.Conv2D(5, 3)(layers.MaxPooling2D()(x)))
+    source = keras.Model(image, x)
+    path = tmp_path / "any.tflite"
+    convert(source, FORMATS["litert"], path)
+    model = read_file(path).model
+    assert model.input_shape == (None, None, None, 3)
+    picture = values(1, 23, 18, 3)
+    np.testing.assert_allclose(model(picture), source(picture), rtol=1e-4, atol=1e-5)
+    adapted = inshape.adapt(path, "21x16x1", strategy="rebuild", classes=2)
+    assert adapted.output_shape == (None, 2)
 
 
 @pytest.fixture(scope="module")
@@ -387,6 +460,28 @@ def _of_a_vector() -> bytes:
     return net.content(net.add("RELU", [net.picture], (3,)))
 
 
+def _of_any_size() -> bytes:
+    net = LiteRTNet((1, 1, 3))
+    net.graph.tensors[net.picture].shapeSignature = np.array([1, -1, -1, 3], np.int32)
+    return net.content(net.add("RESHAPE", [net.picture], (3,)))
+
+
+def _of_any_channels() -> bytes:
+    net = LiteRTNet((7, 6, 1))
+    net.graph.tensors[net.picture].shapeSignature = np.array([1, 7, 6, -1], np.int32)
+    return net.content(net.add("RELU", [net.picture], (7, 6, 1)))
+
+
+def _of_another_batch() -> bytes:
+    net = LiteRTNet((7, 6, 3))
+    return net.content(_turned(net, [1, 0, 2, 3]))
+
+
+def _unlike_blocks() -> bytes:
+    net = LiteRTNet((7, 6, 3))
+    return net.content(_batched(net, [[0, 1], [0, 0]], [[1, 0], [0, 0]], (3, 3)))
+
+
 REFUSED: dict[str, tuple[Callable[[], bytes], type[Exception], str]] = {
     "unknown": (
         _unknown, GraphError,
@@ -402,6 +497,10 @@ REFUSED: dict[str, tuple[Callable[[], bytes], type[Exception], str]] = {
     ),
     "too few bytes": (_beyond_its_buffer, GraphError, "it has 432 bytes and needs 75497472"),
     "NaN": (_with_nan, GraphError, '"tensor1" holds NaN or infinity in 630 of 630 places'),
+    "any size": (_of_any_size, GraphError, "the size ?x?x3 of what it reads is not known"),
+    "any channels": (_of_any_channels, WeightsError, "it reads 1x7x6x?, which is no picture"),
+    "the batch moved": (_of_another_batch, GraphError, "it moves axes to [1, 0, 2, 3]"),
+    "cut before": (_unlike_blocks, GraphError, "SPACE_TO_BATCH_ND, which computes"),
     "no picture": (_of_a_vector, WeightsError, "it reads 1x3, which is no picture"),
     "another file": (lambda: b"PK", WeightsError, "it does not begin as a LiteRT file does"),
     "cut short": (

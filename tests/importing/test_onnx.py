@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 import inshape
 from inshape.errors import GraphError, InshapeError, UnknownName, WeightsError
 from inshape.importing.api import read_file
+from inshape.importing.imported import CARD_KEY, RANGE_UNKNOWN
 from inshape.runtime.onnx_files import to_onnx
 
 RNG = np.random.default_rng(0)
@@ -157,6 +158,15 @@ def test_shuffled_channels_take_one_transpose(tmp_path):
     shape = (6, 5, 4)
     arrays = {"groups": np.array([0, 2, 3, 5, 4], INT), "all": np.array([0, 6, 5, 4], INT)}
     answers_as_the_file(write(tmp_path / "a.onnx", nodes, arrays, shape), shape, transposes=1)
+
+
+def test_a_file_that_says_nothing_of_its_pixels_is_noted_unless_it_is_an_own_one(tmp_path):
+    path = write(tmp_path / "a.onnx", [node("Relu")])
+    assert read_file(path).notes == (RANGE_UNKNOWN,)
+    model = onnx.load(path)
+    helper.set_model_props(model, {CARD_KEY: "{}"})
+    onnx.save(model, path)
+    assert read_file(path).notes == ()
 
 
 def test_weights_of_8_bits_and_a_picture_in_bytes(tmp_path):

@@ -588,9 +588,27 @@ def test_what_is_not_built_is_refused(home, tmp_path, choices, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_it_is_not_compared_yet(home):
-    with pytest.raises(RequestError, match="detection is not compared yet"):
-        inshape.compare(home / "things", backbones=[str(home / "small.keras")], shapes="48x64x1")
+def test_a_place_is_of_the_smallest_box_around_it():
+    rows = np.zeros((2, 3, 6), np.float32)
+    rows[..., 4] = -1
+    rows[0, 0, :5], rows[0, 1, :5] = (0, 0, 1, 1, 0), (0.4, 0.4, 0.6, 0.6, 1)
+    rows[1, 0, 4] = -2  # nobody has looked
+    places = np.array([[0.1, 0.1], [0.5, 0.5], [0.9, 0.9]], np.float32)
+    there = Detection(("a", "b")).at_places(rows, places)
+    assert there[..., 0].tolist() == [[0, 1, 0], [255, 255, 255]]
+    rows[0, 0, 4] = -1
+    assert Detection(("a", "b")).at_places(rows, places)[0, :, 0].tolist() == [2, 1, 2]
+
+
+def test_it_is_compared_by_a_linear_model_at_places_of_its_maps(home):
+    # Half of the size leaves a quarter of the places, in which less can be told apart.
+    shapes = ["24x32x1", "48x64x1"]
+    options = {"backbones": [str(home / "small.keras")], "strategies": "rebuild"}
+    comparison = inshape.compare(home / "things", shapes=shapes, latency=False, **options)
+    small, large = sorted(comparison.candidates, key=lambda c: shapes.index(c.input_shape))
+    assert None not in (small.accuracy, large.accuracy)
+    assert large.accuracy.value > small.accuracy.value > 0
+    assert comparison.record["score_name"] == "mean IoU"
 
 
 def test_without_what_measures_boxes_nothing_is_begun(home, tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.errors import DataError, RequestError
 from inshape.features.cut import head_cut, section, unfrozen_from
+from inshape.features.places import at_places
 from inshape.features.views import change_for, targets_of_view
 from inshape.geometry.footprint import footprint
 from inshape.graph.read import read
@@ -35,6 +36,7 @@ from inshape.training.feeds import PictureFeed
 
 layers = keras.layers
 NAMES = ("ground", "ball", "box")
+RNG = np.random.default_rng(0)
 QUICK = {"epochs": 3, "head_epochs": 12, "batch_size": 4, "learning_rate": 0.01}
 
 
@@ -86,8 +88,8 @@ def home(tmp_path_factory):
 
 def train(home, out, **choices):
     return inshape.train(
-        home / "scenes", "32x40x1", out=out, backbone=home / "small.keras", weights=None,
-        **{"strategy": "rebuild", **QUICK, **choices},
+        home / "scenes", "32x40x1", out=out, backbone=home / "small.keras",
+        **{"strategy": "rebuild", "weights": None, **QUICK, **choices},
     )  # fmt: skip
 
 
@@ -127,6 +129,37 @@ def test_it_is_known_by_its_folders_and_learns(home, run):
     page = (run.folder / "report.html").read_text()
     assert "Furthest off" in page
     assert page.count('alt="what is right"') == page.count('alt="what was answered"') > 4
+
+
+def test_its_baseline_is_asked_about_places_of_the_same_pictures(home):
+    run = train(home, home / "based", weights="imagenet", epochs=0)  # those of the file
+    baseline = json.loads((run.folder / "baseline.json").read_text())
+    assert baseline["score_name"] == "mean IoU"
+    assert baseline["pictures"] == 8
+    gained = baseline["trained"]["value"] - baseline["score"]["value"]
+    assert baseline["gain"]["value"] == pytest.approx(gained, abs=1e-3)
+    assert 0 < baseline["score"]["value"] < 1
+
+
+def test_places_say_what_lies_there():
+    masks = np.full((1, 2, 4), 255, np.uint8)
+    masks[0, 1, 3] = 2
+    places = np.array([[0.99, 0.99], [0.49, 0.99], [0.5, 0.75]], np.float32)
+    there = Segmentation(NAMES).at_places(masks, places)
+    assert there.ravel().tolist() == [2, 255, 2]
+    rows, labels = Segmentation(NAMES).one_by_one(np.arange(6.0).reshape(1, 3, 1, 2), there)
+    assert (rows.tolist(), labels.tolist()) == ([[0, 1], [4, 5]], [2, 2])
+
+
+def test_a_linear_model_at_places_answers_as_its_enlarged_map():
+    maps = RNG.normal(size=(1, 3, 5, 4)).astype(np.float32)
+    kernel = RNG.normal(size=(4, 2)).astype(np.float32)
+    centres = np.stack(np.meshgrid((np.arange(6) + 0.5) / 6, (np.arange(10) + 0.5) / 10,
+                                   indexing="ij"), axis=-1).reshape(-1, 2)  # fmt: skip
+    seen = at_places(maps, centres.astype(np.float32)) @ kernel
+    np.testing.assert_allclose(
+        seen.reshape(6, 10, 2), enlarge(maps[0] @ kernel, (6, 10)), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_killed_training_ends_as_if_it_had_not_been(home, run):
@@ -416,6 +449,12 @@ def test_what_is_not_built_is_refused(home, tmp_path, choices, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_it_is_not_compared_yet(home):
-    with pytest.raises(RequestError, match="segmentation is not compared yet"):
-        inshape.compare(home / "scenes", backbones=[str(home / "small.keras")], shapes="32x40x1")
+def test_it_is_compared_by_a_linear_model_at_places_of_its_maps(home):
+    # Half of the size leaves a quarter of the places, in which less can be told apart.
+    shapes = ["16x24x1", "32x40x1"]
+    options = {"backbones": [str(home / "small.keras")], "strategies": "rebuild"}
+    comparison = inshape.compare(home / "scenes", shapes=shapes, latency=False, **options)
+    small, large = sorted(comparison.candidates, key=lambda c: shapes.index(c.input_shape))
+    assert None not in (small.accuracy, large.accuracy)
+    assert large.accuracy.value > small.accuracy.value > 0
+    assert comparison.record["score_name"] == "mean IoU"

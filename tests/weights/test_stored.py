@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
+import struct
+import subprocess
+import sys
 
 import h5py
 import keras
@@ -114,3 +118,46 @@ def test_a_known_network_sets_what_its_file_may_unpack_to(model, tmp_path):
         pass
     with pytest.raises(WeightsError, match=r"at most 256\.0 MiB; have it"), open_weights(path):
         pass
+
+
+_READ = """
+import sys
+from pathlib import Path
+from inshape.graph.hdf5 import open_checked
+with open_checked(Path(sys.argv[1])) as file:
+    print(dict(file.attrs))
+"""
+
+
+# From text to values of any length, of no kind that there is; and a text of two gigabytes, for
+# which memory would be taken.
+DAMAGED = {
+    "of another type": (
+        lambda c: (c.index(b"\x19\x01", c.index(b"model_config\0")) + 1, b"\x09"),
+        "model_config of / holds object",
+    ),
+    "too long": (
+        lambda c: (c.index(struct.pack("<IQ", 2, c.index(b"GCOL"))), b"\xff\xff\xff\x7f"),
+        "an attribute of / is larger than the file",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [*DAMAGED, "whole"])
+def test_what_the_library_would_not_survive_is_refused(name, tmp_path):
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs["model_config"], file.attrs["names"] = "{}", ["a", "b"]
+        file["weights"] = np.ones(3)
+    content, text = content.getvalue(), "{'model_config': '{}', 'names': array("
+    if name != "whole":
+        damage, text = DAMAGED[name]
+        place, odd = damage(content)
+        content = content[:place] + odd + content[place + len(odd) :]
+        text = f"a.h5 is damaged ({text}); expected text and numbers; download or save it again"
+    path = tmp_path / "a.h5"
+    path.write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", _READ, path], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert text in (done.stdout if name == "whole" else done.stderr)

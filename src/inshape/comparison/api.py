@@ -27,7 +27,7 @@ from .choose import fronts_of, pareto_front, recommend
 from .defaults import usual_shapes, usual_strategies
 from .finetune import finetune, training_of
 from .measure import Job
-from .probe import folds_of
+from .probe import probe_folds
 from .request import CompareRequest
 from .result import Candidate, Comparison
 from .rounds import Halving
@@ -81,12 +81,7 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
         _refuse_other_file(request.out / _FILE)
     begun = time.perf_counter()
     catalogue = _draw_pictures(request)
-    if "compare" in catalogue.task.not_built:
-        raise RequestError(
-            f"{catalogue.task.name} is not compared yet; expected labels of whole pictures; train "
-            "at each shape, and compare what evaluate says"
-        )
-    folds_of(catalogue.strata, request.seed, catalogue.contents)  # refuses what cannot be probed
+    probe_folds(catalogue, request.seed)  # refuses what cannot be probed
     for line in catalogue.warnings:
         warnings.warn(line, UserWarning, stacklevel=4)
     candidates = _list_candidates(request, catalogue)
@@ -106,6 +101,7 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
         job = Job(
             weights=weights,
             head=head,
+            file=request.file,
             threads=workers.threads,
             latency=request.latency,
             max_ram=request.limits.max_ram,
@@ -164,7 +160,7 @@ def _record(
     return {
         "request": {**request.as_dict(), "command": command_of("compare", request)},
         "task": catalogue.task.name,
-        "score_name": catalogue.task.probe_name,
+        "score_name": catalogue.task.probed().probe_name,
         "data": {
             "fingerprint": catalogue.fingerprint,
             "classes": catalogue.counts(),
@@ -219,7 +215,7 @@ def _rank(c: Candidate) -> tuple[bool, bool, float]:
 
 def _draw_pictures(request: CompareRequest) -> Catalogue:
     """The labelled pictures outside the test split, at most so many, each class with its share."""
-    listed = open_source(request.source, task=request.task)
+    listed = open_source(request.source, task=request.task, masks=request.masks)
     strata = listed.strata
     usable = np.flatnonzero((listed.splits != "test") & listed.is_labelled)
     if not len(usable):

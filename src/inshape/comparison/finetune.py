@@ -72,6 +72,8 @@ def training_of(candidate: Candidate, request: CompareRequest, out: str | Path) 
         seed=request.seed,
         task=request.task,
         head=request.head,
+        file=request.file,
         pictures=request.picture_options,
+        masks=request.masks,
         limits=Limits(max_ram=request.limits.max_ram),
     )

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from ..features.cut import features_of
 from ..features.linear import cross_validated
+from ..features.places import at_places
 from ..heads import Head
+from ..importing.options import FileOptions
 from ..planning import Network, Plan, PlanRequest, decide_plan, open_for_training
 from ..processor import count_cores
 from ..requests import make
@@ -52,6 +54,8 @@ class Job:
     weights: str | None
     head: Head
     """With the classes of the pictures."""
+    file: FileOptions
+    """How model files are read."""
     threads: int | None
     """That a candidate's measurement may use; ``None`` for one per core."""
     latency: bool
@@ -104,10 +108,19 @@ class Round:
     """The pictures that a candidate is probed on."""
 
     task: Task
+    """What the probe answers."""
     labels: Labels
     """Of as many pictures as are to be probed, from the first on."""
     folds: list[NDArray[np.intp]]
     """Rows of these that are held out together."""
+    places: NDArray[np.float32] | None = None
+    """Where maps are looked at, if the labels lie on the pictures."""
+
+    def seen_of(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the probe sees of a network's features."""
+        if self.places is not None:
+            return at_places(features, self.places)
+        return features.reshape(len(features), -1)
 
 
 def probe_candidate(
@@ -129,8 +142,7 @@ def probe_candidate(
         known, count = sum(map(len, parts)), len(round_.labels)
         for start in range(known, count, _BATCH):
             part = np.asarray(pictures[start : min(count, start + _BATCH)], np.float32)
-            rows = check_answers(run(part))
-            parts.append(rows.reshape(len(rows), -1))
+            parts.append(round_.seen_of(check_answers(run(part))))
         state = replace(state, timed=None, rows=np.concatenate(parts))
     if notes.candidate.error is None:
         with notes.part("probe"):
@@ -152,18 +164,23 @@ def _adapt(candidate: Candidate, job: Job, files: Files) -> tuple[keras.Model, P
         request = PlanRequest(
             backbone=place(candidate.backbone),
             input_shape=InputShape.of(candidate.input_shape),
+            file=job.file,
             options=make(StrategyOptions, strategy=candidate.strategy, channels=candidate.channels),
         )
         keras.utils.set_random_seed(0)
-        opened, network = _open(request.backbone, place(job.weights), job.head)
+        opened, network = _open(request.backbone, place(job.weights), job.head, job.file)
     plan = decide_plan(request.but(head=opened.head), network)
     return plan.carried_out_on(network).model, plan.within(job.max_ram)
 
 
 @lru_cache(maxsize=1)
-def _open(backbone: str, weights: str | None, head: Head) -> tuple[PlanRequest, Network]:
+def _open(
+    backbone: str, weights: str | None, head: Head, file: FileOptions
+) -> tuple[PlanRequest, Network]:
     """The network of one candidate after the other, opened once for all of a backbone."""
-    any_shape = PlanRequest(backbone=backbone, input_shape=InputShape(None, None, 3), head=head)
+    any_shape = PlanRequest(
+        backbone=backbone, input_shape=InputShape(None, None, 3), head=head, file=file
+    )
     return open_for_training(any_shape, weights)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedKFold
 
+from ..data.catalogue import Catalogue
 from ..errors import DataError
 from ..text import plural
 
@@ -45,6 +46,25 @@ def folds_of(
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer pictures than folds
         held_out = [rows for _, rows in splitter.split(firsts, labels[firsts])]
     return [np.flatnonzero(np.isin(group, rows)) for rows in held_out]
+
+
+def probe_folds(catalogue: Catalogue, seed: int) -> list[NDArray[np.intp]]:
+    """The folds of pictures by their classes, or of those whose labels lie on them as they come.
+
+    Raises:
+        DataError: if there are too few pictures.
+    """
+    if not catalogue.task.lies_as:
+        return folds_of(catalogue.strata, seed, catalogue.contents)
+    group = _number_contents(len(catalogue), catalogue.contents)
+    different = np.unique(group)
+    if len(different) < FOLDS:
+        raise DataError(
+            f"{plural(len(different), 'different picture')}; expected {FOLDS} or more to compare "
+            "on; add pictures"
+        )
+    splitter = KFold(FOLDS, shuffle=True, random_state=seed)
+    return [np.flatnonzero(np.isin(group, rows)) for _, rows in splitter.split(different)]
 
 
 def _number_contents(count: int, contents: NDArray[Any] | None) -> NDArray[np.intp]:

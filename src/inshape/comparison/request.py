@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..backbones import DEFAULT, fitting
+from ..data.masks import MaskOptions
 from ..data.prepare import PictureOptions
 from ..data.sources import SourceField
 from ..errors import RequestError, UnknownName
 from ..heads import FROM_LABELS, Head
+from ..importing.api import is_model_file
+from ..importing.options import FileOptions
 from ..keras_words import KerasWords
 from ..limits import Limits
 from ..planning import read_backbone
@@ -149,8 +152,9 @@ class CompareRequest(KerasWords):
     pictures: Annotated[int, Range(1)] = 4000
     """The most pictures to use."""
     task: TaskName = "auto"
-    """classification, multi-label or regression; auto goes by the labels: tags have | between them
-    in a table, and numbers with a fraction are no classes."""
+    """classification, multi-label, regression, segmentation or detection; auto goes by the labels:
+    tags have | between them in a table, numbers with a fraction are no classes, images/ beside
+    masks/ is a class for each pixel, and files of boxes (VOC, COCO, YOLO) are boxes."""
     latency: bool = True
     """Time every candidate."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
@@ -160,8 +164,12 @@ class CompareRequest(KerasWords):
     that runs here, or host:port."""
     head: Annotated[Head, FROM_LABELS] = field(default_factory=Head)
     """What stands behind the last map."""
+    file: FileOptions = field(default_factory=FileOptions)
+    """How model files are read."""
     picture_options: PictureOptions = field(default_factory=PictureOptions)
     """How pictures are brought to the input."""
+    masks: MaskOptions = field(default_factory=MaskOptions)
+    """How masks are read, where there are some."""
     limits: Limits = field(default_factory=Limits)
     """What the device allows."""
 
@@ -173,6 +181,10 @@ class CompareRequest(KerasWords):
         self._refuse_half_asked()
         if self.candidates is not None:
             self._refuse_combinations()
+        compared = (c.backbone for c in self.candidates or ())
+        for backbone in compared if self.candidates else self.backbones:
+            if not is_model_file(Path(backbone)):
+                self.file.check_without_file(backbone, is_named=True)
         shapes = [c.input_shape for c in self.candidates or ()]
         for shape in (*shapes, *(self.shapes or ())):
             self.picture_options.at(shape)  # refuses colours that the shape cannot have

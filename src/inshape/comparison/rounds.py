@@ -143,7 +143,7 @@ class Halving:
     def _probe(self, trials: Sequence[_Trial], count: int, *, is_last: bool) -> None:
         """Probe on the first pictures, unless that is known."""
         unprobed = [t for t in _running(trials) if t.candidate.pictures < count]
-        round_ = self.workers.share(self.samples.round_of(count))
+        rounds: dict[InputShape, Any] = {}
         begun: list[_Trial] = []
 
         def calls() -> Generator[tuple[Any, ...]]:
@@ -154,7 +154,11 @@ class Halving:
                     trial.end(error=str(error))
                     continue
                 begun.append(trial)
-                yield trial.candidate, trial.state, pictures, round_, self.job, self.files
+                if trial.shape not in rounds:
+                    round_ = self.samples.round_of(count, trial.shape)
+                    rounds[trial.shape] = self.workers.share(round_)
+                shared = rounds[trial.shape]
+                yield trial.candidate, trial.state, pictures, shared, self.job, self.files
 
         with self.progress.bar(f"probe on {count} pictures") as advance:
             results = self.workers.run(probe_candidate, calls())

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from ..data.batches import Batches
 from ..data.catalogue import Catalogue
 from ..errors import DataError
+from ..features.places import draw_places
 from ..shapes import InputShape
+from ..tasks.task import Labels
 from .measure import Round
-from .probe import folds_of
+from .probe import probe_folds
 from .request import CompareRequest
 from .store import CandidateStore
 
@@ -42,19 +44,27 @@ class Samples:
         self._seed = request.seed
         self._options = request.picture_options
         self._store = store
-        self._decoded: dict[InputShape, NDArray[Any]] = {}
+        self._decoded: dict[InputShape, tuple[NDArray[Any], Labels]] = {}
+        lies = bool(catalogue.task.lies_as)
+        self._places = draw_places(len(catalogue), request.seed) if lies else None
         self._unreadable = store.load_unreadable()
         missing = self._unreadable or frozenset[str]()
         self._take(
             catalogue.take([i for i, name in enumerate(catalogue.names) if name not in missing])
         )
 
-    def round_of(self, count: int) -> Round:
-        """The classes of the first pictures, and their folds."""
-        rows = self._order[:count]
-        labels, strata = self.catalogue.labels[rows], self.catalogue.strata[rows]
-        folds = folds_of(strata, self._seed, self.catalogue.contents[rows])
-        return Round(self.catalogue.task, labels, folds)
+    def round_of(self, count: int, shape: InputShape) -> Round:
+        """The labels of the first pictures at a static shape, and their folds."""
+        _, labels = self._at(shape)
+        return Round(self.catalogue.task.probed(), labels[:count], self.folds(count), self._places)
+
+    def folds(self, count: int) -> list[NDArray[np.intp]]:
+        """Of the first pictures, the rows that are held out together.
+
+        Raises:
+            DataError: if there are too few.
+        """
+        return probe_folds(self.catalogue.take(self._order[:count]), self._seed)
 
     def find_readable(self, shapes: Iterable[InputShape]) -> None:
         """Leave out what cannot be read, unless an earlier call knew.
@@ -74,10 +84,14 @@ class Samples:
         else:
             if problem is not None:
                 raise problem
-        self.round_of(len(self.catalogue))  # refuses what is left too small
+        self.folds(len(self.catalogue))  # refuses what is left too small
 
     def at(self, shape: InputShape) -> NDArray[Any]:
         """All pictures at a static shape, in [0, 255], as bytes where that loses nothing."""
+        return self._at(shape)[0]
+
+    def _at(self, shape: InputShape) -> tuple[NDArray[Any], Labels]:
+        """The pictures, and what a probe has to answer of each."""
         if shape not in self._decoded:
             begun = time.perf_counter()
             batches = Batches.open(self.catalogue, self._options.at(shape))
@@ -90,11 +104,14 @@ class Samples:
             pictures = np.empty((len(batches), *shape.as_static_tuple()), batches.kind)
             place = np.empty(len(batches), np.intp)
             place[self._order] = np.arange(len(batches))
-            count = 0
-            for pixels, _ in batches.iterate(None, _CHUNK):
-                pictures[place[count : count + len(pixels)]] = pixels
-                count += len(pixels)
-            self._decoded[shape] = pictures
+            parts: list[Labels] = []
+            for pixels, labels in batches.iterate(None, _CHUNK):
+                start = sum(map(len, parts))
+                pictures[place[start : start + len(pixels)]] = pixels
+                if self._places is not None:
+                    labels = batches.catalogue.task.at_places(labels, self._places)
+                parts.append(labels)
+            self._decoded[shape] = pictures, np.concatenate(parts)[self._order]
             self.seconds += time.perf_counter() - begun
         return self._decoded[shape]
 

@@ -39,7 +39,9 @@ class CandidateStore:
             "pictures": request.pictures,
             "seed": request.seed,
             "head": request.head.as_dict(),
+            "file": request.file.as_dict(),
             "picture_options": request.picture_options.as_dict(),
+            "masks": request.masks.as_dict(),
             "max_ram": request.limits.max_ram,  # which patches are chosen by
         }
         self._contents: dict[str, str | None] = {}
@@ -92,7 +94,7 @@ class CandidateStore:
 def _ordered(catalogue: Catalogue) -> str:
     """A hash of the pictures in their order, which a candidate's answers follow."""
     rows = [
-        [name, content.tobytes().hex(), catalogue.task.text(label)]
+        [name, content.tobytes().hex(), catalogue.task.key(label)]
         for name, content, label in zip(
             catalogue.names, catalogue.contents, catalogue.labels, strict=True
         )

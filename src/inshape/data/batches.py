@@ -16,8 +16,9 @@ from ..errors import DataError, UnknownName
 from ..processor import count_cores
 from ..progress import Advance
 from ..tasks.task import Labels, Moving
+from ..text import write_ends
 from .catalogue import Catalogue, Skipped, refuse_too_many
-from .prepare import FullScale, Preparation, write_full_scale
+from .prepare import FullScale, Preparation
 from .stores import (
     CacheReport,
     Filled,
@@ -225,7 +226,7 @@ def _dim_warning(filled: Filled, count: int, full_scale: FullScale | None) -> st
     fix = (
         "multiply them by 255, or make them floats"
         if full_scale is None
-        else f"they are read with full_scale {write_full_scale(full_scale)}, and hold other values"
+        else f"they are read with full_scale {write_ends(full_scale)}, and hold other values"
     )
     return (
         f"{filled.dim_count} of {count} pictures have values from {low:.4g} to {high:.4g}, which "

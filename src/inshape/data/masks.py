@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,24 +146,33 @@ def find_pairs(contents: Contents) -> list[_Pair]:
     """
     top = _pair_in(contents, "", "")
     if top is not None:
-        flat, inner, _ = contents.below(top.pictures)
-        if inner and not flat and all(map(split_of, inner)):
-            return [_Pair(split_of(x), f"{top.pictures}{x}/", f"{top.masks}{x}/") for x in inner]
-        return [top]
+        return _by_split(contents, top)
     flat, filled, _ = contents.below("")
-    if flat:
+    if flat or not filled:
         return []
-    names = set(filled)
-    beside = {
-        name: name + end for name in filled for end in _BEHIND if split_of(name)
-        if name + end in names
-    }  # fmt: skip
-    if beside and names == {*beside, *beside.values()}:
-        return [_Pair(split_of(a), f"{a}/", f"{b}/") for a, b in beside.items()]
+    beside = _beside(filled)
+    if beside:
+        return beside
     pairs = [_pair_in(contents, f"{name}/", split_of(name)) for name in filled if split_of(name)]
-    if len(pairs) != len(filled):
+    whole = [pair for pair in pairs if pair is not None]
+    return whole if len(whole) == len(filled) else []
+
+
+def _by_split(contents: Contents, top: _Pair) -> list[_Pair]:
+    """A pair as it is, or those of the splits inside it."""
+    flat, inner, _ = contents.below(top.pictures)
+    if inner and not flat and all(map(split_of, inner)):
+        return [_Pair(split_of(x), f"{top.pictures}{x}/", f"{top.masks}{x}/") for x in inner]
+    return [top]
+
+
+def _beside(names: Collection[str]) -> list[_Pair]:
+    """Splits beside their masks, if all names are of such."""
+    splits = [name for name in names if split_of(name)]
+    pairs = [(name, name + end) for name in splits for end in _BEHIND if name + end in names]
+    if {name for pair in pairs for name in pair} != set(names):
         return []
-    return [pair for pair in pairs if pair is not None] if all(pairs) else []
+    return [_Pair(split_of(a), f"{a}/", f"{b}/") for a, b in pairs]
 
 
 def _pair_in(contents: Contents, prefix: str, split: str) -> _Pair | None:
@@ -247,10 +256,7 @@ def _matched(
     lonely: list[str] = []
     unread: list[str] = []
     for pair in find_pairs(contents):
-        by_stem: dict[str, list[str]] = {}
-        for name in contents.pictures:
-            if name.startswith(pair.masks):
-                by_stem.setdefault(_stem(name.removeprefix(pair.masks)), []).append(name)
+        by_stem = _by_stem(contents, pair.masks)
         for name in (n for n in contents.pictures if n.startswith(pair.pictures)):
             stem = _stem(name.removeprefix(pair.pictures))
             found = [mask for end in _STEM_ENDINGS for mask in by_stem.pop(stem + end, ())]
@@ -277,6 +283,15 @@ def _matched(
             "masks/NAME.png, in train/ and val/ or not; rename the files"
         )
     return names, masks, splits
+
+
+def _by_stem(contents: Contents, prefix: str) -> dict[str, list[str]]:
+    """The pictures in a folder by their names without folder and ending."""
+    by_stem: dict[str, list[str]] = {}
+    for name in contents.pictures:
+        if name.startswith(prefix):
+            by_stem.setdefault(_stem(name.removeprefix(prefix)), []).append(name)
+    return by_stem
 
 
 def _stem(name: str) -> str:
@@ -361,29 +376,30 @@ def _ranges(values: Sequence[int]) -> str:
 
 def _task_of(folder: Path, reads: Sequence[_Values], options: MaskOptions) -> Segmentation:
     """The classes by their names, or by the values that occur."""
-    path = options.mask_names or _names_file(folder)
-    ignored = options.mask_ignore
-    if path is not None:
-        by_value = {v: name for v, name in _names_in(path).items() if v not in ignored}
-    else:
-        counts = np.sum([one.counts for one in reads], axis=0) if reads else np.zeros(256)
-        values = [int(v) for v in np.flatnonzero(counts) if int(v) not in ignored]
-        if len(values) > _ODD_MANY:
-            raise DataError(
-                f"{folder}: masks with {len(values)} different values; expected class numbers, at "
-                f"most {_ODD_MANY} of them where none has a name; save the masks without "
-                "smoothing, or name the classes in classes.txt"
-            )
-        if len(values) < Segmentation.fewest:
-            there = [str(v) for v in np.flatnonzero(counts)]
-            raise DataError(
-                f"{folder}: masks with {join_some(there) or 'no values'}, of which "
-                f"{join_some([str(v) for v in ignored]) or 'none'} is ignored; expected two "
-                "classes or more; where an ignored value is a class, say mask_ignore='none'"
-            )
-        by_value = {value: str(value) for value in values}
+    path, ignored = options.mask_names or _names_file(folder), options.mask_ignore
+    named = _values_in(folder, reads, ignored) if path is None else _names_in(path)
+    by_value = {value: name for value, name in named.items() if value not in ignored}
     check_class_names(by_value.values())
     return Segmentation(tuple(map(same_name, by_value.values())), tuple(by_value), tuple(ignored))
+
+
+def _values_in(folder: Path, reads: Sequence[_Values], ignored: Sequence[int]) -> dict[int, str]:
+    """The values that occur, as names of classes."""
+    there = np.flatnonzero(np.sum([one.counts for one in reads], axis=0)).tolist()
+    values = [value for value in there if value not in ignored]
+    if len(values) > _ODD_MANY:
+        raise DataError(
+            f"{folder}: masks with {len(values)} different values; expected class numbers, at "
+            f"most {_ODD_MANY} of them where none has a name; save the masks without "
+            "smoothing, or name the classes in classes.txt"
+        )
+    if len(values) < Segmentation.fewest:
+        raise DataError(
+            f"{folder}: masks with {join_some(list(map(str, there))) or 'no values'}, of which "
+            f"{join_some(list(map(str, ignored))) or 'none'} is ignored; expected two "
+            "classes or more; where an ignored value is a class, say mask_ignore='none'"
+        )
+    return {value: str(value) for value in values}
 
 
 def _names_in(path: Path) -> dict[int, str]:
@@ -405,10 +421,21 @@ def _names_in(path: Path) -> dict[int, str]:
             f"{path}: {' '.join(str(problem).split())}; expected the names of classes, one per "
             "line, or JSON; correct it"
         ) from None
+    by_value = {value: name for value, name in _pairs_in(path, listed) if name}
+    double = len(set(by_value.values())) < len(by_value)
+    if len(by_value) < Segmentation.fewest or double:
+        raise DataError(
+            f"{path}: {join_some(list(by_value.values())) or 'no names'}; expected two names or "
+            "more, each once; correct it"
+        )
+    return dict(sorted(by_value.items()))
+
+
+def _pairs_in(path: Path, listed: Any) -> Iterator[tuple[int, str]]:
+    """Values with names, from a list or an object of either."""
     pairs: list[tuple[Any, Any]] = list(enumerate(listed)) if isinstance(listed, list) else []
     if isinstance(listed, Mapping):
         pairs = [(v, n) if isinstance(v, int) else (n, v) for n, v in listed.items()]
-    by_value: dict[int, str] = {}
     for value, name in pairs:
         try:
             number = read_whole(value)
@@ -419,15 +446,7 @@ def _names_in(path: Path) -> dict[int, str]:
                 f"{path}: {value!r}: {name!r}; expected a value from 0 to 255 and a name; "
                 "correct the file"
             )
-        if name.strip():
-            by_value[number] = name.strip()
-    double = len(set(by_value.values())) < len(by_value)
-    if len(by_value) < Segmentation.fewest or double:
-        raise DataError(
-            f"{path}: {join_some(list(by_value.values())) or 'no names'}; expected two names or "
-            "more, each once; correct it"
-        )
-    return dict(sorted(by_value.items()))
+        yield number, name.strip()
 
 
 def in_colours(mask: NDArray[np.uint8]) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, UnknownName
 from ..requests import Request, Written, flat
 from ..shapes import InputShape, ShapeLike
-from ..text import Unread
+from ..text import Unread, read_ends, write_ends
 from .resize import Interpolation, resample
 
 Fit: TypeAlias = Literal["stretch", "letterbox", "crop"]
@@ -40,26 +39,7 @@ def read_full_scale(value: Any) -> FullScale:
         >>> read_full_scale("-1024:3071"), read_full_scale(4095)
         ((-1024.0, 3071.0), (0.0, 4095.0))
     """
-    parts: Any = value.split(":") if isinstance(value, str) else value
-    try:
-        ends = [float(part) for part in (parts if np.ndim(parts) else [parts])]
-        low, high = [0.0, *ends] if len(ends) == 1 else ends
-    except (TypeError, ValueError, OverflowError):
-        low = high = math.nan
-    # The difference too: a pair such as -1e308:1e308 divides by infinity.
-    if not (low < high and math.isfinite(high - low)):
-        raise Unread(value, "LOW:HIGH, the stored values of black and white, such as 0:4095")
-    return low, high
-
-
-def write_full_scale(full_scale: FullScale) -> str:
-    """The values of black and white as `read_full_scale` reads them.
-
-    Example:
-        >>> write_full_scale((-1024.0, 3071.5))
-        '-1024:3071.5'
-    """
-    return ":".join(repr(end).removesuffix(".0") for end in full_scale)
+    return read_ends(value, "LOW:HIGH, the stored values of black and white, such as 0:4095")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +178,7 @@ class PictureOptions(Request):
     """For crop, the fraction of the shorter side that is kept; 0.875 is ImageNet's 224 of 256."""
     fill: float = 0.0
     """For letterbox, the value of the border, 0 to 255."""
-    full_scale: (
-        Annotated[FullScale, Written(read_full_scale, write_full_scale, "LOW:HIGH")] | None
-    ) = None
+    full_scale: Annotated[FullScale, Written(read_full_scale, write_ends, "LOW:HIGH")] | None = None
     """The stored values that become 0 and 255, for pictures of more than 8 bits: 0:4095 for a
     12-bit sensor, -1024:3071 for a CT, 0:1 for floats; by default what TIFF tags say, or the least
     and the greatest value that a sample of all pictures holds."""

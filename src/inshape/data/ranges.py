@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import DataError
-from ..text import join_some, plural
+from ..text import join_some, plural, write_ends
 from .colour import Picture
-from .prepare import SLACK, FullScale, is_plain, is_present, write_full_scale
+from .prepare import SLACK, FullScale, is_plain, is_present
 
 _DEPTHS = sorted([*(2.0**bits - 1 for bits in range(1, 17)), 10_000.0])
 """The greatest values that whole numbers usually have: those of every depth, and a reflectance's
@@ -143,7 +143,7 @@ def _range_of(pictures: Sequence[Evidence], every: Sequence[Evidence]) -> FoundR
         else f"since their values are {_number(low)} to {_number(high)} in {count}"
     )
     message = (
-        f"pictures of {types} are read with full_scale {write_full_scale(full_scale)}, {reason}"
+        f"pictures of {types} are read with full_scale {write_ends(full_scale)}, {reason}"
         f"{_on_gaps(every, under)}{_on_outliers(pictures, full_scale, over)}; "
         "set full_scale to LOW:HIGH to read them otherwise"
     )

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ..data.colour import LUMA
 from ..data.decode import DRAFT_GAP
-from ..data.prepare import MOST_VALUE, Preparation, write_full_scale
+from ..data.prepare import MOST_VALUE, Preparation
 from ..geometry.operators import Io
 from ..tasks.task import Task
+from ..text import write_ends
 
 _IMPORTS = {
     ".tflite": "from ai_edge_litert.interpreter import Interpreter",
@@ -118,7 +119,7 @@ def _prepared(preparation: Preparation) -> list[str]:
 
 def _scaled(low: float, high: float) -> list[str]:
     """The lines that bring grey of more than 8 bits to [0, 255], as floats."""
-    low_text, high_text = write_full_scale((low, high)).split(":")
+    low_text, high_text = write_ends((low, high)).split(":")
     return [
         'if picture.mode[0] in "IF":  # more than 8 bits',
         f"    low, high = {low_text}, {high_text}",

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
+from ..importing.imported import CARD_KEY
 from ..runs import Run
-from ..runtime.cards import CARD, KEY
+from ..runtime.cards import CARD
 from ..runtime.formats import OPSET, Format
 from ..runtime.litert import quantisation_of
 from ..runtime.metadata import Description, add_metadata
@@ -82,7 +83,7 @@ def embed(path: Path, form: Format, card: dict[str, Any]) -> None:
         import onnx
 
         model = onnx.load(str(path))
-        onnx.helper.set_model_props(model, {KEY: text, "labels": "\n".join(card["labels"])})
+        onnx.helper.set_model_props(model, {CARD_KEY: text, "labels": "\n".join(card["labels"])})
         onnx.save(model, str(path))
     elif form.name == "savedmodel":
         (path / CARD).write_text(text, encoding="utf-8")

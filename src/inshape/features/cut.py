@@ -202,13 +202,18 @@ def stage_ends(model: keras.Model, size_hw: tuple[int, int], count: int) -> tupl
 
 
 def features_of(model: keras.Model, shape: InputShape) -> keras.Model:
-    """The network up to what is probed: the means of the maps that its last two stages end in."""
+    """The network up to what is probed: the means of the maps that its last two stages end in.
+
+    Under a decoder it is the maps that the decoder reads, side by side at the finest one's size.
+    """
     # What comes after them is the part of a network that fine-tuning changes most, and that knows
     # the pretrained size of objects best. A classifier on the last features alone therefore favours
     # candidates that enlarge small pictures, which fine-tuning does not
     # (benchmarks.probe_fidelity).
     logits = keras.Model(model.inputs[0], model.get_layer(LOGITS).output)
     size_hw = shape.as_static_tuple()[:2]
+    if len(logits.output_shape) == 4:
+        return _read_maps(logits, head_cut(logits, size_hw))
     ends = stage_ends(logits, size_hw, _PROBED_STAGES)
     if not ends:
         return section(logits, None, head_cut(logits, size_hw))
@@ -216,6 +221,16 @@ def features_of(model: keras.Model, shape: InputShape) -> keras.Model:
     means = [keras.layers.GlobalAveragePooling2D()(x) for x in maps]
     together = keras.layers.Concatenate()(means) if len(means) > 1 else means[0]
     return keras.Model(logits.inputs[0], together)
+
+
+def _read_maps(model: keras.Model, cut: Cut) -> keras.Model:
+    graph = picture_model(model)
+    rows, columns = max(shape[:2] for shape in cut.shapes)
+    together = [
+        tensor if shape[:2] == (rows, columns) else keras.layers.Resizing(rows, columns)(tensor)
+        for tensor, shape in zip(_tensors_at(graph, model.name, cut), cut.shapes, strict=True)
+    ]
+    return keras.Model(graph.inputs[0], keras.layers.Concatenate()(together))
 
 
 def _maps(model: keras.Model, size_hw: tuple[int, int]) -> list[Cut]:

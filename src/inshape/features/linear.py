@@ -84,10 +84,11 @@ def cross_validated(
 ) -> NDArray[np.float64]:
     """How well a regularised linear model answers each row when it is held out.
 
-    A fold is the rows that are held out together. As many folds as there are threads are fitted at
-    the same time.
+    A row is a vector, or one for each of a picture's places ``(places, 1, features)``, whose labels
+    are then ``(places, 1)``. A fold is the rows that are held out together. As many folds as there
+    are threads are fitted at the same time.
     """
-    answers = np.zeros((len(labels), len(task.names)))
+    answers = np.zeros((*features.shape[:-1], len(task.names)))
 
     def fit(held_out: NDArray[np.intp]) -> None:
         rest = np.setdiff1d(np.arange(len(labels)), held_out)
@@ -130,6 +131,7 @@ class _Regression:
         iterations: int,
         least_scale: float,
     ) -> None:
+        rows, labels = task.one_by_one(rows, labels)
         self._mean = np.asarray(np.mean(rows, axis=0, dtype=np.float64))
         self._scale = np.asarray(np.std(rows, axis=0, dtype=np.float64))
         # A channel that hardly ever fires would get a weight beside which an 8-bit file holds no

@@ -149,51 +149,58 @@ class _Reader:
     def _graph(
         self, config: Mapping[str, Any], model_name: str
     ) -> tuple[keras.Model, tuple[_Part, ...]]:
-        parts: dict[str, _Part] = {}
-        nodes: dict[tuple[str, int], Any] = {}
         taken: set[str] = set()
-        for record in config["layers"]:
-            name = str(record.get("name") or record["config"]["name"])
-            self._where = [f"layer {shown(name)} ({shown(record['class_name'])})"]
-            if name in parts:
-                self._refuse("its name stands twice", "one layer of each name")
-            is_function = record["class_name"] in _FUNCTION_KINDS  # each call of which has a name
-            new_name = name if is_function else _free_name(name, taken)
-            parts[name] = self._part(record, name, new_name)
-            for number, node in enumerate(record["inbound_nodes"]):
-                nodes[name, number] = node
+        parts = self._parts(config["layers"], taken)
+        nodes = _nodes_of(config["layers"])
         outputs = _references(config["output_layers"])
         first = _first_calls(nodes, outputs, parts)
         reads = {key: [first(at) for at in _tensors_in(node, parts)] for key, node in nodes.items()}
         values: dict[tuple[str, int], list[Any]] = {
             (name, 0): [part.layer] for name, part in parts.items() if part.kind == "InputLayer"
         }
+
+        def value_of(at: Sequence[Any]) -> Any:
+            return values[first(at)][at[2]]
+
         for key in TopologicalSorter(reads).static_order():
-            if key in values:
-                continue
-            part = parts[key[0]]
-            self._where = [f"layer {shown(part.name)} ({shown(part.kind)})"]
-
-            def value_of(at: Sequence[Any]) -> Any:
-                return values[first(at)][at[2]]
-
-            self.calls += part.calls
-            if self.calls > _MOST_CALLS:
-                self._refuse(f"more than {_MOST_CALLS} calls of layers", "at most so many")
-            args, kwargs = _arguments(nodes[key], parts, value_of)
-            result = part.layer(*args, **kwargs)
-            result = result if part.after is None else part.after(result)
-            values[key] = keras.tree.flatten(result)
-            _name_operations(values[key], keras.tree.flatten((args, kwargs)), part, taken)
+            if key not in values:
+                part = parts[key[0]]
+                self._at(part.name, part.kind)
+                values[key] = self._call(part, *_arguments(nodes[key], parts, value_of), taken)
         self._where = []
         inputs = [parts[str(at[0])].layer for at in _references(config["input_layers"])]
-        results = [values[first(at)][at[2]] for at in outputs]
+        results = [value_of(at) for at in outputs]
         model = keras.Model(
             inputs[0] if len(inputs) == 1 else inputs,
             results[0] if len(results) == 1 else results,
             name=model_name,
         )
         return model, tuple(parts.values())
+
+    def _parts(self, records: Any, taken: set[str]) -> dict[str, _Part]:
+        """The layers of a graph, not called yet."""
+        parts: dict[str, _Part] = {}
+        for record in records:
+            name = _layer_name(record)
+            self._at(name, record["class_name"])
+            if name in parts:
+                self._refuse("its name stands twice", "one layer of each name")
+            is_function = record["class_name"] in _FUNCTION_KINDS  # each call of which has a name
+            parts[name] = self._part(record, name, name if is_function else _free_name(name, taken))
+        return parts
+
+    def _call(
+        self, part: _Part, args: tuple[Any, ...], kwargs: dict[str, Any], taken: set[str]
+    ) -> list[Any]:
+        """What a layer gives for what it reads."""
+        self.calls += part.calls
+        if self.calls > _MOST_CALLS:
+            self._refuse(f"more than {_MOST_CALLS} calls of layers", "at most so many")
+        result = part.layer(*args, **kwargs)
+        result = result if part.after is None else part.after(result)
+        values = keras.tree.flatten(result)
+        _name_operations(values, keras.tree.flatten((args, kwargs)), part, taken)
+        return values
 
     def _part(self, record: Mapping[str, Any], name: str, new_name: str) -> _Part:
         kind, config = str(record["class_name"]), record["config"]
@@ -222,38 +229,42 @@ class _Reader:
         self, kind: str, config: dict[str, Any], name: str
     ) -> tuple[Any, Callable[[Any], Any] | None]:
         kind = _RENAMED.get(kind, kind)
+        if kind in _NOT_READ:
+            raise GraphError(
+                f"{self._place()}: it is not read from files of Keras 2; expected layers of "
+                "networks of single pictures; make the model in Python, load its weights there, "
+                "and pass the keras.Model"
+            )
         if kind not in _LAYERS:
             self._custom("it is no layer of Keras's own")
         cls: Any = getattr(keras.layers, kind)
         after = None
         if str(_name_of(config.get("activation"))) == "hard_sigmoid":
             config["activation"], after = "linear", _hard_sigmoid
+        _rename_options(kind, config)
         accepted = {*inspect.signature(cls).parameters, "trainable", "activity_regularizer"}
         options: dict[str, Any] = {"name": name, "dtype": self._dtype(config)}
-        if "theta" in config:
-            config["threshold"] = config.pop("theta")
-        if kind == "LeakyReLU" and "alpha" in config:
-            config["negative_slope"] = config.pop("alpha")
-        if isinstance(config.get("axis"), list) and kind == "BatchNormalization":
-            (config["axis"],) = config["axis"]
         for key, value in config.items():
-            if key in options or key.endswith("_initializer") or key in _MEANINGLESS:
-                continue  # every value comes from the file
-            if value is None and key not in accepted:
+            # Every value that an initializer would give comes from the file.
+            if key in _MEANINGLESS or key.endswith("_initializer"):
                 continue
-            if key.endswith("regularizer"):
-                options[key] = self._object(key, value, keras.regularizers, _REGULARIZERS)
-            elif key.endswith("constraint"):
-                options[key] = self._object(key, value, keras.constraints, _CONSTRAINTS)
-            elif key == "activation":
-                options[key] = self._activation(value)
-            elif isinstance(value, dict):
-                self._custom(f"{key} is {shown(value)}")
-            elif key in accepted:
-                options[key] = value
-            elif value is not False and (key, value) != ("groups", 1):
+            if key in accepted:
+                options[key] = self._option(key, value)
+            elif value not in (None, False) and (key, value) != ("groups", 1):
                 self._refuse(f"{key} is {shown(value)}", f"no {key}, which Keras 3 does not have")
         return cls(**options), after
+
+    def _option(self, key: str, value: Any) -> Any:
+        """What a layer is made with."""
+        if key.endswith("regularizer"):
+            return self._object(key, value, keras.regularizers, _REGULARIZERS)
+        if key.endswith("constraint"):
+            return self._object(key, value, keras.constraints, _CONSTRAINTS)
+        if key == "activation":
+            return self._activation(value)
+        if isinstance(value, dict):
+            self._custom(f"{key} is {shown(value)}")
+        return value
 
     def _dtype(self, config: Mapping[str, Any]) -> str | None:
         dtype = config.get("dtype")
@@ -312,6 +323,9 @@ class _Reader:
 
         return call
 
+    def _at(self, name: str, kind: Any) -> None:
+        self._where = [f"layer {shown(name)} ({shown(kind)})"]
+
     def _place(self) -> str:
         return ": ".join([str(self.path), *self._where])
 
@@ -333,6 +347,28 @@ _IN_PYTHON = (
 )
 
 
+def _rename_options(kind: str, config: dict[str, Any]) -> None:
+    """Bring options to the words and forms that Keras 3 has for them."""
+    for (owner, word), new_word in _RENAMED_OPTIONS.items():
+        if owner == kind and word in config:
+            config[new_word] = config.pop(word)
+    if kind == "BatchNormalization" and isinstance(config.get("axis"), list):
+        (config["axis"],) = config["axis"]
+
+
+def _layer_name(record: Mapping[str, Any]) -> str:
+    return str(record.get("name") or record["config"]["name"])
+
+
+def _nodes_of(records: Any) -> dict[tuple[str, int], Any]:
+    """What is read in each call of each layer."""
+    return {
+        (_layer_name(record), number): node
+        for record in records
+        for number, node in enumerate(record["inbound_nodes"])
+    }
+
+
 def _as_graph(config: Any) -> dict[str, Any]:
     """A sequential model as a functional one; early versions wrote its layers alone."""
     config = {"layers": config} if isinstance(config, list) else config
@@ -347,7 +383,7 @@ def _as_graph(config: Any) -> dict[str, Any]:
         records.insert(0, {"class_name": "InputLayer", "config": record, "name": "picture"})
     before: list[Any] = []
     for record in records:
-        record["name"] = record.get("name") or record["config"]["name"]
+        record["name"] = _layer_name(record)
         record["inbound_nodes"] = [[before]] if before else []
         before = [record["name"], 0, 0, {}]
     return {**config, "layers": records, "input_layers": [[records[0]["name"], 0, 0]],
@@ -590,6 +626,10 @@ _RENAMED = {
     "ThresholdedReLU": "ReLU",
     "FixedDropout": "Dropout",  # of the package efficientnet, whose files are many
 }
+_RENAMED_OPTIONS = {
+    ("ReLU", "theta"): "threshold",
+    ("LeakyReLU", "alpha"): "negative_slope",
+}
 _MEANINGLESS = frozenset(
     (
         *("name", "dtype", "batch_input_shape", "input_dtype", "autocast", "ragged", "optional"),
@@ -617,6 +657,7 @@ _LAYERS = frozenset(
         *("RandomBrightness", "RandomCrop"),
     )
 )  # fmt: skip
+_NOT_READ = ("TimeDistributed", "Bidirectional", "LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM2D")
 _ACTIVATIONS = (
     *("linear", "relu", "relu6", "sigmoid", "tanh", "softmax", "elu", "selu", "softplus"),
     *("softsign", "swish", "silu", "gelu", "exponential", "mish", "log_softmax"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..errors import GraphError, InshapeError, UnknownName, WeightsError
 from ..text import first_line, format_shape, free_name, join_some, plural
 from .imported import RANGE_UNKNOWN, Imported
 from .litert_file import LiteRTFile, NotLiteRT, Operator, Tensor, parse, picture_statistics
+from .litert_folds import folded
 from .operators import OPERATORS, READS_FIRST_ALONE, Reading, Step, refusal
 
 _KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
@@ -38,7 +40,7 @@ _SHARE_IN_SCOPE = 0.8
 def read(path: Path, outputs: Sequence[str]) -> Imported:
     """Read a file as a functional model; ``outputs`` are names of its tensors."""
     try:
-        file = _with_constants(parse(path.read_bytes()))
+        file = folded(parse(path.read_bytes()))
         _check_picture(file)
         return _read(file, outputs, path.stem)
     except NotLiteRT as error:
@@ -50,26 +52,13 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
         raise GraphError(f"{path}: {error}") from error
 
 
-def _with_constants(file: LiteRTFile) -> LiteRTFile:
-    """The file without operators that only bring weights to another type, as to float32."""
-    tensors, operators = list(file.tensors), list[Operator]()
-    for operator in file.operators:
-        is_cast = operator.kind in ("DEQUANTIZE", "QUANTIZE") and not operator.is_custom
-        if is_cast and operator.inputs and operator.inputs[0] >= 0:
-            source, target = tensors[operator.inputs[0]], tensors[operator.outputs[0]]
-            if source.content is not None:
-                tensors[operator.outputs[0]] = replace(source, name=target.name)
-                continue
-        operators.append(operator)
-    return replace(file, tensors=tuple(tensors), operators=tuple(operators))
-
-
 def _check_picture(file: LiteRTFile) -> None:
     if len(file.inputs) != 1:
         raise NotLiteRT(f"it reads {len(file.inputs)} inputs")
     picture = file.tensors[file.inputs[0]]
-    if len(picture.shape) != 4 or not 0 < prod(picture.shape) <= _MOST_IN_MAP:
-        raise NotLiteRT(f"it reads {format_shape(picture.shape)}, which is no picture")
+    sizes = picture.sizes
+    if len(sizes) != 4 or sizes[-1] is None or not 0 < prod(picture.shape) <= _MOST_IN_MAP:
+        raise NotLiteRT(f"it reads {format_shape(sizes)}, which is no picture")
     if picture.type not in (*_FLOATS, *_BYTES):
         raise NotLiteRT(f"it reads {picture.type}")
 
@@ -77,7 +66,7 @@ def _check_picture(file: LiteRTFile) -> None:
 def _read(file: LiteRTFile, outputs: Sequence[str], name: str) -> Imported:
     end = _named_end(file, outputs) if outputs else _end(file)
     picture = file.tensors[file.inputs[0]]
-    image = keras.Input(picture.shape[1:], name="image")
+    image = keras.Input(picture.sizes[1:], name="image")
     scaled, notes = _scaled(file, picture, image)
     reading = Reading(file, scaled)
     names = _Names(file)
@@ -89,7 +78,9 @@ def _read(file: LiteRTFile, outputs: Sequence[str], name: str) -> Imported:
         step = Step(reading, operator, names.of(file.tensors[operator.outputs[0]].name))
         for index, result in zip(operator.outputs, _results(step), strict=False):
             reading.maps[index] = result
-    ends = [reading.maps[i] for i in end.tensors]
+    ends = [reading.maps.get(i) for i in end.tensors]
+    if not ends or any(x is None for x in ends):
+        raise NotLiteRT("its output is not computed from its picture")
     model = keras.Model(image, ends[0] if len(ends) == 1 else ends, name=_clean(name) or "network")
     return Imported(model, (*end.notes, *notes))
 
@@ -116,8 +107,8 @@ def _results(step: Step) -> Sequence[Any]:
         raise step.refused(first_line(error)) from error
     results = result if isinstance(result, list) else [result]
     for index, each in zip(operator.outputs, results, strict=False):
-        stated, computed = step.file.tensors[index].shape, tuple(each.shape)
-        if stated[1:] != computed[1:]:
+        stated, computed = step.file.tensors[index].sizes, tuple(each.shape)
+        if len(stated) != len(computed) or any(map(_differ, stated[1:], computed[1:])):
             raise step.refused(
                 f"a layer gives {format_shape(computed[1:])} where the file says "
                 f"{format_shape(stated[1:])}"
@@ -125,41 +116,53 @@ def _results(step: Step) -> Sequence[Any]:
     return results
 
 
+def _differ(size: int | None, other: int | None) -> bool:
+    return None not in (size, other) and size != other
+
+
 # The picture
 
 
 def _scaled(file: LiteRTFile, picture: Tensor, image: Any) -> tuple[Any, list[str]]:
     """The picture as the network's numbers, of pixels from 0 to 255."""
-    statistics = picture_statistics(file.metadata)
-    if picture.type in _BYTES:
-        if len(picture.scale) != 1:
-            return image, []  # pixels as they are
-        scale = float(picture.scale[0])
-        scales, offsets = [scale], [-scale * (int(picture.zero_point[0]) + _BYTES[picture.type])]
-    elif statistics is not None and _fits(*statistics, picture.shape[-1]):
-        mean, deviation = statistics
-        count = max(len(mean), len(deviation))
-        mean, deviation = (x * count if len(x) == 1 else x for x in (mean, deviation))
-        scales = [1 / d for d in deviation]
-        offsets = [-m / d for m, d in zip(mean, deviation, strict=True)]
-    elif any(_is_affine(op) for op in file.operators if file.inputs[0] in op.inputs):
-        return image, []  # the network brings them to its range itself
-    else:
-        return image, [RANGE_UNKNOWN]
-    if set(scales) == {1.0} and set(offsets) == {0.0}:
+    stated = _of_bytes(picture) if picture.type in _BYTES else _of_metadata(file, picture)
+    if stated is None:
+        readers = [
+            operator.kind for operator in file.operators if file.inputs[0] in operator.inputs
+        ]
+        # Or else the network brings them to its range itself.
+        is_open = picture.type not in _BYTES and _AFFINE.isdisjoint(readers)
+        return image, [RANGE_UNKNOWN] if is_open else []
+    scale, offset = (x[0] if len(set(x)) == 1 else x for x in stated)
+    if (scale, offset) == (1, 0):
         return image, []
-    scale, offset = (x[0] if len(set(x)) == 1 else x for x in (scales, offsets))
     numbers: dict[str, Any] = {"scale": scale, "offset": offset}
     layer = keras.layers.Rescaling(**numbers, name="pixels")
     return layer(image), []
 
 
-def _is_affine(operator: Operator) -> bool:
-    return operator.kind in ("ADD", "SUB", "MUL", "DIV")
+_AFFINE = {"ADD", "SUB", "MUL", "DIV"}
 
 
-def _fits(mean: Sequence[float], deviation: Sequence[float], channels: int) -> bool:
-    return all(len(x) in (1, channels) for x in (mean, deviation)) and min(deviation) > 0
+def _of_bytes(picture: Tensor) -> tuple[list[float], list[float]] | None:
+    """Scale and offset of what its bytes stand for; without a scale they are pixels."""
+    if len(picture.scale) != 1:
+        return None
+    scale = float(picture.scale[0])
+    return [scale], [-scale * (int(picture.zero_point[0]) + _BYTES[picture.type])]
+
+
+def _of_metadata(file: LiteRTFile, picture: Tensor) -> tuple[list[float], list[float]] | None:
+    """Scale and offset for all channels or each, by the statistics that a file brings."""
+    statistics = picture_statistics(file.metadata)
+    channels = picture.shape[-1]
+    if statistics is None or any(len(x) not in (1, channels) for x in statistics):
+        return None
+    mean, deviation = (x * channels if len(x) == 1 else x for x in statistics)
+    if min(deviation) <= 0:
+        return None
+    offsets = [-m / d for m, d in zip(mean, deviation, strict=True)]
+    return [1 / d for d in deviation], offsets
 
 
 # The end
@@ -191,9 +194,26 @@ def _named_end(file: LiteRTFile, outputs: Sequence[str]) -> _End:
 
 def _end(file: LiteRTFile) -> _End:
     """The file's own outputs, or the maps of which operators make its answers."""
+    cut = _cut_off(file)
+    answers = set(chain(*(operator.outputs for operator in cut)))
+    read = chain(file.outputs, *(operator.inputs for operator in cut))
+    if answers.isdisjoint(file.outputs):
+        read = file.outputs
+    ends = tuple(i for i in dict.fromkeys(read) if i not in answers and _is_map(file, i))
+    if answers.isdisjoint(file.outputs):
+        return _End(ends)
+    if not ends:
+        raise refusal(file, cut[0], "nothing stands before it")
+    names = join_some([f'"{_base(file.tensors[i].name)}"' for i in ends])
+    others = f" and {plural(len(cut) - 1, 'operator')} behind it" if len(cut) > 1 else ""
+    first = f"{cut[0].kind}{others}"
+    return _End(ends, (f"{first}, which makes answers of maps, is cut off: returned is {names}",))
+
+
+def _cut_off(file: LiteRTFile) -> list[Operator]:
+    """The operators that make answers, and those behind them."""
     answers: set[int] = set()
     cut: list[Operator] = []
-    read: dict[int, None] = {}
     for operator in file.operators:
         is_answer = not answers.isdisjoint(operator.inputs)
         if is_answer and operator.kind in _KERNELS:
@@ -201,17 +221,7 @@ def _end(file: LiteRTFile) -> _End:
         if operator.is_custom or operator.kind in _ENDINGS or is_answer:
             answers.update(operator.outputs)
             cut.append(operator)
-            read |= dict.fromkeys(i for i in operator.inputs if _is_map(file, i))
-    whole = [i for i in file.outputs if i not in answers]
-    if not cut or whole == list(file.outputs):
-        return _End(tuple(dict.fromkeys(whole)))
-    ends = tuple(dict.fromkeys([*whole, *(i for i in read if i not in answers)]))
-    if not ends:
-        raise refusal(file, cut[0], "nothing stands before it")
-    names = join_some([f'"{_base(file.tensors[i].name)}"' for i in ends])
-    others = f" and {plural(len(cut) - 1, 'operator')} behind it" if len(cut) > 1 else ""
-    first = f"{cut[0].kind}{others}"
-    return _End(ends, (f"{first}, which makes answers of maps, is cut off: returned is {names}",))
+    return cut
 
 
 def _is_map(file: LiteRTFile, index: int) -> bool:

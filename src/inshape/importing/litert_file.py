@@ -34,7 +34,7 @@ _TYPES = {
     "INT64": np.int64,
     "BOOL": np.bool_,
 }
-_DAMAGE = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
+DAMAGE = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
 """What looking up a damaged table raises."""
 
 
@@ -61,6 +61,15 @@ class Tensor:
     """The bytes of a constant."""
     odd: str = ""
     """Why its values cannot be read, if so."""
+    signature: tuple[int, ...] = ()
+    """The shape again, with -1 for what is not known before run time; nothing if all is."""
+
+    @property
+    def sizes(self) -> tuple[int | None, ...]:
+        """The shape, with ``None`` for what is not known."""
+        if len(self.signature) != len(self.shape):
+            return self.shape
+        return tuple(None if n < 0 else n for n in self.signature)
 
     @property
     def limits(self) -> tuple[float, float] | None:
@@ -137,7 +146,7 @@ def parse(content: bytes) -> LiteRTFile:
         raise NotLiteRT("it does not begin as a LiteRT file does")
     try:
         return _Parser(content).file()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise NotLiteRT from error
 
 
@@ -207,7 +216,8 @@ class _Parser:
         content = self._data(tensor.Buffer())
         if content is not None:
             odd = odd or _oddity(tensor, type_name, shape, len(content))
-        return Tensor(name, shape, type_name, scale, zero_point, axis, content, odd)
+        signature = _numbers(tensor.ShapeSignatureAsNumpy())
+        return Tensor(name, shape, type_name, scale, zero_point, axis, content, odd, signature)
 
     def _data(self, number: int) -> NDArray[np.uint8] | None:
         data = self._buffers[number].DataAsNumpy()
@@ -266,14 +276,13 @@ def _check_order(file: LiteRTFile) -> None:
     """Each operator reads what is there before it, and writes what nobody wrote."""
     count = len(file.tensors)
     written = {i for i, tensor in enumerate(file.tensors) if tensor.content is not None}
-    written |= set(file.inputs)
+    written |= set(file.inputs) & set(range(count))
     for operator in file.operators:
         here = f"operator {operator.number}, {operator.kind},"
         if not operator.outputs or not all(0 <= i < count for i in operator.outputs):
             raise NotLiteRT(f"{here} has no outputs")
-        for index in operator.inputs:
-            if index != -1 and (not 0 <= index < count or index not in written):
-                raise NotLiteRT(f"{here} reads what no operator before it writes")
+        if not written.issuperset({*operator.inputs} - {-1}):
+            raise NotLiteRT(f"{here} reads what no operator before it writes")
         if not written.isdisjoint(operator.outputs):
             raise NotLiteRT(f"{here} writes what is there already")
         written |= set(operator.outputs)
@@ -305,7 +314,7 @@ def picture_statistics(metadata: bytes) -> tuple[list[float], list[float]] | Non
                 normalisation = _table(unit, 1)
                 mean, deviation = (_floats(normalisation, field) for field in (0, 1))
                 return (mean, deviation) if mean and deviation else None
-    except (*_DAMAGE, NotLiteRT):
+    except (*DAMAGE, NotLiteRT):
         return None
     return None
 

@@ -13,7 +13,7 @@ give, is transposed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -29,7 +29,7 @@ from ..geometry.amounts import product
 from ..graph.deferred import deferred_weights
 from ..graph.finite import assign
 from ..text import first_line, format_shape, free_name
-from .imported import Imported, range_notes
+from .imported import CARD_KEY, Imported, range_notes
 
 _MOST_NODES = 20_000
 _MOST_FOLDED = 2**20
@@ -47,36 +47,27 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
         GraphError: if it holds what no Keras layer computes.
         UnknownName: if it has no such output.
     """
-    graph, opset = _parsed(path)
-    names = _ends(graph, outputs)
-    attempts: list[_Reading] = []
+    file, opset = _parsed(path)
+    graph, names = file.graph, _ends(file.graph, outputs)
     # The picture is channels first or last; what it is shows by where nothing has to be transposed.
-    for order in ((0, 2, 3, 1), (0, 1, 2, 3)):
-        reading = _Reading(path, graph, opset, names, order)
-        reading.find_picture()
-        attempts.append(reading)
+    orders = (0, 2, 3, 1), (0, 1, 2, 3)
+    attempts = [_Reading(path, graph, opset, names, order) for order in orders]
     attempts = [attempt for attempt in attempts if attempt.may_be_picture()] or attempts
-    best: _Reading | None = None
-    failure: InshapeError | None = None
+    readings: list[_Reading] = []
+    failures: list[InshapeError] = []
     for attempt in attempts:
         try:
-            with deferred_weights():
-                attempt.run()
+            attempt.try_out()
+            readings.append(attempt)
         except InshapeError as error:
-            failure = failure or error
-            continue
-        except Exception as error:  # an output that nothing makes, say
-            reason = f"{path} cannot be read ({first_line(error)}); expected a whole network"
-            failure = failure or GraphError(f"{reason}; export it again")
-            continue
-        if best is None or attempt.transposes < best.transposes:
-            best = attempt
-        if not attempt.transposes:
+            failures.append(error)
+        if readings and not attempt.transposes:
             break
-    if best is None:
-        assert failure is not None
-        raise failure
-    return best.finished()
+    if not readings:
+        raise failures[0]
+    best = min(readings, key=lambda reading: reading.transposes)
+    is_own = any(entry.key == CARD_KEY for entry in file.metadata_props)
+    return best.finished(() if is_own else range_notes(best.model))
 
 
 def _parsed(path: Path) -> tuple[Any, int]:
@@ -89,26 +80,33 @@ def _parsed(path: Path) -> tuple[Any, int]:
         ) from error
     try:
         model: Any = onnx.load_model(str(path), load_external_data=False)
-        graph = model.graph
-        count = len(graph.node)
-        tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute)]
-        outside = [t.name for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL]
-        if not outside and count <= _MOST_NODES:
-            onnx.checker.check_model(model)
+        _check_all_inside(path, model.graph)
+        onnx.checker.check_model(model)
         opset = max((x.version for x in model.opset_import if not x.domain), default=0)
+    except InshapeError:
+        raise
     except Exception as error:  # the parser and the checker raise what they like
         raise WeightsError(
             f"{path} is truncated or damaged ({first_line(error)}); expected a .onnx file; "
             "download or export it again"
         ) from error
-    if outside:
-        raise WeightsError(
-            f"{path} has the weights of {shown(outside[0])} in another file; expected all in one; "
-            "save it with onnx.save(model, path, save_as_external_data=False)"
-        )
+    return model, opset
+
+
+def _check_all_inside(path: Path, graph: Any) -> None:
+    """Refuse a graph whose weights stand in another file, or that is too large to look through."""
+    import onnx
+
+    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute)]
+    for tensor in tensors:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise WeightsError(
+                f"{path} has the weights of {shown(tensor.name)} in another file; expected all in "
+                "one; save it with onnx.save(model, path, save_as_external_data=False)"
+            )
+    count = len(graph.node)
     if count > _MOST_NODES:
         raise GraphError(f"{path} has {count} nodes, expected at most {_MOST_NODES}; simplify it")
-    return graph, opset
 
 
 def _ends(graph: Any, outputs: Sequence[str]) -> tuple[str, ...]:
@@ -173,37 +171,40 @@ class _Reading:
         self.node: Any = None
         self.attributes: Mapping[str, Any] = {}
         self.model: Any = None
+        self.picture, self.sizes = self._picture()
 
-    def find_picture(self) -> None:
+    def _picture(self) -> tuple[Any, list[int | None]]:
+        """What the graph reads, and its sizes where they are known."""
         inputs = [x for x in self.graph.input if x.name not in self.stored]
         if len(inputs) != 1:
             names = ", ".join(shown(x.name) for x in inputs[:5]) or "none"
             raise GraphError(f"{self.path} has the inputs {names}, expected one picture")
-        self.picture = inputs[0]
-        kind = self.picture.type.tensor_type
+        kind = inputs[0].type.tensor_type
         dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
         sizes = [n if n is None or n > 0 else None for n in dims]
         if len(sizes) != 4:
             raise GraphError(
                 f"{self.path} takes an input of {len(sizes)} axes, expected a picture of four"
             )
-        self.sizes = sizes
+        return inputs[0], sizes
 
     def may_be_picture(self) -> bool:
         """Whether the channels are known where they stand in this order."""
         return self.sizes[self.order[-1]] is not None
 
-    def run(self) -> None:
-        import onnx
+    def try_out(self) -> None:
+        """Read the graph; weights are not loaded yet."""
+        try:
+            with deferred_weights():
+                self._run_graph()
+        except InshapeError:
+            raise
+        except Exception as error:  # an output that nothing makes, say
+            reason = f"{self.path} cannot be read ({first_line(error)}); expected a whole network"
+            raise GraphError(f"{reason}; export it again") from error
 
-        kind = onnx.TensorProto.DataType.Name(self.picture.type.tensor_type.elem_type).lower()
-        _, height, width, channels = (self.sizes[axis] for axis in self.order)
-        if kind not in ("float", "float16", "double", "uint8"):
-            raise GraphError(f"{self.path} takes {kind}, expected a picture of floats or bytes")
-        if channels is None:
-            raise GraphError(f"{self.path} does not fix its channels, expected a number")
-        image = keras.Input((height, width, channels), name="picture")
-        self.values[self.picture.name] = _Map(image, self.order)
+    def _run_graph(self) -> None:
+        self.values[self.picture.name] = _Map(image := self._image(), self.order)
         used = self._used()
         for index, node in enumerate(self.graph.node):
             if index in used and index not in self.done:
@@ -219,15 +220,25 @@ class _Reading:
                     f"{expected}; export it again"
                 )
 
-    def finished(self) -> Imported:
+    def _image(self) -> Any:
+        import onnx
+
+        kind = onnx.TensorProto.DataType.Name(self.picture.type.tensor_type.elem_type).lower()
+        _, height, width, channels = (self.sizes[axis] for axis in self.order)
+        if kind not in ("float", "float16", "double", "uint8"):
+            raise GraphError(f"{self.path} takes {kind}, expected a picture of floats or bytes")
+        if channels is None:
+            raise GraphError(f"{self.path} does not fix its channels, expected a number")
+        return keras.Input((height, width, channels), name="picture")
+
+    def finished(self, notes: tuple[str, ...]) -> Imported:
         """The model with its weights."""
         for layer, arrays in self.weights:
             values = [np.asarray(array, np.float32) for array in arrays]
             assign(
                 layer.weights, values, f"{self.path}: node {shown(layer.name)}", "export it again"
             )
-        notes = dict.fromkeys((*self.notes, *range_notes(self.model)))
-        return Imported(self.model, tuple(notes))
+        return Imported(self.model, tuple(dict.fromkeys((*self.notes, *notes))))
 
     def _used(self) -> set[int]:
         """The nodes that the ends depend on."""
@@ -255,18 +266,8 @@ class _Reading:
 
         self.node = node
         self.attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        operation = str(node.op_type)
         try:
-            inputs = [self.value(name) for name in node.input]
-            if not any(isinstance(value, _Map) for value in inputs) and operation != "Shape":
-                if operation not in _FOLDED:
-                    self.refuse("computes with constants what is not computed here", "a picture")
-                results: Any = _folded(self, operation, inputs)
-            elif operation in _OPERATORS and node.domain in ("", "ai.onnx"):
-                results = _OPERATORS[operation](self, *inputs)
-            else:
-                known = ", ".join(sorted(_OPERATORS))
-                self.refuse("is no operator that Keras has a layer for", f"one of {known}")
+            results = self._computed(str(node.op_type), [self.value(name) for name in node.input])
         except InshapeError:
             raise
         except Exception as error:  # damaged numbers; Keras raises what it likes
@@ -278,6 +279,16 @@ class _Reading:
         self.values.update(zip(node.output, results, strict=False))
         if node.output[0] in self.aliases:
             self.values[self.aliases[node.output[0]]] = results[0]
+
+    def _computed(self, operation: str, inputs: list[Any]) -> Any:
+        if not any(isinstance(value, _Map) for value in inputs) and operation != "Shape":
+            if operation not in _FOLDED:
+                self.refuse("computes with constants what is not computed here", "a picture")
+            return _folded(self, operation, inputs)
+        if operation not in _OPERATORS or self.node.domain not in ("", "ai.onnx"):
+            known = ", ".join(sorted(_OPERATORS))
+            self.refuse("is no operator that Keras has a layer for", f"one of {known}")
+        return _OPERATORS[operation](self, *inputs)
 
     def value(self, name: str) -> Any:
         if not name:
@@ -315,6 +326,10 @@ class _Reading:
 
     def attribute(self, name: str, default: Any = None) -> Any:
         return self.attributes.get(name, default)
+
+    def word(self, name: str, default: str) -> str:
+        value = self.attribute(name)
+        return value.decode() if value else default
 
     def option(self, value: Any, name: str, default: Any = None) -> Any:
         """An input, or the attribute that it was in earlier versions; it is no map."""
@@ -387,42 +402,50 @@ def _window(r: _Reading, kernel: Sequence[int]) -> tuple[list[int], list[int]]:
     return strides, dilations
 
 
-def _same_pads(size: int | None, reach: int, stride: int) -> tuple[int, int] | None:
+def _reach(kernel: Sequence[int], dilations: Sequence[int]) -> list[int]:
+    return [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+
+
+def _same_pads(
+    x: _Map, reach: Sequence[int], strides: Sequence[int]
+) -> list[tuple[int, int] | None]:
     """What Keras's ``same`` puts before and behind; ``None`` where it depends on the size."""
-    if size is None:
-        total = reach - 1
-        return (total // 2, total - total // 2) if stride == 1 else None
-    total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-    return total // 2, total - total // 2
+
+    def along(size: int | None, k: int, stride: int) -> tuple[int, int] | None:
+        if size is None and stride > 1:
+            return None
+        total = k - 1 if size is None else max((-(-size // stride) - 1) * stride + k - size, 0)
+        return total // 2, total - total // 2
+
+    return [along(*each) for each in zip(x.tensor.shape[1:3], reach, strides, strict=True)]
 
 
 def _pads(
     r: _Reading, x: _Map, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> tuple[str, list[tuple[int, int]]]:
     """Keras's padding, or what has to be put around the map before it."""
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    same = [
-        _same_pads(n, k, s) for n, k, s in zip(x.tensor.shape[1:3], reach, strides, strict=True)
-    ]
-    auto = (r.attribute("auto_pad") or b"NOTSET").decode()
-    if auto == "SAME_UPPER":
-        return "same", []
-    if auto == "VALID":
-        return "valid", []
+    same = _same_pads(x, _reach(kernel, dilations), strides)
+    auto = r.word("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "VALID"):
+        return auto.partition("_")[0].lower(), []
     if auto == "SAME_LOWER":
         if None in same:
             r.refuse("pads by a size that is not known", "a fixed height and width")
-        pads = [(pair[1], pair[0]) for pair in same if pair is not None]
+        pads = [(after, before) for before, after in filter(None, same)]
     else:
-        flat = list(r.attribute("pads") or [0, 0, 0, 0])
-        if len(flat) != 4 or min(flat) < 0:
-            r.refuse(f"has pads {flat}", "four that are not negative")
-        pads = [(flat[0], flat[2]), (flat[1], flat[3])]
+        pads = _stated_pads(r)
     if not any(map(any, pads)):
         return "valid", []
     # Unlike ones are those of a network of TensorFlow's, whose padding depends on the size.
     is_of_keras = any(before != after for before, after in pads) or list(strides) == [1, 1]
     return ("same", []) if is_of_keras and pads == same else ("valid", pads)
+
+
+def _stated_pads(r: _Reading) -> list[tuple[int, int]]:
+    top, left, bottom, right = flat = list(r.attribute("pads") or [0, 0, 0, 0])
+    if min(flat) < 0:
+        r.refuse(f"has pads {flat}", "four that are not negative")
+    return [(top, bottom), (left, right)]
 
 
 def _padded(r: _Reading, x: _Map, pads: Sequence[tuple[int, int]]) -> _Map:
@@ -454,22 +477,32 @@ def _conv(r: _Reading, x: Any, kernel: Any, bias: Any = None) -> _Map:
     return _Map(r.weighted(layer, x, arrays), x.order)
 
 
+def _crops(
+    r: _Reading, size: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[list[tuple[int, int]], bool]:
+    """What is cut off a transposed convolution, and whether Keras's ``same`` does it."""
+    auto = r.word("auto_pad", "NOTSET")
+    if r.attribute("output_shape") or auto != "NOTSET":
+        r.refuse("has a fixed output or pads of its own", "none of them")
+    reach = _reach(size, dilations)
+    extra = list(r.attribute("output_padding") or [0, 0])
+    # Keras's own is never smaller than a step.
+    behind = [max(s - n, 0) - e for s, n, e in zip(strides, reach, extra, strict=True)]
+    crops = [(a, b + c) for (a, b), c in zip(_stated_pads(r), behind, strict=True)]
+    same = [((k - s) // 2, k - s - (k - s) // 2) for k, s in zip(reach, strides, strict=True)]
+    is_same = crops == same and list(dilations) == [1, 1]
+    if not is_same and min(map(min, crops)) < 0:
+        r.refuse("adds rows behind those that its kernel reaches", "none")
+    return crops, is_same
+
+
 def _conv_transpose(r: _Reading, x: Any, kernel: Any, bias: Any = None) -> _Map:
     x, kernel = r.channels_last(x), np.asarray(r.constant(kernel, "kernel"))
     strides, dilations = _window(r, kernel.shape[2:])
-    auto = (r.attribute("auto_pad") or b"NOTSET").decode()
-    extra = list(r.attribute("output_padding") or [0, 0])
-    if r.attribute("group", 1) != 1 or r.attribute("output_shape") or auto != "NOTSET":
-        r.refuse("has groups, a fixed output or pads of its own", "none of them")
+    if r.attribute("group", 1) != 1:
+        r.refuse("has groups", "none of them")
     _, filters, *size = kernel.shape
-    flat = list(r.attribute("pads") or [0, 0, 0, 0])
-    reach = [(k - 1) * d + 1 for k, d in zip(size, dilations, strict=True)]
-    # Keras's own is never smaller than a step.
-    crops = [(flat[i], flat[i + 2] - extra[i] + max(strides[i] - reach[i], 0)) for i in range(2)]
-    same = [((k - s) // 2, k - s - (k - s) // 2) for k, s in zip(reach, strides, strict=True)]
-    is_same = crops == same and dilations == [1, 1]
-    if not is_same and min(map(min, crops)) < 0:
-        r.refuse("adds rows behind those that its kernel reaches", "none")
+    crops, is_same = _crops(r, size, strides, dilations)
     layer = layers.Conv2DTranspose(
         filters, size, strides, padding="same" if is_same else "valid", dilation_rate=dilations,
         use_bias=bias is not None, name=r.name(),
@@ -527,14 +560,9 @@ def _average_pool(r: _Reading, x: Any) -> _Map:
     if behind != pads and behind != [(0, 0)] * 2:
         r.refuse("rounds its size up", "one that it divides")
     if padding == "same" and counts:
-        flat = list(r.attribute("pads"))
-        padding, pads = "valid", [(flat[0], flat[2]), (flat[1], flat[3])]
+        padding, pads = "valid", _stated_pads(r)
     elif pads and not counts:
-        same = [
-            _same_pads(n, k, s)
-            for n, k, s in zip(x.tensor.shape[1:3], kernel, strides, strict=True)
-        ]
-        if pads != same:
+        if pads != _same_pads(x, kernel, strides):
             r.refuse("leaves out of its means what it pads", "pads that count, or none")
         padding, pads = "same", []
     x = _padded(r, x, pads)
@@ -579,24 +607,21 @@ def _enlarged(r: _Reading, x: _Map, scales: Any, sizes: Any) -> tuple[list[float
         if None in size or sizes[1] != x.shape[1]:
             r.refuse("asks for a size where none is known, or for other channels", "a size")
         return [n / s for n, s in zip(new, size, strict=True)], new
-    if not scales:
-        r.refuse("has neither scales nor sizes that are fixed", "one of them")
-    if scales[1] != 1 or scales[0] != 1:
-        r.refuse(f"scales by {scales}", "height and width alone")
+    if not scales or list(scales[:2]) != [1, 1]:
+        r.refuse(f"scales by {scales}", "fixed scales, or sizes, of height and width alone")
     factors = [float(f) for f in scales[2:]]
-    exact = [] if None in size else [s * f for s, f in zip(size, factors, strict=True)]
+    exact = [] if None in size else np.multiply(size, factors)
     new = [round(n) for n in exact]
-    if any(abs(a - b) > 1e-4 for a, b in zip(new, exact, strict=True)):
+    if not np.allclose(new, exact, rtol=0, atol=1e-4):
         r.refuse(f"scales {format_shape(size)} by {factors}", "whole pixels")
     return factors, new
 
 
 def _interpolation(r: _Reading, *, is_whole: bool) -> str:
     """Keras's word for how a map is resized; refused where it has none."""
-    mode = (r.attribute("mode") or b"nearest").decode()
     is_old = r.node.op_type == "Upsample" or r.opset < 11
-    default = b"asymmetric" if is_old else b"half_pixel"
-    places = (r.attribute("coordinate_transformation_mode") or default).decode()
+    mode = r.word("mode", "nearest")
+    places = r.word("coordinate_transformation_mode", "asymmetric" if is_old else "half_pixel")
     of_centres = places in ("half_pixel", "pytorch_half_pixel")
     if mode == "linear" and of_centres and not r.attribute("antialias", 0):
         return "bilinear"
@@ -606,7 +631,7 @@ def _interpolation(r: _Reading, *, is_whole: bool) -> str:
             "'linear' with 'half_pixel', or 'nearest' by whole factors",
         )
     # By whole factors every rule for the places comes to the same, but for rounding from corners.
-    rounding = (r.attribute("nearest_mode") or b"round_prefer_floor").decode()
+    rounding = r.word("nearest_mode", "round_prefer_floor")
     if not of_centres and not is_old and rounding != "floor":
         r.refuse(f"takes the nearest by {rounding!r} of {places!r}", "'floor'")
     if places == "align_corners":
@@ -615,21 +640,20 @@ def _interpolation(r: _Reading, *, is_whole: bool) -> str:
 
 
 def _pad(r: _Reading, x: _Map, pads: Any = None, value: Any = None, axes: Any = None) -> _Map:
-    flat, mode = r.option(pads, "pads"), (r.attribute("mode") or b"constant").decode()
+    flat, mode = r.option(pads, "pads"), r.word("mode", "constant")
+    if mode not in ("constant", "reflect") or min(flat) < 0:
+        r.refuse(f"pads by mode {mode!r} and {flat}", "'constant' or 'reflect', none negative")
     filling = float(np.ravel(r.option(value, "value", 0.0) or 0.0)[0])
     rank, count = len(x.order), len(flat) // 2
     which = [axis % rank for axis in (r.option(axes, "axes") or range(count))]
-    around = {a: (int(flat[i]), int(flat[i + count])) for i, a in enumerate(which)}
-    batch, channels, *edges = (around.get(axis, (0, 0)) for axis in range(4))
-    is_of_zeros = mode == "constant" and not filling and min(flat) >= 0
-    if rank == 4 and is_of_zeros and not any((*batch, *channels)):
-        return _padded(r, r.channels_last(x), edges)
-    if mode not in ("constant", "reflect") or min(flat) < 0:
-        r.refuse(f"pads by mode {mode!r} and {flat}", "'constant' or 'reflect', none negative")
+    around = np.zeros((rank, 2), int)
+    around[which] = np.reshape(flat, (2, count)).T
+    is_of_zeros = mode == "constant" and not filling
+    if rank == 4 and is_of_zeros and not around[:2].any():
+        return _padded(r, r.channels_last(x), around[2:].tolist())
     x = r.plain(x)
-    full = [around.get(axis, (0, 0)) for axis in x.order]
     number = filling if mode == "constant" else None
-    return _Map(ops.pad(x.tensor, full, mode, number), x.order)
+    return _Map(ops.pad(x.tensor, around[list(x.order)].tolist(), mode, number), x.order)
 
 
 # Numbers by numbers.
@@ -707,8 +731,7 @@ def _hard_sigmoid(r: _Reading, x: _Map) -> _Map:
 
 
 def _gelu(r: _Reading, x: _Map) -> _Map:
-    is_tanh = (r.attribute("approximate") or b"none") == b"tanh"
-    if is_tanh:
+    if r.word("approximate", "none") == "tanh":
         return replace(x, tensor=ops.gelu(x.tensor, True), is_positive=False)
     return replace(x, tensor=layers.Activation("gelu", name=r.name())(x.tensor), is_positive=False)
 
@@ -763,20 +786,9 @@ _AFFINE: dict[str, Callable[[Any, bool], tuple[Any, Any]]] = {
 
 
 def _pair(r: _Reading, function: Any, layer: Any, first: Any, second: Any) -> Any:
-    if isinstance(first, _Map) and isinstance(second, _Map):
-        if len(first.order) != len(second.order):
-            axes = f"{len(first.order)} and {len(second.order)}"
-            r.refuse(f"meets maps of {axes} axes", "as many of both")
-        if first.rows is not None or second.rows is not None:
-            first, second = r.plain(first), r.plain(second)
-        second = r.ordered(second, first.order)
-        if layer is None:
-            tensor = function(first.tensor, second.tensor)
-        else:
-            tensor = layer(name=r.name())([first.tensor, second.tensor])
-        positive = first.is_positive and second.is_positive and function is not ops.subtract
-        return _Map(tensor, first.order, is_positive=positive)
     is_second = isinstance(second, _Map)
+    if isinstance(first, _Map) and is_second:
+        return _pair_of_maps(r, function, layer, first, second)
     x, array = (second, first) if is_second else (first, second)
     x = r.plain(x)
     number = r.like(r.constant(array, "operand"), x)
@@ -787,6 +799,20 @@ def _pair(r: _Reading, function: Any, layer: Any, first: Any, second: Any) -> An
         scale, offset = (np.asarray(n).tolist() for n in _AFFINE[kind](flat, is_second))
         return _Map(layers.Rescaling(scale, offset, name=r.name())(x.tensor), x.order)
     return _Map(function(number, x.tensor) if is_second else function(x.tensor, number), x.order)
+
+
+def _pair_of_maps(r: _Reading, function: Any, layer: Any, first: _Map, second: _Map) -> _Map:
+    if len(first.order) != len(second.order):
+        axes = f"{len(first.order)} and {len(second.order)}"
+        r.refuse(f"meets maps of {axes} axes", "as many of both")
+    first = r.plain(first)
+    second = r.ordered(second, first.order)
+    if layer is None:
+        tensor = function(first.tensor, second.tensor)
+    else:
+        tensor = layer(name=r.name())([first.tensor, second.tensor])
+    positive = first.is_positive and second.is_positive and function is not ops.subtract
+    return _Map(tensor, first.order, is_positive=positive)
 
 
 # Matrices.
@@ -858,30 +884,29 @@ def _reshape(r: _Reading, x: _Map, shape: Any = None) -> Any:
 
 def _reshaped(r: _Reading, x: _Map, target: Sequence[Any]) -> _Map:
     """A map of another shape, without moving its numbers where that can be."""
-    old, new = x.shape[1:], _sizes_of(r, x, target)
-    if list(old) == new:
+    old, new = [int(n or 0) for n in x.shape[1:]], _sizes_of(r, x, target)
+    if old == new:
         return x
-    if x.rows is not None:
-        x = r.plain(x)
-    groups = _groups([int(n or 0) for n in old], new)
-    place = {axis: g for g, (axes, _) in enumerate(groups) for axis in axes}
-    lying = [axis for axis in x.order[1:] if old[axis - 1] != 1]
-    runs = [axes for axes, _ in sorted(groups, key=lambda g: lying.index(g[0][0]))]
-    if [axis for axes in runs for axis in axes] == lying:
-        order = _with_units([a for axes in runs for a in groups[place[axes[0]]][1]], new)
-        sizes = [new[axis - 1] for axis in order[1:]]
-        layer: Any = layers.Flatten if len(sizes) == 1 else None
-        layer = layer(name=r.name()) if layer else layers.Reshape(sizes, name=r.name())
-        return _Map(layer(x.tensor), order, is_positive=x.is_positive)
+    x = r.plain(x)
+    lying = _but_units(x.order[1:], old)
+    groups = sorted(_groups(old, new), key=lambda group: lying.index(group[0][0]))
+    order, others = ([axis for group in groups for axis in group[i]] for i in (0, 1))
+    if order == lying:
+        new_order = _with_units(others, new)
+        return _laid_out(r, x, [new[axis - 1] for axis in new_order[1:]], new_order)
     if len(new) == 1:
-        places = np.arange(prod(new)).reshape([int(n or 0) for n in old])
-        rows = places.transpose([axis - 1 for axis in x.order[1:]]).reshape(-1)
-        tensor = layers.Flatten(name=r.name())(x.tensor)
-        return _Map(tensor, (0, 1), rows=rows, is_positive=x.is_positive)
+        places = np.arange(prod(new)).reshape(old).transpose(np.subtract(x.order[1:], 1))
+        return replace(_laid_out(r, x, new, (0, 1)), rows=places.reshape(-1))
     # Each group side by side, and the groups where they lie: one transpose and no more.
-    order = (0, *(axis for axes in runs for axis in axes))
-    units = [axis for axis in x.order if axis not in order]
-    return _reshaped(r, r.ordered(x, (*order, *units)), target)
+    units = [axis for axis in x.order[1:] if axis not in order]
+    return _reshaped(r, r.ordered(x, (0, *order, *units)), target)
+
+
+def _laid_out(r: _Reading, x: _Map, sizes: Sequence[int], order: tuple[int, ...]) -> _Map:
+    """The numbers of a map as they lie, along other axes."""
+    name = r.name()
+    layer = layers.Flatten(name=name) if len(sizes) == 1 else layers.Reshape(sizes, name=name)
+    return _Map(layer(x.tensor), order, is_positive=x.is_positive)
 
 
 def _sizes_of(r: _Reading, x: _Map, target: Sequence[Any]) -> list[int]:
@@ -890,11 +915,12 @@ def _sizes_of(r: _Reading, x: _Map, target: Sequence[Any]) -> list[int]:
     if target[0] not in (_BATCH, -1, 0, 1) and target[0] != r.sizes[0]:
         r.refuse(f"mixes the pictures of a batch in {_words(target)}", "the batch to stay as it is")
     new = [int(n) for n in target[1:]]
-    if any(n < -1 or n >= _BATCH for n in new) or new.count(-1) > 1:
+    if min(new, default=0) < -1 or max(new, default=0) >= _BATCH or new.count(-1) > 1:
         r.refuse(f"reshapes to {_words(target)}", "sizes that are known")
     if total is None:
         r.refuse("reshapes a map whose size is not known", "a fixed height and width")
-    new = [total // max(prod(n for n in new if n != -1), 1) if n == -1 else n for n in new]
+    if -1 in new:
+        new[new.index(-1)] = total // max(-prod(new), 1)
     if prod(new) != total:
         r.refuse(f"reshapes {format_shape(x.shape[1:])} to {format_shape(new)}", f"{total} numbers")
     return new
@@ -903,23 +929,30 @@ def _sizes_of(r: _Reading, x: _Map, target: Sequence[Any]) -> list[int]:
 def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Which axes become which, in the smallest groups of as many numbers; those of one left out."""
     groups: list[tuple[list[int], list[int]]] = []
-    left = [(i + 1, n) for i, n in enumerate(old) if n != 1]
-    right = [(i + 1, n) for i, n in enumerate(new) if n != 1]
+    left, right = (_but_units(range(1, len(sizes) + 1), sizes) for sizes in (old, new))
     while left or right:
         axes, others = [left.pop(0)], [right.pop(0)]
-        while (have := prod(n for _, n in axes)) != (want := prod(n for _, n in others)):
+        have, want = old[axes[0] - 1], new[others[0] - 1]
+        while have != want:
             if have < want:
                 axes.append(left.pop(0))
+                have *= old[axes[-1] - 1]
             else:
                 others.append(right.pop(0))
-        groups.append(([a for a, _ in axes], [a for a, _ in others]))
+                want *= new[others[-1] - 1]
+        groups.append((axes, others))
     return groups
+
+
+def _but_units(axes: Iterable[int], sizes: Sequence[int]) -> list[int]:
+    """Axes without those of one place."""
+    return [axis for axis in axes if sizes[axis - 1] != 1]
 
 
 def _with_units(axes: Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
     """An order of all axes: channels last if only axes of one place are missing for it."""
     last = _channels_last(len(sizes) + 1)
-    if [axis for axis in last[1:] if sizes[axis - 1] != 1] == list(axes):
+    if _but_units(last[1:], sizes) == list(axes):
         return last
     order = list(axes)
     for axis in range(1, len(sizes) + 1):
@@ -1001,6 +1034,10 @@ def _cut(x: _Map, parts: Mapping[int, slice]) -> _Map:
     return replace(x, tensor=x.tensor[index])
 
 
+_NO_END = 2**30
+_WHOLE = slice(0, None, None)
+
+
 def _slice(
     r: _Reading, x: _Map, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None
 ) -> _Map:
@@ -1011,12 +1048,13 @@ def _slice(
     parts: dict[int, slice] = {}
     for axis, start, end, step in zip(which, first, last, strides, strict=True):
         size = x.shape[axis % rank]
-        if step < 1 or (axis % rank == 0 and (start, end >= _BATCH or end > 2**30) != (0, True)):
+        stop = None if end >= min(_NO_END, size or _NO_END) else end
+        part = slice(start, stop, None if step == 1 else step)
+        if step < 1 or (axis % rank == 0 and part != _WHOLE):
             r.refuse("turns an axis round or cuts the batch", "steps of 1 or more")
-        stop = None if (size is not None and end >= size) or end > 2**30 else end
-        parts[axis] = slice(start, stop, None if step == 1 else step)
-    used = {axis: part for axis, part in parts.items() if part != slice(0, None, None)}
-    return _cut(x, used) if used else x
+        if part != _WHOLE:
+            parts[axis] = part
+    return _cut(x, parts) if parts else x
 
 
 def _gather(r: _Reading, x: _Map, indices: Any) -> _Map:

@@ -50,6 +50,8 @@ class Reading:
         self.maps: dict[int, KerasMap] = {file.inputs[0]: picture}
         self.affine: dict[int, Affine] = {}
         """What a tensor is of another, where one operator alone reads it."""
+        self.orders: dict[int, tuple[int, list[int]]] = {}
+        """Which tensor a transposed one is of, and its axes there."""
         self.readers = Counter(i for operator in file.operators for i in operator.inputs)
         self.readers.update(file.outputs)
 
@@ -315,6 +317,14 @@ def _channels(step: Step) -> int:
     return int(step.x.shape[-1])
 
 
+def _known(step: Step, x: KerasMap) -> list[int]:
+    """The sizes of a map, without the batch's."""
+    sizes = list(x.shape[1:])
+    if None in sizes:
+        raise step.refused(f"the size {format_shape(sizes)} of what it reads is not known")
+    return sizes
+
+
 # Poolings
 
 
@@ -394,12 +404,7 @@ def _joined(step: Step) -> KerasMap:
 def _affine(step: Step) -> Affine:
     """What an operator with a constant computes, with what those before it do for it alone."""
     kind, place = step.operator.kind, 0 if step.is_map(0) else 1
-    x, values = step.map(place), step.constant(1 - place).astype(np.float64)
-    channels = x.shape[-1]
-    is_by_channel = values.ndim > 0 and values.size == values.shape[-1] == channels
-    if values.size != 1 and not is_by_channel:
-        raise step.refused(f"a constant of {format_shape(values.shape)} for {channels} channels")
-    values, none = values.ravel(), np.zeros(1)
+    values, none = _by_channel(step, 1 - place, step.map(place).shape[-1]), np.zeros(1)
     if kind == "DIV" and (place or not values.all()):
         raise step.refused("it divides a constant, or by 0")
     scale, offset = {
@@ -415,6 +420,14 @@ def _affine(step: Step) -> Affine:
     if step.activation == "linear" and step.reading.readers[output] == 1:
         step.reading.affine[output] = affine
     return affine
+
+
+def _by_channel(step: Step, place: int, channels: int) -> NDArray[np.float64]:
+    """A constant of one number, or of one for each channel."""
+    values = step.constant(place)
+    if values.size != 1 and not values.size == values.shape[-1] == channels:
+        raise step.refused(f"a constant of {format_shape(values.shape)} for {channels} channels")
+    return values.ravel().astype(np.float64)
 
 
 _ACTIVATIONS = {
@@ -478,7 +491,7 @@ def _pad(step: Step) -> KerasMap:
 @_reads("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 def _reshape(step: Step) -> KerasMap:
     batch, *target = step.output.shape or (0,)
-    here = list(step.x.shape[1:])
+    here = _known(step, step.x)
     if batch != step.file.tensors[step.file.inputs[0]].shape[0] or prod(target) != prod(here):
         raise step.refused(
             f"it makes {format_shape(step.output.shape)} of {format_shape(here)} for each picture"
@@ -488,6 +501,22 @@ def _reshape(step: Step) -> KerasMap:
     if len(target) == 1 and len(here) == 3:
         return step.add(keras.layers.Flatten, step.x)
     return step.add(keras.layers.Reshape, step.x, target_shape=target)
+
+
+@_reads("TRANSPOSE")
+def _transposed_axes(step: Step) -> KerasMap:
+    source, axes = step.reading.orders.get(
+        step.operator.inputs[0], (step.operator.inputs[0], list(range(len(step.x.shape))))
+    )
+    order = step.numbers(1)
+    if sorted(order) != sorted(axes) or order[0] != 0:
+        raise step.refused(f"it moves axes to {order}")
+    order = [axes[axis] for axis in order]
+    step.reading.orders[step.operator.outputs[0]] = source, order
+    x = step.maps[source]
+    if order == sorted(order):  # it is undone
+        return x
+    return step.add(keras.layers.Permute, x, dims=order[1:])
 
 
 @_reads("CONCATENATION")
@@ -564,40 +593,41 @@ def _strided_slice(step: Step) -> KerasMap:
 
 
 def _sliced(step: Step, parts: Sequence[slice]) -> KerasMap:
-    shape = step.x.shape
-    lengths = [len(range(n)[p]) for n, p in zip(shape[1:], parts[1:], strict=False)]
+    shape = _known(step, step.x)
+    lengths = [len(range(n)[p]) for n, p in zip(shape, parts[1:], strict=False)]
     batch = step.file.tensors[step.file.inputs[0]].shape[0]
     if not parts or range(batch)[parts[0]] != range(batch) or 0 in lengths:
         raise step.refused("it takes a part of the pictures, or nothing")
     whole = [
         slice(None) if range(n)[p] == range(n) else p
-        for n, p in zip(shape[1:], parts[1:], strict=False)
+        for n, p in zip(shape, parts[1:], strict=False)
     ]
     return step.x[(slice(None), *whole)]
 
 
 @_reads("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
 def _resize(step: Step) -> KerasMap:
-    method = "bilinear" if step.operator.kind == "RESIZE_BILINEAR" else "nearest"
     _channels(step)
-    here, target = tuple(step.x.shape[1:3]), step.output.shape[1:3]
+    here, target = tuple(_known(step, step.x)[:2]), step.output.shape[1:3]
     if here == target:
         return step.x
-    has_factor = min(target, default=0) > 0 and all(
-        t % h == 0 for t, h in zip(target, here, strict=True)
-    )
-    is_legacy = not step.option("alignCorners") and not step.option("halfPixelCenters")
-    if here != (1, 1):
-        if step.option("alignCorners") or (is_legacy and not (has_factor and method == "nearest")):
-            if method == "nearest":
-                raise step.refused("it takes the nearest pixels from the corner")
-            height, width = target
-            settings = {"height": height, "width": width}
-            return step.add(
-                CornerResizing2D, step.x, **settings, align_corners=step.option("alignCorners")
-            )
-        if has_factor:
-            factor = target[0] // here[0], target[1] // here[1]
-            return step.add(keras.layers.UpSampling2D, step.x, size=factor, interpolation=method)
+    factor = [t // h for t, h in zip(target, here, strict=True)]
+    is_whole = min(factor) > 0 and tuple(np.multiply(here, factor)) == target
+    method = "nearest" if step.operator.kind == "RESIZE_NEAREST_NEIGHBOR" else "bilinear"
+    is_one = here == (1, 1)
+    if not is_one and _is_from_corner(step, is_same=is_whole and method == "nearest"):
+        if method == "nearest":
+            raise step.refused("it takes the nearest pixels from the corner")
+        corner = {"align_corners": step.option("alignCorners")}
+        return step.add(CornerResizing2D, step.x, height=target[0], width=target[1], **corner)
+    if is_whole and not is_one:
+        return step.add(keras.layers.UpSampling2D, step.x, size=factor, interpolation=method)
     # Not keras.layers.Resizing, which would say training=True to all behind it.
     return keras.ops.image.resize(step.x, target, interpolation=method)
+
+
+def _is_from_corner(step: Step, *, is_same: bool) -> bool:
+    """Whether places are counted from the corner, and that is not the same as from the centres."""
+    if step.option("alignCorners"):
+        return True
+    return not step.option("halfPixelCenters") and not is_same

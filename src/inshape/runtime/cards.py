@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import RequestError
 from ..graph.hdf5 import DAMAGE
+from ..importing.imported import CARD_KEY
 from ..text import first_line
 from ..writing import parse_json, reading
 from .onnx_files import properties_of
@@ -18,8 +19,6 @@ CARD = "inshape.json"
 """Its name inside a LiteRT file and in the folder of a SavedModel."""
 _CARD = "the card that was exported with it; export it again"
 _MOST_PICTURES = 2**16
-KEY = "inshape"
-"""Its name among the properties of an ONNX file."""
 
 
 def read_card(path: Path) -> dict[str, Any] | None:
@@ -41,7 +40,7 @@ def _text_of(path: Path) -> str | None:
             if CARD in archive.namelist():
                 text = archive.read(CARD).decode("utf-8")
     elif path.suffix == ".onnx":
-        text = properties_of(path).get(KEY)
+        text = properties_of(path).get(CARD_KEY)
     elif (path / CARD).is_file():
         text = (path / CARD).read_text(encoding="utf-8")
     beside = path.with_name(f"{path.name}.json")

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from ..heads import Head
 from .class_scores import ClassificationScores, score
+from .logistic import Logistic
 from .names import names_among, same_name
 from .task import Answer, Labels, Mistake, Task, Value, by_weight, check_outputs
 
 UNSURE = "unsure"
 """The label of an answer below the threshold."""
-_LEFT_OUT = 5.0
-"""How far the logit of a class without pictures lies below the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +118,9 @@ class Classification(Task):
         # stay as large as without weights.
         return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
 
-    def solver(self, rows: NDArray[Any], labels: Labels, *, iterations: int) -> _Logistic:
+    def solver(self, rows: NDArray[Any], labels: Labels, *, iterations: int) -> Logistic:
         """Multinomial logistic regression."""
-        return _Logistic(rows, labels, len(self.names), iterations)
+        return Logistic(rows, labels, len(self.names), iterations)
 
     def score_and_loss(self, logits: NDArray[Any], labels: Labels) -> tuple[float, float]:
         """Accuracy and mean cross-entropy."""
@@ -218,31 +217,3 @@ def _softmax(logits: NDArray[Any]) -> NDArray[Any]:
     from scipy.special import softmax  # slow to import
 
     return softmax(logits, axis=1)
-
-
-class _Logistic:
-    """scikit-learn's, for classes some of which may have no rows."""
-
-    def __init__(self, rows: NDArray[Any], labels: Labels, classes: int, iterations: int) -> None:
-        from sklearn.linear_model import LogisticRegression  # slow to import
-
-        self._rows, self._labels, self._classes = rows, labels, classes
-        # Each strength begins where the one before it ended.
-        self._model: Any = LogisticRegression(max_iter=iterations, warm_start=True, tol=1e-3)
-
-    def solve(
-        self, strength: float, row_weights: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        # scikit-learn sums the loss over rows: as a mean, one strength suits every number of them.
-        self._model.C = strength / len(self._rows)
-        self._model.fit(self._rows, self._labels, sample_weight=row_weights)
-        coefficients = np.asarray(self._model.coef_)
-        intercepts = np.asarray(self._model.intercept_)
-        if len(coefficients) == 1:  # two classes: one logit, here split evenly over both
-            coefficients = np.concatenate([-coefficients, coefficients]) / 2
-            intercepts = np.concatenate([-intercepts, intercepts]) / 2
-        kernel = np.zeros((self._classes, coefficients.shape[1]))
-        bias = np.full(self._classes, intercepts.min() - _LEFT_OUT)  # is never guessed
-        kernel[self._model.classes_] = coefficients
-        bias[self._model.classes_] = intercepts
-        return kernel, bias

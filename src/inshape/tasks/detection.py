@@ -25,6 +25,7 @@ from .boxes import (
     read_boxes,
     share_of_overlap,
 )
+from .segmentation import IGNORED, Segmentation
 from .task import (
     Answer,
     Box,
@@ -117,7 +118,7 @@ class Detection(Task):
     moves_as: ClassVar[str] = "bounding_boxes"
     lies_as: ClassVar[Literal["", "masks", "boxes"]] = "boxes"
     not_built: ClassVar[tuple[str, ...]] = (
-        "distil", "fixres", "cutmix", "rand_augment", "compare", "heatmaps",
+        "distil", "fixres", "cutmix", "rand_augment", "heatmaps",
     )  # fmt: skip
     output_words: ClassVar[tuple[str, str, str]] = (
         "boxes",
@@ -263,9 +264,25 @@ class Detection(Task):
         total = (weights * counts).sum()
         return (weights * (counts.sum() / total if total else 1.0)).astype(np.float32)
 
+    def probed(self) -> Segmentation:
+        """What each place of a picture is part of; of nothing, which is a class more."""
+        return Segmentation((*self.names, "nothing"))
+
+    def at_places(self, labels: Labels, places: NDArray[np.float32]) -> Labels:
+        """The class of the smallest box around each place."""
+        result = np.full((len(labels), len(places), 1), len(self.names), np.uint8)
+        result[~self.is_known(labels)] = IGNORED
+        areas = (labels[..., 2] - labels[..., 0]) * (labels[..., 3] - labels[..., 1])
+        for answer, rows, area in zip(result, labels, areas, strict=True):
+            for row in rows[np.argsort(-area)]:
+                if row[EDGES] > NO_BOX:
+                    inside = (places >= row[:2]) & (places < row[2:EDGES])
+                    answer[inside.all(axis=1)] = row[EDGES]
+        return result
+
     def solver(self, rows: NDArray[Any], labels: Labels, *, iterations: int) -> LinearSolver:
-        """None yet; what needs it is refused before."""
-        raise RequestError("detection has no linear probe yet; train, and measure by evaluate")
+        """None: boxes do not follow linearly from features; see `probed`."""
+        raise RequestError("detection has no linear head; expected its probed task")
 
     def mirrored(self, labels: Labels) -> Labels:
         """Boxes with left and right exchanged."""

@@ -14,6 +14,7 @@ from ..errors import DataError, RequestError
 from ..heads import Head
 from ..strategies.decide import StrategyOptions
 from .bootstrap import Score, with_intervals
+from .logistic import Logistic
 from .task import Answer, Labels, LinearSolver, Mistake, Task, Value, by_weight, check_outputs
 
 IGNORED = 255
@@ -71,7 +72,7 @@ class Segmentation(Task):
     moves_as: ClassVar[str] = "segmentation_masks"
     lies_as: ClassVar[Literal["", "masks", "boxes"]] = "masks"
     not_built: ClassVar[tuple[str, ...]] = (
-        "distil", "fixres", "cutmix", "rand_augment", "compare", "heatmaps",
+        "distil", "fixres", "cutmix", "rand_augment", "heatmaps",
     )  # fmt: skip
     output_words: ClassVar[tuple[str, str, str]] = (
         "masks",
@@ -203,9 +204,20 @@ class Segmentation(Task):
         total = (weights * counts).sum()
         return (weights * (counts.sum() / total if total else 1.0)).astype(np.float32)
 
+    def at_places(self, labels: Labels, places: NDArray[np.float32]) -> Labels:
+        """The masks there."""
+        size_hw = np.array(labels.shape[1:3])
+        rows, columns = np.minimum(places * size_hw, size_hw - 1).astype(np.intp).T
+        return labels[:, rows, columns, None]
+
+    def one_by_one(self, rows: NDArray[Any], labels: Labels) -> tuple[NDArray[Any], Labels]:
+        """The places that have a class."""
+        known = labels != IGNORED
+        return rows[known], labels[known]
+
     def solver(self, rows: NDArray[Any], labels: Labels, *, iterations: int) -> LinearSolver:
-        """None yet; what needs it is refused before."""
-        raise RequestError("segmentation has no linear probe yet; train, and measure by evaluate")
+        """Multinomial logistic regression, a place a row."""
+        return Logistic(rows, labels, len(self.names), iterations)
 
     def align(self, logits: Any, targets: Any) -> Any:
         """Logits enlarged to the masks, in Keras's own operations."""
@@ -256,8 +268,8 @@ class Segmentation(Task):
         return table
 
     def row_scores(self, answers: NDArray[Any], labels: Labels) -> NDArray[np.float64]:
-        """The mean IoU of each picture's own classes."""
-        return _mean_iou(self._confusions(answers, labels))
+        """The mean IoU of each picture's own classes; 0 if none of it is known."""
+        return np.nan_to_num(_mean_iou(self._confusions(answers, labels)))
 
     def compare(
         self, answers: NDArray[Any], reference: NDArray[Any], labels: Labels, *, seed: int = 0

@@ -250,6 +250,26 @@ class Task(ABC):
     def output_weights(self, labels: Labels, power: float) -> NDArray[np.float32]:
         """The weight of each class or tag: its share of the pictures to the power of ``-power``."""
 
+    def probed(self) -> Task:
+        """What a linear model on frozen features answers: this task, or one that stands for it."""
+        return self
+
+    def at_places(self, labels: Labels, places: NDArray[np.float32]) -> Labels:
+        """What `probed` has to answer, of labels that lie on their pictures.
+
+        Args:
+            labels: brought to an input.
+            places: ``(places, 2)`` as shares of height and width.
+
+        Returns:
+            A class number for each place, ``(pictures, places, 1)``.
+        """
+        return labels
+
+    def one_by_one(self, rows: NDArray[Any], labels: Labels) -> tuple[NDArray[Any], Labels]:
+        """Features and labels as a linear model is fitted to them, a vector each."""
+        return rows, labels
+
     @abstractmethod
     def solver(self, rows: NDArray[Any], labels: Labels, *, iterations: int) -> LinearSolver:
         """Fits a linear head on standardised rows, ``(rows, features)``."""

@@ -18,6 +18,7 @@ from ..data.batches import Batches
 from ..errors import RequestError, ShapeError
 from ..features.cut import features_of
 from ..features.linear import probe, sample_of
+from ..features.places import at_places, draw_places
 from ..heads import Head
 from ..limits import MemoryLimit
 from ..planning import Network, Plan, decide_plan
@@ -27,6 +28,7 @@ from ..runtime.runners import check_answers
 from ..shapes import InputShape
 from ..strategies.decide import StrategyOptions
 from ..tasks.bootstrap import mean_score
+from ..tasks.task import Labels
 from ..text import format_shape, plural, reason_of
 from ..writing import read_json, write_json
 from .devices import choose_jit
@@ -84,9 +86,14 @@ def compare_with_baseline(run: Run, batches: Batches, answers: NDArray[Any], see
         before = np.asarray(record["scores"])
     except (OSError, ValueError, KeyError):  # not asked for, or it could not be measured
         return
-    validation = batches.take(batches.catalogue.indices("validation")).catalogue
-    chosen = sample_of(validation.strata, _MOST, seed)
-    after = validation.task.row_scores(answers[chosen], validation.labels[chosen])
+    validation = batches.take(batches.catalogue.indices("validation"))
+    chosen = sample_of(validation.catalogue.strata, _MOST, seed)
+    labels, after = validation.labels_at(chosen), answers[chosen]
+    task = validation.catalogue.task
+    if task.lies_as:
+        places = draw_places(len(record["scores"]), seed)
+        labels, after = task.at_places(labels, places), at_places(after, places)
+    after = task.row_scores(after, labels)
     # The same seed draws the same pictures for both: the gain is a paired one.
     gained = {"trained": mean_score(after).as_dict(), "gain": mean_score(after - before).as_dict()}
     write_json(path, {**record, **gained})
@@ -99,18 +106,26 @@ def _measure(training: Trained, advance: Advance) -> dict[str, Any]:
     strata = training.batches.catalogue.strata
     chosen = [rows[sample_of(strata[rows], _MOST, training.seed)] for rows in splits]
     sample = training.batches.take(np.concatenate(chosen))
+    task, count = sample.catalogue.task, len(chosen[0])
+    places = draw_places(len(chosen[1]), training.seed) if task.lies_as else None
     parts: list[NDArray[np.float32]] = []
-    for pictures, _ in sample.iterate(None, _BATCH):
+    answered: list[Labels] = []
+    for pictures, labels in sample.iterate(None, _BATCH):
         pixels = np.asarray(pictures, np.float32)
         if pixels.shape[-1] != native:
             pixels = np.repeat(pixels, native, axis=-1)
         # A last batch of another size would be traced anew, which takes as long as all the others.
         filled = np.resize(pixels, (_BATCH, *pixels.shape[1:]))
         rows = np.asarray(network.predict_on_batch(filled), np.float32)[: len(pixels)]
-        parts.append(check_answers(rows).reshape(len(rows), -1))
+        check_answers(rows)
+        if places is None:
+            rows = rows.reshape(len(rows), -1)
+        else:
+            rows, labels = at_places(rows, places), task.at_places(labels, places)
+        parts.append(rows)
+        answered.append(labels)
         advance(sum(map(len, parts)), len(sample))
-    features, labels = np.concatenate(parts), sample.catalogue.labels
-    count, task = len(chosen[0]), sample.catalogue.task
+    features, labels = np.concatenate(parts), np.concatenate(answered)
     answers = probe(task, features[:count], labels[:count], features[count:])
     scores = task.row_scores(answers, labels[count:])
     return {
@@ -132,8 +147,8 @@ def _rebuilt(training: Trained) -> keras.Model:
     if not training.is_pretrained:
         raise RequestError("random weights know nothing that could be kept at another shape")
     task = training.batches.catalogue.task
-    if "compare" in task.not_built:
-        raise RequestError(f"{task.name} has no linear probe yet")
+    if task.probed() is not task:
+        raise RequestError(f"the answers of a linear model are no {task.lies_as} to compare with")
     plan, network, shape = training.plan, training.network, training.batches.preparation.shape
     height, width, channels = shape.as_static_tuple()
     native = network.spec.input_shape.channels

@@ -11,6 +11,7 @@ from ..data.masks import MaskOptions
 from ..data.prepare import PictureOptions, Preparation
 from ..data.sources import Source, SourceField
 from ..heads import FROM_LABELS, Head
+from ..importing.options import FileOptions
 from ..keras_words import KerasWords
 from ..limits import Limits, MemoryLimit
 from ..planning import BackboneOption, PlanRequest
@@ -89,6 +90,8 @@ class TrainRequest(KerasWords):
     """How pictures are brought to the input."""
     masks: MaskOptions = field(default_factory=MaskOptions)
     """How masks are read, where there are some."""
+    file: FileOptions = field(default_factory=FileOptions)
+    """How a model file, or a network of your own, is read."""
     options: StrategyOptions = field(default_factory=StrategyOptions)
     """How the input shape is changed."""
     limits: Annotated[Limits, Without(("min_accuracy",))] = field(default_factory=Limits)
@@ -122,6 +125,7 @@ class TrainRequest(KerasWords):
             backbone=self.backbone,
             input_shape=self.shape,
             head=self.head,
+            file=self.file,
             options=self.options,
             limits=MemoryLimit(self.limits.max_ram),
         )
@@ -190,6 +194,6 @@ def request_of(run: Run, source: Source = None, unlabelled: Source = None) -> Tr
     if unlabelled is not None:
         values["unlabelled"] = unlabelled
     if (run.checkpoints / NATIVE).exists():
-        values["backbone"] = run.checkpoints / NATIVE
+        values |= {"backbone": run.checkpoints / NATIVE, "file": FileOptions()}
     with run.reading():
         return restore(TrainRequest, run.record["request"], **values)

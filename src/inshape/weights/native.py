@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from ..backbones import Backbone
+from .origin import IMAGENET_STATISTICS
 from .sources import load_source
 
 
@@ -26,7 +27,7 @@ def _with_preprocessing(source: keras.Model, backbone: Backbone) -> keras.Model:
         x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocess")(image)
         return keras.Model(image, source(x), name=source.name)
     if backbone.preprocessing == "torch":
-        mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+        mean, deviation = map(np.array, IMAGENET_STATISTICS)
         mean, variance = mean * 255, (deviation * 255) ** 2
     else:
         mean, variance = np.array([123.68, 116.779, 103.939]), np.ones(3)

@@ -30,7 +30,8 @@ from .tensors import Shape, Tensors
 
 Three: TypeAlias = tuple[float, float, float]
 
-_IMAGENET: tuple[Three, Three] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET_STATISTICS: tuple[Three, Three] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation of pixels from 0 to 1, as torchvision publishes them."""
 _INCEPTION: tuple[Three, Three] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -54,8 +55,8 @@ class Origin:
     backbone: str
     symmetric: bool = True
     epsilon: float = 1e-3
-    mean: Three = _IMAGENET[0]
-    deviation: Three = _IMAGENET[1]
+    mean: Three = IMAGENET_STATISTICS[0]
+    deviation: Three = IMAGENET_STATISTICS[1]
     classes: int | None = None
 
     @property

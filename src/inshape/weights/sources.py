@@ -47,6 +47,7 @@ from . import hub, kaggle
 from .demo import load_demo
 from .download import fetch_imagenet, published
 from .files import open_weights
+from .origin import IMAGENET_STATISTICS
 from .stored import KerasWeights, Slot, StoredWeights
 from .tensors import Shape
 
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
 
 IMAGENET_CLASSES = 1000
 
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 _TWICE = frozenset(f"EfficientNetB{n}" for n in range(8))
 """Whose published weights belong to a graph that normalises in two steps."""
 
@@ -240,7 +240,7 @@ def _fold_second_rescaling(model: keras.Model) -> None:
 
     (normalisation,) = (x for x in model.layers if isinstance(x, keras.layers.Normalization))
     variance = normalisation.adapt_variance
-    variance.assign(keras.ops.convert_to_numpy(variance) * np.array(_IMAGENET_STD))
+    variance.assign(keras.ops.convert_to_numpy(variance) * np.array(IMAGENET_STATISTICS[1]))
 
 
 def _finalise(model: keras.Model) -> None:
