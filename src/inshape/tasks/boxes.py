@@ -44,6 +44,7 @@ def middles(targets: Any, rows: Any, columns: Any) -> tuple[Any, Any, Any]:
     import keras
 
     ops: Any = keras.ops
+    targets = ops.convert_to_tensor(targets)
     boxes, is_box = targets[..., :EDGES], ops.cast(targets[..., EDGES] > -0.5, "float32")
     heights: list[Any] = []
     for axis, count in enumerate((rows, columns)):
@@ -74,6 +75,7 @@ def loss_of_maps(targets: Any, maps: Any) -> Any:
     import keras
 
     ops: Any = keras.ops
+    targets, maps = map(ops.convert_to_tensor, (targets, maps))
     shape: Any = ops.shape(maps)
     rows, columns, classes = shape[1], shape[2], maps.shape[-1] - EDGES
     middle, owner, mine = middles(targets, rows, columns)

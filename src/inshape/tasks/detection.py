@@ -295,9 +295,11 @@ class Detection(Task):
         """mAP50, and the mean loss of a picture."""
         if not len(labels):
             return float("nan"), float("inf")
+        import keras  # which training has loaded
+
         losses = self.losses()(self.targets(labels), np.asarray(logits, np.float32))
         score = self._tables(logits, labels, thresholds=(0.5,)).mean_precision()
-        return score, float(np.asarray(losses).mean())
+        return score, float(np.asarray(keras.ops.convert_to_numpy(losses)).mean())
 
     def _tables(self, answers: NDArray[Any], labels: Labels, **options: Any) -> Tables:
         return Tables.of(list(map(read_boxes, answers)), labels, len(self.names), **options)
