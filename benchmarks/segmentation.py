@@ -1,12 +1,14 @@
 """Masks at several input shapes: `inshape train` against the way that Keras's own parts suggest.
 
-    python -m benchmarks.segmentation FOLDER --weights FILE
+    python -m benchmarks.segmentation FOLDER --weights FILE [--out FOLDER]
+    python -m benchmarks.segmentation --table
 
 FOLDER holds CamVid in ``train/`` and ``val/``, each with ``images/`` and ``masks/``. The plain way
 is `keras.applications` at the input shape, a 1x1 convolution and a bilinear enlargement, trained as
 https://keras.io/guides/transfer_learning says: the new layer on the frozen backbone first, then
 everything at a low rate; both ways see the same pictures, half of them mirrored. One JSON per
-training, which a second call does not repeat; the table is printed at the end.
+training, which a second call does not repeat; ``--table`` prints those that are kept in
+``benchmarks/results/segmentation``.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ from inshape.data.prepare import Preparation
 from inshape.data.sources import open_source
 from inshape.tasks.segmentation import IGNORED
 
+from . import results_folder
 from .keras_recipe import take
 
-RESULTS = Path(__file__).parent / "results" / "segmentation"
+NAME = "segmentation"
 NETWORK = "MobileNetV3Large-minimalistic"
 CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car"),
@@ -42,18 +45,24 @@ BATCH = 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--weights", required=True)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--weights")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--shapes", default="180x240x3,360x480x3")
     parser.add_argument("--ways", default="inshape-16,inshape-8,keras")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int, default=30, help="of all that is unfrozen")
     parser.add_argument("--head-epochs", type=int, default=10)
-    parser.add_argument("--unfreeze", default="last")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--unfreeze", default="all")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
+    folder = results_folder(NAME, options.out, is_table=options.table)
+    if not options.table:
+        measure_all(folder, options)
+    print(table(folder))
+
+
+def measure_all(folder: Path, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as place:
         names = Path(place, "classes.json")
         names.write_text(json.dumps(CLASSES))
@@ -61,15 +70,18 @@ def main() -> None:
         for shape in options.shapes.split(","):
             for way in options.ways.split(","):
                 for seed in map(int, options.seeds.split(",")):
-                    path = options.out / f"{way}-{shape}-{seed}.json"
+                    path = folder / f"{way}-{shape}-{seed}.json"
                     if not path.exists():
                         facts = measure(way, shape, seed, masks, options)
                         path.write_text(json.dumps(facts, indent=1))
-                    rows.append(json.loads(path.read_text()))
-                    print(line(rows[-1]), flush=True)
-    print("\n| input | way | mean IoU | int8 | change | CPU min |\n|---|---|---|---|---|---|")
-    for row in rows:
-        print(line(row))
+                    print(line(json.loads(path.read_text())), flush=True)
+
+
+def table(folder: Path) -> str:
+    """A row for each training."""
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    heads = ("input", "way", "epochs", "mean IoU (95 %)", "int8", "change", "CPU min")
+    return "\n".join([f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *map(line, rows)])
 
 
 def line(row: dict[str, Any]) -> str:
@@ -78,6 +90,7 @@ def line(row: dict[str, Any]) -> str:
     cells = [
         row["shape"],
         row["way"],
+        row["epochs"],
         f"{row['mean_iou']['value']:.3f} [{low:.3f}, {high:.3f}]",
         "" if int8 is None else f"{int8['value']:.3f}",
         "" if int8 is None else f"{100 * int8['change']:+.2f} points",
@@ -97,7 +110,14 @@ def measure(
         facts = by_keras(shape, masks, options)
     else:
         facts = by_inshape(shape, int(stride), seed, masks, options)
-    return {"way": way, "shape": shape, "seed": seed, "cpu_s": time.process_time() - begun, **facts}
+    return {
+        "way": way,
+        "shape": shape,
+        "seed": seed,
+        "epochs": f"{options.head_epochs} + {options.epochs}",
+        "cpu_s": time.process_time() - begun,
+        **facts,
+    }
 
 
 def by_inshape(
