@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..features.cut import features_of
 from ..features.linear import cross_validated
-from ..features.places import at_places
+from ..features.places import rows_of
 from ..heads import Head
 from ..importing.options import FileOptions
 from ..planning import Network, Plan, PlanRequest, decide_plan, open_for_training
@@ -116,12 +116,6 @@ class Round:
     places: NDArray[np.float32] | None = None
     """Where maps are looked at, if the labels lie on the pictures."""
 
-    def seen_of(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the probe sees of a network's features."""
-        if self.places is not None:
-            return at_places(features, self.places)
-        return features.reshape(len(features), -1)
-
 
 def probe_candidate(
     candidate: Candidate,
@@ -142,7 +136,7 @@ def probe_candidate(
         known, count = sum(map(len, parts)), len(round_.labels)
         for start in range(known, count, _BATCH):
             part = np.asarray(pictures[start : min(count, start + _BATCH)], np.float32)
-            parts.append(round_.seen_of(check_answers(run(part))))
+            parts.append(rows_of(check_answers(run(part)), round_.places))
         state = replace(state, timed=None, rows=np.concatenate(parts))
     if notes.candidate.error is None:
         with notes.part("probe"):

@@ -27,6 +27,13 @@ def draw_places(pictures: int, seed: int) -> NDArray[np.float32]:
     return ((cells.reshape(-1, 2) + drawn) / side).astype(np.float32)
 
 
+def rows_of(
+    features: NDArray[np.float32], places: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """Features as a linear model sees them: a vector a picture, or maps at places."""
+    return features.reshape(len(features), -1) if places is None else at_places(features, places)
+
+
 def at_places(maps: NDArray[np.floating], places: NDArray[np.float32]) -> NDArray[np.float32]:
     """Maps ``(pictures, rows, columns, channels)`` at places, ``(pictures, places, 1, channels)``.
 

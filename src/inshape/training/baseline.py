@@ -18,7 +18,7 @@ from ..data.batches import Batches
 from ..errors import RequestError, ShapeError
 from ..features.cut import features_of
 from ..features.linear import probe, sample_of
-from ..features.places import at_places, draw_places
+from ..features.places import at_places, draw_places, rows_of
 from ..heads import Head
 from ..limits import MemoryLimit
 from ..planning import Network, Plan, decide_plan
@@ -117,13 +117,8 @@ def _measure(training: Trained, advance: Advance) -> dict[str, Any]:
         # A last batch of another size would be traced anew, which takes as long as all the others.
         filled = np.resize(pixels, (_BATCH, *pixels.shape[1:]))
         rows = np.asarray(network.predict_on_batch(filled), np.float32)[: len(pixels)]
-        check_answers(rows)
-        if places is None:
-            rows = rows.reshape(len(rows), -1)
-        else:
-            rows, labels = at_places(rows, places), task.at_places(labels, places)
-        parts.append(rows)
-        answered.append(labels)
+        parts.append(rows_of(check_answers(rows), places))
+        answered.append(labels if places is None else task.at_places(labels, places))
         advance(sum(map(len, parts)), len(sample))
     features, labels = np.concatenate(parts), np.concatenate(answered)
     answers = probe(task, features[:count], labels[:count], features[count:])
