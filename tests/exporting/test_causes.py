@@ -9,9 +9,12 @@ import pytest
 from tests.labels import classes
 
 from inshape.exporting.api import export
-from inshape.exporting.causes import find_faults, likely_cause
+from inshape.exporting.causes import certain_loss, find_faults, likely_cause
 from inshape.runs import load_model
 from inshape.runtime.formats import FORMATS
+from inshape.tasks.bootstrap import Score
+from inshape.tasks.classification import Classification
+from inshape.tasks.detection import Detection
 
 INT8, HALF, PLAIN, MICRO = (
     FORMATS[name] for name in ("litert-int8", "litert-float16", "litert", "micro")
@@ -94,3 +97,14 @@ def test_the_table_says_why_a_file_failed(run, tmp_path, monkeypatch):
     (file,) = exports.failed
     assert file.as_dict()["cause"] == "layer 'x' is odd"
     assert "expected 97.0\N{NO-BREAK SPACE}%: layer 'x' is odd" in str(exports)
+
+
+def test_a_score_that_is_lower_for_certain_is_told_though_pictures_agree():
+    task = Detection(("cat", "dog"))
+    line = certain_loss(task, Score(-0.078, -0.114, -0.044))
+    assert line is not None
+    assert line.startswith("its mAP50 is 0.078 lower (at least 0.044), expected at most 0.015; ")
+    assert certain_loss(task, Score(-0.03, -0.05, -0.01)) is None  # it may be less
+    assert certain_loss(task, Score(float("nan"), float("nan"), float("nan"))) is None
+    # Of one class a picture, the share of the same answers says it.
+    assert certain_loss(Classification(("a", "b")), Score(-0.078, -0.114, -0.044)) is None

@@ -35,7 +35,7 @@ from ..tasks.task import Task
 from ..text import first_line
 from ..writing import make_folder
 from .agreement import Agreement, compare_answers
-from .causes import find_faults, likely_cause
+from .causes import certain_loss, find_faults, likely_cause
 from .request import ExportRequest
 from .result import ExportFile, Exports, Refusal, check_table, keep_table
 from .selection import Selection, select_pictures
@@ -253,6 +253,8 @@ class _Judge:
         timings, problem = self.time(path, self._batch(form))
         agrees = result.is_finite and result.agreement >= self.request.min_agreement
         granularity, cause = self.request.granularity, None
+        if self.request.min_agreement:
+            cause = certain_loss(self.task, result.accuracy_change)
         if not agrees:
             fault = self.faults.get(form.name)
             cause = likely_cause(self.task, form, answers, self.reference, fault, granularity)
@@ -269,7 +271,7 @@ class _Judge:
             timings=timings,
             tensor_bytes=None if arena is None else arena.tensor_bytes,
             arena_bytes=None if arena is None else arena.total_bytes,
-            is_trusted=agrees and problem is None,
+            is_trusted=agrees and cause is None and problem is None,
             problem=problem,
             cause=cause,
             **(self._planned(form) if form.is_quantised else {}),

@@ -13,6 +13,7 @@ from ..geometry.operators import Granularity
 from ..runtime.conversion import layer_of
 from ..runtime.formats import Format
 from ..runtime.litert_files import to_litert
+from ..tasks.bootstrap import Score
 from ..tasks.task import Task
 
 if TYPE_CHECKING:
@@ -82,6 +83,17 @@ def _hidden_line(model: keras.Model, hidden: Hidden, remedy: str) -> str:
         f"the values of layer {layer!r} reach {hidden.largest:.3g}, beside which 8 bits do not "
         "show most of its channels (half of them vary by "
         f"{hidden.typical:.2g} or less); export {remedy}"
+    )
+
+
+def certain_loss(task: Task, change: Score) -> str | None:
+    """What is to be said where a file's score has fallen further than it may."""
+    if not change.high < -task.most_lost:
+        return None
+    return (
+        f"its {task.probe_name} is {-change.value:.3f} lower (at least {-change.high:.3f}), "
+        f"expected at most {task.most_lost:g}; export litert-float16, or calibrate on more "
+        "pictures (calibration=500)"
     )
 
 

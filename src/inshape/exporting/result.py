@@ -265,10 +265,10 @@ def _notes(row: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
     if row.get("problem"):
         yield f"{row['path']} could not be measured: {row['problem']}"
     if row.get("cause"):
-        yield (
-            f"{row['path']} agrees on {format_percent(row['agreement'])}, expected "
-            f"{format_percent(row.get('min_agreement'))}: {row['cause']}"
-        )
+        agrees = row["agreement"] >= (row.get("min_agreement") or 0)
+        says = format_percent(row["agreement"]), format_percent(row.get("min_agreement"))
+        on = "" if agrees else " agrees on {}, expected {}".format(*says)
+        yield f"{row['path']}{on}: {row['cause']}"
     if row["tensor_bytes"] is not None:
         tensors = f"{format_bytes(row['tensor_bytes'])} for tensors"
         ram = f"{tensors} and the interpreter's own records besides{_planned(row, 'ram')}"

@@ -117,6 +117,7 @@ class Detection(Task):
     is_calibrated: ClassVar[bool] = False
     moves_as: ClassVar[str] = "bounding_boxes"
     lies_as: ClassVar[Literal["", "masks", "boxes"]] = "boxes"
+    most_lost: ClassVar[float] = 0.015
     not_built: ClassVar[tuple[str, ...]] = (
         "distil", "fixres", "cutmix", "rand_augment", "heatmaps",
     )  # fmt: skip

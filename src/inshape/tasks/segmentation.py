@@ -71,6 +71,7 @@ class Segmentation(Task):
     is_calibrated: ClassVar[bool] = False
     moves_as: ClassVar[str] = "segmentation_masks"
     lies_as: ClassVar[Literal["", "masks", "boxes"]] = "masks"
+    most_lost: ClassVar[float] = 0.015
     not_built: ClassVar[tuple[str, ...]] = (
         "distil", "fixres", "cutmix", "rand_augment", "heatmaps",
     )  # fmt: skip

@@ -152,6 +152,9 @@ class Task(ABC):
     """What answers are that lie on their pictures; see `mask` and `boxes`."""
     not_built: ClassVar[tuple[str, ...]] = ()
     """What cannot be done with it yet, by the names of options and commands."""
+    most_lost: ClassVar[float] = 1.0
+    """How much less the score of a file may be for certain, where answers that are the same
+    picture by picture do not say that it is the same."""
     output_words: ClassVar[tuple[str, str, str]]
     """What an exported file's output is called: final, before the last activation, and what each
     number of it says."""
