@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 _REDRAWN_S = 0.2
 """A notebook takes every change over the network."""
-_SAID_S = 10.0
-"""Between lines about the same work, where there is no bar."""
+_SAID_S, _SAID_SHARE = 10.0, 0.1
+"""Between lines about the same work, where there is no bar; later, this share of how long it has
+been going on."""
 
 Advance: TypeAlias = Callable[[int, int], None]
 """Called with how much of the work is over and how much there is."""
@@ -85,12 +86,13 @@ class Progress:
             yield lambda done, total: bars.update(task, completed=done, total=total)
 
     def _now_and_then(self, title: str, write: Callable[[int], str]) -> Advance:
-        said_at = time.monotonic()
+        begun = said_at = time.monotonic()
 
         def advance(done: int, total: int) -> None:
             nonlocal said_at
-            if time.monotonic() - said_at >= _SAID_S:
-                said_at = time.monotonic()
+            now = time.monotonic()
+            if now - said_at >= max(_SAID_S, (now - begun) * _SAID_SHARE):
+                said_at = now
                 self.say(f"{title}: {write(done)} of {write(total)}")
 
         return advance

@@ -10,11 +10,13 @@ import runpy
 import shutil
 import sys
 from contextlib import redirect_stdout
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tests.tasks.kills import killed_and_resumed
 
 import inshape
 from inshape.data.augment import augmenter
@@ -32,7 +34,6 @@ from inshape.tasks.box_scores import Tables, _evaluated
 from inshape.tasks.boxes import loss_of_maps, middles, read_boxes
 from inshape.tasks.detection import Detection
 from inshape.tasks.find import restore_task
-from inshape.training.api import resume
 from inshape.training.feeds import PictureFeed
 
 layers = keras.layers
@@ -113,19 +114,7 @@ def train(home, out, **choices):
 @pytest.fixture(scope="module")
 def run(home):
     """Killed in its second phase, and gone on with."""
-
-    class Killed(Exception):
-        pass
-
-    class Kill(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            assert 0 <= logs["val_map50"] <= 1
-            if self.model.body is not None:
-                raise Killed
-
-    with pytest.raises(Killed):
-        train(home, home / "run", callbacks=[Kill()])
-    return resume(home / "run")
+    return killed_and_resumed(partial(train, home), home / "run", "map50")
 
 
 @pytest.fixture(scope="module")
@@ -377,7 +366,7 @@ def test_scores_are_those_of_coco():
     with contextlib.redirect_stdout(io.StringIO()):
         judge.accumulate()
         judge.summarize()
-    scores = tables.scores(task.names, task._counts(labels), resamples=50, seed=0)
+    scores = tables.scores(task.names, task._amounts(labels), resamples=50, seed=0)
     ours = [scores.mean_precision, scores.map50, scores.recall, *scores.recall_by_size.values()]
     theirs = [value if value >= 0 else np.nan for value in judge.stats[[0, 1, 8, 9, 10, 11]]]
     np.testing.assert_allclose([s.value for s in ours], theirs, atol=1e-6)

@@ -8,12 +8,14 @@ import runpy
 import shutil
 import sys
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tests.tasks.kills import killed_and_resumed
 
 import inshape
 from inshape.data.augment import augmenter
@@ -31,7 +33,6 @@ from inshape.heads import Head
 from inshape.runtime.frozen import Forward
 from inshape.tasks.find import restore_task
 from inshape.tasks.segmentation import Segmentation, enlarge
-from inshape.training.api import resume
 from inshape.training.feeds import PictureFeed
 
 layers = keras.layers
@@ -96,18 +97,7 @@ def train(home, out, **choices):
 @pytest.fixture(scope="module")
 def run(home):
     """Killed in its second phase, and gone on with."""
-
-    class Killed(Exception):
-        pass
-
-    class Kill(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            if self.model.body is not None:
-                raise Killed
-
-    with pytest.raises(Killed):
-        train(home, home / "run", callbacks=[Kill()])
-    return resume(home / "run")
+    return killed_and_resumed(partial(train, home), home / "run", "mean_iou")
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +139,14 @@ def test_places_say_what_lies_there():
     assert there.ravel().tolist() == [2, 255, 2]
     rows, labels = Segmentation(NAMES).one_by_one(np.arange(6.0).reshape(1, 3, 1, 2), there)
     assert (rows.tolist(), labels.tolist()) == ([[0, 1], [4, 5]], [2, 2])
+
+
+def test_pictures_are_kept_in_proportion_by_their_rarest_class():
+    masks = np.full((4, 2, 2), 255, np.uint8)
+    masks[:3, 0, 0] = 0
+    masks[1, 1], masks[2, 1, 1] = 1, 2
+    masks[1, 0, 1] = 2  # in two pictures, and the second class in one
+    assert Segmentation(NAMES).strata(masks).tolist() == [0, 1, 2, -1]
 
 
 def test_a_linear_model_at_places_answers_as_its_enlarged_map():

@@ -25,6 +25,7 @@ from .boxes import (
     read_boxes,
     share_of_overlap,
 )
+from .dense import DensePrediction
 from .segmentation import IGNORED, Segmentation
 from .task import (
     Answer,
@@ -32,9 +33,7 @@ from .task import (
     Labels,
     LinearSolver,
     Mistake,
-    Task,
     Value,
-    by_weight,
     check_outputs,
 )
 
@@ -90,7 +89,7 @@ class Boxes:
 
 
 @dataclass(frozen=True, slots=True)
-class Detection(Task):
+class Detection(DensePrediction):
     """Boxes around objects, each with a class.
 
     Labels are the boxes that a source lists, and once they are brought to an input, rows
@@ -114,13 +113,8 @@ class Detection(Task):
     score_name: ClassVar[str] = "map50"
     probe_name: ClassVar[str] = "mAP50"
     fewest: ClassVar[int] = 1
-    is_calibrated: ClassVar[bool] = False
     moves_as: ClassVar[str] = "bounding_boxes"
     lies_as: ClassVar[Literal["", "masks", "boxes"]] = "boxes"
-    most_lost: ClassVar[float] = 0.015
-    not_built: ClassVar[tuple[str, ...]] = (
-        "distil", "fixres", "cutmix", "rand_augment", "heatmaps",
-    )  # fmt: skip
     output_words: ClassVar[tuple[str, str, str]] = (
         "boxes",
         "logits",
@@ -180,7 +174,7 @@ class Detection(Task):
             return [np.asarray(label.numbers, np.intp) for label in labels]
         return [rows[rows[:, EDGES] > NO_BOX, EDGES].astype(np.intp) for rows in labels]
 
-    def _counts(self, labels: Labels) -> NDArray[np.intp]:
+    def _amounts(self, labels: Labels) -> NDArray[np.intp]:
         """How many boxes of each class there are in each picture, ``(pictures, classes)``."""
         count = len(self.names)
         rows = [np.bincount(numbers, minlength=count) for numbers in self._numbers(labels)]
@@ -208,28 +202,17 @@ class Detection(Task):
 
     def strata(self, labels: Labels) -> NDArray[np.intp]:
         """The class in each picture that is in the fewest of all; one more for none."""
-        there = self._counts(labels) > 0
-        rarity = np.where(there, there.sum(axis=0), len(labels) + 1)
-        rarest = np.where(there.any(axis=1), rarity.argmin(axis=1), len(self.names))
+        rarest = self._rarest(labels, without=len(self.names))
         return np.where(self.is_known(labels), rarest, -1).astype(np.intp)
 
     def stratum_name(self, stratum: int) -> str:
         """The name of the class, or that there are no boxes."""
         return (*self.names, "no boxes")[stratum]
 
-    def counts(self, labels: Labels) -> dict[str, int]:
-        """Pictures with a box of a class."""
-        there = (self._counts(labels) > 0).sum(axis=0)
-        return dict(zip(self.names, there.tolist(), strict=True))
-
-    def has(self, labels: Labels, name: str) -> NDArray[np.bool_]:
-        """Whether pictures have a box of a class."""
-        return self._counts(labels)[:, self.names.index(name)] > 0
-
     def fitted(self, labels: Labels) -> Detection:
         """With how many boxes the pictures have."""
         check_coco()
-        boxes = int(self._counts(labels).sum())
+        boxes = int(self._amounts(labels).sum())
         return replace(self, per_picture=max(1.0, round(boxes / max(1, len(labels)), 3)))
 
     def head(self, head: Head) -> Head:
@@ -257,13 +240,6 @@ class Detection(Task):
         return np.where(is_box.any(axis=1), total / np.maximum(is_box.sum(axis=1), 1), 1.0).astype(
             np.float32
         )
-
-    def output_weights(self, labels: Labels, power: float) -> NDArray[np.float32]:
-        """The weight of each class in the loss; 1 on average over the boxes."""
-        counts = self._counts(labels).sum(axis=0).astype(np.float64)
-        weights = by_weight(counts, power)
-        total = (weights * counts).sum()
-        return (weights * (counts.sum() / total if total else 1.0)).astype(np.float32)
 
     def probed(self) -> Segmentation:
         """What each place of a picture is part of; of nothing, which is a class more."""
@@ -326,10 +302,6 @@ class Detection(Task):
         """Nothing."""
         return 0.0, "answering no boxes"
 
-    def answers(self, outputs: NDArray[Any], *, is_final: bool) -> NDArray[Any]:
-        """Maps as they are, which are read as boxes where they are wanted."""
-        return outputs
-
     def ask(
         self, network: Any, pictures: NDArray[np.float32], *, is_final: bool, mirrored: bool = False
     ) -> NDArray[Any]:
@@ -341,18 +313,10 @@ class Detection(Task):
         order = [*range(len(self.names)), *(len(self.names) + i for i in (0, 3, 2, 1))]
         return (maps + turned[..., order]) / 2
 
-    def soften(self, logits: NDArray[Any]) -> NDArray[np.float32]:
-        """None yet; what needs it is refused before."""
-        raise RequestError("detection is not distilled yet; leave distil out")
-
     def is_same(self, answers: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether 90 % of the boxes that are sure in either are in the other, half as sure."""
         pairs = zip(answers, others, strict=True)
         return np.array([_agreement(a, b) >= _AS_GOOD for a, b in pairs], np.bool_)
-
-    def lead(self, answers: NDArray[Any]) -> NDArray[np.float64]:
-        """A map has no single other one that it might have been."""
-        return np.full(len(answers), np.nan)
 
     def boxes(self, rows: NDArray[Any], threshold: float | None = None) -> tuple[Box, ...]:
         """The boxes in one answer, or of one label, as shares of the input."""
@@ -383,7 +347,7 @@ class Detection(Task):
         if not len(labels):
             raise DataError("no pictures to score; expected at least one; check the source")
         return self._tables(answers, labels).scores(
-            self.names, self._counts(labels), resamples=resamples, seed=seed
+            self.names, self._amounts(labels), resamples=resamples, seed=seed
         )
 
     def mistakes(

@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, RequestError
+from ..errors import DataError
 from ..heads import Head
 from ..strategies.decide import StrategyOptions
 from .bootstrap import Score, with_intervals
+from .dense import DensePrediction
 from .logistic import Logistic
-from .task import Answer, Labels, LinearSolver, Mistake, Task, Value, by_weight, check_outputs
+from .task import Answer, Labels, LinearSolver, Mistake, Value, check_outputs
 
 IGNORED = 255
 """What stands in a mask for pixels that are no class: not learned, and not measured."""
@@ -39,7 +40,7 @@ class Truth(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Segmentation(Task):
+class Segmentation(DensePrediction):
     """A class for each pixel.
 
     Labels are the masks that a source lists, and once they are fitted to an input, class numbers
@@ -68,13 +69,8 @@ class Segmentation(Task):
         {"from_logits": True, "ignore_class": IGNORED},
     )
     metric_activation: ClassVar[str] = "linear"
-    is_calibrated: ClassVar[bool] = False
     moves_as: ClassVar[str] = "segmentation_masks"
     lies_as: ClassVar[Literal["", "masks", "boxes"]] = "masks"
-    most_lost: ClassVar[float] = 0.015
-    not_built: ClassVar[tuple[str, ...]] = (
-        "distil", "fixres", "cutmix", "rand_augment", "heatmaps",
-    )  # fmt: skip
     output_words: ClassVar[tuple[str, str, str]] = (
         "masks",
         "logits",
@@ -125,7 +121,7 @@ class Segmentation(Task):
             labels[row] = _NoMask(len(self.names)) if value is None else value
         return labels
 
-    def _pixels(self, labels: Labels) -> NDArray[np.int64]:
+    def _amounts(self, labels: Labels) -> NDArray[np.int64]:
         """How many pixels of each class there are in each picture, ``(pictures, classes)``."""
         count = len(self.names)
         if labels.dtype == object:
@@ -136,11 +132,11 @@ class Segmentation(Task):
 
     def is_known(self, labels: Labels) -> NDArray[np.bool_]:
         """Whether any pixel has a class."""
-        return np.asarray(self._pixels(labels).any(axis=1))
+        return np.asarray(self._amounts(labels).any(axis=1))
 
     def text(self, label: Any) -> str:
         """The classes in it, that of most pixels first."""
-        (pixels,) = self._pixels(_alone(label))
+        (pixels,) = self._amounts(_alone(label))
         order = np.argsort(-pixels, kind="stable")
         return ", ".join(self.names[i] for i in order if pixels[i])
 
@@ -150,22 +146,11 @@ class Segmentation(Task):
 
     def strata(self, labels: Labels) -> NDArray[np.intp]:
         """The class in each picture that is in the fewest of all."""
-        there = self._pixels(labels) > 0
-        rarity = np.where(there, there.sum(axis=0), len(labels) + 1)
-        return np.where(there.any(axis=1), rarity.argmin(axis=1), -1).astype(np.intp)
+        return self._rarest(labels, without=-1)
 
     def stratum_name(self, stratum: int) -> str:
         """The name of the class."""
         return self.names[stratum]
-
-    def counts(self, labels: Labels) -> dict[str, int]:
-        """Pictures with a class in them."""
-        there = (self._pixels(labels) > 0).sum(axis=0)
-        return dict(zip(self.names, there.tolist(), strict=True))
-
-    def has(self, labels: Labels, name: str) -> NDArray[np.bool_]:
-        """Whether pictures have a class in them."""
-        return self._pixels(labels)[:, self.names.index(name)] > 0
 
     def head(self, head: Head) -> Head:
         """LR-ASPP on the last map and an earlier one, up to the logits of a small map."""
@@ -197,13 +182,6 @@ class Segmentation(Task):
         table = np.zeros(IGNORED + 1, np.float32)
         table[: len(weights)] = weights
         return table[np.asarray(targets[..., 0], np.uint8)]
-
-    def output_weights(self, labels: Labels, power: float) -> NDArray[np.float32]:
-        """The weight of each class in the loss; 1 on average over the pixels."""
-        counts = self._pixels(labels).sum(axis=0).astype(np.float64)
-        weights = by_weight(counts, power)
-        total = (weights * counts).sum()
-        return (weights * (counts.sum() / total if total else 1.0)).astype(np.float32)
 
     def at_places(self, labels: Labels, places: NDArray[np.float32]) -> Labels:
         """The masks there."""
@@ -290,14 +268,10 @@ class Segmentation(Task):
 
     def guessing(self, labels: Labels) -> tuple[float, str]:
         """The mean IoU of the largest class everywhere."""
-        pixels = self._pixels(labels).sum(axis=0)
+        pixels = self._amounts(labels).sum(axis=0)
         share = pixels.max(initial=0) / max(1, pixels.sum())
         largest = self.names[int(pixels.argmax())]
         return float(share / max(1, (pixels > 0).sum())), f"answering {largest!r} everywhere"
-
-    def answers(self, outputs: NDArray[Any], *, is_final: bool) -> NDArray[Any]:
-        """Maps of logits as they are, whose largest is the answer."""
-        return outputs
 
     def ask(
         self, network: Any, pictures: NDArray[np.float32], *, is_final: bool, mirrored: bool = False
@@ -306,18 +280,10 @@ class Segmentation(Task):
         maps = network(pictures)
         return (maps + network(pictures[:, :, ::-1])[:, :, ::-1]) / 2 if mirrored else maps
 
-    def soften(self, logits: NDArray[Any]) -> NDArray[np.float32]:
-        """None yet; what needs it is refused before."""
-        raise RequestError("segmentation is not distilled yet; leave distil out")
-
     def is_same(self, answers: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether 95 % of a map's places have the same class."""
         same = answers.argmax(axis=-1) == others.argmax(axis=-1)
         return same.reshape(len(same), -1).mean(axis=1) >= _AS_GOOD
-
-    def lead(self, answers: NDArray[Any]) -> NDArray[np.float64]:
-        """A map has no single other one that it might have been."""
-        return np.full(len(answers), np.nan)
 
     def mask(self, answer: NDArray[Any], size_hw: tuple[int, ...]) -> NDArray[np.uint8]:
         """The class number of each pixel of a picture of this size."""
