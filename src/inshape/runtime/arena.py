@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .apart import Ended, run_apart
+from .insides import alive
 from .litert import LiteRTModel
 
 _MODULE = "tflite_micro"
@@ -55,21 +56,8 @@ def arena_of(path: Path) -> Arena | None:
     if not model.has_fixed_size:
         return None
     model.allocate()
-    return _measured(path, _most_at_once(model))
-
-
-def _most_at_once(model: LiteRTModel) -> int:
-    """The largest sum of what is alive at one operator: written by then and read then or later."""
-    sizes, steps = model.tensor_bytes, model.operators
-    born = {index: n for n, step in enumerate(steps) for index in step.outputs}
-    born[model.input["index"]] = -1
-    last_read = {index: n for n, step in enumerate(steps) for index in step.inputs}
-    last_read.update({output["index"]: len(steps) for output in model.outputs})
-    alive = [
-        sum(sizes[i] for i, first in born.items() if first <= n <= last_read.get(i, first))
-        for n in range(len(steps))
-    ]
-    return max(alive, default=0)
+    ends = [model.input["index"]], [output["index"] for output in model.outputs]
+    return _measured(path, max(alive(model.operators, model.tensor_bytes, ends), default=0))
 
 
 def _measured(path: Path, tensor_bytes: int) -> Arena:
