@@ -164,7 +164,7 @@ def _depthwise(
 ) -> Any:
     """A kernel of one weight per channel, which writes a new map."""
     graph, kinds = model.subgraphs[0], litert_schema().ActivationFunctionType
-    name = f"{name_of(graph, source)}/{word}"
+    name = f"{name_of(graph, source).rpartition(';')[2]}/{word}"
     inputs = (
         source,
         new_constant(model, kernel.astype(np.float32).reshape(1, 1, 1, -1), f"{name}_kernel"),

@@ -52,6 +52,7 @@ def int8_content(
     granularity: Granularity = "per-channel",
     *,
     equal: bool = True,
+    split: bool = True,
     clipped: bool = True,
     corrected: bool = True,
     progress: Advance | None = None,
@@ -59,12 +60,13 @@ def int8_content(
     """Quantise a float32 LiteRT file to int8: weights as asked for, the rest per tensor.
 
     The file takes one picture in [0, 255]; there is at least one ``(1, height, width, channels)``
-    to calibrate on. Without ``equal``, channels keep their sizes; without ``clipped``, ranges are
+    to calibrate on. Without ``equal``, channels keep their sizes; without ``split``, the file
+    has the network's own operators; without ``clipped``, ranges are
     the smallest and largest value; without ``corrected``, biases stay. ``None`` if
     `ai-edge-quantizer` has no int8 kernel for one of the operators.
     """
     if equal:
-        content = equalised(content, pictures, granularity)
+        content = equalised(content, pictures, granularity, split=split)
     ranges = _ranges_of(content, pictures, clipped=clipped)
     int8 = _quantise(content, ranges, io, granularity)
     if int8 is None:
