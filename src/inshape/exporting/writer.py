@@ -74,7 +74,7 @@ class Writer:
                 pictures=self.sample if form.is_quantised else (),
                 io=form.io_of(asked.io),
                 granularity=asked.granularity,
-                is_as_planned=self.planned is not None,
+                is_as_planned=self._is_limited,
                 batch=asked.batch,
                 progress=progress,
             )
@@ -88,6 +88,12 @@ class Writer:
                 "free some space or choose a folder that can be written"
             ) from error
         return arena
+
+    @property
+    def _is_limited(self) -> bool:
+        """Whether the file must not take more than was planned."""
+        limits = self.run.record.get("request", {}).get("limits", {})
+        return self.planned is not None or limits.get("max_flash") is not None
 
     def _cut(self, part: Path, planned: Plan) -> None:
         """Have a file compute its early maps in patches."""

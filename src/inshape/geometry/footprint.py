@@ -40,7 +40,8 @@ class Footprint:
         tensor_bytes: of them, those for tensors; the others are the interpreter's records.
         float32_bytes: of the weights as float32.
         more_flash_bytes: that the file may take besides, where the pictures that it is calibrated
-            on show that 8 bits need a hard-swish as two operators; never with ``max_ram``.
+            on show that 8 bits need a hard-swish as two operators; never with a limit of
+            either.
         more_ram_bytes: likewise, all of it records.
     """
 
