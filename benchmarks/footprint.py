@@ -4,10 +4,10 @@
     python -m benchmarks.footprint --table
 
 plans MobileNets at many shapes, converts each as `export` does with a limit of memory, with weights
-drawn at random, and has `tflite-micro` run the file. What was measured is kept under ``--out``, a file each, so that a
-run goes on where another one ended; ``--table`` prints what is there, by default the table of
-docs/footprint.md. The last lines name the worst. Exit code 1 if one is off by more than 5 %, or
-below by more than 2 %.
+drawn at random, and has `tflite-micro` run the file. What was measured is kept under ``--out``, a
+file each, so that a run goes on where another one ended; ``--table`` prints what is there, by
+default the table of docs/footprint.md. The last lines name the worst. Exit code 1 if one is off by
+more than 5 %, or below by more than 2 %.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def with_products(plain: Layout) -> Layout:
             for source in x.reads
         ]
         written = new[id(x)] = replace(x, reads=reads)
-        if x.kind == "HARD_SWISH" and x.reads[0].kernel is not None and not x.reads[0].is_shared:
+        if x.kind == "HARD_SWISH" and _is_free(x):
             gate = _of_channels(x, reads, -2 * len(operators) - 2)
             operators.append(gate)
             written.kind, written.calls, written.reads = "MUL", x.calls[:1], [*reads, gate]
@@ -114,6 +114,12 @@ def with_products(plain: Layout) -> Layout:
                 copies[id(x)] = _of_channels(x, [written], -2 * len(operators) - 3)
         operators += [written, copies[id(x)]] if id(x) in copies else [written]
     return Layout(tuple(operators), tuple(new[id(x)] for x in plain.outputs))
+
+
+def _is_free(hard_swish: Operator) -> bool:
+    """Whether a kernel writes the map that it reads, for it alone."""
+    (source,) = hard_swish.reads
+    return source.kernel is not None and not source.is_shared and len(source.shape) == len("HWC")
 
 
 def _follows(operator: Operator) -> bool:

@@ -66,8 +66,9 @@ def equalised(
     if granularity == "per-channel":
         factors = [_factors(group, largest, weights) for group in groups]
         products = _products(model, copies, groups, factors, pictures)
+        vain = {copied for copied, output in copies.items() if output not in products}
         for group, channels in zip(groups, factors, strict=True):
-            if group.swishes.keys() <= products.keys():
+            if group.swishes.keys() <= products.keys() and not group.tensors & vain:
                 group.divide_by(channels, weights)
         split_swishes(model, copies, products)
     else:

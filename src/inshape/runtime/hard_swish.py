@@ -37,13 +37,18 @@ TOP = 6.0
 _OFF = -3.0
 """Hard-swish is 0 up to here."""
 _LEVELS = 255
+_RANK = 4
+"""Of a map, as a convolution takes it."""
 _FOLLOW = ("MUL", "MEAN", "PAD", "AVERAGE_POOL_2D", "MAX_POOL_2D")
 
 Channels = NDArray[np.floating[Any]]
 
 
 def free_swishes(model: Any) -> dict[int, int]:
-    """What a hard-swish writes, and the map that it reads, if a kernel writes that for it alone."""
+    """What a hard-swish writes, and the map that it reads, if a kernel writes that for it alone.
+
+    A vector is no map.
+    """
     graph, hard_swish = model.subgraphs[0], litert_schema().BuiltinOperator.HARD_SWISH
     readers = _readers(model)
     written = {int(x.outputs[0]) for x in graph.operators if has_kernel(model, x)}
@@ -53,6 +58,7 @@ def free_swishes(model: Any) -> dict[int, int]:
         if kind_of(model, x) == hard_swish
         and int(x.inputs[0]) in written - {int(n) for n in graph.outputs}
         and len(readers[int(x.inputs[0])]) == 1
+        and len(graph.tensors[int(x.inputs[0])].shape) == _RANK
     }
 
 
@@ -145,7 +151,8 @@ def split_swishes(model: Any, copies: Mapping[int, int], factors: Mapping[int, C
         inputs = int(x.inputs[0]), int(gate.outputs[0])
         operators += [gate, new_operator(model, "MUL", inputs, x.outputs, 1)]
     graph.operators = operators
-    put_in_order(model)
+    if copies or factors:
+        put_in_order(model)
 
 
 def _without_copies(model: Any, copies: Mapping[int, int], split: Collection[int]) -> list[Any]:
