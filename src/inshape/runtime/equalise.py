@@ -34,7 +34,7 @@ _LEAST = 1 / 64
 _LEVELS = 255
 _ROUNDS = 20
 """Of going through all maps."""
-_GAIN, _AUDIBLE = 2.0, 0.005
+_GAIN, _AUDIBLE = 1.5, 0.002
 """How many times less noise a product's two operators must be worth, and how much of the channels
 of a map nobody misses."""
 _HEARD_PICTURES, _HEARD_PLACES = 16, 256
