@@ -113,20 +113,9 @@ def _products(
         for group, channels in zip(groups, factors, strict=True)
         for output, source in group.swishes.items()
     }
-    sources = [source for source, _ in of_swish.values()]
-    if not sources:
+    if not of_swish:
         return {}
-    rows: dict[int, list[NDArray[np.float32]]] = {source: [] for source in sources}
-    run, draw = expose(model, sources), np.random.default_rng(0)
-    chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), _HEARD_PICTURES)).round()
-    for picture in (pictures[int(place)] for place in chosen):
-        for source, values in zip(sources, run.all_outputs(picture), strict=True):
-            places = values.reshape(-1, values.shape[-1])
-            rows[source].append(places[draw.integers(len(places), size=_HEARD_PLACES)])
-    gains: dict[int, tuple[float, float]] = {
-        output: noise(np.concatenate(rows[source]), channels)
-        for output, (source, channels) in of_swish.items()
-    }
+    gains = _noise(model, of_swish, pictures)
     kept: set[int] = set()
     loudest = [(sum(gains[o][0] for o in g.swishes), n) for n, g in enumerate(groups) if g.swishes]
     for before, n in sorted(loudest, reverse=True):
@@ -135,6 +124,26 @@ def _products(
         if before > max(_AUDIBLE, _GAIN * after) and fits(model, copies, kept | swishes):
             kept |= swishes
     return {output: of_swish[output][1] for output in kept}
+
+
+def _noise(
+    model: Any,
+    of_swish: Mapping[int, tuple[int, NDArray[np.float64]]],
+    pictures: Sequence[NDArray[np.float32]],
+) -> dict[int, tuple[float, float]]:
+    """How loud 8 bits are behind each hard-swish, as it is and as a product."""
+    sources = [source for source, _ in of_swish.values()]
+    rows: dict[int, list[NDArray[np.float32]]] = {source: [] for source in sources}
+    run, draw = expose(model, sources), np.random.default_rng(0)
+    chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), _HEARD_PICTURES)).round()
+    for picture in (pictures[int(place)] for place in chosen):
+        for source, values in zip(sources, run.all_outputs(picture), strict=True):
+            places = values.reshape(-1, values.shape[-1])
+            rows[source].append(places[draw.integers(len(places), size=_HEARD_PLACES)])
+    return {
+        output: noise(np.concatenate(rows[source]), channels)
+        for output, (source, channels) in of_swish.items()
+    }
 
 
 def _part_constants(model: Any) -> None:
