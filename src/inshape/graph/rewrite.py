@@ -26,6 +26,7 @@ from .walk import (
     functional_graph,
     nodes_in_order,
     picture_model,
+    sole,
     unwrap,
 )
 
@@ -426,8 +427,7 @@ class _Rewriter(Walk):
 
     def tensors_at(self, outputs: Sequence[int]) -> Any:
         """One tensor, or a list of several."""
-        maps = [self.tensors[i] for i in outputs]
-        return maps[0] if len(maps) == 1 else maps
+        return sole([self.tensors[i] for i in outputs])
 
     def _keep(self, index: int, models: tuple[str, ...], result: Any) -> Any:
         """Remember a tensor that the outermost model can return."""

@@ -7,7 +7,7 @@ call in a `GraphSpec` and while the model is rebuilt.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,6 +203,11 @@ def _per_output(result: Any, count: int) -> list[Any]:
     """One content for each output of a call; a single one stands for all of them."""
     contents = list(result) if isinstance(result, list | tuple) else [result]
     return contents * count if len(contents) == 1 else contents
+
+
+def sole(values: Sequence[Any]) -> Any:
+    """The one value, or all: layers and models of Keras take and give a list only of several."""
+    return values[0] if len(values) == 1 else list(values)
 
 
 def unwrap(arguments: Any) -> Any:
