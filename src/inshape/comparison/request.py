@@ -12,7 +12,7 @@ from ..backbones import DEFAULT, fitting
 from ..data.masks import MaskOptions
 from ..data.prepare import PictureOptions
 from ..data.sources import SourceField
-from ..errors import RequestError, UnknownName
+from ..errors import RequestError, check_choice
 from ..heads import FROM_LABELS, Head
 from ..importing.api import is_model_file
 from ..importing.options import FileOptions
@@ -73,8 +73,7 @@ def _read_backbone(value: Any) -> str:
 
 
 def _read_strategy(value: Any) -> str:
-    if value not in STRATEGIES:
-        raise UnknownName("strategy", value, STRATEGIES)
+    check_choice("strategy", value, STRATEGIES)
     return value
 
 

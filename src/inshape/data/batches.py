@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..caching import default_cache_dir
-from ..errors import DataError, UnknownName
+from ..errors import DataError, check_choice
 from ..processor import count_cores
 from ..progress import Advance
 from ..tasks.task import Labels, Moving
@@ -91,8 +91,7 @@ class Batches:
             >>> [x.shape for x, y in batches.iterate(batch_size=4)]
             [(4, 10, 15, 1), (2, 10, 15, 1)]
         """
-        if cache not in get_args(PlaceChoice):
-            raise UnknownName("cache", cache, get_args(PlaceChoice))
+        check_choice("cache", cache, get_args(PlaceChoice))
         if not preparation.shape.is_static:
             raise DataError(
                 f"preparation at {preparation.shape}; expected a known height and width, since a "

@@ -96,7 +96,7 @@ def find_spans(spec: GraphSpec, shapes: Sequence[Map]) -> list[Span]:
     spans: list[Span] = []
     start, ends = waists[0], list[int]()
     for before, waist in pairwise(waists):
-        between = [x for x in calls if before < x.index <= waist]
+        between = calls_between(spec, before, waist)
         is_by_place = all(_is_by_place(x, shapes) for x in between)
         if not all(_is_local(spec, x, shapes) for x in between):
             spans.append(Span(start, tuple(ends)))
@@ -139,7 +139,7 @@ def _is_by_place(layer: LayerSpec, shapes: Sequence[Map]) -> bool:
     if not layer.is_local or layer.op not in _BY_PLACE or layer.answering is not None:
         return False
     out, *read = (shapes[i] for i in (layer.index, *layer.inputs))
-    if not all(len(one) == 3 and one[:2] == out[:2] for one in (out, *read)):
+    if {(len(one), one[:2]) for one in (out, *read)} != {(3, out[:2])}:
         return False
     if layer.op == "concat":
         return layer.axis == -1
@@ -153,7 +153,7 @@ def _is_local(spec: GraphSpec, layer: LayerSpec, shapes: Sequence[Map]) -> bool:
         return layer.is_local
     if layer.op in _MOVING:
         return True
-    is_shared = any(x.layer == layer.layer for x in spec if x.index != layer.index)
+    is_shared = sum(x.layer == layer.layer for x in spec) > 1
     if not layer.is_window or not layer.is_plain or is_shared or layer.grid_first is not None:
         return False
     # A mean leaves its own padding out, and a maximum takes it for less than any value.

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from ..errors import GraphError, InshapeError, UnknownName, WeightsError, shown
+from ..errors import GraphError, InshapeError, WeightsError, check_choice, shown
 from ..extras import install
 from ..geometry.amounts import product
 from ..graph.deferred import deferred_weights
@@ -115,8 +115,7 @@ def _ends(graph: Any, outputs: Sequence[str]) -> tuple[str, ...]:
     by_name |= {name: name for node in graph.node for name in node.output}
     by_name.pop("", None)  # a node without a name, and an output that is left out
     for name in outputs:
-        if name not in by_name:
-            raise UnknownName("output", name, by_name)
+        check_choice("output", name, by_name)
     return tuple(by_name[name] for name in outputs) or tuple(o.name for o in graph.output)
 
 
