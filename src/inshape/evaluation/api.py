@@ -150,7 +150,7 @@ def _choose_pictures(classifier: Classifier, request: EvaluateRequest) -> _Choic
             f"measured on the {len(catalogue)} of {len(listed)} that were held out; split 'all' "
             "takes every one"
         )
-    trained_on = 0 if run is None else count_trained_on(run, catalogue, again)
+    trained_on = count_trained_on(run, catalogue, again)
     if trained_on:
         messages.append(
             f"{trained_on} of {len(catalogue)} pictures were trained on, which makes the scores "

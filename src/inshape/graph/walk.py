@@ -99,12 +99,12 @@ def what_it_is(value: Any) -> str:
     kind = value if isinstance(value, type) else type(value)
     modules = [parent.__module__ for parent in kind.__mro__]
     expected = "expected a keras.Model, a backbone's name or a .keras file"
-    if any(_starts(module, _KERAS_2) for module in modules):
+    if _come_from(modules, _KERAS_2):
         return (
             f"{kind.__name__} of Keras 2 ({kind.__module__.split('.')[0]}), {expected}; save it "
             "with model.save('model.h5') and give that file"
         )
-    if any(_starts(module, ("torch",)) for module in modules):
+    if _come_from(modules, ("torch",)):
         return (
             f"{kind.__name__} of PyTorch, {expected}; for a MobileNetV3, save its state_dict() as "
             "a .pth file, and give inshape's name of it with weights='FILE.pth'"
@@ -123,8 +123,9 @@ def what_it_is(value: Any) -> str:
     return f"{kind.__name__}, {expected}; name one, such as 'MobileNetV3Small'"
 
 
-def _starts(module: str, packages: tuple[str, ...]) -> bool:
-    return any(module == package or module.startswith(f"{package}.") for package in packages)
+def _come_from(modules: Sequence[str], packages: Sequence[str]) -> bool:
+    starts = tuple(f"{package}." for package in packages)
+    return any(f"{module}.".startswith(starts) for module in modules)
 
 
 _KERAS_2 = ("tf_keras", "keras.engine", "keras.src.engine", "tensorflow.python.keras")

@@ -42,7 +42,6 @@ class NotLiteRT(Exception):
     """What is wrong with a file, in a few words."""
 
     def __init__(self, reason: str = "it is damaged or cut short") -> None:
-        """Say it."""
         super().__init__(reason)
 
 

@@ -46,7 +46,6 @@ class Reading:
     """What has been made of a file so far."""
 
     def __init__(self, file: LiteRTFile, picture: KerasMap) -> None:
-        """Begin with the picture."""
         self.file = file
         self.maps: dict[int, KerasMap] = {file.inputs[0]: picture}
         self.affine: dict[int, Affine] = {}
@@ -61,7 +60,6 @@ class Step:
     """One operator, with the maps that it reads."""
 
     def __init__(self, reading: Reading, operator: Operator, name: str) -> None:
-        """Take the operator, and the name for the layers that are made of it."""
         self.reading, self.operator, self.options = reading, operator, operator.options
         self.file, self.maps, self.name = reading.file, reading.maps, name
         self._layers = 0
