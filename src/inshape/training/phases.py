@@ -289,7 +289,6 @@ class _Keeper(keras.callbacks.Callback):
     """Keeps the best weights, the history and a checkpoint, and ends a phase in time."""
 
     def __init__(self, phase: Phase, advance: Advance) -> None:
-        """Begin a phase, or take it up where its checkpoint left it."""
         super().__init__()
         self.training = Training(phase.feed, phase.task, phase.output_weights)
         self.standing, self.best = _begin(phase)
