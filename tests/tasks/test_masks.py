@@ -478,9 +478,14 @@ def test_what_is_not_built_is_refused(home, tmp_path, choices, message):
 def test_it_is_compared_by_a_linear_model_at_places_of_its_maps(home):
     # Half of the size leaves a quarter of the places, in which less can be told apart.
     shapes = ["16x24x1", "32x40x1"]
-    options = {"backbones": [str(home / "small.keras")], "strategies": "rebuild"}
+    options = {"backbones": [str(home / "small.keras")], "strategies": "rebuild,restride:4"}
     comparison = inshape.compare(home / "scenes", shapes=shapes, latency=False, **options)
-    small, large = sorted(comparison.candidates, key=lambda c: shapes.index(c.input_shape))
+    names = [f"{shape} {strategy}" for strategy in ("rebuild", "restride:4") for shape in shapes]
+    small, large, *finer = sorted(
+        comparison.candidates, key=lambda c: names.index(f"{c.input_shape} {c.strategy}")
+    )
+    assert [c.error for c in finer] == [None, None]
+    assert finer[1].macs > large.macs
     assert None not in (small.accuracy, large.accuracy)
     assert large.accuracy.value > small.accuracy.value > 0
     assert comparison.record["score_name"] == "mean IoU"
