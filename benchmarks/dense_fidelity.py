@@ -58,13 +58,13 @@ KINDS = {
             *("120x160x3 restride:16", "120x160x1 restride:16", "180x240x3 rebuild"),
             "180x240x3 restride:16",
         ),
-        {"head_epochs": 6, "epochs": 8, "unfreeze": "all"},
+        {"head_epochs": 4, "epochs": 5, "unfreeze": "all"},
     ),
     "boxes": Kind(
         "Boxes",
         (
-            *("96x128x3 rebuild", "96x128x3 restride", "120x160x3 rebuild", "120x160x3 restride"),
-            *("120x160x3 resize", "180x240x3 rebuild", "240x320x1 rebuild", "240x320x3 rebuild"),
+            *("96x128x3 rebuild", "120x160x3 rebuild", "120x160x3 restride", "120x160x3 resize"),
+            *("180x240x3 rebuild", "240x320x1 rebuild", "240x320x3 rebuild"),
         ),
         {"head_epochs": 24, "epochs": 8, "unfreeze": "last", "learning_rate": 2e-3},
     ),
