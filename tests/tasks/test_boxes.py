@@ -560,9 +560,39 @@ def test_bad_lines_of_text_cost_their_picture_alone(home, tmp_path):
     assert "1 box of a class that is not known, left out: '9'" in lines
     assert f"1 picture without boxes, kept as background: images/train/{third.stem}.png" in lines
     assert "no picture" not in lines
-    (tmp_path / "out/data.yaml").write_text("names: 3x\n  - \n")
     with pytest.raises(DataError, match="no files of boxes"):
         open_source(tmp_path / "out/images", task="detection")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "names: 3x\n  - \n",
+        "nc: 2",
+        "names: [a, [b]]",
+        "names: {a: 0}",
+        "names: ['a', '']",
+        "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]",
+        "names: " + 2000 * "[",
+        "- names",
+        "names: [" + "a," * 2**18 + "a]",
+        "",
+    ],
+)
+def test_a_list_of_classes_without_names_is_one_line(home, tmp_path, text):
+    as_yolo(home / "things", tmp_path / "out", is_inside=True)
+    (tmp_path / "out/data.yaml").write_text(text)
+    with pytest.raises(DataError, match="no list of names in it; expected names: "):
+        open_source(tmp_path / "out", task="detection")
+
+
+def test_a_list_of_classes_takes_pyyaml(home, tmp_path, monkeypatch):
+    as_yolo(home / "things", tmp_path / "out", is_inside=True)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(
+        RequestError, match=r"data\.yaml is read by PyYAML, .* extra detection; pip"
+    ):
+        open_source(tmp_path / "out", task="detection")
 
 
 @pytest.mark.parametrize(
