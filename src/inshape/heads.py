@@ -88,7 +88,7 @@ class Head(Request):
     """softmax gives probabilities of which one is true, sigmoid one for each class by itself,
     logits the values before it, as for a regression; auto is softmax, and sigmoid for a single
     class. In Python None is logits, as in Keras."""
-    decoder: Annotated[Decoder | None, Flag("")] = None
+    decoder: Decoder | None = None
     """lr-aspp gives a map of logits, a class for each place, from the last map and an earlier one
     (arXiv 1905.02244, section 6.4) instead of pooling; hidden is the number of its filters, 128 by
     default. boxes gives a map of the middles of objects and how far their edges are, from the maps
