@@ -1,10 +1,13 @@
 """The recipe that a Keras user writes by hand, to measure `inshape train` against.
 
     python -m benchmarks.keras_recipe TRAIN VALIDATION --shape 96x96x3 --weights FILE --out a.json
+    python -m benchmarks.keras_recipe TRAIN VALIDATION --network FILE --out a.json
 
 It follows https://keras.io/guides/transfer_learning: ``image_dataset_from_directory`` at the target
 size, the backbone at that ``input_shape``, a new classifier trained for ten epochs on the frozen
 backbone, then ten epochs of everything at 1e-5. One channel is read as grey and repeated to three.
+A network of one fixed size (``--network``, a .keras file) is made anew from its configuration with
+another size written in, as answers in forums say.
 Written to the file: seconds and validation accuracy of every epoch, and the final predictions.
 """
 
@@ -31,7 +34,9 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("validation", type=Path)
     parser.add_argument("--shape", default="96x96x3")
-    parser.add_argument("--weights", required=True)
+    begin_with = parser.add_mutually_exclusive_group(required=True)
+    begin_with.add_argument("--weights", help="of MobileNetV3Large-minimalistic")
+    begin_with.add_argument("--network", help="another one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each of the two phases")
     parser.add_argument("--out", type=Path, required=True)
@@ -40,14 +45,17 @@ def main() -> None:
     keras.utils.set_random_seed(options.seed)
     train = pictures(options.train, shape, shuffle=True, seed=options.seed)
     validation = pictures(options.validation, shape, shuffle=False, seed=options.seed)
-    backbone = keras.applications.MobileNetV3Large(
-        minimalistic=True,
-        input_shape=(shape.height, shape.width, 3),
-        include_top=False,
-        weights=None,
-        pooling="avg",
-    )
-    take(backbone, options.weights)
+    if options.network:
+        backbone = at_size(keras.models.load_model(options.network), shape)
+    else:
+        backbone = keras.applications.MobileNetV3Large(
+            minimalistic=True,
+            input_shape=(shape.height, shape.width, 3),
+            include_top=False,
+            weights=None,
+            pooling="avg",
+        )
+        take(backbone, options.weights)
     classes = len(train.class_names)
     inputs = keras.Input((shape.height, shape.width, shape.channels))
     x = inputs if shape.channels == 3 else keras.layers.Concatenate()([inputs] * 3)
@@ -98,6 +106,15 @@ def pictures(folder: Path, shape: InputShape, *, shuffle: bool, seed: int) -> An
         shuffle=shuffle,
         seed=seed,
     )
+
+
+def at_size(network: keras.Model, shape: InputShape) -> keras.Model:
+    """The same layers and weights at another input size, pooled."""
+    config = network.get_config()
+    config["layers"][0]["config"]["batch_shape"] = (None, shape.height, shape.width, 3)
+    resized = keras.Model.from_config(config)
+    resized.set_weights(network.get_weights())
+    return keras.Sequential([resized, keras.layers.GlobalAveragePooling2D()])
 
 
 def take(backbone: keras.Model, weights: str) -> None:

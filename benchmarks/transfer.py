@@ -1,6 +1,7 @@
 """`inshape train` against the recipe that a Keras user writes by hand, from files to a model.
 
     python -m benchmarks.transfer TRAIN VALIDATION --weights FILE [--shapes 96x96x3] [--seeds 0,1,2]
+        [--ways keras,inshape] [--other FILE] [--torch PYTHON]
 
 Every training is a process of its own, so that its time is the whole way from JPEG files to a
 trained model and its peak memory its own; the ways take turns, seed by seed. Finished trainings are
@@ -10,8 +11,17 @@ default the table of docs/transfer.md from benchmarks/results/transfer.
 - ``keras``: benchmarks/keras_recipe.py, validated on VALIDATION after each epoch, as people do.
 - ``inshape``: `inshape train TRAIN` with the defaults of its recipe; a tenth of TRAIN is held out.
 - ``inshape-head``: the same with ``--unfreeze none``, the first thing that it reaches.
-- ``inshape-short``: with ``--strategy rebuild --epochs 5``, the cheaper way where ``auto`` takes
-  ``restride``; only where asked for by ``--ways``.
+
+Only where asked for by ``--ways``:
+
+- ``torch``: benchmarks/torch_recipe.py, the same recipe in PyTorch, by the Python of an environment
+  that has torch, numpy, pillow and h5py (``--torch``).
+- ``inshape-rebuild``: with ``--strategy rebuild``, which costs less where ``auto`` takes
+  ``restride``.
+- ``inshape-jax``, ``inshape-torch``: the defaults on another backend of Keras.
+- ``keras-other``, ``inshape-other``: the recipe and the defaults with another network, a .keras
+  file of one fixed size (``--other``).
+- ``inshape-random``: with random weights, all of them trained.
 
 The accuracy is that on VALIDATION, which `inshape train` never sees; times are the median of the
 seeds, since other work can only lengthen them.
@@ -39,10 +49,11 @@ from benchmarks import results_folder
 BACKBONE = "MobileNetV3Large-minimalistic"
 WAYS = ("keras", "inshape-head", "inshape")
 CHANGES = {
-    "inshape": [],
     "inshape-head": ["--unfreeze", "none"],
-    "inshape-short": ["--strategy", "rebuild", "--epochs", "5"],
+    "inshape-rebuild": ["--strategy", "rebuild"],
+    "inshape-random": ["--weights", "none", "--unfreeze", "all"],
 }
+BACKENDS = {"inshape-jax": "jax", "inshape-torch": "torch"}
 SHAPES = "96x96x3,160x160x3,128x128x1"
 
 
@@ -54,6 +65,8 @@ def main() -> None:
     parser.add_argument("--shapes", default=SHAPES)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--other", type=Path, help="another network, for ways that end in other")
+    parser.add_argument("--torch", default=sys.executable, help="the Python that has torch")
     parser.add_argument("--out", type=Path, help="of results; by default runs/transfer")
     parser.add_argument("--table", action="store_true", help="print the table of what is there")
     options = parser.parse_args()
@@ -75,9 +88,14 @@ def measure(way: str, shape: str, seed: int, options: argparse.Namespace) -> Non
         return
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "output"
-        command = [sys.executable, "-m", *commands(way, shape, seed, output, options)]
+        command = command_of(way, shape, seed, output, options)
         print(shlex.join(command), flush=True)
-        result: dict[str, Any] = {"way": way, "shape": shape, "seed": seed, **timed(command)}
+        result: dict[str, Any] = {
+            "way": way,
+            "shape": shape,
+            "seed": seed,
+            **timed(command, BACKENDS.get(way)),
+        }
         if way.startswith("inshape"):
             result |= of_run(output, options.validation)
         else:
@@ -87,24 +105,33 @@ def measure(way: str, shape: str, seed: int, options: argparse.Namespace) -> Non
     print(f"  {result['seconds']:.0f} s, {accuracy:.3f}", flush=True)
 
 
-def commands(
+def command_of(
     way: str, shape: str, seed: int, output: Path, options: argparse.Namespace
 ) -> list[str]:
-    """The module and arguments of a training."""
-    common = ["--weights", str(options.weights), "--seed", str(seed), "--out", str(output)]
+    """What a training is run by."""
+    is_other = way.endswith("-other")
+    common = ["--seed", str(seed), "--out", str(output)]
+    if not is_other:
+        common += ["--weights", str(options.weights)]
     if way.startswith("inshape"):
-        training = ["inshape", "train", str(options.train), "--input", shape]
-        return [*training, "--backbone", BACKBONE, *common, *CHANGES[way]]
-    module = f"benchmarks.{way}_recipe"
-    return [module, str(options.train), str(options.validation), "--shape", shape, *common]
+        backbone = str(options.other) if is_other else BACKBONE
+        training = ["train", str(options.train), "--input", shape, "--backbone", backbone]
+        # The last of two equal options counts.
+        return [sys.executable, "-m", "inshape", *training, *common, *CHANGES.get(way, [])]
+    python = options.torch if way == "torch" else sys.executable
+    module = f"benchmarks.{way.removesuffix('-other')}_recipe"
+    other = ["--network", str(options.other)] if is_other else []
+    folders = [str(options.train), str(options.validation)]
+    return [python, "-m", module, *folders, "--shape", shape, *common, *other]
 
 
-def timed(command: list[str]) -> dict[str, float]:
+def timed(command: list[str], backend: str | None = None) -> dict[str, float]:
     """Run a command: seconds by the clock, CPU seconds, and peak memory in MB."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    if backend is not None:
+        environment["KERAS_BACKEND"] = backend
     begun = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    )
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

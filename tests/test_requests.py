@@ -310,7 +310,7 @@ def test_what_a_group_leaves_out_is_no_option_of_the_whole():
         ({"epochs": 2.5}, "epochs=2.5; expected a whole number"),
         ({"epochs": True}, "epochs=True; expected a whole number"),
         ({"epochs": "many"}, "epochs='many'; expected a whole number"),
-        ({"epochs": None}, "epochs=None; expected a whole number"),
+        ({"head_epochs": None}, "head_epochs=None; expected a whole number"),
         ({"views": 0}, "views=0; expected 1 or more"),
         ({"seed": 2**31}, "seed=2147483648; expected 0 to 2147483647"),
         ({"learning_rate": float("nan")}, "learning_rate=nan; expected a number"),

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 _BREAK = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
@@ -116,6 +116,12 @@ class UnknownName(RequestError):
         hint = f"did you mean {match}? " if match else ""
         advice = answer or f"{hint}choose from: {', '.join(self.choices)}"
         super().__init__(f"unknown {kind} {shown(str(received))}; {advice}")
+
+
+def check_choice(kind: str, received: object, choices: Collection[str]) -> None:
+    """Refuse what is none of the choices; see `UnknownName`."""
+    if received not in choices:
+        raise UnknownName(kind, received, choices)
 
 
 class StrategyError(RequestError):

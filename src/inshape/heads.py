@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
@@ -107,7 +107,6 @@ class Head(Request):
     network and its weights have them, and adapting leaves them out."""
 
     def __post_init__(self) -> None:
-        """Refuse what no head can be."""
         Request.__post_init__(self)
         if self.activation is None:  # as in keras.applications
             object.__setattr__(self, "activation", "logits")
@@ -116,17 +115,18 @@ class Head(Request):
                 f"pretrained_dense=True with pool={self.pool!r}; expected 'avg', which the "
                 "pretrained layers were trained on; leave pretrained_dense out"
             )
-        if self.decoder is not None and (self.pool != "avg" or self.pretrained_dense):
-            raise RequestError(
-                f"decoder={self.decoder!r} with pool={self.pool!r} and "
-                f"pretrained_dense={self.pretrained_dense}; expected neither, since it does not "
-                "pool its map; leave them out"
-            )
-        if self.decoder is not None and self.activation in ("softmax", "sigmoid"):
-            raise RequestError(
-                f"decoder={self.decoder!r} with activation={self.activation!r}; expected logits, "
-                "which are a map; leave activation out"
-            )
+        if self.decoder is not None:
+            if self.pool != "avg" or self.pretrained_dense:
+                raise RequestError(
+                    f"decoder={self.decoder!r} with pool={self.pool!r} and "
+                    f"pretrained_dense={self.pretrained_dense}; expected neither, since it does "
+                    "not pool its map; leave them out"
+                )
+            if self.activation in ("softmax", "sigmoid"):
+                raise RequestError(
+                    f"decoder={self.decoder!r} with activation={self.activation!r}; expected "
+                    "logits, which are a map; leave activation out"
+                )
         if self.classes == 1 and self.activation == "softmax":
             raise RequestError(
                 "activation='softmax' with classes=1 is 1 whatever the picture; expected 'sigmoid' "
@@ -326,78 +326,64 @@ def with_head(spec: GraphSpec, head: Head, shape: InputShape | None = None) -> G
         >>> [layer.name for layer in with_head(spec, Head(classes=2))]
         ['image', 'head_pool', 'head_dropout', 'head_logits', 'head_probabilities']
     """
-    layers = list(spec.layers)
-
-    def add(name: str, op: Any, **facts: Any) -> None:
-        index, source = len(layers), layers[-1]
-        layer = LayerSpec(
-            index=index, name=PREFIX + name, op=op, inputs=(source.index,), layer=index, **facts
-        )
-        if source.native_shape:
-            native = output_shape(layer, [source.native_shape], [source])
-            layer = layer.but(native_shape=native)
-        layers.append(layer)
-
-    if head.decoder is not None:
-        assert shape is not None
-        return _with_decoder(spec, head, shape)
-    (end,) = spec.outputs
-    layers = layers[: end + 1]
-    rank = len(spec[end].native_shape)
-    if head.pretrained_dense:
-        if rank > 1:
-            add("flatten", "flatten")
-    elif isinstance(head.pool, str):
-        function = "mean" if head.pool == "avg" else head.pool
-        add("pool", "global_pool", params=int(head.pool == "gem"), function=function)
-    else:
-        add("pool", "adaptive_pool", target_hw=tuple(head.pool), function="mean")
-        add("flatten", "flatten")
-    if head.hidden is not None:
-        add("hidden", "dense", out_channels=head.hidden, use_bias=True, function="relu")
-    if head.classes is not None:
-        if head.dropout:
-            add("dropout", "identity")
-        add("logits", "dense", out_channels=head.classes, use_bias=True)
-        if head.last_activation != "logits":
-            add("probabilities", "activation", function=head.last_activation)
-        if head.is_scaled:
-            add("values", "rescale", function="scale and offset")
-    return spec.but(layers=tuple(layers), outputs=(len(layers) - 1,))
+    graph = _Behind(spec, shape)
+    end = _ADDS[head.decoder](graph, spec.outputs, head)
+    return spec.but(layers=tuple(graph.layers), outputs=(end,))
 
 
 class _Behind:
-    """A graph to which the layers of a decoder are added, each behind named ones."""
+    """A graph to which the layers of a head are added, each behind named ones."""
 
-    def __init__(self, spec: GraphSpec, shape: InputShape) -> None:
+    def __init__(self, spec: GraphSpec, shape: InputShape | None) -> None:
         self.layers = list(spec.layers[: max(spec.outputs) + 1])
-        self._sizes = map_shapes(spec, shape)
+        self._spec, self._shape = spec, shape
 
     def add(self, name: str, op: Any, *sources: int, **facts: Any) -> int:
         """Add a layer; its position."""
         index = len(self.layers)
         layer = LayerSpec(index, PREFIX + name, op, sources, index, **facts)
         read = [self.layers[i] for i in sources]
-        native = output_shape(layer, [source.native_shape for source in read], read)
-        self.layers.append(layer.but(native_shape=native))
+        if all(source.native_shape for source in read):
+            native = output_shape(layer, [source.native_shape for source in read], read)
+            layer = layer.but(native_shape=native)
+        self.layers.append(layer)
         return index
 
     def enlarge(self, name: str, source: int, like: int) -> int:
         """Bring a map to the size of one of the backbone's."""
-        index = self.add(
-            name, "resize", source, target_hw=self._sizes[like][:2], function="bilinear"
-        )
+        assert self._shape is not None
+        size_hw = map_shapes(self._spec, self._shape)[like][:2]
+        index = self.add(name, "resize", source, target_hw=size_hw, function="bilinear")
         # At its own size, the network has another.
         native = (*self.layers[like].native_shape[:2], self.layers[source].native_shape[-1])
         self.layers[index] = self.layers[index].but(native_shape=native)
         return index
 
 
-def _with_decoder(spec: GraphSpec, head: Head, shape: InputShape) -> GraphSpec:
-    """A decoder behind the maps that it reads."""
-    graph = _Behind(spec, shape)
-    end = (_add_boxes if head.decoder == "boxes" else _add_lr_aspp)(graph, spec.outputs, head)
-    return spec.but(layers=tuple(graph.layers), outputs=(end,))
+def _add_pooled(graph: _Behind, maps: Sequence[int], head: Head) -> int:
+    """A pooling and a classifier."""
+    (x,) = maps
+    add = graph.add
+    if head.pretrained_dense:
+        if len(graph.layers[x].native_shape) > 1:
+            x = add("flatten", "flatten", x)
+    elif isinstance(head.pool, str):
+        function = "mean" if head.pool == "avg" else head.pool
+        x = add("pool", "global_pool", x, params=int(head.pool == "gem"), function=function)
+    else:
+        x = add("pool", "adaptive_pool", x, target_hw=tuple(head.pool), function="mean")
+        x = add("flatten", "flatten", x)
+    if head.hidden is not None:
+        x = add("hidden", "dense", x, out_channels=head.hidden, use_bias=True, function="relu")
+    if head.classes is not None:
+        if head.dropout:
+            x = add("dropout", "identity", x)
+        x = add("logits", "dense", x, out_channels=head.classes, use_bias=True)
+        if head.last_activation != "logits":
+            x = add("probabilities", "activation", x, function=head.last_activation)
+        if head.is_scaled:
+            x = add("values", "rescale", x, function="scale and offset")
+    return x
 
 
 def _add_lr_aspp(graph: _Behind, maps: Sequence[int], head: Head) -> int:
@@ -467,3 +453,10 @@ def _add_boxes(graph: _Behind, maps: Sequence[int], head: Head) -> int:
     middles = add("middles", "conv", x, out_channels=head.classes, use_bias=True)
     edges = add("edges", "conv", x, out_channels=EDGES, use_bias=True)
     return add("logits", "concat", middles, edges)
+
+
+_ADDS: dict[Decoder | None, Callable[[_Behind, Sequence[int], Head], int]] = {
+    None: _add_pooled,
+    "lr-aspp": _add_lr_aspp,
+    "boxes": _add_boxes,
+}

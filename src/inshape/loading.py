@@ -36,11 +36,9 @@ class Pictures(keras.utils.PyDataset):
         self._epoch = 0
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
         return -(-len(self._positions) // self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """One batch of this epoch."""
         if not 0 <= index < len(self):
             raise IndexError(index)  # which ends a loop over it
         order = self._positions

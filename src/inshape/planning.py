@@ -136,7 +136,6 @@ class PlanRequest(KerasWords):
     """What the device's memory allows."""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
         Request.__post_init__(self)
         by_head, by_option = self._by_head(), self._by_option()
         asked = _words(by_option if self.head is None else {"head": self.head, **by_option})

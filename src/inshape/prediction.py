@@ -174,18 +174,19 @@ def predict(request: PredictRequest) -> list[Prediction]:
 
 def _check_options(classifier: Classifier, request: PredictRequest) -> None:
     """Refuse what the model cannot give, before it is loaded or any picture is read."""
-    if request.save_heatmaps is not None and classifier.load_model is None:
-        home = "the run folder" if classifier.run is None else classifier.run.folder
-        raise RequestError(
-            f"heat maps of {classifier.name}, an exported file, which has no gradients; expected a "
-            f"run; name {home}"
-        )
     task = classifier.task
-    if request.save_heatmaps is not None and "heatmaps" in task.not_built:
-        raise RequestError(
-            f"heat maps of {classifier.name}, which answers with {task.lies_as}: they are not "
-            f"built yet for {task.name}; use save_{task.lies_as}"
-        )
+    if request.save_heatmaps is not None:
+        if classifier.load_model is None:
+            home = getattr(classifier.run, "folder", "the run folder")
+            raise RequestError(
+                f"heat maps of {classifier.name}, an exported file, which has no gradients; "
+                f"expected a run; name {home}"
+            )
+        if "heatmaps" in task.not_built:
+            raise RequestError(
+                f"heat maps of {classifier.name}, which answers with {task.lies_as}: they are not "
+                f"built yet for {task.name}; use save_{task.lies_as}"
+            )
     for folder, what in ((request.save_masks, "masks"), (request.save_boxes, "boxes")):
         if folder is not None and task.lies_as != what:
             raise RequestError(

@@ -70,7 +70,6 @@ class QuietImport:
     """A finder for ``sys.meta_path``: imports one package quietly, whenever that may be."""
 
     def __init__(self, package: str) -> None:
-        """Take the package's name."""
         self.package = package
 
     def find_spec(

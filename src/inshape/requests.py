@@ -148,6 +148,12 @@ class Option:
         return self.mark(Written) is None and _without_none(self.type) is bool
 
     @property
+    def is_many(self) -> bool:
+        """Whether several words stand for it on the command line."""
+        mark = self.mark(Positional)
+        return mark is not None and mark.many
+
+    @property
     def is_list(self) -> bool:
         """Whether it takes several values."""
         kind = _without_none(self.type)
@@ -386,13 +392,11 @@ def _words(option: Option, value: Any) -> list[str] | None:
         return None
     if option.is_switch:
         return [f"--{option.flag}" if value else f"--no-{option.flag}"]
-    positional = option.mark(Positional)
-    is_several = positional is not None and positional.many and isinstance(value, list | tuple)
-    written = [_written(v, option.written.write) for v in (value if is_several else [value])]
-    words = [word for word in written if word is not None]
-    if len(words) < len(written):
+    values = value if option.is_many and isinstance(value, list | tuple) else [value]
+    words: list[Any] = [_written(each, option.written.write) for each in values]
+    if None in words:
         return None
-    if positional is not None:
+    if option.mark(Positional):
         return words
     (word,) = words
     return [f"--{option.flag}={word}"] if word.startswith("-") else [f"--{option.flag}", word]

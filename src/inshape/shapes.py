@@ -70,7 +70,6 @@ class InputShape:
     channels: int
 
     def __post_init__(self) -> None:
-        """Refuse axes that no picture has."""
         for axis, length in zip(("height", "width", "channels"), self.as_tuple(), strict=True):
             if length is not None and length < 1:
                 raise ShapeError(f"input {self}: {axis} is {length}, expected at least 1; {_HOW}")

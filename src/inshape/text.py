@@ -35,7 +35,6 @@ class Unread(RequestError):
     """A value that a reader cannot read; whoever knows what it is for says so before it."""
 
     def __init__(self, value: object, expected: str) -> None:
-        """Take the value and what was expected."""
         super().__init__(f"{shown(value)}; expected {expected}")
 
 

@@ -44,7 +44,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ['a.txt']
     """
     start, end = f".{path.stem}-", path.suffix
-    try:
+    with writing(path):
         remove_abandoned(path.parent.glob(f"{glob.escape(start)}{DIGITS}{glob.escape(end)}"))
         with new_part(path.parent, start, end) as part:
             write(part)
@@ -52,6 +52,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
                 os.fsync(file.fileno())
             part.replace(path)
         sync_folder(path.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Say what keeps a file or folder from being written, which then stays as it was.
+
+    Raises:
+        RunError: if the disk is full or the folder cannot be written.
+    """
+    try:
+        yield
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror or error}; what was there is unchanged; "

@@ -13,14 +13,8 @@ from tests.geometry.nets import Net, mobilenet_v1, vgg16, with_squeeze_and_excit
 from tests.narrow import without_values
 
 from inshape.errors import FixedShape, GraphError, MapMismatch, VanishingMap
-from inshape.geometry.sizes import (
-    least_size,
-    map_shapes,
-    network_shape,
-    output_length,
-    same_padding,
-    window_padding,
-)
+from inshape.geometry.lengths import output_length, same_padding, window_padding
+from inshape.geometry.sizes import least_size, map_shapes, network_shape
 from inshape.geometry.spec import GraphSpec, InputLayers, LayerSpec
 from inshape.graph.read import read
 from inshape.shapes import InputShape, Size

@@ -134,8 +134,8 @@ def test_a_teacher_in_colour_makes_its_grey_students_changes(tmp_path):
     run = Run.create(tmp_path / "run", {"preparation": preparation.as_dict()})
     run.save_model(model)
     student = Batches.open(catalogue, Preparation.of("16x12x1"))
-    recipe = Recipe(augment="strong", flip=False, batch_size=8)
-    teacher = Teacher(run, student, recipe, None, seed=5, progress=Progress())
+    recipe = Recipe(augment="strong", flip=False)
+    teacher = Teacher(run, student, recipe, None, batch_size=8, seed=5, progress=Progress())
     colour = Batches.open(catalogue, preparation)
     small = keras.Model(image, boxes)
     pictures, _ = next(colour.iterate("train", 8, shuffle=True, seed=5, epoch=1))
@@ -156,8 +156,8 @@ def test_soft_labels_reach_the_steps_of_an_epoch(taught):
     batches = Batches.open(catalogue, taught.preparation)
     job = Job(taught, request, batches, taught.load_model(), Progress())
     teacher = Teacher(
-        Run.open(taught.folder / "teacher"), batches, request.recipe, job.last_map, seed=0,
-        progress=Progress(),
+        Run.open(taught.folder / "teacher"), batches, request.recipe, job.last_map,
+        batch_size=job.batch_size, seed=0, progress=Progress(),
     )  # fmt: skip
     assert teacher.teaching.channels == 8  # the map before the last convolution is the narrowest
     feed = Features(job).body_feed(teacher)

@@ -339,10 +339,20 @@ def test_the_best_epoch_is_kept_and_waiting_ends(tmp_path):
     standing = run_phase(phase)
     accuracies = [row["val_accuracy"] for row in standing.history]
     assert standing.epoch < 30
-    assert standing.epoch - 1 - max(standing.best_epoch, 0) == 2
+    assert standing.epoch - 1 - standing.best_epoch == 2
     accuracy, loss = phase.task.score_and_loss(phase.validation_logits(), phase.labels)
     assert (accuracy, loss) == pytest.approx((standing.best_score, standing.best_loss))
     assert accuracy >= max(accuracies) - 1e-6
+
+
+def test_epochs_that_rise_go_on_though_the_start_was_better(tmp_path, monkeypatch):
+    scores = iter([0.9, 0.1, 0.2, 0.3, 0.4, 0.3, 0.2, 0.1])  # the first is that of the start
+    kind = type(classes(CLASSES))
+    monkeypatch.setattr(kind, "metric", None)
+    monkeypatch.setattr(kind, "score_and_loss", lambda self, logits, labels: (next(scores), 0.5))
+    phase = phase_of(tmp_path, recipe=Recipe(batch_size=8, patience=2), epochs=12)
+    standing = run_phase(phase)
+    assert (standing.epoch, standing.best_epoch, standing.best_score) == (6, -1, 0.9)
 
 
 def test_what_only_gets_worse_ends_as_it_began(tmp_path):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import RequestError, UnknownName
+from ..errors import RequestError, check_choice
 from ..requests import Option, Positional, options_of
 from .commands import COMMANDS, command_for
 
@@ -152,6 +152,5 @@ def _shell(name: str | None) -> str:
     running = re.sub(r"^pwsh$", "powershell", name or Path(os.environ.get("SHELL", "")).name)
     if not running:
         raise RequestError(f"no shell named; expected one of {', '.join(_SCRIPTS)}; name yours")
-    if running not in _SCRIPTS:
-        raise UnknownName("shell", running, _SCRIPTS)
+    check_choice("shell", running, _SCRIPTS)
     return running

@@ -23,7 +23,6 @@ class Ended(Exception):
     """A command is over, with an exit code; what there was to say has been said."""
 
     def __init__(self, code: int) -> None:
-        """Take the exit code."""
         self.code = code
         super().__init__(code)
 

@@ -191,35 +191,35 @@ def _field(option: Option, named: set[str]) -> constructors.StructFieldSpec:
     if positional is not None:
         metavar = _metavar(option) if is_required else f"[{_metavar(option)}]"
         marks = [conf.Positional, conf.arg(help_behavior_hint=hint, metavar=metavar)]
-    if option.is_switch:
-        # One of three, with nothing decided, has both ways too. For "bool | None" tyro would load
-        # typeguard, a tenth of a second.
-        type_: Any = bool if isinstance(option.default, bool) else Optional[bool]  # noqa: UP045
-        marks.append(conf.FlagCreatePairsOff if option.default is False else conf.DisallowNone)
-    else:
-        type_ = object
-        marks.append(_primitive(option, positional))
+    take = _switch if option.is_switch else _primitive
+    type_, mark = take(option, positional)
     default = _MISSING if is_required else option.default
-    marked: Any = Annotated[type_, *marks]
+    marked: Any = Annotated[type_, *marks, mark]
     return constructors.StructFieldSpec(option.name, marked, default, helptext=option.text)
 
 
-def _primitive(
-    option: Option, positional: Positional | None
-) -> constructors.PrimitiveConstructorSpec[Any]:
+def _switch(option: Option, _: Positional | None) -> tuple[Any, Any]:
+    # One of three, with nothing decided, has both ways too. For "bool | None" tyro would load
+    # typeguard, a tenth of a second.
+    type_: Any = bool if isinstance(option.default, bool) else Optional[bool]  # noqa: UP045
+    return type_, conf.FlagCreatePairsOff if option.default is False else conf.DisallowNone
+
+
+def _primitive(option: Option, positional: Positional | None) -> tuple[Any, Any]:
     is_many = positional is not None and positional.many
     label = f"--{option.flag} " if positional is None else f"{_metavar(option)} "
 
     def read(words: list[str]) -> Any:
         return option.take(words[0] if len(words) == 1 else words, label)
 
-    return constructors.PrimitiveConstructorSpec(
+    mark: Any = constructors.PrimitiveConstructorSpec(
         nargs="*" if is_many else 1,
         metavar=_metavar(option),
         instance_from_str=read,
         is_instance=lambda value: True,
         str_from_instance=lambda value: [_shown(option, value)],
     )
+    return object, mark
 
 
 def _metavar(option: Option) -> str:

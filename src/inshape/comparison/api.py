@@ -82,17 +82,15 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
     begun = time.perf_counter()
     catalogue = _draw_pictures(request)
     probe_folds(catalogue, request.seed)  # refuses what cannot be probed
-    for line in catalogue.warnings:
-        warnings.warn(line, UserWarning, stacklevel=4)
+    _warn(catalogue.warnings)
     candidates = _list_candidates(request, catalogue)
     preparation = request.picture_options.at(candidates[0].input_shape)
     preparation, notes = with_range(catalogue, preparation)
-    for note in notes:
-        warnings.warn(note, UserWarning, stacklevel=4)
+    _warn(notes)
     # One range for every shape, for what is trained and in the commands.
     request = request.but(full_scale=preparation.full_scale)
     head = catalogue.task.head(request.head)
-    weights = None if request.weights is None else str(request.weights)
+    weights: Any = request.weights and str(request.weights)
     store = CandidateStore(request, catalogue)
     seconds = _Seconds(store.load(c) for c in candidates)
     samples = Samples(catalogue, request, store)
@@ -118,7 +116,7 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
         pareto_front=tuple(c.name for c in pareto_front(ranked, cost)),
         recommended=None if chosen is None else chosen.name,
         reason=reason,
-        command="" if chosen is None else _train_command(chosen, request),
+        command=_train_command(chosen, request),
         seconds=seconds.since(ranked, pictures=samples.seconds, all=time.perf_counter() - begun),
         record=_record(request, samples.catalogue, ranked, chosen, notes),
     )
@@ -128,6 +126,11 @@ def run_comparison(request: CompareRequest, progress: Progress) -> Comparison:
     if chosen is None:
         raise NoCandidate(reason, comparison)
     return comparison
+
+
+def _warn(lines: Sequence[str]) -> None:
+    for line in lines:
+        warnings.warn(line, UserWarning, stacklevel=5)
 
 
 def _list_candidates(request: CompareRequest, catalogue: Catalogue) -> list[Candidate]:
@@ -231,8 +234,10 @@ def _draw_pictures(request: CompareRequest) -> Catalogue:
     return replace(taken, task=taken.task.fitted(taken.labels))
 
 
-def _train_command(candidate: Candidate, request: CompareRequest) -> str:
-    """The command that trains a candidate; empty where only Python can say it."""
+def _train_command(candidate: Candidate | None, request: CompareRequest) -> str:
+    """The command that trains a candidate; empty without one and where only Python can say it."""
+    if candidate is None:
+        return ""
     return command_of("train", training_of(candidate, request, _new_run())) or ""
 
 

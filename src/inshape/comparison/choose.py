@@ -73,19 +73,17 @@ def recommend(
     if len(tuned) > 1:
         chosen, best = _cheapest_of_finetuned(tuned, cost)
         what = f"the most accurate of {len(tuned)} once fine-tuned"
-        reached, reached_by_best = (f"{c.finetuned:.3f}" for c in (chosen, best))
+        accuracy = "{0.finetuned:.3f}"
     else:
         chosen, best = _cheapest_of_equals(front)
         what = "the most accurate" + (" within the limits" if limits.is_any else "")
-        reached, reached_by_best = str(chosen.accuracy), str(best.accuracy)
+        accuracy = "{0.accuracy}"
+    reached, reached_by_best = map(accuracy.format, (chosen, best))
     cheap, dear = (format_cost(cost, _cost(c, cost)) for c in (chosen, best))
-    if chosen is best and best is front[0]:
-        return chosen, f"{best.name}: {what} ({reached}), and the cheapest as well ({cheap})."
     if chosen is best:
-        return chosen, (
-            f"{best.name}: {what} ({reached}), and no cheaper one comes within a standard error of "
-            f"it ({cheap})."
-        )
+        nearest = "no cheaper one comes within a standard error of it"
+        others = "the cheapest as well" if best is front[0] else nearest
+        return chosen, f"{best.name}: {what} ({reached}), and {others} ({cheap})."
     return chosen, (
         f"{chosen.name}: {cheap} instead of {dear} for {best.name}, {what}, and within a standard "
         f"error of it ({reached} and {reached_by_best})."

@@ -190,19 +190,16 @@ class CompareRequest(KerasWords):
     """What the device allows."""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
         Request.__post_init__(self)
         named = tuple(fitting(backbone, self.weights) for backbone in self.backbones)
         object.__setattr__(self, "backbones", named)
         self._refuse_half_asked()
-        if self.candidates is not None:
-            self._refuse_combinations()
-        compared = (c.backbone for c in self.candidates or ())
-        for backbone in compared if self.candidates else self.backbones:
+        self._refuse_combinations()
+        candidates = self.candidates or ()
+        for backbone in [c.backbone for c in candidates] or self.backbones:
             if not is_model_file(Path(backbone)):
                 self.file.check_without_file(backbone, is_named=True)
-        shapes = [c.input_shape for c in self.candidates or ()]
-        for shape in (*shapes, *(self.shapes or ())):
+        for shape in (*(c.input_shape for c in candidates), *(self.shapes or ())):
             self.picture_options.at(shape)  # refuses colours that the shape cannot have
 
     def _refuse_half_asked(self) -> None:
@@ -221,6 +218,8 @@ class CompareRequest(KerasWords):
 
     def _refuse_combinations(self) -> None:
         """Refuse what candidates are combined of, beside the candidates themselves."""
+        if self.candidates is None:
+            return
         for option in own_options(type(self)):
             is_part = option.name in ("shapes", "strategies", "backbones", "channels")
             default = option.default

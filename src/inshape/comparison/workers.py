@@ -66,7 +66,6 @@ class ClusterWorkers:
     threads: int | None = 1
 
     def __init__(self, joined: cluster.Cluster) -> None:
-        """Work on a cluster that is joined."""
         self._cluster = joined
         self._ray = joined.ray
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-from ..errors import DataError, UnknownName
+from ..errors import DataError, check_choice
 from ..text import plural
 
 Augmentation: TypeAlias = Literal["none", "light", "strong"]
@@ -106,30 +106,27 @@ def augmenter(
         UnknownName: if there is no such kind.
         DataError: if a factor is out of range.
     """
-    if kind not in get_args(Augmentation):
-        raise UnknownName("augmentation", kind, get_args(Augmentation))
+    check_choice("augmentation", kind, get_args(Augmentation))
     _check_factors(mixup=mixup, cutmix=cutmix, rand_augment=rand_augment)
     from keras import layers
 
     is_rgb = channels == 3
-    has_boxes = moves_as == _BOXES
-    moving: dict[str, Any] = {"seed": seed}
-    if has_boxes:
-        moving["bounding_box_format"] = "rel_yxyx"
-    changes: list[Any] = []
-    if kind != "none" and flip:
-        changes.append(layers.RandomFlip("horizontal", **moving))
+    has_boxes, is_strong = moves_as == _BOXES, kind == "strong"
     # What a picture reflects at its border are objects that no box is around.
-    moving["fill_mode"] = "nearest" if has_boxes else "reflect"
-    changes += _CHANGES[kind](moving, is_rgb, not has_boxes)
+    moving = {"seed": seed, "fill_mode": "nearest" if has_boxes else "reflect"}
+    changes = _CHANGES[kind](moving, is_rgb, not has_boxes)
+    if flip and changes:
+        changes.insert(0, layers.RandomFlip("horizontal", seed=seed))
+    for change in changes:  # those of colours move nothing, and ask for it all the same
+        change.bounding_box_format = _BOX_FORMATS.get(moves_as)
     if rand_augment and is_rgb:
         # It computes eleven operations to draw one pair for a whole batch, and its factor means
         # different things to them: 0.3 rotates by up to 108 degrees and solarises most pixels.
         changes.append(layers.RandAugment(value_range=_RANGE, factor=rand_augment, seed=seed))
     notes: list[str] = []
-    if not is_rgb and (rand_augment or kind == "strong"):
+    if not is_rgb and (rand_augment or is_strong):
         notes = [f"{_RGB_ONLY} and are left out with {plural(channels, 'channel')}"]
-    if has_boxes and kind == "strong":
+    if has_boxes and is_strong:
         notes.append("rotation is left out, since a turned box is none any more")
     mixers = [] if moves_as else _mixers(mixup, cutmix, seed)
     return Augmenter(changes, mixers, seed, notes, moves_as=moves_as)
@@ -174,7 +171,7 @@ def _strong_changes(moving: Settings, is_rgb: bool, may_turn: bool) -> list[Any]
         layers.RandomHue(0.03, value_range=_RANGE, seed=seed),
     ]
     turns = [layers.RandomRotation(15 / 360, **moving)] if may_turn else []
-    changes = [
+    return [
         layers.RandomTranslation(0.1, 0.1, **moving),
         layers.RandomZoom((-0.33, 0.1), **moving),
         *turns,
@@ -183,9 +180,6 @@ def _strong_changes(moving: Settings, is_rgb: bool, may_turn: bool) -> list[Any]
         *(colour_changes if is_rgb else ()),
         layers.RandomErasing(0.5, scale=(0.02, 0.2), value_range=_RANGE, seed=seed),
     ]
-    for change in changes:  # those of colours move nothing, and ask for it all the same
-        change.bounding_box_format = moving.get("bounding_box_format")
-    return changes
 
 
 def _masks_packed(labels: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -210,6 +204,7 @@ def _boxes_packed(labels: Any) -> tuple[Any, Callable[[Any], Any]]:
 
 
 _BOXES = "bounding_boxes"
+_BOX_FORMATS = {_BOXES: "rel_yxyx"}
 _PACKED = {"segmentation_masks": _masks_packed, _BOXES: _boxes_packed}
 """What Keras's layers want with each of their words."""
 _CHANGES = {"none": _no_changes, "light": _light_changes, "strong": _strong_changes}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..caching import default_cache_dir
-from ..errors import DataError, UnknownName
+from ..errors import DataError, check_choice
 from ..processor import count_cores
 from ..progress import Advance
 from ..tasks.task import Labels, Moving
@@ -91,8 +91,7 @@ class Batches:
             >>> [x.shape for x, y in batches.iterate(batch_size=4)]
             [(4, 10, 15, 1), (2, 10, 15, 1)]
         """
-        if cache not in get_args(PlaceChoice):
-            raise UnknownName("cache", cache, get_args(PlaceChoice))
+        check_choice("cache", cache, get_args(PlaceChoice))
         if not preparation.shape.is_static:
             raise DataError(
                 f"preparation at {preparation.shape}; expected a known height and width, since a "
@@ -162,12 +161,8 @@ class Batches:
         shuffle: bool = False,
         seed: int = 0,
         epoch: int = 0,
-        start: int = 0,
-        drop_remainder: bool = False,
     ) -> Iterator[tuple[NDArray[Any], Labels]]:
         """One epoch of batches, in an order that seed and epoch fix where it is shuffled.
-
-        ``start`` is the first batch wanted, so that an interrupted epoch goes on where it was.
 
         Yields:
             Pictures, ``(batch, height, width, channels)`` in [0, 255], as bytes where that loses
@@ -176,8 +171,7 @@ class Batches:
         order = self.catalogue.indices(split)
         if shuffle:
             order = np.random.default_rng([seed, epoch]).permutation(order)
-        count = self.steps(split, batch_size, drop_remainder=drop_remainder)
-        chosen = [order[i * batch_size : (i + 1) * batch_size] for i in range(start, count)]
+        chosen = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         rows = self.store.batches([self.slots[positions] for positions in chosen])
         for positions, pictures in zip(chosen, rows, strict=True):
             yield pictures, self.labels_at(positions)

@@ -16,13 +16,17 @@ from xml.parsers import expat
 from ..errors import DataError, RequestError
 from ..extras import install
 from ..processor import count_cores
-from ..text import first_line, join_some, plural
-from .contents import Contents, ending_of
+from ..text import first_line
+from .contents import (
+    PICTURE_FOLDERS,
+    Contents,
+    ending_of,
+    first_file,
+    lines_on_left_out,
+    without_ending,
+)
 from .tables import split_of
 
-NAMED = 5
-"""How many of what is left out are named."""
-_PICTURES = ("images", "image", "imgs", "img", "pictures", "photos", "jpegimages", "frames")
 _FILES = ("annotations", "annotation", "labels", "label", "xml", "xmls", "bboxes")
 _MASKS = ("segmentationclass", "segmentationobject")
 _SETS = "ImageSets/Main"
@@ -69,10 +73,7 @@ class FoundBoxes:
         self, folder: Path, names: Sequence[str], one: str, many: str | None = None
     ) -> None:
         """Say what is left out, if anything is."""
-        if names:
-            first, _, more = one.partition(" ")
-            what = plural(len(names), one, many or f"{first}s {more}")
-            self.lines.append(f"{folder}: {what}, left out: {join_some(names, NAMED)}")
+        self.lines += lines_on_left_out(folder, names, one, many)
 
     @property
     def with_boxes(self) -> int:
@@ -105,7 +106,7 @@ def _files_in(folder: Path, contents: Contents, endings: Sequence[str]) -> list[
 def _key(name: str, *, without: Sequence[str]) -> _Key:
     *folders, last = name.split("/")
     kept = tuple(one for one in folders if one.lower() not in without)
-    return kept, last.rpartition(".")[0] or last
+    return kept, without_ending(last)
 
 
 def _split_in(name: str) -> str:
@@ -136,15 +137,15 @@ def _paired(
     pairs = {name: file for name, file in matches.items() if file is not None}
     others = [name for name, file in matches.items() if file is None]
     with ThreadPoolExecutor(count_cores()) as pool:
-        reads = pool.map(read, [folder / file for file in pairs.values()])
+        reads = pool.map(read, map(folder.joinpath, pairs.values()))
         by_picture = dict(zip(pairs, reads, strict=True))
     found = FoundBoxes(by_picture, files=Counter(map(ending_of, files)))
     if keeps_others:
         by_picture |= {name: Annotation() for name in others}
     else:
         found.leave_out(folder, others, "picture without a file of boxes")
-    used = set(pairs.values())
-    found.leave_out(folder, [n for n in files if n not in used], "file of boxes without a picture")
+    unused = sorted(set(files) - set(pairs.values()))
+    found.leave_out(folder, unused, "file of boxes without a picture")
     found.splits = {name: _split_in(name) for name in by_picture}
     return found
 
@@ -153,7 +154,7 @@ def _matches(contents: Contents, files: Sequence[str]) -> dict[str, str | None]:
     """The file that is called as each picture is, if there is one; of masks none is looked for."""
     keys = {_key(name, without=_FILES): name for name in files}
     pictures = [name for name in contents.pictures if not _is_in(name, _MASKS)]
-    return {name: keys.get(_key(name, without=_PICTURES)) for name in pictures}
+    return {name: keys.get(_key(name, without=PICTURE_FOLDERS)) for name in pictures}
 
 
 def _is_in(name: str, folders: Sequence[str]) -> bool:
@@ -161,25 +162,27 @@ def _is_in(name: str, folders: Sequence[str]) -> bool:
 
 
 def _is_beside(contents: Contents, files: Sequence[str]) -> bool:
-    """Whether files of boxes lie in a folder of their own, or among pictures without classes."""
-    has_folder = any(part.lower() in _FILES for name in files for part in name.split("/")[:-1])
+    """Whether files of boxes, if any, lie in a folder of theirs, or among unsorted pictures."""
     _, filled, _ = contents.below("")
-    return has_folder or all(map(split_of, filled))
+    has_folder = any(_is_in(name, _FILES) for name in files)
+    return has_folder or (bool(files) and all(map(split_of, filled)))
 
 
 def _from_voc(folder: Path, contents: Contents) -> FoundBoxes | None:
     files = _files_in(folder, contents, (".xml",))
-    if not files or not _is_beside(contents, files):
+    if not _is_beside(contents, files):
         return None
     found = _paired(folder, contents, files, _read_xml, keeps_others=False)
     by_key: dict[_Key, str] = {}
     for inner in contents.folders:
-        if inner == _SETS or inner.endswith(f"/{_SETS}"):
+        if f"/{inner}".endswith(f"/{_SETS}"):
             above = inner.removesuffix(_SETS).split("/")
             by_key |= _read_sets(folder / inner, tuple(filter(None, above)))
     if by_key:
         found.files[".txt"] = contents.others[".txt"]
-        listed = {name: by_key.get(_key(name, without=_PICTURES), "") for name in found.by_picture}
+        listed = {
+            name: by_key.get(_key(name, without=PICTURE_FOLDERS), "") for name in found.by_picture
+        }
         unlisted = [name for name, split in listed.items() if not split]
         found.leave_out(folder, unlisted, f"picture in none of the lists in {_SETS}")
         found.by_picture = {n: a for n, a in found.by_picture.items() if listed[n]}
@@ -266,8 +269,8 @@ def _from_yolo(folder: Path, contents: Contents) -> FoundBoxes | None:
         if name.rpartition("/")[2].lower() not in _NO_LABELS
     ]
     in_labels = [name for name in files if _is_in(name, ("labels", "label"))]
-    is_named = any((folder / name).is_file() for name in (*_NAMES, *_YAML))
-    if not files or not (in_labels or is_named) or not _is_beside(contents, files):
+    is_named = first_file(folder, (*_NAMES, *_YAML)) is not None
+    if not (in_labels or is_named) or not _is_beside(contents, files):
         return None
     names = _class_names(folder)
     read = partial(_read_lines, names=names)
@@ -301,14 +304,11 @@ def _read_lines(path: Path, *, names: Mapping[int, str]) -> Annotation:
 
 def _class_names(folder: Path) -> dict[int, str]:
     """The names of YOLO's classes, from the first file that lists them; none without one."""
-    for name in _NAMES:
-        if (folder / name).is_file():
-            lines = (line.strip() for line in _text_of(folder / name).splitlines())
-            return dict(enumerate(filter(None, lines)))
-    for name in _YAML:
-        if (folder / name).is_file():
-            return _names_in_yaml(folder / name)
-    return {}
+    if listed := first_file(folder, _NAMES):
+        lines = map(str.strip, _text_of(listed).splitlines())
+        return dict(enumerate(filter(None, lines)))
+    yaml = first_file(folder, _YAML)
+    return _names_in_yaml(yaml) if yaml else {}
 
 
 def _names_in_yaml(path: Path) -> dict[int, str]:
@@ -355,16 +355,14 @@ def _names_in_yaml(path: Path) -> dict[int, str]:
 def _from_coco(folder: Path, contents: Contents) -> FoundBoxes | None:
     names = [n for n in _files_in(folder, contents, (".json",)) if n.count("/") <= 1]
     preferred = [n for n in names if n.rpartition("/")[2].startswith(_COCO_NAMES)]
-    is_list = bool(preferred)
-    read = {n: _read_coco(folder / n, is_list=is_list) for n in preferred or names}
-    lists = {name: one for name, one in read.items() if one is not None}
-    if not lists:
-        return None
     found = _Coco(contents)
-    for place, listed in lists.items():
-        found.add(place, listed)
-    found.files[".json"] = len(lists)
-    others = [name for name in contents.pictures if name not in found.by_picture]
+    for name in preferred or names:
+        listed = _read_coco(folder / name, is_list=bool(preferred))
+        if listed is not None:
+            found.add(name, listed)
+    if not found.files:
+        return None
+    others = sorted(set(contents.pictures) - found.by_picture.keys())
     found.leave_out(folder, others, "picture that no JSON lists", "pictures that no JSON lists")
     lost = "picture that is not there", "pictures that are not there"
     found.leave_out(folder, found.lost, *lost)
@@ -387,6 +385,7 @@ class _Coco(FoundBoxes):
 
     def add(self, place: str, listed: Mapping[str, Any]) -> None:
         """Take in a list that lies at a place."""
+        self.files[".json"] += 1
         file = place.rpartition("/")[2].removesuffix(".json")
         split = _split_word(file) or _split_in(place)
         labels = {one["id"]: str(one["name"]) for one in listed["categories"]}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 import math
 from collections import Counter, defaultdict
@@ -25,10 +23,11 @@ from ..tasks.detection import Detection
 from ..tasks.names import check_class_names, in_order, same_name
 from ..tasks.task import Box
 from ..text import join_some, plural
-from .box_files import NAMED, Annotation, FoundBoxes, read_box_files
+from .box_files import Annotation, FoundBoxes, read_box_files
 from .catalogue import Listing
 from .contents import Contents
-from .decode import stored_shape
+from .decode import stored_hw
+from .drawing import as_image, as_uri, in_rgb
 from .prepare import Preparation, placement, target_hw
 
 _SLACK_PX = 1.5
@@ -90,8 +89,7 @@ def draw_boxes(
     picture: NDArray[Any], boxes: Iterable[Box], names: Sequence[str], *, has_words: bool = True
 ) -> Image.Image:
     """A picture of any channels with boxes, in its pixels, each in the colour of its class."""
-    bands = picture[..., :3] if picture.shape[-1] >= 3 else picture[..., :1].repeat(3, axis=-1)
-    drawn = Image.fromarray(np.clip(np.rint(bands), 0, 255).astype(np.uint8))
+    drawn = as_image(in_rgb(picture))
     pen, width = ImageDraw.Draw(drawn), max(1, round(max(drawn.size) / 240))
     for box in boxes:
         # Steps of a golden angle, by which neighbours in a list look least alike.
@@ -115,9 +113,8 @@ def boxes_in_text(picture: NDArray[Any], boxes: Iterable[Box], names: Sequence[s
     small = draw_boxes(picture, (), names).resize(size_wh)
     shape = InputShape(small.height, small.width, 3)
     placed = to_picture(boxes, Preparation(shape), (small.height, small.width))
-    file = io.BytesIO()
-    draw_boxes(np.asarray(small), placed, names, has_words=False).save(file, "jpeg", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    drawn = draw_boxes(np.asarray(small), placed, names, has_words=False)
+    return as_uri(drawn, "jpeg", quality=82)
 
 
 def list_boxes(
@@ -137,21 +134,19 @@ def list_boxes(
         return None
     names = sorted(found.by_picture)
     with ThreadPoolExecutor(count_cores()) as pool:
-        sizes = list(pool.map(_size_of, [folder / name for name in names]))
-    if task is None:
-        task = _task_of(folder, found)
+        sizes = list(pool.map(stored_hw, map(folder.joinpath, names)))
+    task = task or _task_of(folder, found)
     sorter = _Sorter(folder, task.names)
     truths: list[Any] = []
     problems: dict[str, str] = {}
     for name, size_hw in zip(names, sizes, strict=True):
         annotation = found.by_picture[name]
-        problem = _problem(annotation, size_hw)
-        if problem:
+        if problem := _problem(annotation, size_hw):
             problems[name] = problem
-        usable = size_hw is not None and not problem  # preparing says what is wrong with others
-        truths.append(sorter.sort(name, annotation, size_hw) if usable and size_hw else None)
-    others = contents.others - found.files
-    lines = replace(contents, others=others).warnings(folder)
+        # Where there is no size, preparing says what is wrong.
+        is_lost = problem or size_hw is None
+        truths.append(None if is_lost else sorter.sort(name, annotation, size_hw))
+    lines = contents.without(found.files).warnings(folder)
     return Listing(
         names,
         truths,
@@ -171,14 +166,6 @@ def _problem(annotation: Annotation, size_hw: tuple[int, int] | None) -> str:
     return f"its boxes are of a picture of {said}, and it is {there}"
 
 
-def _size_of(path: Path) -> tuple[int, int] | None:
-    try:
-        height, width, _ = stored_shape(path)
-    except DataError:
-        return None
-    return height, width
-
-
 def _task_of(folder: Path, found: FoundBoxes) -> Detection:
     """The classes that occur, in the order of the list of them if there is one."""
     there = {same_name(box[0]) for one in found.by_picture.values() for box in one.boxes}
@@ -187,8 +174,8 @@ def _task_of(folder: Path, found: FoundBoxes) -> Detection:
     listed = list(dict.fromkeys(map(same_name, found.names)))
     names = [name for name in listed if name in there] or in_order(there)
     unseen = [name for name in listed if name not in there]
-    if listed and unseen:
-        found.lines.append(f"{folder}: no boxes of {join_some(list(map(repr, unseen)), NAMED)}")
+    if unseen:
+        found.lines.append(f"{folder}: no boxes of {join_some(list(map(repr, unseen)))}")
     check_class_names(names)
     return Detection(tuple(names))
 
@@ -211,7 +198,7 @@ class _Sorter:
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._background: list[str] = []
 
-    def sort(self, name: str, annotation: Annotation, hw: tuple[int, int]) -> TruthBoxes:
+    def sort(self, name: str, annotation: Annotation, hw: Any) -> TruthBoxes:
         """The boxes of a picture that lie in it, in its pixels."""
         numbers: list[int] = []
         edges: list[tuple[float, ...]] = []
@@ -241,10 +228,10 @@ class _Sorter:
                 what = words.format(
                     boxes, "its picture" if counts.total() == 1 else "their picture"
                 )
-                lines.append(f"{self._folder}: {what}: {join_some(list(counts), NAMED)}")
+                lines.append(f"{self._folder}: {what}: {join_some(list(counts))}")
         if self._background:
             count = plural(len(self._background), "picture")
-            named = join_some(self._background, NAMED)
+            named = join_some(self._background)
             lines.append(f"{self._folder}: {count} without boxes, kept as background: {named}")
         return lines
 

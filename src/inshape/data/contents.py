@@ -6,8 +6,8 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import DataError
@@ -22,6 +22,8 @@ _LITTER = frozenset(
         "__pycache__", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r",
     )
 )  # fmt: skip
+PICTURE_FOLDERS = ("images", "image", "imgs", "img", "pictures", "photos", "jpegimages", "frames")
+"""What folders of pictures are called that have labels in others beside them."""
 _ENDING = re.compile(r"\.[a-z][a-z0-9]*")
 _NO_ENDING = "without an ending"
 _MOST_LINKS = 3  # inside one another; folders of links to each other are as good as endless
@@ -67,6 +69,10 @@ class Contents:
             lines.append(f"{folder}: left out {files}: {join_some(counts)}{self.advice}")
         return lines
 
+    def without(self, files: Counter[str]) -> Contents:
+        """The same without files that are no pictures and were read all the same."""
+        return replace(self, others=self.others - files)
+
     @property
     def advice(self) -> str:
         """How the other files could be read, where there is a way."""
@@ -104,6 +110,25 @@ def look_into(folder: Path) -> Contents:
     contents.pictures.sort()
     contents.folders.sort()
     return contents
+
+
+def first_file(folder: Path, names: Iterable[str]) -> Path | None:
+    """The first of some files in a folder that there is."""
+    return next(filter(Path.is_file, map(folder.joinpath, names)), None)
+
+
+def without_ending(name: str) -> str:
+    """A name up to its last dot; one that only begins with it is whole."""
+    return name.rpartition(".")[0] or name
+
+
+def lines_on_left_out(
+    folder: Path, names: Sequence[str], one: str, many: str | None = None
+) -> list[str]:
+    """A line on what is left out of a folder, if anything is."""
+    first, _, more = one.partition(" ")
+    what = plural(len(names), one, many or f"{first}s {more}")
+    return [f"{folder}: {what}, left out: {join_some(names)}"] if names else []
 
 
 def _inside(names: Sequence[str], prefix: str) -> list[str]:

@@ -211,6 +211,15 @@ def decode(path: str | os.PathLike[str], preparation: Preparation | None = None)
         ) from problem
 
 
+def stored_hw(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Height and width of a picture; ``None`` if it cannot be read, which preparing it says."""
+    try:
+        height, width, _ = stored_shape(path)
+    except DataError:
+        return None
+    return height, width
+
+
 def stored_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
     """Height, width and channels of a picture as `decode` gives it, without reading its pixels.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,14 +22,14 @@ from ..processor import count_cores
 from ..requests import File, Request, Written, joined, read_whole
 from ..tasks.names import check_class_names, same_name
 from ..tasks.segmentation import IGNORED, Segmentation, palette
-from ..text import Unread, join_some, plural
+from ..text import Unread, format_shape, join_some
 from .catalogue import Listing
-from .contents import Contents
-from .decode import DAMAGE, stored_shape
+from .contents import PICTURE_FOLDERS, Contents, first_file, lines_on_left_out, without_ending
+from .decode import DAMAGE, stored_hw
+from .drawing import as_image, as_uri, in_rgb
 from .prepare import Preparation, prepare_compact
 from .tables import split_of
 
-_PICTURES = ("images", "image", "imgs", "img", "pictures", "photos", "jpegimages", "frames")
 _MASKS = ("masks", "mask", "labels", "annotations", "annotation", "segmentationclass", "gt")
 _BEHIND = ("annot", "_annot", "_masks", "_labels")
 """What stands behind the name of a folder of pictures in that of its masks."""
@@ -40,7 +40,6 @@ _LOSSY = ("JPEG", "WEBP")
 _MOST_CLASSES = 255
 _ODD_MANY = 64
 """Values in unnamed masks from which on they are no class numbers."""
-_NAMED = 5
 _SIDE = 160
 
 
@@ -177,7 +176,7 @@ def _beside(names: Collection[str]) -> list[_Pair]:
 
 def _pair_in(contents: Contents, prefix: str, split: str) -> _Pair | None:
     flat, filled, _ = contents.below(prefix)
-    pictures = [name for name in filled if name.lower() in _PICTURES]
+    pictures = [name for name in filled if name.lower() in PICTURE_FOLDERS]
     masks = [name for name in filled if name.lower() in _MASKS]
     if flat or (len(pictures), len(masks), len(filled)) != (1, 1, 2):
         return None
@@ -205,16 +204,15 @@ def list_masks(
     Raises:
         DataError: if no picture has a mask, or the names of classes cannot be read.
     """
-    options = options or MaskOptions()
     lines = _warnings(folder, contents)
     names, masks, splits = _matched(folder, contents, lines)
     with ThreadPoolExecutor(count_cores()) as pool:
-        reads = list(pool.map(_read, [folder / mask for mask in masks]))
-    known = [one for one in reads if isinstance(one, _Values)]
+        reads = list(pool.map(_read, map(folder.joinpath, masks)))
+    known = [one for one in reads if not one.problem]
     if not known:
-        raise DataError(f"{folder}: no mask can be read: {masks[0]} is {reads[0]}; save them anew")
-    if task is None:
-        task = _task_of(folder, known, options)
+        problem = reads[0].problem
+        raise DataError(f"{folder}: no mask can be read: {masks[0]} is {problem}; save them anew")
+    task = task or _task_of(folder, known, options or MaskOptions())
     table = np.full(IGNORED + 1, IGNORED, np.uint8)
     table[list(task.values)] = np.arange(len(task.values))
     expected = np.zeros(IGNORED + 1, np.bool_)
@@ -222,98 +220,76 @@ def list_masks(
     classes: list[Mask | None] = []
     problems: dict[str, str] = {}
     for name, mask, one in zip(names, masks, reads, strict=True):
-        problem = _problem(folder / name, mask, one, expected, task)
-        if problem:
+        if problem := _problem(folder / name, mask, one, expected, task):
             problems[name] = problem
             classes.append(None)
             continue
-        assert isinstance(one, _Values)
-        pixels = tuple(int(one.counts[value]) for value in task.values)
+        pixels = tuple(one.counts[list(task.values)].tolist())
         classes.append(Mask(folder / mask, one.digest, pixels, table.tobytes()))
     return Listing(
         names, classes, splits, root=folder, task=task, warnings=lines, problems=problems
     )
 
 
-def _names_file(folder: Path) -> Path | None:
-    return next((folder / name for name in _NAMES if (folder / name).is_file()), None)
-
-
 def _warnings(folder: Path, contents: Contents) -> list[str]:
     """What is to be said of other files than pictures, the names of classes apart."""
-    names = _names_file(folder)
-    others = contents.others - Counter([] if names is None else [names.suffix])
-    return replace(contents, others=others).warnings(folder)
+    names = first_file(folder, _NAMES)
+    return contents.without(Counter([names.suffix] if names else [])).warnings(folder)
 
 
 def _matched(
     folder: Path, contents: Contents, lines: list[str]
 ) -> tuple[list[str], list[str], list[str]]:
     """Pictures with their masks and splits; lines on those that have no counterpart."""
-    names: list[str] = []
-    masks: list[str] = []
-    splits: list[str] = []
+    rows: list[tuple[str, str, str]] = []
     lonely: list[str] = []
     unread: list[str] = []
     for pair in find_pairs(contents):
-        by_stem = _by_stem(contents, pair.masks)
-        for name in (n for n in contents.pictures if n.startswith(pair.pictures)):
-            stem = _stem(name.removeprefix(pair.pictures))
+        by_stem: dict[str, list[str]] = defaultdict(list)
+        for stem, mask in _stems(contents, pair.masks):
+            by_stem[stem].append(mask)
+        for stem, name in _stems(contents, pair.pictures):
             found = [mask for end in _STEM_ENDINGS for mask in by_stem.pop(stem + end, ())]
             if len(found) == 1:
-                names.append(name)
-                masks.append(found[0])
-                splits.append(pair.split)
+                rows.append((name, found[0], pair.split))
             else:
                 lonely.append(name)
-        unread += [name for several in by_stem.values() for name in several]
-    if lonely:
-        lines.append(
-            f"{folder}: {plural(len(lonely), 'picture')} without a mask of the same name, left "
-            f"out: {join_some(lonely, _NAMED)}"
-        )
-    if unread:
-        lines.append(
-            f"{folder}: {plural(len(unread), 'mask')} without a picture of the same name, left "
-            f"out: {join_some(unread, _NAMED)}"
-        )
-    if not names:
+        unread += chain(*by_stem.values())
+    lines += lines_on_left_out(folder, lonely, "picture without a mask of the same name")
+    lines += lines_on_left_out(folder, unread, "mask without a picture of the same name")
+    if not rows:
         raise DataError(
             f"{folder}: no picture has a mask of its name; expected images/NAME.jpg beside "
             "masks/NAME.png, in train/ and val/ or not; rename the files"
         )
+    names, masks, splits = map(list, zip(*rows, strict=True))
     return names, masks, splits
 
 
-def _by_stem(contents: Contents, prefix: str) -> dict[str, list[str]]:
-    """The pictures in a folder by their names without folder and ending."""
-    by_stem: dict[str, list[str]] = {}
-    for name in contents.pictures:
-        if name.startswith(prefix):
-            by_stem.setdefault(_stem(name.removeprefix(prefix)), []).append(name)
-    return by_stem
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0] or name
+def _stems(contents: Contents, prefix: str) -> list[tuple[str, str]]:
+    """The pictures in a folder, each behind its name without folder and ending."""
+    names = [name for name in contents.pictures if name.startswith(prefix)]
+    return [(without_ending(name.removeprefix(prefix)), name) for name in names]
 
 
 @dataclass(frozen=True, slots=True)
 class _Values:
     """What a mask holds."""
 
-    hw: tuple[int, int]
-    counts: NDArray[np.int64]
+    hw: tuple[int, int] = (0, 0)
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(IGNORED + 1, np.int64))
     """Pixels of each of the 256 values."""
-    digest: str
+    digest: str = ""
+    problem: str = ""
+    """Why it is no mask."""
 
 
-def _read(path: Path) -> _Values | str:
+def _read(path: Path) -> _Values:
     """What a mask holds, or why it is none."""
     content = _content(path)
     values = _decode(content)
     if isinstance(values, str):
-        return values
+        return _Values(problem=values)
     counts = np.bincount(values.ravel(), minlength=IGNORED + 1)
     height, width = values.shape
     return _Values((height, width), counts, _hash(content))
@@ -347,25 +323,22 @@ def _hash(content: bytes) -> str:
 
 
 def _problem(
-    picture: Path, mask: str, one: _Values | str, expected: NDArray[np.bool_], task: Segmentation
+    picture: Path, mask: str, one: _Values, expected: NDArray[np.bool_], task: Segmentation
 ) -> str:
     """Why a picture cannot be used with its mask; empty if it can."""
-    if isinstance(one, str):
-        return f"its mask {mask} is {one}"
+    if one.problem:
+        return f"its mask {mask} is {one.problem}"
     strange = np.flatnonzero((one.counts > 0) & ~expected)
     if len(strange):
         ignored = ", ".join(map(str, task.ignored)) or "none"
         return (
-            f"its mask {mask} holds {join_some(list(map(str, strange)), _NAMED)}; expected "
+            f"its mask {mask} holds {join_some(list(map(str, strange)))}; expected "
             f"{_ranges(task.values)}, or what is ignored ({ignored})"
         )
-    try:
-        height, width, _ = stored_shape(picture)
-    except DataError:
-        return ""  # preparing it says so
-    if (height, width) != one.hw:
-        return f"its mask {mask} is {one.hw[0]}x{one.hw[1]}, and the picture {height}x{width}"
-    return ""
+    hw = stored_hw(picture)
+    if hw is None or hw == one.hw:
+        return ""
+    return f"its mask {mask} is {format_shape(one.hw)}, and the picture {format_shape(hw)}"
 
 
 def _ranges(values: Sequence[int]) -> str:
@@ -376,7 +349,7 @@ def _ranges(values: Sequence[int]) -> str:
 
 def _task_of(folder: Path, reads: Sequence[_Values], options: MaskOptions) -> Segmentation:
     """The classes by their names, or by the values that occur."""
-    path, ignored = options.mask_names or _names_file(folder), options.mask_ignore
+    path, ignored = options.mask_names or first_file(folder, _NAMES), options.mask_ignore
     named = _values_in(folder, reads, ignored) if path is None else _names_in(path)
     by_value = {value: name for value, name in named.items() if value not in ignored}
     check_class_names(by_value.values())
@@ -459,14 +432,12 @@ def in_colours(mask: NDArray[np.uint8]) -> Image.Image:
 def in_text(mask: NDArray[np.uint8]) -> str:
     """A mask in its colours as text that a page shows, with its longer side cut to 160 pixels."""
     step = -(-max(mask.shape) // _SIDE)
-    file = io.BytesIO()
-    in_colours(np.ascontiguousarray(mask[::step, ::step])).save(file, "png", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return as_uri(in_colours(np.ascontiguousarray(mask[::step, ::step])), "png", optimize=True)
 
 
 def lay_over(picture: NDArray[Any], mask: NDArray[np.uint8]) -> Image.Image:
     """A picture of any channels with the colours of a mask of its size over it."""
-    bands = picture[..., :3] if picture.shape[-1] >= 3 else picture[..., :1].repeat(3, axis=-1)
+    bands = in_rgb(picture)
     colours = np.asarray(palette(IGNORED + 1), np.float32).reshape(-1, 3)[mask]
     blended = np.where(mask[..., None] == IGNORED, bands, (bands + colours) / 2)
-    return Image.fromarray(np.clip(np.rint(blended), 0, 255).astype(np.uint8))
+    return as_image(blended)

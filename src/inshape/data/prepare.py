@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, UnknownName
+from ..errors import DataError, check_choice
 from ..requests import Request, Written, flat
 from ..shapes import InputShape, ShapeLike
 from ..text import Unread, read_ends, write_ends
@@ -99,8 +99,7 @@ class Preparation:
             ("interpolation", self.interpolation, get_args(Interpolation)),
             ("colour", self.colour, get_args(Colour)),
         ):
-            if word not in choices:
-                raise UnknownName(kind, word, choices)
+            check_choice(kind, word, choices)
         expected = CHANNELS.get(str(self.colour), channels)
         if channels != expected:
             raise DataError(

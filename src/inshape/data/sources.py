@@ -170,19 +170,16 @@ def _list_lying(
 
     A folder of classes may hold ones called images and masks; then the task has to be named.
     """
-    known = task if isinstance(task, Task) else None
+    known: Any = task if isinstance(task, Task) else None
     name = known.name if known else task
     if name not in ("auto", Segmentation.name, Detection.name):
         return None
     contents = look_into(path)
     listing: Listing | None = None
     if name != Detection.name and find_pairs(contents):
-        listing = list_masks(
-            path, contents, task=known if isinstance(known, Segmentation) else None, options=masks
-        )
+        listing = list_masks(path, contents, task=known, options=masks)
     elif name != Segmentation.name:
-        model = known if isinstance(known, Detection) else None
-        listing = list_boxes(path, contents, task=model, is_asked=name == Detection.name)
+        listing = list_boxes(path, contents, task=known, is_asked=name == Detection.name)
     if listing is not None or name == "auto" or labels != "required":
         return listing
     raise DataError(f"{path}: {_WANTED[name]}")

@@ -55,8 +55,9 @@ def with_range(
     with ThreadPoolExecutor(count_cores()) as pool:
         chosen = _spread(np.array(deep), SAMPLE).tolist()
         looks = list(pool.map(partial(_look, catalogue, preparation), chosen))
-    _refuse_dark([top for _, top in looks if top is not None])
-    found = find_range([evidence for evidence, _ in looks])
+    evidence, brightest = zip(*looks, strict=True)
+    _refuse_dark(brightest)
+    found = find_range(evidence)
     if found is None:
         return preparation, ()
     return replace(preparation, full_scale=found.full_scale), (found.message,)
@@ -80,11 +81,12 @@ def _spread(positions: NDArray[np.intp], most: int) -> NDArray[np.intp]:
     return positions[np.linspace(0, len(positions) - 1, most).round().astype(int)]
 
 
-def _refuse_dark(brightest: Sequence[float]) -> None:
+def _refuse_dark(brightest: Sequence[float | None]) -> None:
     """Refuse colour PNGs of 16 bits whose values are lost in the 8 that are read of them."""
-    if brightest and max(brightest) < _FEW_LEVELS:
+    levels = max((int(top) + 1 for top in brightest if top is not None), default=_FEW_LEVELS + 1)
+    if levels <= _FEW_LEVELS:
         raise DataError(
-            f"16-bit colour PNGs with values up to {256 * (int(max(brightest)) + 1)}, of which "
-            f"8 bits are read: {int(max(brightest)) + 1} levels of 256; expected the whole range; "
-            "save the pictures as TIFF, which keeps 16 bits"
+            f"16-bit colour PNGs with values up to {256 * levels}, of which 8 bits are read: "
+            f"{levels} levels of 256; expected the whole range; save the pictures as TIFF, which "
+            "keeps 16 bits"
         )

@@ -17,7 +17,7 @@ from ..data.masks import in_text
 from ..data.prepare import Preparation
 from ..data.sources import open_source, source_text
 from ..data.split import held_out
-from ..errors import DataError, RequestError, UnknownName
+from ..errors import DataError, RequestError, check_choice
 from ..reporting.api import leave_report
 from ..requests import takes
 from ..runs import Run
@@ -135,8 +135,7 @@ def _choose_pictures(classifier: Classifier, request: EvaluateRequest) -> _Choic
     """
     task, run = classifier.task, classifier.run
     for name in request.on:
-        if name not in task.names:
-            raise UnknownName("class", name, task.names)
+        check_choice("class", name, task.names)
     listed = open_source(request.source, task=task)
     again = None if run is None else split_as_trained(run, listed)
     divided = listed if again is None else again
@@ -151,7 +150,7 @@ def _choose_pictures(classifier: Classifier, request: EvaluateRequest) -> _Choic
             f"measured on the {len(catalogue)} of {len(listed)} that were held out; split 'all' "
             "takes every one"
         )
-    trained_on = 0 if run is None else count_trained_on(run, catalogue, again)
+    trained_on = count_trained_on(run, catalogue, again)
     if trained_on:
         messages.append(
             f"{trained_on} of {len(catalogue)} pictures were trained on, which makes the scores "

@@ -61,13 +61,15 @@ def read_training_pictures(run: Run, progress: Progress | None = None) -> Catalo
     return trained
 
 
-def count_trained_on(run: Run, catalogue: Catalogue, trained: Catalogue | None) -> int:
+def count_trained_on(run: Run | None, catalogue: Catalogue, trained: Catalogue | None) -> int:
     """How many of the pictures the run learned from, whatever they are called now.
 
     With labels or, by a teacher's answers, without. ``trained`` are the run's own, where they are
     at hand. Those are not counted of which there are more than can be read in seconds, or which are
     no longer where they were.
     """
+    if run is None:
+        return 0
     if trained is None:
         with run.reading():
             facts: Mapping[str, Any] = run.record.get("data", {})

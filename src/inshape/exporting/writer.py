@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OutputExists, RunError
+from ..errors import OutputExists
 from ..evaluation.answers import gives_answers
 from ..geometry.sizes import map_shapes
 from ..planning import Plan
@@ -24,7 +24,7 @@ from ..runtime.arena import Arena, arena_of
 from ..runtime.conversion import convert
 from ..runtime.formats import Format
 from ..runtime.patches import in_patches
-from ..writing import DIGITS, format_json, new_part, remove_abandoned
+from ..writing import DIGITS, format_json, new_part, remove_abandoned, writing
 from .example import compose_example
 from .micro import MicroFile, c_file, c_name, operators_of
 from .request import ExportRequest
@@ -62,7 +62,7 @@ class Writer:
             GraphError: if the format has no operator for a layer.
             RunError: if it cannot be written; what was there is then unchanged.
         """
-        try:
+        with writing(path):
             place = self.scratch / path.name
             (place / _NEW).mkdir(parents=True)
             part = place / _NEW / path.name
@@ -81,11 +81,6 @@ class Writer:
                 self._cut(part, self.planned)
             arena = self._complete(form, part)
             _exchange(_with_companions(form, path), place)
-        except OSError as error:
-            raise RunError(
-                f"cannot write {path}: {error.strerror or error}; what was there is unchanged; "
-                "free some space or choose a folder that can be written"
-            ) from error
         return arena
 
     def _cut(self, part: Path, planned: Plan) -> None:

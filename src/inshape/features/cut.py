@@ -304,20 +304,19 @@ def _single_tensors(graph: Any) -> list[_Single]:
     nodes = list(nodes_in_order(graph))
     last_read, for_head = _last_reads(graph, nodes), _read_by_head(nodes)
     # Of tensors by their identity: those that exist and are still to be read.
-    alive = {id(tensor) for tensor in graph.inputs}
+    alive = set(map(id, graph.inputs))
     kernels = 0
     singles: list[_Single] = []
-    for position, node in enumerate(nodes, start=1):
+    for position, node in enumerate(nodes[:-1], start=1):
         alive.update(map(id, node.outputs))
         alive = {tensor for tensor in alive if last_read.get(tensor, 0) > position}
         kernels += _kernels(node.operation)
-        beside = alive - {id(node.outputs[0])}
-        if not _is_end(node) or len(beside) == len(alive):
-            continue
-        if not beside or (not _is_of_head(node) and beside <= for_head.keys()):
+        first = id(node.outputs[0])
+        beside, may_be_beside = alive - {first}, set() if _is_of_head(node) else for_head.keys()
+        if _is_end(node) and first in alive and beside <= may_be_beside:
             earlier = [tensor for key, tensor in for_head.items() if key in beside]
             singles.append(_Single([node.outputs[0], *earlier], position, kernels))
-    return [single for single in singles if single.position < len(nodes)]
+    return singles
 
 
 def _is_end(node: Any) -> bool:

@@ -90,8 +90,8 @@ def draw_stages(native: _Geometry | None, new: _Geometry) -> tuple[Row, ...]:
             # Records of before stages had names are numbered.
             (after or before or {}).get("name", f"stage {number}"),
             clip_name((before or after or {})["first"]),
-            None if native is None or before is None else _draw(native, before, scale),
-            None if after is None else _draw(new, after, scale),
+            _draw(native, before, scale),
+            _draw(new, after, scale),
         )
         for number, (before, after) in enumerate(pairs, 1)
     )
@@ -195,7 +195,9 @@ def _is_same(one: _Stage, other: _Stage) -> bool:
     return one["last"] == other["last"] or (has_params and one["params"] == other["params"])
 
 
-def _draw(geometry: _Geometry, stage: _Stage, scale: _Scale) -> StageDrawing:
+def _draw(geometry: _Geometry | None, stage: _Stage | None, scale: _Scale) -> StageDrawing | None:
+    if geometry is None or stage is None:
+        return None
     picture_hw = InputShape.of(geometry["working_shape"]).hw
     map_hw = InputShape.of(f"{stage['map_size']}x1").hw
     field_hw = stage["field_hw"]

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from ..errors import GraphError
 from ..shapes import InputShape
 from ..text import format_shape
-from .lengths import window_padding
 from .rules import Map
 from .sizes import map_shapes
 from .spec import NO_PADS, GraphSpec, LayerSpec, OpKind, Pads
@@ -96,7 +96,7 @@ def find_spans(spec: GraphSpec, shapes: Sequence[Map]) -> list[Span]:
     spans: list[Span] = []
     start, ends = waists[0], list[int]()
     for before, waist in pairwise(waists):
-        between = [x for x in calls if before < x.index <= waist]
+        between = calls_between(spec, before, waist)
         is_by_place = all(_is_by_place(x, shapes) for x in between)
         if not all(_is_local(spec, x, shapes) for x in between):
             spans.append(Span(start, tuple(ends)))
@@ -108,7 +108,7 @@ def find_spans(spec: GraphSpec, shapes: Sequence[Map]) -> list[Span]:
                 ends.pop()
             ends.append(waist)
     spans.append(Span(start, tuple(ends)))
-    return [span for span in spans if span.ends]
+    return list(filter(attrgetter("ends"), spans))
 
 
 def first_whole(spec: GraphSpec, shapes: Sequence[Map]) -> int | None:
@@ -139,7 +139,7 @@ def _is_by_place(layer: LayerSpec, shapes: Sequence[Map]) -> bool:
     if not layer.is_local or layer.op not in _BY_PLACE or layer.answering is not None:
         return False
     out, *read = (shapes[i] for i in (layer.index, *layer.inputs))
-    if not all(len(one) == 3 and one[:2] == out[:2] for one in (out, *read)):
+    if {(len(one), one[:2]) for one in (out, *read)} != {(3, out[:2])}:
         return False
     if layer.op == "concat":
         return layer.axis == -1
@@ -153,27 +153,11 @@ def _is_local(spec: GraphSpec, layer: LayerSpec, shapes: Sequence[Map]) -> bool:
         return layer.is_local
     if layer.op in _MOVING:
         return True
-    is_shared = any(x.layer == layer.layer for x in spec if x.index != layer.index)
+    is_shared = sum(x.layer == layer.layer for x in spec) > 1
     if not layer.is_window or not layer.is_plain or is_shared or layer.grid_first is not None:
         return False
     # A mean leaves its own padding out, and a maximum takes it for less than any value.
-    return layer.is_conv or _zeros_around(layer, shapes) == layer.pads
-
-
-def _zeros_around(layer: LayerSpec, shapes: Sequence[Map]) -> Pads | None:
-    """All zeros around the whole map that a window reads."""
-    rows, columns = (
-        window_padding(n, k, s, dilation_px=d, padding=layer.padding, pads_px=pads)
-        for n, k, s, d, pads in zip(
-            shapes[layer.inputs[0]][:2],
-            layer.kernel_hw,
-            layer.stride_hw,
-            layer.dilation_hw,
-            layer.pads,
-            strict=True,
-        )
-    )
-    return None if rows is None or columns is None else (rows, columns)
+    return layer.is_conv or layer.pads_at(shapes[layer.inputs[0]]) == layer.pads
 
 
 def pieces_of(length: int, count: int) -> list[tuple[int, int]]:
@@ -261,10 +245,10 @@ def _reads(
         return first + shift, stop + shift
     if not layer.is_window:
         return region
-    zeros = _zeros_around(layer, shapes)
+    zeros = layer.zeros_along(axis, shapes[layer.inputs[0]][axis])
     assert zeros is not None
     stride, reach = layer.stride_hw[axis], (layer.kernel_hw[axis] - 1) * layer.dilation_hw[axis]
-    before = zeros[axis][0]
+    before = zeros[0]
     return first * stride - before, (stop - 1) * stride - before + reach + 1
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 from ..shapes import InputShape
-from .lengths import window_padding
 from .rules import Map, read_map
 from .sizes import map_shapes
 from .spec import GraphSpec, LayerSpec
@@ -231,14 +230,7 @@ def _along(
             return _resized(field, length, out)
         case _:
             reach = (layer.kernel_hw[axis] - 1) * layer.dilation_hw[axis]
-            zeros = window_padding(
-                length,
-                layer.kernel_hw[axis],
-                stride,
-                dilation_px=layer.dilation_hw[axis],
-                padding=layer.padding,
-                pads_px=pads,
-            )
+            zeros = layer.zeros_along(axis, length)
             shift = None if zeros is None else reach / 2 - zeros[0]
             return _stepped(field, reach=reach, shift=shift, factor=stride)
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from ..errors import FixedShape, GraphError, MapMismatch, ShapeError, VanishingMap
 from ..shapes import InputShape, Size
-from .lengths import output_length, same_padding, window_padding
 from .rules import Map, check_weights, output_shape
 from .spec import GraphSpec
 
@@ -238,15 +237,3 @@ def _at_native_size(spec: GraphSpec, working: InputShape) -> str:
     if any(old and None not in (*old, *new) and old != new for new, old in pairs):
         return "use strategy='rebuild', which keeps the layers as they are"
     return "this is the size that it was read at, so no other one avoids it; check the layer"
-
-
-__all__ = [
-    "Map",
-    "fixed_size_advice",
-    "least_size",
-    "map_shapes",
-    "network_shape",
-    "output_length",
-    "same_padding",
-    "window_padding",
-]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ..shapes import InputShape
+from .lengths import window_padding
 
 OpKind: TypeAlias = Literal[
     "input",
@@ -179,6 +180,25 @@ class LayerSpec:
     def is_conv(self) -> bool:
         """Whether it is a convolution."""
         return self.op in ("conv", "depthwise", "separable")
+
+    def zeros_along(self, axis: int, length_px: int | None) -> tuple[int, int] | None:
+        """All zeros around an axis of a map that its window reads, its own and those of ``"same"``.
+
+        ``None`` where they depend on a length that is not known.
+        """
+        return window_padding(
+            length_px,
+            self.kernel_hw[axis],
+            self.stride_hw[axis],
+            dilation_px=self.dilation_hw[axis],
+            padding=self.padding,
+            pads_px=self.pads[axis],
+        )
+
+    def pads_at(self, read_shape: Sequence[int | None]) -> Pads | None:
+        """The zeros along both axes."""
+        rows, columns = (self.zeros_along(axis, read_shape[axis]) for axis in (0, 1))
+        return None if rows is None or columns is None else (rows, columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from typing import Literal, TypeAlias
 
 from ..errors import ShapeError
 from ..shapes import InputShape, Size
-from .lengths import window_padding
 from .paths import final_call, main_path
 from .receptive import ReceptiveField, receptive_fields
 from .rules import Map
@@ -261,15 +260,7 @@ def _edges(spec: GraphSpec, layer: LayerSpec, axis: int, maps: Sequence[Map]) ->
     if length is None:
         return 0, 0
     kernel, stride = layer.kernel_hw[axis], layer.stride_hw[axis]
-    zeros = window_padding(
-        length,
-        kernel,
-        stride,
-        dilation_px=layer.dilation_hw[axis],
-        padding=layer.padding,
-        pads_px=layer.pads[axis],
-    )
-    before, after = zeros or (0, 0)
+    before, after = layer.zeros_along(axis, length) or (0, 0)
     unread = (length + before + after - (kernel - 1) * layer.dilation_hw[axis] - 1) % stride
     source = spec[layer.inputs[0]]
     if source.op == "pad":

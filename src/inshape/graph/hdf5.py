@@ -13,7 +13,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Generator
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -218,10 +218,10 @@ def _text_lengths(content: BinaryIO, most: int, address: int) -> Generator[int]:
     content.seek(address)
     prefix = content.read(16)
     blocks = [(address + 16, number(prefix, 8, 4))] if prefix[:1] == b"\1" else []
-    for start, size in blocks:
+    for start, size in islice(blocks, _MOST_BLOCKS):
         content.seek(start)
         data, place = content.read(min(size, most)), 0
-        while place + 8 <= len(data) and len(blocks) < _MOST_BLOCKS:
+        while place + 8 <= len(data):
             kind, length = number(data, place, 2), number(data, place + 2, 2)
             body = data[place + 8 : place + 8 + length]
             place += 8 + length

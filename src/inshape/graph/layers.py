@@ -27,7 +27,6 @@ class AdaptivePooling2D(keras.layers.Layer):
     """
 
     def __init__(self, grid_hw: tuple[int, int], mode: str = "avg", **kwargs: Any) -> None:
-        """Take the grid as rows and columns."""
         super().__init__(**kwargs)
         self.grid_hw = (int(grid_hw[0]), int(grid_hw[1]))
         if min(self.grid_hw) < 1:
@@ -82,7 +81,6 @@ class GeneralizedMeanPooling2D(keras.layers.Layer):
     """
 
     def __init__(self, p: float = 3.0, eps: float = 1e-6, **kwargs: Any) -> None:
-        """Take the first exponent and the clipping value."""
         super().__init__(**kwargs)
         if p <= 0 or eps <= 0:
             raise ValueError(f"p={p}, eps={eps}: expected both above 0")
@@ -155,7 +153,6 @@ class CornerResizing2D(keras.layers.Layer):
     """
 
     def __init__(self, height: int, width: int, align_corners: bool = True, **kwargs: Any) -> None:
-        """Take the new size as rows and columns."""
         super().__init__(**kwargs)
         self.height, self.width, self.align_corners = int(height), int(width), align_corners
         if min(self.height, self.width) < 1:

@@ -43,33 +43,30 @@ def mark_parity_pads(spec: GraphSpec) -> GraphSpec:
     differ between its odd and its even maps, each as ``correct_pad`` has it, were computed; where
     only even maps occur the two kinds cannot be told apart, and pads stay as they are.
     """
-    readers = spec.consumers()
-    forms = {pad.index: _forms(spec, pad, readers[pad.index]) for pad in spec if pad.op == "pad"}
+    forms = _looking_computed(spec)
     named = {index for index in forms if _COMPUTED.search(spec[index].name)}
     others = set[str]().union(*(seen for index, seen in forms.items() if index not in named))
     if others >= {"odd", "even"}:
         named |= {index for index in forms if not _FIXED.search(spec[index].name)}
     for index in sorted(named):
-        if forms[index]:
-            spec = spec.with_call(index, parity_pads=True)
+        spec = spec.with_call(index, parity_pads=True)
     return spec
 
 
 def unclear_pads(spec: GraphSpec) -> tuple[str, ...]:
     """Names of padding layers that could be of either kind, and were left as they are."""
+    pads = [spec[index] for index, forms in _looking_computed(spec).items() if "even" in forms]
+    return tuple(x.name for x in pads if not x.parity_pads and not _FIXED.search(x.name))
+
+
+def _looking_computed(spec: GraphSpec) -> dict[int, frozenset[str]]:
+    """The pads that look computed, and at which parities of their axes they do."""
     readers = spec.consumers()
-    return tuple(
-        layer.name
-        for layer in spec
-        if layer.op == "pad"
-        and not layer.parity_pads
-        and not _FIXED.search(layer.name)
-        and "even" in _forms(spec, layer, readers[layer.index])
-    )
+    forms = {x.index: _forms(spec, x, readers[x.index]) for x in spec if x.op == "pad"}
+    return {index: parities for index, parities in forms.items() if parities}
 
 
 def _forms(spec: GraphSpec, pad: LayerSpec, readers: tuple[int, ...]) -> frozenset[str]:
-    """At which parities of its axes a pad looks computed; empty where it does not."""
     windows = [spec[i] for i in readers]
     kernels = {w.kernel_hw for w in windows if w.is_window}
     if len(kernels) != 1 or not all(_is_unpadded_and_strided(w) for w in windows):

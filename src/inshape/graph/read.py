@@ -181,11 +181,11 @@ _BY_ROW = ("dense", "norm", "activation", "elementwise", "identity", "rescale", 
 def _rows(layer: LayerSpec, read: Sequence[LayerSpec]) -> int | None:
     """How many rows of the batch axis a picture has behind a call; ``None`` must be asked."""
     shapes = [source.native_shape for source in read]
-    known = all(None not in shape for shape in (*shapes, layer.native_shape))
-    if not known or not read:
+    sizes: list[Any] = [product(shape) for shape in (layer.native_shape, *shapes)]
+    if None in sizes or not read:
         return 1
     if layer.op == "reshape":
-        return max(1, (product(shapes[0]) or 1) // max(1, product(layer.native_shape) or 1))
+        return max(1, sizes[1] // max(1, sizes[0]))
     if layer.op == "opaque":
         return None
     return next((shape[0] for shape, x in zip(shapes, read, strict=True) if x.holds_rows), 1)
@@ -366,12 +366,12 @@ def _slices(call: Call) -> tuple[tuple[int | None, ...], ...] | None:
 
     ``x[:, 1:, :-1]`` gives ``((1, None, None), (None, -1, None))``, ``x[:, 0]`` gives ``((0,),)``.
     """
-    key = call.args[1] if len(call.args) > 1 else call.kwargs.get("key")
+    key = (*call.args, call.kwargs.get("key"))[1]
     key = key if isinstance(key, tuple) else (key,)
     if key[0] != slice(None) or not all(isinstance(k, slice | int) for k in key):
         return None
     parts = [(k.start, k.stop, k.step) if isinstance(k, slice) else (k,) for k in key[1:]]
-    is_known = all(n is None or isinstance(n, int) for part in parts for n in part)
+    is_known = all(isinstance(n, int | None) for part in parts for n in part)
     return tuple(parts) if is_known else None
 
 

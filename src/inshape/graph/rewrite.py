@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from .walk import (
     functional_graph,
     nodes_in_order,
     picture_model,
+    sole,
     unwrap,
 )
 
@@ -89,14 +90,11 @@ def rebuild(
     graph = picture_model(model)
     changed = changed or spec
     shape = InputShape.of(input_shape)
-    needed = None if outputs is None else ancestors(spec, outputs)
     for inline in (open_nested or bool(patches), True):
-        rewriter = _Rewriter(spec, changed, needed, frozenset(outputs or ()), inline=inline)
+        rewriter = _Rewriter(spec, changed, outputs, inline=inline)
         for region in patches:
             pieces = _Pieces(changed, shape, region)
             rewriter.pieces.update(dict.fromkeys(pieces.steps, pieces))
-        if inline:
-            rewriter.outer_names = _names_of_leaves(graph)
         dtype = graph.inputs[0].dtype
         picture = keras.Input(shape.as_tuple(), dtype=dtype, name=_input_name(graph.inputs[0]))
         added = _InputLayers(picture, changed)
@@ -186,18 +184,6 @@ _RANGES = {
 """Of whole numbers that floats hold exactly."""
 
 
-def ancestors(spec: GraphSpec, outputs: Iterable[int]) -> frozenset[int]:
-    """The positions that some outputs depend on, themselves among them."""
-    positions: set[int] = set()
-    todo = list(outputs)
-    while todo:
-        index = todo.pop()
-        if index not in positions:
-            positions.add(index)
-            todo.extend(spec[index].inputs)
-    return frozenset(positions)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cut:
     """A map in pieces: what was computed for each, and which part of the whole map that is."""
@@ -247,19 +233,13 @@ def _concatenated(maps: Sequence[Any], axis: int) -> Any:
 
 class _Rewriter(Walk):
     def __init__(
-        self,
-        spec: GraphSpec,
-        changed: GraphSpec,
-        needed: frozenset[int] | None,
-        returned: frozenset[int],
-        *,
-        inline: bool,
+        self, spec: GraphSpec, changed: GraphSpec, outputs: Sequence[int] | None, *, inline: bool
     ) -> None:
         super().__init__()
         self.spec = spec
         self.changed = changed
-        self.needed = needed
-        self.returned = returned
+        self.returned = frozenset(outputs or ())
+        self.needed = None if outputs is None else spec.but(outputs=tuple(outputs)).needed()
         self.inline = inline
         self.tensors: dict[int, Any] = {}
         self.pairs: list[LayerPair] = []
@@ -275,6 +255,7 @@ class _Rewriter(Walk):
     def run(self, graph: Any, contents: list[Any], path: tuple[str, ...] = ()) -> list[Any]:
         if not path:
             self.tensors[0] = contents[0]
+            self.outer_names = _names_of_leaves(graph) if self.inline else frozenset()
         return super().run(graph, contents, path)
 
     def _skips(self, first: int, count: int) -> bool:
@@ -426,8 +407,7 @@ class _Rewriter(Walk):
 
     def tensors_at(self, outputs: Sequence[int]) -> Any:
         """One tensor, or a list of several."""
-        maps = [self.tensors[i] for i in outputs]
-        return maps[0] if len(maps) == 1 else maps
+        return sole([self.tensors[i] for i in outputs])
 
     def _keep(self, index: int, models: tuple[str, ...], result: Any) -> Any:
         """Remember a tensor that the outermost model can return."""

@@ -7,7 +7,7 @@ call in a `GraphSpec` and while the model is rebuilt.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,12 +99,12 @@ def what_it_is(value: Any) -> str:
     kind = value if isinstance(value, type) else type(value)
     modules = [parent.__module__ for parent in kind.__mro__]
     expected = "expected a keras.Model, a backbone's name or a .keras file"
-    if any(_starts(module, _KERAS_2) for module in modules):
+    if _come_from(modules, _KERAS_2):
         return (
             f"{kind.__name__} of Keras 2 ({kind.__module__.split('.')[0]}), {expected}; save it "
             "with model.save('model.h5') and give that file"
         )
-    if any(_starts(module, ("torch",)) for module in modules):
+    if _come_from(modules, ("torch",)):
         return (
             f"{kind.__name__} of PyTorch, {expected}; for a MobileNetV3, save its state_dict() as "
             "a .pth file, and give inshape's name of it with weights='FILE.pth'"
@@ -123,8 +123,9 @@ def what_it_is(value: Any) -> str:
     return f"{kind.__name__}, {expected}; name one, such as 'MobileNetV3Small'"
 
 
-def _starts(module: str, packages: tuple[str, ...]) -> bool:
-    return any(module == package or module.startswith(f"{package}.") for package in packages)
+def _come_from(modules: Sequence[str], packages: Sequence[str]) -> bool:
+    starts = tuple(f"{package}." for package in packages)
+    return any(f"{module}.".startswith(starts) for module in modules)
 
 
 _KERAS_2 = ("tf_keras", "keras.engine", "keras.src.engine", "tensorflow.python.keras")
@@ -203,6 +204,11 @@ def _per_output(result: Any, count: int) -> list[Any]:
     """One content for each output of a call; a single one stands for all of them."""
     contents = list(result) if isinstance(result, list | tuple) else [result]
     return contents * count if len(contents) == 1 else contents
+
+
+def sole(values: Sequence[Any]) -> Any:
+    """The one value, or all: layers and models of Keras take and give a list only of several."""
+    return values[0] if len(values) == 1 else list(values)
 
 
 def unwrap(arguments: Any) -> Any:

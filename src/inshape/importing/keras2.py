@@ -24,6 +24,7 @@ from ..errors import GraphError, InshapeError, WeightsError, shown
 from ..graph.deferred import deferred_weights
 from ..graph.finite import assign
 from ..graph.hdf5 import DAMAGE, check_archive, is_archive, open_checked
+from ..graph.walk import sole
 from ..text import first_line, format_bytes, free_name
 from ..weights.stored import KerasWeights, Slot, damaged, open_hdf5
 from ..writing import parse_json
@@ -170,11 +171,7 @@ class _Reader:
         self._where = []
         inputs = [parts[str(at[0])].layer for at in _references(config["input_layers"])]
         results = [value_of(at) for at in outputs]
-        model = keras.Model(
-            inputs[0] if len(inputs) == 1 else inputs,
-            results[0] if len(results) == 1 else results,
-            name=model_name,
-        )
+        model = keras.Model(sole(inputs), sole(results), name=model_name)
         return model, tuple(parts.values())
 
     def _parts(self, records: Any, taken: set[str]) -> dict[str, _Part]:
@@ -480,7 +477,7 @@ def _arguments(
     read = [resolved(item) for item in calls]
     options = {key: resolved(item) for key, item in kwargs.items()}
     options = {key: item for key, item in options.items() if (key, item) != ("mask", None)}
-    return (read[0] if len(read) == 1 else read,), options
+    return (sole(read),), options
 
 
 def _name_of(value: Any) -> Any:

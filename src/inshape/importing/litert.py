@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from ..errors import GraphError, InshapeError, UnknownName, WeightsError
+from ..graph.walk import sole
 from ..text import first_line, format_shape, free_name, join_some, plural
 from .imported import RANGE_UNKNOWN, Imported
 from .litert_file import LiteRTFile, NotLiteRT, Operator, Tensor, parse, picture_statistics
@@ -81,7 +82,7 @@ def _read(file: LiteRTFile, outputs: Sequence[str], name: str) -> Imported:
     ends = [reading.maps.get(i) for i in end.tensors]
     if not ends or any(x is None for x in ends):
         raise NotLiteRT("its output is not computed from its picture")
-    model = keras.Model(image, ends[0] if len(ends) == 1 else ends, name=_clean(name) or "network")
+    model = keras.Model(image, sole(ends), name=_clean(name) or "network")
     return Imported(model, (*end.notes, *notes))
 
 
@@ -108,7 +109,7 @@ def _results(step: Step) -> Sequence[Any]:
     results = result if isinstance(result, list) else [result]
     for index, each in zip(operator.outputs, results, strict=False):
         stated, computed = step.file.tensors[index].sizes, tuple(each.shape)
-        if len(stated) != len(computed) or any(map(_differ, stated[1:], computed[1:])):
+        if not _agree(stated, computed):
             raise step.refused(
                 f"a layer gives {format_shape(computed[1:])} where the file says "
                 f"{format_shape(stated[1:])}"
@@ -116,8 +117,10 @@ def _results(step: Step) -> Sequence[Any]:
     return results
 
 
-def _differ(size: int | None, other: int | None) -> bool:
-    return None not in (size, other) and size != other
+def _agree(stated: Sequence[int | None], computed: Sequence[int | None]) -> bool:
+    """Whether two shapes are the same, whatever their batches; what is not known may be so."""
+    pairs = zip(stated[1:], computed[1:], strict=False)
+    return len(stated) == len(computed) and all(None in pair or len({*pair}) == 1 for pair in pairs)
 
 
 # The picture
@@ -182,13 +185,12 @@ def _named_end(file: LiteRTFile, outputs: Sequence[str]) -> _End:
     names = [_base(file.tensors[i].name) for i in written]
     chosen: list[int] = []
     for name in outputs:
-        places = [i for i, other in enumerate(names) if other == name.partition(";")[0]]
-        if len(places) != 1:
+        if names.count(_base(name)) != 1:
             known = join_some([f'"{n}"' for n in reversed(names)], _LAST_NAMED)
             raise UnknownName(
                 "output", name, names, answer=f"choose one of the file's, from the last: {known}"
             )
-        chosen.append(written[places[0]])
+        chosen.append(written[names.index(_base(name))])
     return _End(tuple(dict.fromkeys(chosen)))
 
 
@@ -197,10 +199,8 @@ def _end(file: LiteRTFile) -> _End:
     cut = _cut_off(file)
     answers = set(chain(*(operator.outputs for operator in cut)))
     read = chain(file.outputs, *(operator.inputs for operator in cut))
-    if answers.isdisjoint(file.outputs):
-        read = file.outputs
     ends = tuple(i for i in dict.fromkeys(read) if i not in answers and _is_map(file, i))
-    if answers.isdisjoint(file.outputs):
+    if not cut:
         return _End(ends)
     if not ends:
         raise refusal(file, cut[0], "nothing stands before it")
@@ -211,7 +211,7 @@ def _end(file: LiteRTFile) -> _End:
 
 
 def _cut_off(file: LiteRTFile) -> list[Operator]:
-    """The operators that make answers, and those behind them."""
+    """The operators that make answers, and those behind them; none if the file gives no answer."""
     answers: set[int] = set()
     cut: list[Operator] = []
     for operator in file.operators:
@@ -221,7 +221,7 @@ def _cut_off(file: LiteRTFile) -> list[Operator]:
         if operator.is_custom or operator.kind in _ENDINGS or is_answer:
             answers.update(operator.outputs)
             cut.append(operator)
-    return cut
+    return [] if answers.isdisjoint(file.outputs) else cut
 
 
 def _is_map(file: LiteRTFile, index: int) -> bool:

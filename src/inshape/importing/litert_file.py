@@ -42,7 +42,6 @@ class NotLiteRT(Exception):
     """What is wrong with a file, in a few words."""
 
     def __init__(self, reason: str = "it is damaged or cut short") -> None:
-        """Say it."""
         super().__init__(reason)
 
 
@@ -62,7 +61,7 @@ class Tensor:
     odd: str = ""
     """Why its values cannot be read, if so."""
     signature: tuple[int, ...] = ()
-    """The shape again, with -1 for what is not known before run time; nothing if all is."""
+    """The shape again, with -1 for what is not known before run time; or nothing if all is."""
 
     @property
     def sizes(self) -> tuple[int | None, ...]:
@@ -211,17 +210,22 @@ class _Parser:
         shape = _numbers(tensor.ShapeAsNumpy())
         if min(shape, default=0) < 0 or len(shape) > _MOST_RANKS or prod(shape) > _MOST_VALUES:
             raise NotLiteRT(f"a tensor has the shape {shape[:_MOST_RANKS]}")
-        name = _text(tensor.Name())
-        scale, zero_point, axis, odd = _quantisation(tensor.Quantization(), shape)
         content = self._data(tensor.Buffer())
-        if content is not None:
-            odd = odd or _oddity(tensor, type_name, shape, len(content))
-        signature = _numbers(tensor.ShapeSignatureAsNumpy())
-        return Tensor(name, shape, type_name, scale, zero_point, axis, content, odd, signature)
+        quantisation = _quantisation(tensor.Quantization(), shape)
+        if content is not None and "odd" not in quantisation:
+            quantisation["odd"] = _oddity(tensor, type_name, shape, len(content))
+        return Tensor(
+            name=_text(tensor.Name()),
+            shape=shape,
+            type=type_name,
+            content=content,
+            signature=_numbers(tensor.ShapeSignatureAsNumpy()) or shape,
+            **quantisation,
+        )
 
     def _data(self, number: int) -> NDArray[np.uint8] | None:
-        data = self._buffers[number].DataAsNumpy()
-        return None if isinstance(data, int) or not len(data) else data
+        data = _vector(self._buffers[number].DataAsNumpy())
+        return data if len(data) else None
 
     def _metadata(self) -> bytes:
         for entry in self._many(self._model.MetadataLength(), self._model.Metadata):
@@ -241,24 +245,22 @@ def _oddity(tensor: Any, type_name: str, shape: Sequence[int], size_bytes: int) 
     return "" if needed == size_bytes else f"it has {size_bytes} bytes and needs {needed}"
 
 
-def _quantisation(
-    quantisation: Any, shape: Sequence[int]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], int, str]:
-    nothing = np.zeros(0), np.zeros(0, np.int64), 0
+def _quantisation(quantisation: Any, shape: Sequence[int]) -> dict[str, Any]:
+    """What a tensor's quantisation says, by the names of `Tensor`'s fields."""
     if quantisation is None:
-        return *nothing, ""
+        return {}
     if quantisation.DetailsType():
-        return *nothing, "its values are quantised in blocks"
-    scale, zero = quantisation.ScaleAsNumpy(), quantisation.ZeroPointAsNumpy()
-    if isinstance(scale, int) or not len(scale):
-        return *nothing, ""
-    zero = np.zeros(1, np.int64) if isinstance(zero, int) or not len(zero) else zero
+        return {"odd": "its values are quantised in blocks"}
+    scale, zero = map(_vector, (quantisation.ScaleAsNumpy(), quantisation.ZeroPointAsNumpy()))
+    if not len(scale):
+        return {}
+    zero = zero if len(zero) else np.zeros(1)
     axis = int(quantisation.QuantizedDimension())
-    places = shape[axis] if 0 <= axis < len(shape) else 1
-    fits = all(len(values) in (1, places) for values in (scale, zero))
-    if not fits or not (np.isfinite(scale).all() and (scale > 0).all()):
-        return *nothing, f"it has {len(scale)} scales for {places} channels, or one that is not > 0"
-    return scale.astype(np.float64), zero.astype(np.int64), axis, ""
+    places = dict(enumerate(shape)).get(axis, 1)
+    fits = {len(scale), len(zero)} <= {1, places}
+    if not fits or not ((scale > 0) & (scale < np.inf)).all():
+        return {"odd": f"it has {len(scale)} scales for {places} channels, or one that is not > 0"}
+    return {"scale": scale.astype(float), "zero_point": zero.astype(np.int64), "axis": axis}
 
 
 def _options(operator: Any) -> Any:
@@ -274,12 +276,12 @@ def _options(operator: Any) -> Any:
 
 def _check_order(file: LiteRTFile) -> None:
     """Each operator reads what is there before it, and writes what nobody wrote."""
-    count = len(file.tensors)
+    places = set(range(len(file.tensors)))
     written = {i for i, tensor in enumerate(file.tensors) if tensor.content is not None}
-    written |= set(file.inputs) & set(range(count))
+    written |= places.intersection(file.inputs)
     for operator in file.operators:
         here = f"operator {operator.number}, {operator.kind},"
-        if not operator.outputs or not all(0 <= i < count for i in operator.outputs):
+        if not operator.outputs or not places.issuperset(operator.outputs):
             raise NotLiteRT(f"{here} has no outputs")
         if not written.issuperset({*operator.inputs} - {-1}):
             raise NotLiteRT(f"{here} reads what no operator before it writes")
@@ -290,9 +292,13 @@ def _check_order(file: LiteRTFile) -> None:
         raise NotLiteRT("its outputs are written by no operator")
 
 
+def _vector(values: Any) -> NDArray[Any]:
+    """A vector, which may be empty; without one, the schema gives 0."""
+    return np.zeros(0) if isinstance(values, int) else values
+
+
 def _numbers(values: Any) -> tuple[int, ...]:
-    """A vector of whole numbers; without one, the schema gives 0."""
-    return () if isinstance(values, int) else tuple(map(int, values))
+    return tuple(map(int, _vector(values)))
 
 
 def _text(value: bytes | None) -> str:

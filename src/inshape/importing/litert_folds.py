@@ -54,7 +54,7 @@ def _picture(file: LiteRTFile) -> LiteRTFile:
     tensors, (index, *_) = list(file.tensors), reader.outputs
     picture = tensors[file.inputs[0]]
     shape, signature = (
-        tuple(sizes[axis] for axis in _CHANNELS_LAST if sizes)
+        tuple(sizes[axis] for axis in _CHANNELS_LAST)
         for sizes in (picture.shape, picture.signature)
     )
     tensors[index] = replace(picture, shape=shape, signature=signature)

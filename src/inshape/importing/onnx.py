@@ -23,11 +23,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from ..errors import GraphError, InshapeError, UnknownName, WeightsError, shown
+from ..errors import GraphError, InshapeError, WeightsError, check_choice, shown
 from ..extras import install
 from ..geometry.amounts import product
 from ..graph.deferred import deferred_weights
 from ..graph.finite import assign
+from ..graph.walk import sole
 from ..text import first_line, format_shape, free_name
 from .imported import CARD_KEY, Imported, range_notes
 
@@ -37,6 +38,8 @@ _MOST_FOLDED = 2**20
 _BATCH = 2**40 + 15
 """Stands for the batch in shapes that are computed; no axis is so long."""
 _FLOATS = ("float32", "float16", "float64", "bfloat16")
+_RESIZE_BY_REGION = 11
+"""Since this version, Resize reads a region before its scales, and counts from the centres."""
 
 
 def read(path: Path, outputs: Sequence[str]) -> Imported:
@@ -47,11 +50,11 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
         GraphError: if it holds what no Keras layer computes.
         UnknownName: if it has no such output.
     """
-    file, opset = _parsed(path)
-    graph, names = file.graph, _ends(file.graph, outputs)
+    file = _parsed(path)
+    names = _ends(file.graph, outputs)
     # The picture is channels first or last; what it is shows by where nothing has to be transposed.
     orders = (0, 2, 3, 1), (0, 1, 2, 3)
-    attempts = [_Reading(path, graph, opset, names, order) for order in orders]
+    attempts = [_Reading(path, file, names, order) for order in orders]
     attempts = [attempt for attempt in attempts if attempt.may_be_picture()] or attempts
     readings: list[_Reading] = []
     failures: list[InshapeError] = []
@@ -59,18 +62,16 @@ def read(path: Path, outputs: Sequence[str]) -> Imported:
         try:
             attempt.try_out()
             readings.append(attempt)
+            if not attempt.transposes:
+                break
         except InshapeError as error:
             failures.append(error)
-        if readings and not attempt.transposes:
-            break
     if not readings:
         raise failures[0]
-    best = min(readings, key=lambda reading: reading.transposes)
-    is_own = any(entry.key == CARD_KEY for entry in file.metadata_props)
-    return best.finished(() if is_own else range_notes(best.model))
+    return min(readings, key=lambda reading: reading.transposes).finished()
 
 
-def _parsed(path: Path) -> tuple[Any, int]:
+def _parsed(path: Path) -> Any:
     try:
         import onnx
     except ModuleNotFoundError as error:
@@ -82,7 +83,6 @@ def _parsed(path: Path) -> tuple[Any, int]:
         model: Any = onnx.load_model(str(path), load_external_data=False)
         _check_all_inside(path, model.graph)
         onnx.checker.check_model(model)
-        opset = max((x.version for x in model.opset_import if not x.domain), default=0)
     except InshapeError:
         raise
     except Exception as error:  # the parser and the checker raise what they like
@@ -90,7 +90,7 @@ def _parsed(path: Path) -> tuple[Any, int]:
             f"{path} is truncated or damaged ({first_line(error)}); expected a .onnx file; "
             "download or export it again"
         ) from error
-    return model, opset
+    return model
 
 
 def _check_all_inside(path: Path, graph: Any) -> None:
@@ -111,11 +111,11 @@ def _check_all_inside(path: Path, graph: Any) -> None:
 
 def _ends(graph: Any, outputs: Sequence[str]) -> tuple[str, ...]:
     """The tensors to stop at, by their own names or by those of their nodes."""
-    by_name = {name: name for node in graph.node for name in node.output if name}
-    by_name = {**{n.name: n.output[0] for n in graph.node if n.name and n.output}, **by_name}
+    by_name = {node.name: node.output[0] for node in graph.node if node.output}
+    by_name |= {name: name for node in graph.node for name in node.output}
+    by_name.pop("", None)  # a node without a name, and an output that is left out
     for name in outputs:
-        if name not in by_name:
-            raise UnknownName("output", name, by_name)
+        check_choice("output", name, by_name)
     return tuple(by_name[name] for name in outputs) or tuple(o.name for o in graph.output)
 
 
@@ -150,18 +150,18 @@ def _channels_last(rank: int) -> tuple[int, ...]:
 class _Reading:
     """What has been made of a file so far."""
 
-    def __init__(
-        self, path: Path, graph: Any, opset: int, ends: Sequence[str], order: tuple[int, ...]
-    ) -> None:
-        self.path, self.graph, self.opset, self.ends, self.order = path, graph, opset, ends, order
+    def __init__(self, path: Path, file: Any, ends: Sequence[str], order: tuple[int, ...]) -> None:
+        self.path, self.file, self.ends, self.order = path, file, ends, order
+        self.graph: Any = file.graph
+        self.opset = max((x.version for x in file.opset_import if not x.domain), default=0)
         self.values: dict[str, Any] = {}
         """Maps, and arrays that are the same for every picture."""
         self.weights: list[tuple[Any, list[Any]]] = []
         self.notes: list[str] = []
         self.transposes = 0
-        self.stored = {x.name: x for x in graph.initializer}
+        self.stored = {x.name: x for x in self.graph.initializer}
         self.readers: dict[str, list[int]] = {}
-        for index, node in enumerate(graph.node):
+        for index, node in enumerate(self.graph.node):
             for name in node.input:
                 self.readers.setdefault(name, []).append(index)
         self.aliases: dict[str, str] = {}
@@ -179,9 +179,8 @@ class _Reading:
         if len(inputs) != 1:
             names = ", ".join(shown(x.name) for x in inputs[:5]) or "none"
             raise GraphError(f"{self.path} has the inputs {names}, expected one picture")
-        kind = inputs[0].type.tensor_type
-        dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
-        sizes = [n if n is None or n > 0 else None for n in dims]
+        dims = inputs[0].type.tensor_type.shape.dim
+        sizes = [d.dim_value if d.dim_value > 0 else None for d in dims]
         if len(sizes) != 4:
             raise GraphError(
                 f"{self.path} takes an input of {len(sizes)} axes, expected a picture of four"
@@ -211,14 +210,7 @@ class _Reading:
                 self._run(node)
         results = [self._result(name) for name in self.ends]
         name = re.sub(r"[^\w.-]+", "_", self.path.stem).strip("_") or "net"
-        self.model = keras.Model(image, results[0] if len(results) == 1 else results, name=name)
-        for layer, arrays in self.weights:
-            expected, actual = [tuple(v.shape) for v in layer.weights], [a.shape for a in arrays]
-            if expected != actual:
-                raise GraphError(
-                    f"{self.path}: node {shown(layer.name)} has weights of {actual}, expected "
-                    f"{expected}; export it again"
-                )
+        self.model = keras.Model(image, sole(results), name=name)
 
     def _image(self) -> Any:
         import onnx
@@ -231,8 +223,10 @@ class _Reading:
             raise GraphError(f"{self.path} does not fix its channels, expected a number")
         return keras.Input((height, width, channels), name="picture")
 
-    def finished(self, notes: tuple[str, ...]) -> Imported:
+    def finished(self) -> Imported:
         """The model with its weights."""
+        is_own = any(entry.key == CARD_KEY for entry in self.file.metadata_props)
+        notes = () if is_own else range_notes(self.model)
         for layer, arrays in self.weights:
             values = [np.asarray(array, np.float32) for array in arrays]
             assign(
@@ -346,8 +340,14 @@ class _Reading:
 
     def weighted(self, layer: Any, value: _Map, arrays: Sequence[Any]) -> Any:
         """What a layer makes of a map, with the weights that it will have."""
-        result = layer(value.tensor)
-        self.weights.append((layer, [np.asarray(array) for array in arrays]))
+        result, values = layer(value.tensor), [np.asarray(array) for array in arrays]
+        expected, actual = [tuple(v.shape) for v in layer.weights], [a.shape for a in values]
+        if expected != actual:
+            raise GraphError(
+                f"{self.path}: node {shown(layer.name)} has weights of {actual}, expected "
+                f"{expected}; export it again"
+            )
+        self.weights.append((layer, values))
         return result
 
     def ordered(self, value: _Map, order: tuple[int, ...]) -> _Map:
@@ -355,19 +355,16 @@ class _Reading:
         value = self.plain(value)
         if value.order == order:
             return value
-        rank, moved = len(order), tuple(value.order.index(axis) for axis in order)
-        shape = value.tensor.shape
+        # The batch is first in every order.
+        shape, moved = value.tensor.shape, [value.order.index(axis) for axis in order[1:]]
         still = [axis for axis in moved if shape[axis] != 1]
-        if still == sorted(still) and None not in shape[1:] and moved[0] == 0:
+        if still == sorted(still) and None not in shape[1:]:
             # Only axes of one place change theirs.
-            tensor = layers.Reshape([shape[axis] for axis in moved[1:]], name=self.name())
-            return replace(value, tensor=tensor(value.tensor), order=order)
-        self.transposes += 1
-        if moved[0] == 0 and rank > 1:
-            tensor = layers.Permute(moved[1:], name=self.name())(value.tensor)
+            layer: Any = layers.Reshape([shape[axis] for axis in moved], name=self.name())
         else:
-            tensor = ops.transpose(value.tensor, moved)
-        return replace(value, tensor=tensor, order=order)
+            self.transposes += 1
+            layer = layers.Permute(moved, name=self.name())
+        return replace(value, tensor=layer(value.tensor), order=order)
 
     def channels_last(self, value: Any) -> _Map:
         if not isinstance(value, _Map):
@@ -579,14 +576,11 @@ def _global_pool(kind: str) -> Callable[..., _Map]:
     return pool
 
 
-def _resize(r: _Reading, x: Any, *rest: Any) -> _Map:
+def _resize(r: _Reading, x: Any, region: Any = None, scales: Any = None, sizes: Any = None) -> _Map:
     x = r.channels_last(x)
-    if r.node.op_type == "Upsample":
-        scales, sizes = r.option(rest[0] if rest else None, "scales"), None
-    else:
-        given = [*rest, None, None, None] if len(rest) > 1 else [None, *rest, None, None]
-        scales, sizes = r.option(given[1], "scales"), r.option(given[2], "sizes")
-    factors, new = _enlarged(r, x, scales, sizes)
+    if r.opset < _RESIZE_BY_REGION:
+        scales = region
+    factors, new = _enlarged(r, x, r.option(scales, "scales"), r.option(sizes, "sizes"))
     is_whole = all(f >= 1 and f == round(f) for f in factors)
     mode = _interpolation(r, is_whole=is_whole)
     if is_whole:
@@ -603,13 +597,13 @@ def _enlarged(r: _Reading, x: _Map, scales: Any, sizes: Any) -> tuple[list[float
     """By how much height and width grow, and to what; nothing where that is not known."""
     size = x.tensor.shape[1:3]
     if sizes:
-        new = [int(n) for n in sizes[2:]]
+        new = sizes[2:]
         if None in size or sizes[1] != x.shape[1]:
             r.refuse("asks for a size where none is known, or for other channels", "a size")
         return [n / s for n, s in zip(new, size, strict=True)], new
-    if not scales or list(scales[:2]) != [1, 1]:
+    if not scales or scales[:2] != [1, 1]:
         r.refuse(f"scales by {scales}", "fixed scales, or sizes, of height and width alone")
-    factors = [float(f) for f in scales[2:]]
+    factors = scales[2:]
     exact = [] if None in size else np.multiply(size, factors)
     new = [round(n) for n in exact]
     if not np.allclose(new, exact, rtol=0, atol=1e-4):
@@ -619,9 +613,11 @@ def _enlarged(r: _Reading, x: _Map, scales: Any, sizes: Any) -> tuple[list[float
 
 def _interpolation(r: _Reading, *, is_whole: bool) -> str:
     """Keras's word for how a map is resized; refused where it has none."""
-    is_old = r.node.op_type == "Upsample" or r.opset < 11
+    is_old = r.opset < _RESIZE_BY_REGION
+    usual = ("asymmetric", "floor") if is_old else ("half_pixel", "round_prefer_floor")
     mode = r.word("mode", "nearest")
-    places = r.word("coordinate_transformation_mode", "asymmetric" if is_old else "half_pixel")
+    places = r.word("coordinate_transformation_mode", usual[0])
+    rounding = r.word("nearest_mode", usual[1])
     of_centres = places in ("half_pixel", "pytorch_half_pixel")
     if mode == "linear" and of_centres and not r.attribute("antialias", 0):
         return "bilinear"
@@ -631,8 +627,7 @@ def _interpolation(r: _Reading, *, is_whole: bool) -> str:
             "'linear' with 'half_pixel', or 'nearest' by whole factors",
         )
     # By whole factors every rule for the places comes to the same, but for rounding from corners.
-    rounding = r.word("nearest_mode", "round_prefer_floor")
-    if not of_centres and not is_old and rounding != "floor":
+    if not of_centres and rounding != "floor":
         r.refuse(f"takes the nearest by {rounding!r} of {places!r}", "'floor'")
     if places == "align_corners":
         r.refuse("aligns corners", "'half_pixel' or 'asymmetric'")
@@ -645,7 +640,7 @@ def _pad(r: _Reading, x: _Map, pads: Any = None, value: Any = None, axes: Any = 
         r.refuse(f"pads by mode {mode!r} and {flat}", "'constant' or 'reflect', none negative")
     filling = float(np.ravel(r.option(value, "value", 0.0) or 0.0)[0])
     rank, count = len(x.order), len(flat) // 2
-    which = [axis % rank for axis in (r.option(axes, "axes") or range(count))]
+    which = r.option(axes, "axes") or list(range(count))
     around = np.zeros((rank, 2), int)
     around[which] = np.reshape(flat, (2, count)).T
     is_of_zeros = mode == "constant" and not filling
@@ -793,9 +788,9 @@ def _pair(r: _Reading, function: Any, layer: Any, first: Any, second: Any) -> An
     x = r.plain(x)
     number = r.like(r.constant(array, "operand"), x)
     kind = str(r.node.op_type)
-    per_channel = np.ndim(number) == 0 or np.size(number) == np.shape(number)[-1]
+    per_channel = np.size(number) in (1, *np.shape(number)[-1:])
     if kind in _AFFINE and per_channel and not (kind == "Div" and is_second):
-        flat = np.ravel(number).astype(float) if np.ndim(number) else float(number)
+        flat = np.squeeze(number).astype(float)
         scale, offset = (np.asarray(n).tolist() for n in _AFFINE[kind](flat, is_second))
         return _Map(layers.Rescaling(scale, offset, name=r.name())(x.tensor), x.order)
     return _Map(function(number, x.tensor) if is_second else function(x.tensor, number), x.order)
@@ -884,7 +879,8 @@ def _reshape(r: _Reading, x: _Map, shape: Any = None) -> Any:
 
 def _reshaped(r: _Reading, x: _Map, target: Sequence[Any]) -> _Map:
     """A map of another shape, without moving its numbers where that can be."""
-    old, new = [int(n or 0) for n in x.shape[1:]], _sizes_of(r, x, target)
+    new = _sizes_of(r, x, target)
+    old: Any = list(x.shape[1:])
     if old == new:
         return x
     x = r.plain(x)
@@ -1038,18 +1034,22 @@ _NO_END = 2**30
 _WHOLE = slice(0, None, None)
 
 
-def _slice(
-    r: _Reading, x: _Map, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None
-) -> _Map:
-    x, rank = r.plain(x), len(x.order)
+def _stated_slices(
+    r: _Reading, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None
+) -> list[tuple[int, slice]]:
     first, last = r.option(starts, "starts"), r.option(ends, "ends")
-    which = r.option(axes, "axes") or list(range(len(first)))
+    which = r.option(axes, "axes") or range(len(first))
     strides = r.option(steps, "steps") or [1] * len(first)
+    return [(axis, slice(*part)) for axis, *part in zip(which, first, last, strides, strict=True)]
+
+
+def _slice(r: _Reading, x: _Map, *stated: Any) -> _Map:
+    x, rank = r.plain(x), len(x.order)
     parts: dict[int, slice] = {}
-    for axis, start, end, step in zip(which, first, last, strides, strict=True):
-        size = x.shape[axis % rank]
-        stop = None if end >= min(_NO_END, size or _NO_END) else end
-        part = slice(start, stop, None if step == 1 else step)
+    for axis, part in _stated_slices(r, *stated):
+        size, step = x.shape[axis % rank], part.step
+        stop = None if part.stop >= min(_NO_END, size or _NO_END) else part.stop
+        part = slice(part.start, stop, None if step == 1 else step)
         if step < 1 or (axis % rank == 0 and part != _WHOLE):
             r.refuse("turns an axis round or cuts the batch", "steps of 1 or more")
         if part != _WHOLE:
@@ -1202,16 +1202,10 @@ def _cast_array(r: _Reading, x: Any) -> Any:
     return r.numbers(np.asarray(x).astype(kind))
 
 
-def _slice_array(
-    r: _Reading, x: Any, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None
-) -> Any:
-    first, last = r.option(starts, "starts"), r.option(ends, "ends")
-    which = r.option(axes, "axes") or range(len(first))
+def _slice_array(r: _Reading, x: Any, *stated: Any) -> Any:
     index = [slice(None)] * np.ndim(x)
-    for axis, start, end, step in zip(
-        which, first, last, r.option(steps, "steps") or [1] * len(first), strict=True
-    ):
-        index[axis] = slice(start, end, step)
+    for axis, part in _stated_slices(r, *stated):
+        index[axis] = part
     return x[tuple(index)]
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..errors import GraphError
 from ..graph.finite import problem_of
 from ..graph.layers import CornerResizing2D
+from ..graph.walk import sole
 from ..text import format_shape
 from .litert_file import LiteRTFile, NotLiteRT, Operator, Tensor
 
@@ -45,7 +46,6 @@ class Reading:
     """What has been made of a file so far."""
 
     def __init__(self, file: LiteRTFile, picture: KerasMap) -> None:
-        """Begin with the picture."""
         self.file = file
         self.maps: dict[int, KerasMap] = {file.inputs[0]: picture}
         self.affine: dict[int, Affine] = {}
@@ -60,7 +60,6 @@ class Step:
     """One operator, with the maps that it reads."""
 
     def __init__(self, reading: Reading, operator: Operator, name: str) -> None:
-        """Take the operator, and the name for the layers that are made of it."""
         self.reading, self.operator, self.options = reading, operator, operator.options
         self.file, self.maps, self.name = reading.file, reading.maps, name
         self._layers = 0
@@ -124,7 +123,7 @@ class Step:
 
     def add(self, kind: Callable[..., Any], *maps: KerasMap, **settings: Any) -> KerasMap:
         """Put a layer behind maps."""
-        return self._named(kind, **settings)(maps[0] if len(maps) == 1 else list(maps))
+        return self._named(kind, **settings)(sole(maps))
 
     def add_weighted(
         self, kind: Callable[..., Any], x: KerasMap, weights: Sequence[Any], **settings: Any
@@ -570,7 +569,7 @@ def _slice(step: Step) -> KerasMap:
 @_reads("STRIDED_SLICE")
 def _strided_slice(step: Step) -> KerasMap:
     begin, end, strides = (step.numbers(i) for i in (1, 2, 3))
-    if step.option("ellipsisMask") or step.option("newAxisMask") or step.option("offset"):
+    if any(map(step.option, ("ellipsisMask", "newAxisMask", "offset"))):
         raise step.refused("it has an ellipsis, a new axis or offsets")
     if (
         not len(begin) == len(end) == len(strides) <= len(step.x.shape)
@@ -605,7 +604,10 @@ def _sliced(step: Step, parts: Sequence[slice]) -> KerasMap:
     return step.x[(slice(None), *whole)]
 
 
-@_reads("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
+_METHODS = {"RESIZE_BILINEAR": "bilinear", "RESIZE_NEAREST_NEIGHBOR": "nearest"}
+
+
+@_reads(*_METHODS)
 def _resize(step: Step) -> KerasMap:
     _channels(step)
     here, target = tuple(_known(step, step.x)[:2]), step.output.shape[1:3]
@@ -613,7 +615,7 @@ def _resize(step: Step) -> KerasMap:
         return step.x
     factor = [t // h for t, h in zip(target, here, strict=True)]
     is_whole = min(factor) > 0 and tuple(np.multiply(here, factor)) == target
-    method = "nearest" if step.operator.kind == "RESIZE_NEAREST_NEIGHBOR" else "bilinear"
+    method = _METHODS[step.operator.kind]
     is_one = here == (1, 1)
     if not is_one and _is_from_corner(step, is_same=is_whole and method == "nearest"):
         if method == "nearest":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..data.catalogue import Catalogue
 from ..data.decode import load_compact
+from ..data.drawing import as_image, as_uri
 from ..data.prepare import Fit, Preparation, prepare
 from ..data.resize import Interpolation
 from ..data.sources import open_source
@@ -118,12 +116,10 @@ def embed(pixels: NDArray[Any], *, is_photo: bool = False) -> Thumbnail:
         'data:image/png;base64,'
     """
     bands = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., 0]
-    image = Image.fromarray(np.clip(np.round(bands), 0, 255).astype(np.uint8))
-    file = io.BytesIO()
-    kind = "jpeg" if is_photo else "png"
-    image.save(file, kind, **({"quality": _QUALITY} if is_photo else {"optimize": True}))
-    text = base64.b64encode(file.getvalue()).decode("ascii")
-    return Thumbnail(f"data:image/{kind};base64,{text}", image.width, image.height)
+    image = as_image(bands)
+    kept: dict[str, Any] = {"quality": _QUALITY} if is_photo else {"optimize": True}
+    uri = as_uri(image, "jpeg" if is_photo else "png", **kept)
+    return Thumbnail(uri, image.width, image.height)
 
 
 def resize_inside(

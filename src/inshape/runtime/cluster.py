@@ -26,7 +26,6 @@ class Cluster:
     """A cluster that is joined."""
 
     def __init__(self, ray: Any, address: str) -> None:
-        """Take the module, connected, and what the cluster was called."""
         self.ray = ray
         self._name = address
         self._head = str(ray.get_runtime_context().gcs_address)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..errors import FixedShape
-from ..geometry.lengths import window_padding
 from ..geometry.sizes import fixed_size_advice, map_shapes, network_shape
 from ..geometry.spec import NO_PADS, GraphSpec, LayerSpec, Pads
 from ..graph.padding import computed_pads
@@ -42,21 +41,10 @@ def without_pad(spec: GraphSpec, pad: LayerSpec) -> GraphSpec:
 
 
 def pads_at(layer: LayerSpec, read_shape: tuple[int | None, ...]) -> Pads:
-    """The zeros around a window layer's input, its explicit ones and those of ``"same"``."""
-    top_bottom, left_right = (
-        window_padding(n, k, s, dilation_px=d, padding=layer.padding, pads_px=p)
-        for n, k, s, d, p in zip(
-            read_shape[:2],
-            layer.kernel_hw,
-            layer.stride_hw,
-            layer.dilation_hw,
-            layer.pads,
-            strict=True,
-        )
-    )
-    assert top_bottom is not None
-    assert left_right is not None
-    return top_bottom, left_right
+    """The zeros around a window layer's input, which has a known size."""
+    pads = layer.pads_at(read_shape)
+    assert pads is not None
+    return pads
 
 
 def _padded_by_parity(spec: GraphSpec, target: InputShape, pad: LayerSpec) -> GraphSpec:

@@ -239,13 +239,13 @@ class _Numbers:
         return {} if parts == layer.slices else {"slices": parts}
 
     def _slice_along(
-        self, layer: LayerSpec, axis: int, part: tuple[int | None, ...]
+        self, layer: LayerSpec, axis: int, part: tuple[Any, ...]
     ) -> tuple[int | None, ...]:
         start, stop, step = part
         old = self.spec[layer.inputs[0]].native_shape
-        if (stop or 0) >= (old[axis] or 0):
+        if stop >= (old[axis] or 0):
             return start, None, step
-        if len(old) != 3 or len(layer.native_shape) != 3 or axis == 2:
+        if {len(old), len(layer.native_shape)} != {3} or axis == 2:
             return part
         sizes = self._map_sizes(layer, layer.native_shape[:2])
         if len(sizes) == 1 and step in (None, 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from ..errors import StrategyError, UnknownName
+from ..errors import StrategyError, check_choice
 from ..geometry.spec import GraphSpec, InputLayers
 from ..shapes import InputShape
 from ..weights.channels import ChannelRule
@@ -39,16 +39,14 @@ def resize(
         >>> map_shapes(resize(spec, target).spec, target)[-1]
         (222, 222, 8)
     """
-    if fit not in get_args(Fit):
-        raise UnknownName("fit", fit, get_args(Fit))
+    check_choice("fit", fit, get_args(Fit))
     if str(interpolation) in _OUTSIDE:
         raise StrategyError(
             f"interpolation {interpolation!r} does not run on LiteRT's builtin operators inside a "
             "model, expected 'bilinear' or 'nearest'; bicubic and antialiased resampling belong to "
             "the preparation of the data, outside the model"
         )
-    if interpolation not in get_args(Interpolation):
-        raise UnknownName("interpolation", interpolation, get_args(Interpolation))
+    check_choice("interpolation", interpolation, get_args(Interpolation))
     if working_hw is not None and not _is_size(working_hw):
         raise StrategyError(
             f"working_hw={working_hw!r}; expected height and width, such as (192, 192)"

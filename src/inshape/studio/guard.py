@@ -26,7 +26,6 @@ class SameOrigin:
     """
 
     def __init__(self, app: _App, *, is_local: bool) -> None:
-        """Take the application, and whether it listens on this machine alone."""
         self.app, self.is_local = app, is_local
 
     async def __call__(self, scope: _Scope, receive: Any, send: Any) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from ..backbones import find as known
 from ..comparison.request import CompareRequest
-from ..errors import InshapeError, RequestError, UnknownName, shown
+from ..errors import InshapeError, RequestError, check_choice, shown
 from ..exporting.request import ExportRequest
 from ..reporting.comparison_page import pareto_of
 from ..reporting.plots import plot_learning
@@ -265,8 +265,7 @@ def _pictures(files: Files, source: str) -> Path:
 
 
 def _named(weights: str) -> str:
-    if weights not in WEIGHTS:
-        raise UnknownName("weights", weights, WEIGHTS)
+    check_choice("weights", weights, WEIGHTS)
     return weights
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ..backbones import find
+from ..data.drawing import as_image, in_rgb
 from ..data.prepare import Fit
 from ..errors import InshapeError
 from ..geometry.drawing import draw_stages
@@ -206,8 +206,7 @@ def _known(shape: InputShape) -> tuple[int, int]:
 
 def enlarge(pixels: NDArray[Any], box: Box | None = None) -> Image.Image:
     """A prepared picture, each pixel as a square, with a receptive field drawn on it."""
-    bands = pixels[..., :3] if pixels.shape[-1] >= 3 else np.repeat(pixels[..., :1], 3, axis=-1)
-    picture = Image.fromarray(np.clip(np.round(bands), 0, 255).astype(np.uint8))
+    picture = as_image(in_rgb(pixels))
     (width, height), times = picture.size, max(1, _SHOWN_PX // max(picture.size))
     picture = picture.resize((width * times, height * times), Image.Resampling.NEAREST)
     if box is None:

@@ -312,10 +312,11 @@ def _carry_on(job: Job) -> Run:
     ):
         if is_wanted and name not in run.record["done"]:
             run = train_them(replace(job, run=run))
-    mlflow_run = None if request.mlflow is None else MlflowRun(run, request.mlflow)
-    if mlflow_run is not None:
+    mlflow_run: MlflowRun | None = None
+    if request.mlflow is not None:
+        mlflow_run = MlflowRun(run, request.mlflow)
         run = run.updated(mlflow={"uri": request.mlflow, "run_id": mlflow_run.run_id})
-    journals: list[Journal] = [EventFiles(run), *([] if mlflow_run is None else [mlflow_run])]
+    journals: list[Journal] = [EventFiles(run), *filter(None, [mlflow_run])]
     if ROOM not in run.record:
         with device_scope():
             run = run.updated(**{ROOM: Features(replace(job, run=run)).has_room})

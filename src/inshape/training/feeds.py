@@ -259,7 +259,6 @@ class Validation(_InOrder):
     """A feed's validation split for Keras: rows, targets and weights."""
 
     def __init__(self, feed: Feed, task: Task, labels: Labels) -> None:
-        """Give each row its label."""
         batches = -(-len(labels) // _VALIDATION_BATCH)
         rows = _in_shares(-(-len(labels) // batches))
         super().__init__(-(-len(labels) // rows), rows)

@@ -75,6 +75,20 @@ class Job:
         return self.request.recipe
 
     @property
+    def batch_size(self) -> int:
+        """Pictures per step."""
+        return self.recipe.batch_size_for(self._count)
+
+    @property
+    def epochs(self) -> int:
+        """At most, with the backbone unfrozen."""
+        return self.recipe.epochs_for(self._count)
+
+    @property
+    def _count(self) -> int:
+        return len(self.batches.catalogue.indices("train"))
+
+    @property
     def seed(self) -> int:
         """Of everything that is drawn."""
         return self.request.seed
@@ -105,7 +119,7 @@ class Job:
     @cached_property
     def body_cut(self) -> Cut | None:
         """Where the trained part of the backbone begins, if any of it is trained."""
-        if self.recipe.epochs == 0:
+        if self.epochs == 0:
             return None
         return unfrozen_from(self.logits_model, self.recipe.unfreeze, self.size_hw)
 
@@ -214,16 +228,16 @@ class Features:
         return self._map_feed(teacher) if self.keeps_maps else self._picture_feed(teacher)
 
     def _map_feed(self, teacher: Teacher | None) -> Feed:
-        job, recipe = self._job, self._job.recipe
+        job = self._job
         assert job.body_cut is not None
         maps, validation = self.rows(job.body_cut, job.views)
         if teacher is None:
             targets = [job.targets_of(view) for view in job.views]
         else:
-            hard = targets_of(job.task, job.labels("train"), recipe.label_smoothing)
+            hard = targets_of(job.task, job.labels("train"), job.recipe.label_smoothing)
             answers = teacher.answers_to_views(job.views, job.feature_folder)
             targets = [teacher.targets(rows, hard) for rows in answers]
-        return FeatureFeed(maps, targets, validation, recipe.batch_size, job.seed, job.mixup)
+        return FeatureFeed(maps, targets, validation, job.batch_size, job.seed, job.mixup)
 
     def _picture_feed(self, teacher: Teacher | None) -> Feed:
         job, recipe = self._job, self._job.recipe
@@ -244,7 +258,7 @@ class Features:
             change,
             job.task,
             recipe.label_smoothing,
-            recipe.batch_size,
+            job.batch_size,
             job.seed,
             frozen=self._forward(None, job.body_cut, job.sample) if has_frozen else None,
             teacher=teacher,

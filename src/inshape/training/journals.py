@@ -7,8 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from tensorboard.compat.proto import event_pb2
@@ -20,6 +19,7 @@ from ..errors import RequestError, RunError
 from ..extras import install
 from ..runs import Run
 from ..text import first_line
+from ..writing import writing
 
 FOLDER = "logs"
 """Where event files are, in a run folder."""
@@ -48,7 +48,7 @@ class EventFiles:
         self._folder = run.folder / FOLDER
         shutil.rmtree(self._folder, ignore_errors=True)
         self._written: set[tuple[str, int]] = set()
-        with self._writing():
+        with writing(self._folder):
             self._folder.mkdir()
             # TensorBoard knows its files by this beginning.
             self._path = self._folder / f"events.out.tfevents.{int(time.time())}.inshape"
@@ -69,20 +69,10 @@ class EventFiles:
             self._append(*(_event(summary=summary, step=key[1]) for summary in summaries))
 
     def _append(self, *events: Any) -> None:
-        with self._writing(), open(self._path, "ab") as file:
+        with writing(self._folder), open(self._path, "ab") as file:
             writer = RecordWriter(file)
             for event in events:
                 writer.write(event.SerializeToString())
-
-    @contextmanager
-    def _writing(self) -> Generator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise RunError(
-                f"cannot write {self._folder}: {error.strerror or error}; what was there is "
-                "unchanged; free some space or choose a folder that can be written"
-            ) from error
 
 
 def _event(**fields: Any) -> Any:

@@ -65,7 +65,7 @@ def train_head(job: Job) -> dict[str, Any]:
     _warn_of_views(job, features)
     head = section(job.logits_model, job.head_cut, None)
     views, validation = features.head_rows()
-    labels, recipe, task = job.labels("train"), job.recipe, job.task
+    labels, task = job.labels("train"), job.task
     if validation.ndim == 2 and _is_linear(head):
         # The best linear head is found exactly, in seconds and without a learning rate.
         fit = fit_linear(
@@ -84,8 +84,8 @@ def train_head(job: Job) -> dict[str, Any]:
         facts = {task.score_name: fit.score, "loss": fit.loss, "strength": fit.strength}
     else:
         targets = [job.targets_of(view) for view in job.views]
-        feed = FeatureFeed(views, targets, validation, recipe.batch_size, job.seed)
-        phase = phase_of(job, "head", None, head, feed, recipe.head_epochs)
+        feed = FeatureFeed(views, targets, validation, job.batch_size, job.seed)
+        phase = phase_of(job, "head", None, head, feed, job.recipe.head_epochs)
         facts = settle(job, phase, run_phase(phase))
     job.progress.say(
         f"head: validation {task.score_name} {facts[task.score_name]:.4f} on frozen features"
@@ -144,7 +144,13 @@ def _body_phase(job: Job, name: str, teacher_run: Run | None = None) -> Phase:
     if teacher_run is not None:
         shown = job.last_map
         teacher = Teacher(
-            teacher_run, job.batches, job.recipe, shown, seed=job.seed, progress=job.progress
+            teacher_run,
+            job.batches,
+            job.recipe,
+            shown,
+            batch_size=job.batch_size,
+            seed=job.seed,
+            progress=job.progress,
         )
         if not teacher.teaching.channels:
             shown = None
@@ -156,7 +162,7 @@ def _body_phase(job: Job, name: str, teacher_run: Run | None = None) -> Phase:
     head = section(job.logits_model, job.head_cut, None)
     feed = Features(job).body_feed(teacher)
     teaching = None if teacher is None else teacher.teaching
-    return phase_of(job, name, body, head, feed, job.recipe.epochs, teaching=teaching)
+    return phase_of(job, name, body, head, feed, job.epochs, teaching=teaching)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -283,7 +289,6 @@ class _Keeper(keras.callbacks.Callback):
     """Keeps the best weights, the history and a checkpoint, and ends a phase in time."""
 
     def __init__(self, phase: Phase, advance: Advance) -> None:
-        """Begin a phase, or take it up where its checkpoint left it."""
         super().__init__()
         self.training = Training(phase.feed, phase.task, phase.output_weights)
         self.standing, self.best = _begin(phase)
@@ -293,10 +298,15 @@ class _Keeper(keras.callbacks.Callback):
 
     @property
     def is_over(self) -> bool:
-        """Whether the epochs are over or have brought nothing for a while."""
-        standing, phase = self.standing, self._phase
-        waited = standing.epoch - 1 - max(standing.best_epoch, 0)
-        return standing.epoch >= phase.epochs or waited >= phase.recipe.patience
+        """Whether the epochs are over or have brought nothing for a while.
+
+        Only epochs are compared with each other: the first ones after a good head are worse than
+        the head, and those that rise are on their way.
+        """
+        phase, score = self._phase, f"val_{self._phase.task.score_name}"
+        ranks = [(row[score], -row["val_loss"]) for row in self.standing.history]
+        waited = len(ranks) - 1 - ranks.index(max(ranks)) if ranks else 0
+        return len(ranks) >= phase.epochs or waited >= phase.recipe.patience
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Have the data and the random numbers of this epoch."""

@@ -59,7 +59,7 @@ def try_fixres(job: Job) -> dict[str, Any]:
     assert cut is not None
     views, validation = Features(job).rows(cut, ["plain"])
     hard = job.task.targets(job.labels("train"), job.recipe.label_smoothing)
-    feed = FeatureFeed(views, [hard], validation, job.recipe.batch_size, job.seed)
+    feed = FeatureFeed(views, [hard], validation, job.batch_size, job.seed)
     body = None if start is None else section(job.logits_model, cut, job.head_cut)
     layers = [] if body is None else body.layers
     was_trainable = [layer.trainable for layer in layers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
@@ -13,6 +14,11 @@ from ..text import Unread
 ClassWeights: TypeAlias = Literal["none", "balanced", "sqrt"]
 BatchNorm: TypeAlias = Literal["inference", "train"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+
+_BATCH_SIZES = 32, 16, 8
+_STEPS_OF_EPOCH = 20
+_STEPS = 320
+_EPOCHS = 4, 8
 
 
 def read_fold(value: Any) -> str:
@@ -50,16 +56,18 @@ class Recipe(Request):
     unfreeze: Annotated[str | int, Written(read_word_or_number, str, "PART"), Range(0)] = "last"
     """What is trained besides the head: none, last (the last stage: the layers at the last map's
     resolution), a number of such stages from the last, the name of the first layer, or all."""
-    epochs: Annotated[int, Range(0)] = 8
-    """At most, with the backbone unfrozen."""
+    epochs: Annotated[int, Range(0)] | None = None
+    """At most, with the backbone unfrozen; by default 4, and up to 8 where pictures are so few that
+    these would be fewer than 320 steps."""
     head_epochs: Annotated[int, Range(1)] = 40
     """At most, for a head that is not linear."""
     patience: Annotated[int, Range(1)] = 4
-    """Epochs without a better validation score after which a phase stops."""
+    """Epochs after which a phase stops if none of them has a better validation score."""
     optimizer: Annotated[str, Written(str, str, "NAME")] = "adamw"
     """Any of Keras's by its name, such as sgd, lion or muon; rates differ by depth with each."""
-    batch_size: Annotated[int, Range(1)] = 32
-    """Pictures per step."""
+    batch_size: Annotated[int, Range(1)] | None = None
+    """Pictures per step; by default 32, and 16 or 8 where an epoch would have fewer than 20
+    steps."""
     learning_rate: Annotated[float, Range(0), Flag("learning-rate", "lr")] = 1e-3
     """Of the head in the second phase, at its peak."""
     layer_decay: Annotated[float, Range(1e-6, 1)] = 0.3
@@ -69,7 +77,7 @@ class Recipe(Request):
     """Over which the rate rises from 0; afterwards it falls as a half cosine to 0."""
     weight_decay: Annotated[float, Range(0)] = 0.01
     """Of kernels (Loshchilov and Hutter, arXiv 1711.05101)."""
-    label_smoothing: Annotated[float, Range(0, 0.99)] = 0.1
+    label_smoothing: Annotated[float, Range(0, 0.99)] = 0.05
     """Share of the label spread over all classes; not of masks and boxes."""
     class_weights: ClassWeights = "none"
     """balanced weighs each class as much as any other, none each picture, sqrt in between."""
@@ -80,7 +88,7 @@ class Recipe(Request):
     default 2, and 3 with strong changes."""
     flip: bool = True
     """Whether left and right may be exchanged."""
-    mixup: Annotated[float, Range(0, 1)] = 0.2
+    mixup: Annotated[float, Range(0, 1)] = 0.0
     """Alpha with which features (or pictures) and labels are mixed, 0 for not at all (arXiv
     1710.09412; 1806.05236 for features); masks and boxes are not mixed."""
     cutmix: Annotated[float, Range(0, 1)] = 0.0
@@ -120,6 +128,31 @@ class Recipe(Request):
     fixres: bool = False
     """Tune the last batch norm and the head without augmentation at the end (arXiv 1906.06423);
     kept if validation is better."""
+
+    def batch_size_for(self, pictures: int) -> int:
+        """How many of so many pictures there are in a step, where no number is asked for.
+
+        Example:
+            >>> [Recipe().batch_size_for(pictures) for pictures in (3000, 400, 100)]
+            [32, 16, 8]
+        """
+        if self.batch_size is not None:
+            return self.batch_size
+        enough = (size for size in _BATCH_SIZES if pictures >= _STEPS_OF_EPOCH * size)
+        return next(enough, _BATCH_SIZES[-1])
+
+    def epochs_for(self, pictures: int) -> int:
+        """At most so many with the backbone unfrozen, where no number is asked for.
+
+        Example:
+            >>> [Recipe().epochs_for(pictures) for pictures in (3000, 2000, 400)]
+            [4, 6, 8]
+        """
+        if self.epochs is not None:
+            return self.epochs
+        fewest, most = _EPOCHS
+        steps = max(1, pictures // self.batch_size_for(pictures))
+        return min(most, max(fewest, math.ceil(_STEPS / steps)))
 
     @property
     def view_count(self) -> int:

@@ -110,6 +110,7 @@ class Teacher:
         recipe: Recipe,
         shown: Cut | None,
         *,
+        batch_size: int,
         seed: int,
         progress: Progress,
     ) -> None:
@@ -119,6 +120,7 @@ class Teacher:
         """
         self._preparation = run.preparation
         self._recipe = recipe
+        self._batch_size = batch_size
         self._seed = seed
         self._task = student.catalogue.task
         self._progress = progress
@@ -175,9 +177,9 @@ class Teacher:
             flip=recipe.flip,
             rand_augment=recipe.rand_augment,
         )
-        steps = max(1, self._batches.steps("train", recipe.batch_size, drop_remainder=True))
+        steps = max(1, self._batches.steps("train", self._batch_size, drop_remainder=True))
         batches = self._batches.iterate(
-            "train", recipe.batch_size, shuffle=True, seed=self._seed, epoch=number
+            "train", self._batch_size, shuffle=True, seed=self._seed, epoch=number
         )
         for step, (pictures, _) in zip(range(steps), batches, strict=False):
             crops, _ = change(np.asarray(pictures, np.float32), step=number * steps + step)

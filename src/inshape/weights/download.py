@@ -28,7 +28,9 @@ _NUMBER = r"\d{1,18}"
 """Of bytes, in what a server says; one of more digits is none."""
 _LONGEST_NOTE = 256
 """Characters of what a server calls a file; a header of thousands is refused, again and again."""
-_MISTAKEN = (400, 412, 431)
+_BEHIND_END = 416
+"""The answer to a range that begins where the file ends."""
+_MISTAKEN = (400, 412, _BEHIND_END, 431)
 """Answers to a request that is not understood."""
 _TIMEOUT_S = 30.0
 _ATTEMPTS = 3
@@ -113,15 +115,15 @@ def _receive(url: str, part: Path, *, is_verified: bool) -> None:
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        is_at_end = error.code == 416  # the range begins where the file ends
-        if is_at_end and (is_verified or error.headers.get("Content-Range") == f"bytes */{start}"):
+        is_whole = is_verified or error.headers.get("Content-Range") == f"bytes */{start}"
+        if error.code == _BEHIND_END and is_whole:
             return
-        if is_at_end or (error.code in _MISTAKEN and headers):
+        if headers and error.code in _MISTAKEN:
             _forget(part)
             raise ConnectionError(f"the server does not go on with {part.name}") from error
         raise
     with answer:
-        first = _first_byte(answer) if answer.status == 206 else 0
+        first = _first_byte(answer)
         if first not in (0, start):
             _forget(part)
             raise ConnectionError(f"the server sent bytes from {first} on, asked for {start}")
@@ -141,7 +143,9 @@ def _headers(part: Path, start: int, *, is_verified: bool) -> dict[str, str]:
 
 
 def _first_byte(answer: Any) -> int:
-    """Where a part of a file begins; -1 where the server does not say it."""
+    """Where what is sent begins: 0 for a whole file, -1 where the server does not say it."""
+    if answer.status != 206:
+        return 0
     place = re.match(rf"bytes ({_NUMBER})-", answer.headers.get("Content-Range") or "")
     return int(place[1]) if place else -1
 

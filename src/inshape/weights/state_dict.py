@@ -44,7 +44,6 @@ class StateDict(StoredWeights):
         *,
         repository: str = "",
     ) -> None:
-        """Recognise the network."""
         super().__init__(path)
         self._tensors = tensors
         self.origin = origin or origin_of(path, tensors, repository)

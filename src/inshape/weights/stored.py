@@ -71,7 +71,6 @@ class StoredWeights(ABC):
     """How many classes its classifier has, where that can be told before a network is built."""
 
     def __init__(self, path: Path | str) -> None:
-        """Remember the file's name."""
         self.path = path
 
     @abstractmethod
@@ -112,7 +111,6 @@ class KerasWeights(StoredWeights):
     """The group that the paths of its layers begin with; empty where layers go by their names."""
 
     def __init__(self, path: Path, groups: dict[str | int, list[h5py.Dataset]]) -> None:
-        """Take the arrays as they were found."""
         super().__init__(path)
         self._groups = groups
 
@@ -196,7 +194,7 @@ class _KerasThree(KerasWeights):
         return tuple(_nested_slots(model, self.root, ""))
 
     def count_layers(self, kind: str) -> int:
-        return sum(bool(re.fullmatch(rf"{kind}(_\d+)?", name)) for name in _names_in(self._top))
+        return sum(bool(re.fullmatch(rf"{kind}(_\d+)?", name)) for name in map(str, self._top))
 
     def name_of(self, key: str | int) -> str:
         try:
@@ -258,10 +256,6 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group:
     if not isinstance(item, h5py.Group):
         raise OSError(f"{name} is no group")
     return item
-
-
-def _names_in(group: h5py.Group) -> list[str]:
-    return [str(name) for name in group]
 
 
 def _dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
