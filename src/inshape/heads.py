@@ -95,7 +95,7 @@ class Head(Request):
     at strides 8, 16 and 32 (arXiv 1904.07850); 96 filters."""
     map_stride: Annotated[int, Range(1, 8)] = 8
     """At most so many input pixels per place of the map of masks or boxes; 4 reads a finer map as
-    well, as a U-Net does (arXiv 1505.04597), for thin and small things."""
+    well, as a U-Net does (arXiv 1505.04597), for finer outlines and small objects."""
     scale: Annotated[float, Range(0), Flag("")] = 1.0
     """What the last values are multiplied with, as for a regression whose numbers are learned in
     their standard deviations."""
