@@ -54,7 +54,8 @@ def main() -> None:
             "ai-edge-quantizer, widest ranges": lambda: quantise(clipped=False, corrected=False),
             "+ narrower ranges": lambda: quantise(corrected=False),
             "+ corrected biases": quantise,
-            "+ channels of like size": lambda: int8_content(content, calibrating),
+            "+ channels of like size": lambda: int8_content(content, calibrating, split=False),
+            "+ hard-swish as two operators": lambda: int8_content(content, calibrating),
             "per-tensor, channels as they are": lambda: quantise(granularity="per-tensor"),
             "per-tensor, channels of like size": lambda: int8_content(
                 content, calibrating, granularity="per-tensor"

@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import pytest
 from tests.geometry.nets import Net, with_squeeze_and_excite
+from tests.runtime.test_hard_swish import UNLIKE, network
 
 from inshape.geometry.arena import alive_bytes, record_bytes, tensor_bytes
 from inshape.geometry.footprint import footprint
-from inshape.geometry.operators import Layout, Operator, layout
+from inshape.geometry.operators import Layout, Operator, layout, with_products
 from inshape.graph.layers import AdaptivePooling2D, GeneralizedMeanPooling2D
 from inshape.graph.read import read
 from inshape.importing.litert_file import litert_schema
@@ -27,7 +28,7 @@ CARD = 1_400
 """Bytes that export adds: labels, metadata and how the file is used."""
 
 
-def int8_file(model, path, io="float32", granularity="per-channel"):
+def int8_file(model, path, io="float32", granularity="per-channel", *, is_as_planned=True):
     """A file whose vectors differ as after training, else equal ones would stand in it once."""
     rng = np.random.default_rng(1)
     for weight in model.weights:
@@ -35,7 +36,10 @@ def int8_file(model, path, io="float32", granularity="per-channel"):
             positive = "gamma" in weight.path or "variance" in weight.path
             weight.assign(rng.uniform(0.5 if positive else -0.5, 1.5, weight.shape))
     picture = rng.uniform(0, 255, (1, *model.input_shape[1:])).astype(np.float32)
-    convert(model, FORMATS["litert-int8"], path, pictures=[picture], io=io, granularity=granularity)
+    convert(
+        model, FORMATS["litert-int8"], path,
+        pictures=[picture], io=io, granularity=granularity, is_as_planned=is_as_planned,
+    )  # fmt: skip
     return path
 
 
@@ -70,6 +74,26 @@ def test_a_mobilenet_needs_what_was_planned(tmp_path):
     planned = plan("MobileNetV3Small", "96x96x1", classes=5)
     path = int8_file(planned.build(weights=None), tmp_path / "a.tflite")
     check(planned.spec, planned.static_shape, path, flash=0.01)
+
+
+def test_hard_swishes_as_two_operators_take_no_more_than_was_said(tmp_path, monkeypatch):
+    pytest.importorskip("tflite_micro")
+    rules = {"_AUDIBLE": -1.0, "_GAIN": -1e9, "fits": lambda *_: True}  # all of them
+    for name, rule in rules.items():
+        monkeypatch.setattr(f"inshape.runtime.equalise.{name}", rule)
+    model = network(UNLIKE)
+    whole, split = (
+        int8_file(model, tmp_path / f"{flag}.tflite", is_as_planned=flag) for flag in (True, False)
+    )
+    spec, shape = read(model), InputShape(16, 12, 3)
+    planned, products = footprint(spec, shape), with_products(layout(spec, shape))
+    assert [(x.kind, x.shape) for x in products.operators[1:]] == operators_of(split)
+    more = split.stat().st_size - whole.stat().st_size
+    assert more <= planned.more_flash_bytes < 1.2 * more
+    records = record_bytes(products)
+    assert planned.ram_bytes - planned.tensor_bytes + planned.more_ram_bytes == records
+    needs = arena_of(split)
+    assert tensor_bytes(products) + records == pytest.approx(needs.total_bytes, rel=0.01)
 
 
 def gated(image):

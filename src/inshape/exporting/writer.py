@@ -50,7 +50,7 @@ class Writer:
     scratch: Path
     """See `put_together`."""
     planned: Plan | None = None
-    """The model with the patches of its full-integer file."""
+    """The model with the patches of its full-integer file, where its memory has a limit."""
 
     def write(self, form: Format, path: Path, progress: Advance | None = None) -> Arena | None:
         """Write the file, its card, its example and its C files in the place of earlier ones.
@@ -74,6 +74,7 @@ class Writer:
                 pictures=self.sample if form.is_quantised else (),
                 io=form.io_of(asked.io),
                 granularity=asked.granularity,
+                is_as_planned=self._is_limited,
                 batch=asked.batch,
                 progress=progress,
             )
@@ -82,6 +83,12 @@ class Writer:
             arena = self._complete(form, part)
             _exchange(_with_companions(form, path), place)
         return arena
+
+    @property
+    def _is_limited(self) -> bool:
+        """Whether the file must not take more than was planned."""
+        limits = self.run.record.get("request", {}).get("limits", {})
+        return self.planned is not None or limits.get("max_flash") is not None
 
     def _cut(self, part: Path, planned: Plan) -> None:
         """Have a file compute its early maps in patches."""

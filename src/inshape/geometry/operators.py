@@ -8,9 +8,9 @@ makes it whole numbers. `benchmarks.footprint` holds what they give beside conve
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal, TypeAlias
 
@@ -85,6 +85,54 @@ class Layout:
     operators: tuple[Operator, ...]
     """The first is the picture."""
     outputs: tuple[Operator, ...]
+
+
+def with_products(plain: Layout) -> Layout:
+    """The operators where every hard-swish that may be is a gate and a product.
+
+    `runtime.hard_swish` writes some of them so, where the pictures that a file is calibrated on
+    show that int8 needs it, and gives sums beside a convolution a copy of their own.
+    """
+    readers: defaultdict[int, list[Operator]] = defaultdict(list)
+    for x in plain.operators:
+        for source in x.reads:
+            readers[id(source)].append(x)
+    new: dict[int, Operator] = {}
+    copies: dict[int, Operator] = {}
+    operators: list[Operator] = []
+    for x in plain.operators:
+        reads = [
+            copies[id(source)] if id(source) in copies and not _follows(x) else new[id(source)]
+            for source in x.reads
+        ]
+        written = new[id(x)] = replace(x, reads=reads)
+        if x.kind == "HARD_SWISH" and _is_free(x):
+            gate = _of_channels(x, reads, -2 * len(operators) - 2)
+            operators.append(gate)
+            written.kind, written.calls, written.reads = "MUL", x.calls[:1], [*reads, gate]
+            if len({_follows(reader) for reader in readers[id(x)]}) > 1:
+                copies[id(x)] = _of_channels(x, [written], -2 * len(operators) - 3)
+        operators += [written, copies[id(x)]] if id(x) in copies else [written]
+    return Layout(tuple(operators), tuple(new[id(x)] for x in plain.outputs))
+
+
+def _is_free(hard_swish: Operator) -> bool:
+    """Whether a kernel writes the map that it reads, for it alone."""
+    (source,) = hard_swish.reads
+    return source.kernel is not None and not source.is_shared and len(source.shape) == len("HWC")
+
+
+def _follows(operator: Operator) -> bool:
+    """Whether an operator hands on factors of channels, or takes them into its kernel."""
+    follow = ("MUL", "MEAN", "PAD", "AVERAGE_POOL_2D", "MAX_POOL_2D")
+    return operator.kernel is not None or operator.kind in follow
+
+
+def _of_channels(like: Operator, reads: list[Operator], layer: int) -> Operator:
+    """A depthwise convolution of one weight per channel."""
+    channels = like.shape[-1]
+    kernel = Kernel(layer, 0, channels, channels)
+    return replace(like, kind="DEPTHWISE_CONV_2D", reads=reads, calls=like.calls[:1], kernel=kernel)
 
 
 class UnknownOperators(Exception):

@@ -41,6 +41,8 @@ class Conversion:
     """The type of a quantised file's input and output."""
     granularity: Granularity = "per-channel"
     """What of its weights has a scale."""
+    is_as_planned: bool = False
+    """Whether a quantised file must have the operators that were planned: those of the network."""
     batch: int | None = None
     """Pictures per call, where a format takes other numbers than one; by default any."""
     progress: Advance | None = None
@@ -55,6 +57,7 @@ def convert(
     pictures: Sequence[NDArray[np.float32]] = (),
     io: Io = "float32",
     granularity: Granularity = "per-channel",
+    is_as_planned: bool = False,
     batch: int | None = None,
     progress: Advance | None = None,
 ) -> None:
@@ -70,11 +73,18 @@ def convert(
         call_in_tensorflow(
             "convert", model, path, pictures,
             form=form.name, io=io, granularity=granularity, batch=batch,
+            is_as_planned=is_as_planned,
         )  # fmt: skip
         return
     module: Any = importlib.import_module(form.module)
     conversion = Conversion(
-        form, pictures=pictures, io=io, granularity=granularity, batch=batch, progress=progress
+        form,
+        pictures=pictures,
+        io=io,
+        granularity=granularity,
+        is_as_planned=is_as_planned,
+        batch=batch,
+        progress=progress,
     )
     module.write(model, path, conversion)
 

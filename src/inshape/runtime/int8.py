@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -26,7 +26,8 @@ from ..importing.litert_file import litert_schema
 from ..progress import Advance
 from .equalise import equalised
 from .flatbuffer import pack_model, read_model
-from .insides import constants_of, expose, float_outputs, has_kernel, name_of
+from .hard_swish import floors_of
+from .insides import constants_of, expose, float_outputs, has_kernel, kind_of, name_of
 
 _LEVELS = 256
 _BINS = 2048
@@ -51,6 +52,7 @@ def int8_content(
     granularity: Granularity = "per-channel",
     *,
     equal: bool = True,
+    split: bool = True,
     clipped: bool = True,
     corrected: bool = True,
     progress: Advance | None = None,
@@ -58,12 +60,13 @@ def int8_content(
     """Quantise a float32 LiteRT file to int8: weights as asked for, the rest per tensor.
 
     The file takes one picture in [0, 255]; there is at least one ``(1, height, width, channels)``
-    to calibrate on. Without ``equal``, channels keep their sizes; without ``clipped``, ranges are
+    to calibrate on. Without ``equal``, channels keep their sizes; without ``split``, the file
+    has the network's own operators; without ``clipped``, ranges are
     the smallest and largest value; without ``corrected``, biases stay. ``None`` if
     `ai-edge-quantizer` has no int8 kernel for one of the operators.
     """
     if equal:
-        content = equalised(content, pictures, granularity)
+        content = equalised(content, pictures, granularity, split=split)
     ranges = _ranges_of(content, pictures, clipped=clipped)
     int8 = _quantise(content, ranges, io, granularity)
     if int8 is None:
@@ -82,7 +85,7 @@ def _ranges_of(
 ) -> dict[str, tuple[float, float]]:
     """The smallest and largest value that each tensor's 256 levels stand for, by its name."""
     model = read_model(content)
-    graph = model.subgraphs[0]
+    graph, floors = model.subgraphs[0], floors_of(model)
     tensors = float_outputs(model)
     run = expose(model, tensors)
     draw = np.random.default_rng(0)
@@ -91,6 +94,8 @@ def _ranges_of(
     ends: dict[int, tuple[float, float]] = dict.fromkeys(tensors, (0.0, 0.0))
     for picture in pictures:
         for index, values in zip(tensors, run.all_outputs(picture), strict=True):
+            if index in floors:
+                values = np.maximum(values, floors[index])
             low, high = ends[index]
             ends[index] = min(low, float(values.min())), max(high, float(values.max()))
             flat = values.ravel()
@@ -128,7 +133,7 @@ def _copies_of_picture(model: Any) -> set[int]:
     return {
         int(operator.outputs[0])
         for operator in graph.operators
-        if model.operatorCodes[operator.opcodeIndex].builtinCode == kind
+        if kind_of(model, operator) == kind
         and all(holds_pixels(int(index)) for index in operator.inputs)
     }
 
@@ -226,7 +231,7 @@ def _works_in_float(model: Any) -> bool:
             for index in (*operator.inputs, *operator.outputs)
             if index >= 0 and graph.tensors[index].type == schema.TensorType.FLOAT32
         }
-        is_end = model.operatorCodes[operator.opcodeIndex].builtinCode in ends
+        is_end = kind_of(model, operator) in ends
         if floats and not (is_end and floats <= outside):
             return True
     return False
@@ -288,13 +293,19 @@ def _correct_biases(
     pictures: Sequence[NDArray[np.float32]],
     progress: Advance | None,
 ) -> bytes:
-    target = _channel_means(read_model(reference), None, pictures)
+    plain = read_model(reference)
+    floors = {name_of(plain.subgraphs[0], n): floor for n, floor in floors_of(plain).items()}
+    target = _channel_means(plain, None, pictures, floors)
     model = read_model(content)
     graph = model.subgraphs[0]
-    layers = [(n, index) for n, index in _with_bias(model) if name_of(graph, index) in target]
+    layers = [
+        (n, index)
+        for n, index in _with_bias(model)
+        if name_of(graph, index) in target and not _is_exact(graph, graph.operators[n])
+    ]
     for count, (place, index) in enumerate(layers, 1):
         # After the corrections before it: a layer's error is partly that of its input.
-        (means,) = _channel_means(model, (place, index), pictures).values()
+        (means,) = _channel_means(model, (place, index), pictures, floors).values()
         bias = graph.tensors[graph.operators[place].inputs[2]]
         missing = (target[name_of(graph, index)] - means) / np.asarray(bias.quantization.scale)
         buffer = model.buffers[bias.buffer]
@@ -304,20 +315,32 @@ def _correct_biases(
     return pack_model(model)
 
 
+def _is_exact(graph: Any, operator: Any) -> bool:
+    """Whether a kernel has one weight per channel, which its scale shows without rounding."""
+    shape = graph.tensors[int(operator.inputs[1])].shape
+    return int(np.prod(shape)) == int(graph.tensors[int(operator.outputs[0])].shape[-1])
+
+
 def _channel_means(
-    model: Any, only: tuple[int, int] | None, pictures: Sequence[NDArray[np.float32]]
+    model: Any,
+    only: tuple[int, int] | None,
+    pictures: Sequence[NDArray[np.float32]],
+    floors: Mapping[str, NDArray[np.floating[Any]]],
 ) -> dict[str, NDArray[np.float64]]:
     """What each channel of an operator's output is on average, by the output's name.
 
-    One operator, named by its place and its output, or all that have a bias.
+    One operator, named by its place and its output, or all that have a bias. What lies below a
+    floor counts as if it lay there.
     """
     outputs = [index for _, index in ([only] if only else _with_bias(model))]
     run = expose(model, outputs, operators=only[0] + 1 if only else None)
+    names = [name_of(model.subgraphs[0], index) for index in outputs]
     sums: list[Any] = [0.0] * len(outputs)
     for picture in pictures:
         for n, values in enumerate(run.all_outputs(picture)):
+            if names[n] in floors:
+                values = np.maximum(values, floors[names[n]])
             sums[n] = sums[n] + values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
-    names = [name_of(model.subgraphs[0], index) for index in outputs]
     return {name: total / len(pictures) for name, total in zip(names, sums, strict=True)}
 
 
@@ -349,7 +372,7 @@ def find_hidden(content: bytes, pictures: Sequence[NDArray[np.float32]]) -> tupl
     spreads, ends = _spreads_of(model, pictures)
     hidden: list[Hidden] = []
     for operator in graph.operators:
-        if model.operatorCodes[operator.opcodeIndex].builtinCode not in (
+        if kind_of(model, operator) not in (
             builtin.CONV_2D,
             builtin.FULLY_CONNECTED,
         ):

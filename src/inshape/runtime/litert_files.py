@@ -102,7 +102,14 @@ def _to_int8(model: keras.Model, conversion: Conversion) -> bytes:
     # A kernel that quantised files hold per channel needs a batch of a known size.
     traced = freeze(model, (1, *model.input_shape[1:]))
     plain = _run_converter(model, traced, _converter_of(traced))
-    content = int8_content(plain, pictures, io, granularity, progress=conversion.progress)
+    content = int8_content(
+        plain,
+        pictures,
+        io,
+        granularity,
+        split=not conversion.is_as_planned,
+        progress=conversion.progress,
+    )
     if content is not None:
         return content
     # An operator without a kernel there has one here; ranges are then the widest.

@@ -24,7 +24,15 @@ from ..importing.litert_file import litert_schema
 from ..shapes import InputShape
 from ..text import format_shape
 from .flatbuffer import pack_model, read_model
-from .insides import is_constant, values_of
+from .insides import (
+    is_constant,
+    kind_of,
+    new_constant,
+    new_map,
+    new_operator,
+    put_in_order,
+    values_of,
+)
 
 _SAME, _VALID = 0, 1
 _VERSION = 2
@@ -128,8 +136,7 @@ def _read(model: Any) -> tuple[GraphSpec, list[Map], list[int]]:
 
 
 def _facts(model: Any, operator: Any) -> dict[str, Any]:
-    code = model.operatorCodes[operator.opcodeIndex].builtinCode
-    op = _kinds_by_code().get(code, "opaque")
+    op = _kinds_by_code().get(kind_of(model, operator), "opaque")
     options, tensors = operator.builtinOptions, model.subgraphs[0].tensors
     if op in ("conv", "depthwise", "max_pool", "avg_pool"):
         kernel = None if "pool" in op else tensors[operator.inputs[1]]
@@ -180,7 +187,6 @@ class _Writer:
     def __init__(self, model: Any, spec: GraphSpec, tensors: Sequence[int]) -> None:
         self._model, self._spec, self._tensors = model, spec, tensors
         self._graph = model.subgraphs[0]
-        self._schema = litert_schema()
         self._operators: list[Any] = []
         self._constants: dict[bytes, int] = {}
 
@@ -196,36 +202,7 @@ class _Writer:
         ]
         self._joined(rows, 1, end)
         self._graph.operators = [*before, *self._operators, *behind]
-        self._put_in_order()
-
-    def _put_in_order(self) -> None:
-        """Number tensors as operators write them, and leave out those that none has to do with.
-
-        An interpreter places tensors of one size by their number, and keeps records of all.
-        """
-        graph = self._graph
-        order = self._order()
-        places = {-1: -1, **{old: new for new, old in enumerate(order)}}
-        graph.tensors = [graph.tensors[old] for old in order]
-        for holder in (*graph.operators, graph):
-            for side in ("inputs", "outputs"):
-                numbers = [places[int(i)] for i in getattr(holder, side)]
-                setattr(holder, side, np.array(numbers, np.int32))
-        for signature in self._model.signatureDefs or ():
-            for entry in (*signature.inputs, *signature.outputs):
-                entry.tensorIndex = places[int(entry.tensorIndex)]
-
-    def _order(self) -> list[int]:
-        graph, builtin = self._graph, self._schema.BuiltinOperator
-        ends = (builtin.QUANTIZE, builtin.DEQUANTIZE)
-        written: list[int] = []
-        last: list[int] = []  # as the quantizer has them
-        for operator in graph.operators:
-            is_end = self._model.operatorCodes[operator.opcodeIndex].builtinCode in ends
-            (last if is_end else written).extend(map(int, operator.outputs))
-        read = {int(i) for operator in graph.operators for i in operator.inputs if i >= 0}
-        others = (read | {int(i) for i in (*graph.inputs, *graph.outputs)}) - {*written, *last}
-        return [*sorted(others), *written, *last]
+        put_in_order(self._model)
 
     def _piece(self, steps: Sequence[Step], patches: Patches) -> int:
         """Write one piece; the tensor of its part of the last map."""
@@ -291,58 +268,26 @@ class _Writer:
         **options: int,
     ) -> int:
         """Write an operator that the file did not have; its output has the scale of its input."""
-        schema = self._schema
-        operator = schema.OperatorT()
-        operator.opcodeIndex = self._code(getattr(schema.BuiltinOperator, kind))
-        operator.inputs = np.array(inputs, np.int32)
-        name = f"{kind.title().replace('_', '')}Options"
-        operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)
-        operator.builtinOptions = getattr(schema, f"{name}T")()
-        for option, value in options.items():
-            setattr(operator.builtinOptions, option, value)
+        operator = new_operator(self._model, kind, inputs, (), _VERSION, **options)
         return self._write(operator, shape, int(inputs[0]), into)
 
     def _write(
         self, operator: Any, shape: Sequence[int], like: int, into: int | None = None
     ) -> int:
         if into is None:
-            tensor = copy.copy(self._graph.tensors[like])
+            into = new_map(self._model, like, f"patch/{len(self._graph.tensors)}")
+            tensor = self._graph.tensors[into]
             tensor.shape, tensor.shapeSignature = np.array(shape, np.int32), None
-            into = len(self._graph.tensors)
-            tensor.name = f"patch/{into}"
-            self._graph.tensors.append(tensor)
         operator.outputs = np.array([into], np.int32)
         self._operators.append(operator)
         return into
-
-    def _code(self, code: int) -> int:
-        codes = self._model.operatorCodes
-        for index, known in enumerate(codes):
-            if known.builtinCode == code and known.version >= _VERSION:
-                return index
-        new = self._schema.OperatorCodeT()
-        new.builtinCode = new.deprecatedBuiltinCode = code
-        new.version = _VERSION
-        codes.append(new)
-        return len(codes) - 1
 
     def _constant(self, values: Any) -> int:
         numbers = np.array(values, np.int32)
         key = numbers.tobytes() + bytes(numbers.shape)
         if key not in self._constants:
-            buffer, tensor = self._schema.BufferT(), self._schema.TensorT()
-            buffer.data = numbers.view(np.uint8).ravel()
-            tensor.shape, tensor.type = (
-                np.array(numbers.shape, np.int32),
-                self._schema.TensorType.INT32,
-            )
-            tensor.buffer, tensor.name = (
-                len(self._model.buffers),
-                f"patch/{len(self._graph.tensors)}",
-            )
-            self._constants[key] = len(self._graph.tensors)
-            self._model.buffers.append(buffer)
-            self._graph.tensors.append(tensor)
+            name = f"patch/{len(self._graph.tensors)}"
+            self._constants[key] = new_constant(self._model, numbers, name)
         return self._constants[key]
 
 
