@@ -81,6 +81,7 @@ def test_hard_swishes_as_two_operators_take_no_more_than_was_said(tmp_path, monk
     rules = {"_AUDIBLE": -1.0, "_GAIN": -1e9, "fits": lambda *_: True}  # all of them
     for name, rule in rules.items():
         monkeypatch.setattr(f"inshape.runtime.equalise.{name}", rule)
+    monkeypatch.setattr("inshape.geometry.footprint.PRODUCTS_SHARE", 9.0)
     model = network(UNLIKE)
     whole, split = (
         int8_file(model, tmp_path / f"{flag}.tflite", is_as_planned=flag) for flag in (True, False)

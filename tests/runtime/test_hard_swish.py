@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from inshape.geometry.operators import PRODUCTS_SHARE
 from inshape.importing.litert_file import litert_schema
 from inshape.runtime.conversion import convert
 from inshape.runtime.equalise import equalised
@@ -59,6 +60,12 @@ def network(sizes, swish=SPELLINGS["hard_silu"], *, residual=True):
 
 
 UNLIKE, ALIKE = np.geomspace(0.1, 30, CHANNELS), np.full(CHANNELS, 3.0)
+
+
+@pytest.fixture(autouse=True)
+def _room(monkeypatch):
+    """A product takes much of networks as small as these."""
+    monkeypatch.setattr("inshape.runtime.hard_swish.PRODUCTS_SHARE", 9.0)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +136,12 @@ def test_a_product_that_would_take_more_memory_is_not_written(pictures, monkeypa
     )
     monkeypatch.setattr("inshape.runtime.equalise.fits", lambda *_: True)
     assert kinds(equalised(plain, pictures[:8]))[1:3] == ["DEPTHWISE_CONV_2D", "MUL"]
+
+
+def test_products_that_would_take_a_good_part_of_the_file_are_not_written(pictures, monkeypatch):
+    plain = to_litert(network(UNLIKE))
+    monkeypatch.setattr("inshape.runtime.hard_swish.PRODUCTS_SHARE", PRODUCTS_SHARE)
+    assert kinds(equalised(plain, pictures[:8])) == kinds(plain)
 
 
 def test_noise_is_counted_by_what_channels_vary_by():

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from tests.labels import classes
+from tools.pages import blocks
 
 from inshape.errors import UnknownName
 from inshape.training.devices import choose_dtype, computing_in
 from inshape.training.recipe import Recipe
 from inshape.training.student import Student, compile_student, weights_of
+
+REPO = Path(__file__).resolve().parents[2]
 
 # Two logical processors have to be asked for before a backend begins.
 PROGRAM = """
@@ -119,3 +124,34 @@ def test_without_a_gpu_the_precision_is_full():
     assert choose_dtype("auto") == "float32"
     with pytest.raises(UnknownName, match="precision 'float8'"):
         Recipe(precision="float8")
+
+
+@pytest.mark.backends
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras trains on hosts by JAX alone")
+def test_two_hosts_train_the_network_of_adapt_as_one_does(tmp_path):
+    """The program of the page, in two processes that stand in for hosts."""
+    page = (REPO / "docs" / "a-million-pictures.md").read_text(encoding="utf-8")
+    (program,) = [block.code for block in blocks(page) if block.kind == "python"]
+    rng = np.random.default_rng(0)
+    pictures, labels = rng.uniform(0, 255, (32, 32, 32, 1)), rng.integers(0, 3, 32)
+    np.savez(tmp_path / "pictures.npz", pictures=pictures.astype("float32"), labels=labels)
+
+    def begin(address, count, number):
+        return subprocess.Popen(
+            [sys.executable, "-c", program, address, str(count), str(number)],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        )  # fmt: skip
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = [begin(address, 2, 0), begin(address, 2, 1), begin(address, 1, 0)]
+    answers = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], answers
+    one, two, alone = (
+        json.loads(f"[{out.splitlines()[-1].replace('] ', '], ')}]") for out, _ in answers
+    )
+    assert one == two
+    np.testing.assert_allclose(one[0], alone[0], rtol=0.05)
+    assert one[1] == pytest.approx(alone[1], rel=1e-3)

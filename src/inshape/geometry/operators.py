@@ -87,6 +87,10 @@ class Layout:
     outputs: tuple[Operator, ...]
 
 
+PRODUCTS_SHARE = 0.045
+"""Of a file's flash and of its RAM, the most that products may add to it."""
+
+
 def with_products(plain: Layout) -> Layout:
     """The operators where every hard-swish that may be is a gate and a product.
 

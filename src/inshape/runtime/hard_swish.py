@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry.operators import PRODUCTS_SHARE
 from ..importing.litert_file import litert_schema
 from .insides import (
     alive,
@@ -37,6 +38,11 @@ TOP = 6.0
 _OFF = -3.0
 """Hard-swish is 0 up to here."""
 _LEVELS = 255
+_FLOAT_BYTES = 4
+_FLASH_OF_CHANNEL, _RAM_OF_CHANNEL = 15, 9
+"""Bytes for each channel of a kernel of one weight per channel, its scales and records included."""
+_RECORDS_OF_CHANNEL = 10
+"""Bytes of RAM beside the maps, for each channel that a kernel writes."""
 _RANK = 4
 """Of a map, as a convolution takes it."""
 _FOLLOW = ("MUL", "MEAN", "PAD", "AVERAGE_POOL_2D", "MAX_POOL_2D")
@@ -120,8 +126,19 @@ def put_copies(model: Any) -> dict[int, int]:
 
 
 def fits(model: Any, copies: Mapping[int, int], split: Collection[int]) -> bool:
-    """Whether no more is in memory at once if the hard-swishes of these outputs are products."""
-    return _most_alive(model, copies, split) <= _most_alive(model, copies, ())
+    """Whether a file takes hardly more if the hard-swishes of these outputs are products.
+
+    No more in memory at once, and little more of flash and of records.
+    """
+    graph, before = model.subgraphs[0], _most_alive(model, copies, ())
+    channels = {n: int(t.shape[-1]) for n, t in enumerate(graph.tensors) if len(t.shape)}
+    kernels = [channels[int(x.outputs[0])] for x in graph.operators if has_kernel(model, x)]
+    constants = sum(len(x.data) for x in model.buffers if x.data is not None)
+    flash, ram = constants / _FLOAT_BYTES, before + _RECORDS_OF_CHANNEL * sum(kernels)
+    more = sum(channels[n] for n in split)
+    more += sum(channels[n] for n, output in copies.items() if output in split)
+    is_small = max(more * _FLASH_OF_CHANNEL / flash, more * _RAM_OF_CHANNEL / ram) <= PRODUCTS_SHARE
+    return is_small and _most_alive(model, copies, split) <= before
 
 
 def _most_alive(model: Any, copies: Mapping[int, int], split: Collection[int]) -> int:
