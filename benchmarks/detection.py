@@ -4,10 +4,11 @@
     python -m benchmarks.detection --table
 
 FOLDER holds blood cells in Pascal VOC's layout (BCCD). Every way trains the same head in the same
-way: behind MobileNetV3Large-minimalistic with FILE's weights, behind another network (``--other``,
-a .keras file), behind the first as `keras.applications` builds it at the input shape, and behind
-random weights, which are all trained. One JSON per training, which a second call does not repeat;
-``--table`` prints those that are kept in ``benchmarks/results/detection``.
+way: behind MobileNetV3Large-minimalistic with FILE's weights, also with a map at stride 4
+(*finer*), behind another network (``--other``, a .keras file), behind the first as
+`keras.applications` builds it at the input shape, and behind random weights, which are all trained.
+One JSON per training, which a second call does not repeat; ``--table`` prints those that are kept
+in ``benchmarks/results/detection``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ NAME = "detection"
 NETWORK = "MobileNetV3Large-minimalistic"
 RUNS = (
     *("240x320x3 inshape", "480x640x3 inshape", "240x320x1 inshape", "240x320x3 keras"),
-    *("240x320x3 random", "240x320x3 other", "480x640x3 other"),
+    *("240x320x3 random", "240x320x3 other", "480x640x3 other", "240x320x3 finer"),
 )
 
 
@@ -123,8 +124,9 @@ def network(way: str, shape: str, place: Path, options: argparse.Namespace) -> d
     same = {"unfreeze": options.unfreeze}
     if way == "other":
         return {"backbone": options.other, "weights": None, **same}
-    if way == "inshape":
-        return {"backbone": NETWORK, "weights": options.weights, **same}
+    if way in ("inshape", "finer"):
+        finer = {} if way == "inshape" else {"map_stride": 4}
+        return {"backbone": NETWORK, "weights": options.weights, **finer, **same}
     height, width, channels = map(int, shape.split("x"))
     built = keras.applications.MobileNetV3Large(
         minimalistic=True, input_shape=(height, width, channels), include_top=False, weights=None

@@ -39,6 +39,8 @@ Probes: TypeAlias = dict[str, dict[str, Any]]
 """What the comparison says of each candidate."""
 Trained: TypeAlias = dict[str, list[dict[str, Any]]]
 """The trainings of each candidate."""
+Right: TypeAlias = str | Sequence[float]
+"""How well each picture was answered: 0 or 1 a letter, or numbers."""
 
 BACKBONE = "MobileNetV3Large-minimalistic"
 CANDIDATES = (
@@ -224,17 +226,17 @@ def key(shape: str, strategy: str) -> str:
     return f"{shape}:{strategy}"
 
 
-def share_of(right: str) -> float:
-    return right.count("1") / len(right)
+def share_of(right: Right) -> float:
+    return float(scores_of(right).mean())
 
 
-def truths(right: str) -> NDArray[np.bool_]:
-    return np.frombuffer(right.encode("ascii"), np.uint8) == ord("1")
+def scores_of(right: Right) -> NDArray[np.float64]:
+    return np.array(list(right), np.float64)
 
 
 def answers_of(trainings: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
     """For each judging picture the share of a candidate's trainings that answer it rightly."""
-    return np.mean([truths(t["right"]) for t in trainings], axis=0)
+    return np.mean([scores_of(t["right"]) for t in trainings], axis=0)
 
 
 def reached(trainings: Sequence[dict[str, Any]]) -> float:
@@ -383,7 +385,7 @@ def agreement(
     """
     values = values_of(probes, names)
     judged = np.array([answers_of(trained[n]) for n in names])
-    probed = [truths(probes[n]["right"]).astype(float) for n in names]
+    probed = [scores_of(probes[n]["right"]) for n in names]
     offset = np.array([values[n] - p.mean() for n, p in zip(names, probed, strict=True)])
     tau = float(kendalltau([values[n] for n in names], judged.mean(axis=1)).statistic)
     rng = np.random.default_rng(0)

@@ -3,7 +3,9 @@
     python -m benchmarks.segmentation FOLDER --weights FILE [--out FOLDER]
     python -m benchmarks.segmentation --table
 
-FOLDER holds CamVid in ``train/`` and ``val/``, each with ``images/`` and ``masks/``. The plain way
+FOLDER holds CamVid in ``train/`` and ``val/``, each with ``images/`` and ``masks/``. A way such as
+``inshape-16-4`` is that at output stride 16 and, if there is a second number, at map stride 4. The
+plain way
 is `keras.applications` at the input shape, a 1x1 convolution and a bilinear enlargement, trained as
 https://keras.io/guides/transfer_learning says: the new layer on the frozen backbone first, then
 everything at a low rate; both ways see the same pictures, half of them mirrored. One JSON per
@@ -39,6 +41,7 @@ CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car"),
     *("pedestrian", "bicyclist"),
 )
+THIN = ("pole", "sign", "pedestrian", "bicyclist")
 UNLABELLED = 11
 BATCH = 8
 
@@ -49,7 +52,7 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--shapes", default="180x240x3,360x480x3")
-    parser.add_argument("--ways", default="inshape-16,inshape-8,keras")
+    parser.add_argument("--ways", default="inshape-16,inshape-8,inshape-16-4,keras")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int, default=30, help="of all that is unfrozen")
     parser.add_argument("--head-epochs", type=int, default=10)
@@ -80,18 +83,20 @@ def measure_all(folder: Path, options: argparse.Namespace) -> None:
 def table(folder: Path) -> str:
     """A row for each training."""
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    heads = ("input", "way", "epochs", "mean IoU (95 %)", "int8", "change", "CPU min")
+    heads = ("input", "way", "epochs", "mean IoU (95 %)", *THIN, "int8", "change", "CPU min")
     return "\n".join([f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *map(line, rows)])
 
 
 def line(row: dict[str, Any]) -> str:
     low, high = row["mean_iou"]["low"], row["mean_iou"]["high"]
     int8 = row.get("int8")
+    ious = {one["name"]: one["iou"]["value"] for one in row["classes"]}
     cells = [
         row["shape"],
         row["way"],
         row["epochs"],
         f"{row['mean_iou']['value']:.3f} [{low:.3f}, {high:.3f}]",
+        *(f"{ious[name]:.3f}" for name in THIN),
         "" if int8 is None else f"{int8['value']:.3f}",
         "" if int8 is None else f"{100 * int8['change']:+.2f} points",
         f"{row['cpu_s'] / 60:.1f}",
@@ -104,12 +109,12 @@ def measure(
 ) -> dict[str, Any]:
     begun = time.process_time()
     keras.utils.set_random_seed(seed)
-    ours, _, stride = way.partition("-")
+    ours, *strides = way.split("-")
     facts: dict[str, Any]
     if ours == "keras":
         facts = by_keras(shape, masks, options)
     else:
-        facts = by_inshape(shape, int(stride), seed, masks, options)
+        facts = by_inshape(shape, [int(stride) for stride in strides], seed, masks, options)
     return {
         "way": way,
         "shape": shape,
@@ -121,8 +126,9 @@ def measure(
 
 
 def by_inshape(
-    shape: str, stride: int, seed: int, masks: MaskOptions, options: argparse.Namespace
+    shape: str, strides: list[int], seed: int, masks: MaskOptions, options: argparse.Namespace
 ) -> dict[str, Any]:
+    finer = {} if len(strides) == 1 else {"map_stride": strides[1]}
     with tempfile.TemporaryDirectory() as place:
         run = inshape.train(
             options.folder,
@@ -130,7 +136,8 @@ def by_inshape(
             out=Path(place, "run"),
             backbone=NETWORK,
             weights=options.weights,
-            output_stride=stride,
+            output_stride=strides[0],
+            **finer,
             mask_ignore=masks.mask_ignore,
             mask_names=masks.mask_names,
             epochs=options.epochs,

@@ -449,6 +449,12 @@ def test_colours_that_a_shape_cannot_have_are_refused():
             {"strategies": "auto"},
             "unknown strategy 'auto'; choose from: resize, re",
         ),
+        (
+            CompareRequest,
+            {"strategies": "resize:16"},
+            "strategies='resize:16'; expected strategies, or",
+        ),
+        (CompareRequest, {"strategies": ["restride:0"]}, "restride:16 for one at output stride 16"),
         (CompareRequest, {"channels": "sum,men"}, "unknown channel rule 'men'; did you mean mean?"),
         (CompareRequest, {"backbones": [3]}, "backbones=3; expected names or files; save a "),
         (CompareRequest, {"channels": 1.5}, "unknown channel rule '1.5'"),

@@ -11,7 +11,7 @@ import keras
 from .geometry.patches import Patches
 from .graph.layers import AdaptivePooling2D, EnlargeLike, GeneralizedMeanPooling2D
 from .graph.rewrite import rebuild
-from .heads import BOX_FILTERS, EDGES, FILTERS, LOGITS, PREFIX, Head
+from .heads import BOX_FILTERS, EDGES, FILTERS, LOGITS, PREFIX, SKIP_SHARE, Head
 from .strategies.decision import Decision
 from .weights.transplant import TransplantReport, transplant
 
@@ -97,7 +97,7 @@ def attach(base: keras.Model, head: Head) -> keras.Model:
 
 def _lr_aspp(maps: Sequence[Any], head: Head) -> Any:
     """LR-ASPP, as `heads.with_head` plans it."""
-    fine, last = maps
+    *finer, fine, last = maps
     layers, filters = keras.layers, head.hidden or FILTERS
     x = layers.Conv2D(filters, 1, use_bias=False, name=f"{PREFIX}conv")(last)
     x = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{PREFIX}norm")(x)
@@ -114,18 +114,30 @@ def _lr_aspp(maps: Sequence[Any], head: Head) -> Any:
     # of the gated branch would not count until they are unlearned.
     skip = layers.Conv2D(head.classes, 1, use_bias=False, name=f"{PREFIX}fine")(fine)
     skip = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{PREFIX}fine_norm")(skip)
-    # Keras's resizing layer says training=True to all that runs behind it. This layer, which does
-    # nothing, sets the norm a step further from the end than the resizing, so that it runs before.
-    skip = layers.Activation("linear", name=f"{PREFIX}fine_out")(skip)
-    return layers.Add(name=LOGITS)([x, skip])
+    x = layers.Add(name=f"{PREFIX}sum" if finer else LOGITS)([x, skip])
+    for level, like in reversed(list(enumerate(finer))):
+        x = _skip(x, like, head, level)
+    return x
+
+
+def _skip(x: Any, like: Any, head: Head, level: int) -> Any:
+    """A step of a U-Net behind LR-ASPP, as `heads.with_head` plans it."""
+    layers, filters = keras.layers, (head.hidden or FILTERS) // SKIP_SHARE or 1
+    name = PREFIX + "{}_" + str(level)
+    side = layers.Conv2D(filters, 1, use_bias=False, name=name.format("conv"))(like)
+    side = layers.BatchNormalization(momentum=_MOMENTUM, name=name.format("norm"))(side)
+    side = layers.ReLU(name=name.format("relu"))(side)
+    x = _enlarged(x, like, name.format("enlarged"))
+    y = _around(layers.Concatenate(name=name.format("joined"))([x, side]), name.format("around"))
+    y = layers.Conv2D(filters, 1, use_bias=False, name=name.format("mixed"))(y)
+    y = layers.BatchNormalization(momentum=_MOMENTUM, name=name.format("mixed_norm"))(y)
+    y = layers.ReLU(name=name.format("mixed_relu"))(y)
+    y = layers.Conv2D(head.classes, 1, name=name.format("classes"))(y)
+    return layers.Add(name=name.format("sum") if level else LOGITS)([x, y])
 
 
 def _pyramid(maps: Sequence[Any], head: Head) -> Any:
-    """The maps of an anchor-free detector, as `heads.with_head` plans them.
-
-    Norms stand where nothing has been resized yet, each at least as many layers from the end as any
-    resizing: Keras's resizing layer says training=True to all that runs behind it.
-    """
+    """The maps of an anchor-free detector, as `heads.with_head` plans them."""
     layers, filters = keras.layers, head.hidden or BOX_FILTERS
     x: Any = None
     for level, like in reversed(list(enumerate(maps))):
@@ -160,7 +172,8 @@ def _enlarged(maps: Any, like: Any, name: str) -> Any:
     """A map at the size of another."""
     if None in like.shape[1:3]:
         return EnlargeLike(name=name)([maps, like])
-    return keras.layers.Resizing(*like.shape[1:3], name=name)(maps)
+    # By itself it says training=True to all behind it where nobody says anything; a training does.
+    return keras.layers.Resizing(*like.shape[1:3], name=name)(maps, training=False)
 
 
 def _pooled(maps: Any, head: Head) -> Any:

@@ -91,5 +91,5 @@ def choose_shape(request: TrainRequest, progress: Progress) -> tuple[TrainReques
     best = comparison.recommendation
     assert best is not None  # otherwise NoCandidate was raised
     # With the limits, so that the run's record says what it was chosen under.
-    chosen = request.but(shape=best.input_shape, strategy=best.strategy, channels=best.channels)
+    chosen = request.but(shape=best.input_shape, **best.options)
     return chosen, comparison

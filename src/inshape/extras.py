@@ -20,7 +20,7 @@ PURPOSES: Mapping[str, str] = {
     "onnx": "ONNX: models from such files, export to them, and running them",
     "openvino": "export to OpenVINO, and files of that kind",
     "micro": "files for micro-controllers, and the arena that they need, measured",
-    "detection": "measures of boxes, which training on them takes",
+    "detection": "measures of boxes, which training on them takes, and lists of classes in YAML",
     "parquet": "tables of pictures as .parquet",
     "heic": "pictures as .heic, which phones take",
     "pandas": "tables as data frames",

@@ -32,8 +32,10 @@ BOX_FILTERS = 96
 """Of the maps from which boxes are told."""
 EDGES = 4
 """Numbers beside the classes that tell of a box."""
+SKIP_SHARE = 4
+"""Of LR-ASPP's filters, one in so many reads a finer map."""
 _FINEST_PX = 8
-"""The stride of the finest map that a decoder reads, or of a finer one."""
+"""The stride of the finest map that a decoder reads by default, or of a finer one."""
 _LARGEST_SHARE = 0.5
 _CLASSES = "class", "classes"
 _POOLS = {"avg": "average", "max": "maximum", "gem": "generalised-mean"}
@@ -86,11 +88,14 @@ class Head(Request):
     """softmax gives probabilities of which one is true, sigmoid one for each class by itself,
     logits the values before it, as for a regression; auto is softmax, and sigmoid for a single
     class. In Python None is logits, as in Keras."""
-    decoder: Annotated[Decoder | None, Flag("")] = None
+    decoder: Decoder | None = None
     """lr-aspp gives a map of logits, a class for each place, from the last map and an earlier one
     (arXiv 1905.02244, section 6.4) instead of pooling; hidden is the number of its filters, 128 by
     default. boxes gives a map of the middles of objects and how far their edges are, from the maps
     at strides 8, 16 and 32 (arXiv 1904.07850); 96 filters."""
+    map_stride: Annotated[int, Range(1, 8)] = 8
+    """At most so many input pixels per place of the map of masks or boxes; 4 reads a finer map as
+    well, as a U-Net does (arXiv 1505.04597), for finer outlines and small objects."""
     scale: Annotated[float, Range(0), Flag("")] = 1.0
     """What the last values are multiplied with, as for a regression whose numbers are learned in
     their standard deviations."""
@@ -153,13 +158,14 @@ class Head(Request):
         return {name: value for name, value in values.items() if value != defaults[name]}
 
     def __str__(self) -> str:
-        if self.decoder == "boxes":
-            filters = self.hidden or BOX_FILTERS
-            return (
-                f"a pyramid of {filters} filters, boxes of {plural(self.classes or 0, *_CLASSES)}"
-            )
         if self.decoder is not None:
-            return f"LR-ASPP of {self.hidden or FILTERS} filters, a map of {self.classes} classes"
+            finest = "" if self.map_stride == _FINEST_PX else f", to stride {self.map_stride}"
+            classes = plural(self.classes or 0, *_CLASSES)
+            if self.decoder == "boxes":
+                return (
+                    f"a pyramid of {self.hidden or BOX_FILTERS} filters{finest}, boxes of {classes}"
+                )
+            return f"LR-ASPP of {self.hidden or FILTERS} filters{finest}, a map of {classes}"
         words = ["the pretrained pooling and dense layers"]
         if not self.pretrained_dense:
             is_name = isinstance(self.pool, str)
@@ -270,29 +276,38 @@ def _last_maps(spec: GraphSpec, shape: InputShape, *, is_sum: bool = False) -> d
     return by_stride
 
 
-def decoder_maps(spec: GraphSpec, shape: InputShape, decoder: Decoder) -> tuple[int, ...]:
+def decoder_maps(spec: GraphSpec, shape: InputShape, head: Head) -> tuple[int, ...]:
     """The positions of the maps that a decoder reads, from the finest to the last.
 
-    The finest is at stride 8, or at half of the last one's stride if that is less: there the last
-    sum of a residual block, which is narrow, else the last map. LR-ASPP reads none between.
+    The finest is at the head's map stride, or at half of the last one's stride if that is less:
+    there the last sum of a residual block, which is narrow, else the last map. LR-ASPP reads none
+    between the one at stride 8 and the last.
 
     Raises:
         RequestError: if there is no such map.
     """
     last = feature_map(spec)
-    stride = receptive_fields(spec, shape)[last].height.jump_px
+    stride = receptive_fields(spec, shape)[last].height.jump_px or 0
     by_stride = _last_maps(spec, shape)
     by_stride |= _last_maps(spec, shape, is_sum=True)
-    finer = [s for s in by_stride if stride and s <= min(_FINEST_PX, stride / 2)]
-    if not finer:
+    usual, finest = (
+        max((s for s in by_stride if s <= min(most, stride / 2)), default=None)
+        for most in (_FINEST_PX, head.map_stride)
+    )
+    if usual is None:
         raise RequestError(
-            f"{decoder}: {spec.name} has no map before its last one at half of its stride; "
+            f"{head.decoder}: {spec.name} has no map before its last one at half of its stride; "
             "expected one to see small things by; name another network"
         )
-    assert stride is not None
-    between = [s for s in sorted(by_stride) if max(finer) < s < stride]
-    strides = [max(finer), *(between if decoder == "boxes" else ())]
-    return (*(by_stride[s] for s in strides), last)
+    if finest is None:
+        raise RequestError(
+            f"map_stride={head.map_stride}: the finest map of {spec.name} is at stride "
+            f"{min(by_stride):g}; leave map_stride out, or name another network"
+        )
+    read = [s for s in sorted(by_stride) if finest <= s < stride]
+    if head.decoder == "lr-aspp":
+        read = [s for s in read if s <= usual]
+    return (*(by_stride[s] for s in read), last)
 
 
 def truncated(spec: GraphSpec, outputs: tuple[int, ...]) -> GraphSpec:
@@ -372,12 +387,12 @@ def _add_pooled(graph: _Behind, maps: Sequence[int], head: Head) -> int:
 
 
 def _add_lr_aspp(graph: _Behind, maps: Sequence[int], head: Head) -> int:
-    """LR-ASPP behind an earlier map and the last.
+    """LR-ASPP behind an earlier map and the last, and a step of a U-Net for each finer map.
 
     The classes are told apart before the map is enlarged: a 1x1 convolution and a bilinear
     resizing, whose shares sum to 1, are the same in either order.
     """
-    fine, last = maps
+    *finer, fine, last = maps
     add, filters, classes = graph.add, head.hidden or FILTERS, head.classes
     x = add("conv", "conv", last, out_channels=filters)
     x = add("norm", "norm", x, function="batch", params=4 * filters)
@@ -392,8 +407,26 @@ def _add_lr_aspp(graph: _Behind, maps: Sequence[int], head: Head) -> int:
     x = graph.enlarge("enlarged", x, fine)
     skip = add("fine", "conv", fine, out_channels=classes)
     skip = add("fine_norm", "norm", skip, function="batch", params=4 * (classes or 1))
-    skip = add("fine_out", "activation", skip, function="linear")
-    return add("logits", "elementwise", x, skip, function="add")
+    x = add("sum" if finer else "logits", "elementwise", x, skip, function="add")
+    for level in reversed(range(len(finer))):
+        x = _add_skip(graph, x, finer[level], head, level)
+    return x
+
+
+def _add_skip(graph: _Behind, x: int, like: int, head: Head, level: int) -> int:
+    """A map of classes at an earlier map's size: what that map tells of them is added to it."""
+    add, filters = graph.add, (head.hidden or FILTERS) // SKIP_SHARE or 1
+    side = add(f"conv_{level}", "conv", like, out_channels=filters)
+    side = add(f"norm_{level}", "norm", side, function="batch", params=4 * filters)
+    side = add(f"relu_{level}", "activation", side, function="relu")
+    x = graph.enlarge(f"enlarged_{level}", x, like)
+    y = add(f"joined_{level}", "concat", x, side)
+    y = add(f"around_{level}", "depthwise", y, kernel_hw=(3, 3), padding="same")
+    y = add(f"mixed_{level}", "conv", y, out_channels=filters)
+    y = add(f"mixed_norm_{level}", "norm", y, function="batch", params=4 * filters)
+    y = add(f"mixed_relu_{level}", "activation", y, function="relu")
+    y = add(f"classes_{level}", "conv", y, out_channels=head.classes, use_bias=True)
+    return add(f"sum_{level}" if level else "logits", "elementwise", x, y, function="add")
 
 
 def _add_boxes(graph: _Behind, maps: Sequence[int], head: Head) -> int:

@@ -738,7 +738,12 @@ def _outputs(request: PlanRequest, decision: Decision) -> tuple[int, ...] | None
                 f"decoder={ending.decoder!r} without classes; expected how many it tells apart; "
                 "give classes=N"
             )
-        return decoder_maps(decision.spec, decision.static_shape, ending.decoder)
+        return decoder_maps(decision.spec, decision.static_shape, ending)
+    if ending.map_stride != Head().map_stride:
+        raise RequestError(
+            f"map_stride={ending.map_stride} for a head that pools its map; expected masks or "
+            "boxes, which are maps; leave map_stride out"
+        )
     return (
         (classifier_input(decision.source),) if ending.pretrained_dense else decision.spec.outputs
     )

@@ -20,6 +20,8 @@ from inshape.limits import Limits
 from inshape.requests import command_of, make
 from inshape.shapes import InputShape
 from inshape.tasks.bootstrap import Score
+from inshape.tasks.classification import Classification
+from inshape.tasks.segmentation import Segmentation
 
 
 def candidate(name, accuracy, latency, right=(), **more):
@@ -181,6 +183,8 @@ def test_a_command_names_what_is_not_the_default(tmp_path, monkeypatch):
         "inshape train /photos --input 8x8x1 --out runs/a --backbone net --weights none "
         "--strategy rebuild --channels luma"
     )
+    text = _train_command(candidate("net", 0.5, 1.0).but(strategy="restride:16"), request)
+    assert text.endswith(" --strategy restride --output-stride 16")
     more = {"seed": 3, "hidden": 64, "full_scale": 4095, "head": Head(pool="gem")}
     text = _train_command(candidate("net", 0.5, 1.0), request.but(**more))
     assert text.endswith(" --seed 3 --pool gem --hidden 64 --full-scale 0:4095 --strategy rebuild")
@@ -218,11 +222,15 @@ def test_close_is_within_a_standard_error():
 
 def test_strategies_suit_the_shape():
     small, large = InputShape.of("96x97x1"), InputShape.of("224x160x3")
-    assert usual_strategies(small, "MobileNetV3Small") == ("rebuild", "restride", "resize")
-    assert usual_strategies(large, "MobileNetV3Small") == ("rebuild",)
-    assert usual_strategies(large, "InceptionV3") == ("rebuild", "restride", "resize")
-    assert usual_strategies(InputShape.of("?x?x3"), "own.keras") == ("flexible",)
-    assert usual_strategies(InputShape.of("64x64x3"), "own.keras")[0] == "rebuild"
+    kind, masks = Classification(("a", "b")), Segmentation(("a", "b"))
+    assert usual_strategies(small, "MobileNetV3Small", kind) == ("rebuild", "restride", "resize")
+    assert usual_strategies(large, "MobileNetV3Small", kind) == ("rebuild",)
+    assert usual_strategies(large, "InceptionV3", kind) == ("rebuild", "restride", "resize")
+    assert usual_strategies(InputShape.of("?x?x3"), "own.keras", kind) == ("flexible",)
+    assert usual_strategies(InputShape.of("64x64x3"), "own.keras", kind)[0] == "rebuild"
+    # That of a training of masks.
+    assert usual_strategies(large, "MobileNetV3Small", masks) == ("restride:16", "rebuild")
+    assert usual_strategies(InputShape.of("?x?x3"), "own.keras", masks) == ("flexible",)
 
 
 def test_runs_go_by_their_folders_in_a_table():

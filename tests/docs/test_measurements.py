@@ -8,6 +8,7 @@ import pytest
 from benchmarks import (
     RESULTS,
     demo_weights,
+    dense_fidelity,
     detection,
     exports,
     few_labels,
@@ -32,6 +33,7 @@ TABLES = {
     "kills": kills.table,
     many_pictures.NAME: many_pictures.table,
     "exports": exports.small_table,
+    dense_fidelity.NAME: dense_fidelity.table,
     detection.NAME: detection.table,
     "few_labels": few_labels.table,
     fits.NAME: fits.table,

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tests.tasks import test_boxes, test_masks
 
 import inshape
 from inshape.data.batches import Batches
@@ -178,6 +179,41 @@ def test_a_training_ends_as_in_this_process(cluster, network, photos, tmp_path, 
     one, other = (run.record["metrics"]["validation"] for run in (here, there))
     assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
     assert other["accuracy"] == one["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "write"),
+    [
+        ("masks", "32x40x1", partial(test_masks.write, count=40)),
+        ("boxes", "48x64x1", partial(test_boxes.write_voc, counts={"train": 32, "val": 8})),
+    ],
+)
+def test_masks_and_boxes_are_those_of_this_process(cluster, tmp_path, kind, shape, write):
+    write(tmp_path / kind, rng=np.random.default_rng(1))
+    network = {"masks": test_masks, "boxes": test_boxes}[kind].network()
+    network.save(tmp_path / "network.keras")
+    options = {
+        "backbone": tmp_path / "network.keras", "weights": None, "strategy": "rebuild",
+        "epochs": 1, "head_epochs": 12, "views": 3, "batch_size": 4, "learning_rate": 0.02,
+        "baseline": False,
+    }  # fmt: skip
+    source, both = tmp_path / kind, (None, "local")
+    here, there = (
+        inshape.train(source, shape, out=tmp_path / str(ray), ray=ray, **options) for ray in both
+    )
+    one, other = (run.record["metrics"]["validation"] for run in (here, there))
+    assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    options = {"split": "validation", "save": False, "resamples": 20}
+    one, other = (evaluate(here, source, **options, ray=ray).scores.main for ray in both)
+    assert other.as_dict() == pytest.approx(one.as_dict(), abs=1e-4)
+    pictures = sorted(source.glob("*mages/*"))[:8]
+    for folder, ray in zip("ab", both, strict=True):
+        predict(here, pictures, **{f"save_{kind}": tmp_path / folder}, tta=True, ray=ray)
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert len(names) == (8 if kind == "boxes" else 16)
+    for name in names:
+        with Image.open(tmp_path / "a" / name) as ours, Image.open(tmp_path / "b" / name) as theirs:
+            assert (np.asarray(ours) == np.asarray(theirs)).mean() > 0.995
 
 
 def test_a_picture_that_vanishes_is_named(cluster, network, photos, tmp_path):

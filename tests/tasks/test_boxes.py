@@ -193,18 +193,20 @@ def test_files_agree_and_their_example_draws(run, exports, home, tmp_path, monke
         assert picture.size == HW[::-1]
 
 
-def test_the_plan_is_the_model(home):
-    head = Head(classes=3, decoder="boxes")
+@pytest.mark.parametrize(("map_stride", "map_hw"), [(8, (9, 11)), (2, (18, 21))])
+def test_the_plan_is_the_model(home, map_stride, map_hw):
+    head = Head(classes=3, decoder="boxes", map_stride=map_stride)
     plan = inshape.plan(home / "small.keras", "35x41x3", strategy="rebuild", head=head)
     model = plan.build()
-    assert model.output_shape == (None, 9, 11, 7)
+    assert model.output_shape == (None, *map_hw, 7)
     assert plan.geometry.params == model.count_params()
     assert plan.footprint == footprint(read(model), plan.static_shape)
     assert plan.footprint.ram_bytes is not None
 
 
-def test_a_model_for_any_size_is_that_of_each(home, randomise):
-    head = Head(classes=2, decoder="boxes")
+@pytest.mark.parametrize("map_stride", [8, 2])
+def test_a_model_for_any_size_is_that_of_each(home, randomise, map_stride):
+    head = Head(classes=2, decoder="boxes", map_stride=map_stride)
     of_any = randomise(inshape.adapt(home / "small.keras", "?x?x1", head=head))
     for hw in ((35, 41), (64, 52)):
         shape = f"{hw[0]}x{hw[1]}x1"
@@ -212,7 +214,7 @@ def test_a_model_for_any_size_is_that_of_each(home, randomise):
         for layer in fixed.layers:
             layer.set_weights(of_any.get_layer(layer.name).get_weights() if layer.weights else [])
         rows = np.random.default_rng(0).uniform(0, 255, (2, *hw, 1)).astype("float32")
-        # Also where nobody says whether it is a training: no norm stands behind a resizing.
+        # Also where nobody says whether it is a training, which a resizing would.
         for answer in (fixed(rows), fixed(rows, training=False)):
             np.testing.assert_allclose(of_any(rows, training=False), answer, atol=1e-4)
         forward = Forward(of_any, rows)
@@ -558,9 +560,39 @@ def test_bad_lines_of_text_cost_their_picture_alone(home, tmp_path):
     assert "1 box of a class that is not known, left out: '9'" in lines
     assert f"1 picture without boxes, kept as background: images/train/{third.stem}.png" in lines
     assert "no picture" not in lines
-    (tmp_path / "out/data.yaml").write_text("names: 3x\n  - \n")
     with pytest.raises(DataError, match="no files of boxes"):
         open_source(tmp_path / "out/images", task="detection")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "names: 3x\n  - \n",
+        "nc: 2",
+        "names: [a, [b]]",
+        "names: {a: 0}",
+        "names: ['a', '']",
+        "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]",
+        "names: " + 2000 * "[",
+        "- names",
+        "names: [" + "a," * 2**18 + "a]",
+        "",
+    ],
+)
+def test_a_list_of_classes_without_names_is_one_line(home, tmp_path, text):
+    as_yolo(home / "things", tmp_path / "out", is_inside=True)
+    (tmp_path / "out/data.yaml").write_text(text)
+    with pytest.raises(DataError, match="no list of names in it; expected names: "):
+        open_source(tmp_path / "out", task="detection")
+
+
+def test_a_list_of_classes_takes_pyyaml(home, tmp_path, monkeypatch):
+    as_yolo(home / "things", tmp_path / "out", is_inside=True)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(
+        RequestError, match=r"data\.yaml is read by PyYAML, .* extra detection; pip"
+    ):
+        open_source(tmp_path / "out", task="detection")
 
 
 @pytest.mark.parametrize(

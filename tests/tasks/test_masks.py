@@ -122,13 +122,18 @@ def test_it_is_known_by_its_folders_and_learns(home, run):
 
 
 def test_its_baseline_is_asked_about_places_of_the_same_pictures(home):
-    run = train(home, home / "based", weights="imagenet", epochs=0)  # those of the file
+    # The weights of the file; with a finer map, which changes none of it.
+    run = train(home, home / "based", weights="imagenet", epochs=0, map_stride=2)
     baseline = json.loads((run.folder / "baseline.json").read_text())
     assert baseline["score_name"] == "mean IoU"
     assert baseline["pictures"] == 8
     gained = baseline["trained"]["value"] - baseline["score"]["value"]
     assert baseline["gain"]["value"] == pytest.approx(gained, abs=1e-3)
     assert 0 < baseline["score"]["value"] < 1
+    (file,) = inshape.export(run, ["litert-int8"], timing=False).files
+    assert file.is_trusted
+    assert abs(file.accuracy_change.value) < 0.015
+    assert run.load_model().output_shape == (None, 16, 20, 3)
 
 
 def test_places_say_what_lies_there():
@@ -219,11 +224,12 @@ def test_files_agree_and_their_example_draws(run, exports, home, tmp_path, monke
     assert said.getvalue().split()[0] == "ground"
 
 
-def test_the_plan_is_the_model(home):
-    head = Head(classes=3, decoder="lr-aspp")
+@pytest.mark.parametrize(("map_stride", "map_hw"), [(8, (9, 11)), (2, (18, 21))])
+def test_the_plan_is_the_model(home, map_stride, map_hw):
+    head = Head(classes=3, decoder="lr-aspp", map_stride=map_stride)
     plan = inshape.plan(home / "small.keras", "35x41x3", strategy="rebuild", head=head)
     model = plan.build()
-    assert model.output_shape == (None, 9, 11, 3)
+    assert model.output_shape == (None, *map_hw, 3)
     assert plan.geometry.params == model.count_params()
     assert plan.footprint == footprint(read(model), plan.static_shape)
     assert plan.footprint.ram_bytes is not None
@@ -232,18 +238,38 @@ def test_the_plan_is_the_model(home):
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
+        (
+            {"decoder": None, "classes": 3, "map_stride": 4},
+            "map_stride=4 for a head that pools its map; expected masks or boxes, which are maps",
+        ),
         ({"pool": "max", "classes": 3}, "expected neither, since it does not pool its map"),
         ({"activation": "softmax", "classes": 3}, "expected logits, which are a map"),
         ({}, "decoder='lr-aspp' without classes; expected how many it tells apart"),
     ],
 )
 def test_what_the_decoder_cannot_be_is_refused(home, facts, message):
+    def plan():
+        head = Head(**{"decoder": "lr-aspp", **facts})
+        inshape.plan(home / "small.keras", "35x41x1", head=head)
+
     with pytest.raises(RequestError, match=re.escape(message)):
-        inshape.plan(home / "small.keras", "35x41x1", head=Head(decoder="lr-aspp", **facts))
+        plan()
 
 
-def test_a_model_for_any_size_is_that_of_each(home, randomise):
-    head = Head(classes=3, decoder="lr-aspp")
+def test_a_map_finer_than_there_is_one_is_refused():
+    image = keras.Input((32, 40, 1))
+    x = image
+    for width in (4, 6, 8):
+        x = layers.Conv2D(width, 3, strides=2, padding="same")(x)
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x), name="plain")
+    text = "map_stride=1: the finest map of plain is at stride 2; leave map_stride out, or name"
+    with pytest.raises(RequestError, match=text):
+        inshape.plan(model, "35x41x1", head=Head(classes=3, decoder="lr-aspp", map_stride=1))
+
+
+@pytest.mark.parametrize("map_stride", [8, 2])
+def test_a_model_for_any_size_is_that_of_each(home, randomise, map_stride):
+    head = Head(classes=3, decoder="lr-aspp", map_stride=map_stride)
     of_any = randomise(inshape.adapt(home / "small.keras", "?x?x1", head=head))
     for hw in ((35, 41), (64, 52)):
         shape = f"{hw[0]}x{hw[1]}x1"
@@ -251,19 +277,21 @@ def test_a_model_for_any_size_is_that_of_each(home, randomise):
         for layer in fixed.layers:
             layer.set_weights(of_any.get_layer(layer.name).get_weights() if layer.weights else [])
         rows = np.random.default_rng(0).uniform(0, 255, (2, *hw, 1)).astype("float32")
-        np.testing.assert_allclose(of_any(rows), fixed(rows), atol=1e-5)
+        # Also where nobody says whether it is a training, which a resizing would.
+        for answer in (fixed(rows), fixed(rows, training=False)):
+            np.testing.assert_allclose(of_any(rows, training=False), answer, atol=1e-5)
         forward = Forward(of_any, rows)
         assert forward.engine == "litert"
         np.testing.assert_allclose(forward(rows), fixed(rows), atol=1e-3)
 
 
 def test_what_passes_by_goes_through_a_cut_as_well(home, randomise):
-    head = Head(classes=3, decoder="lr-aspp")
+    head = Head(classes=3, decoder="lr-aspp", map_stride=2)
     model = inshape.adapt(home / "small.keras", "35x41x1", strategy="rebuild", head=head)
     randomise(model)
     rows = np.random.default_rng(0).uniform(0, 255, (2, 35, 41, 1)).astype("float32")
     end = head_cut(model, (35, 41))
-    assert end.beside == ((9, 11, 12),)
+    assert sorted(end.beside) == [(9, 11, 12), (18, 21, 8)]
     for start in ("last", "down_2"):
         cut = unfrozen_from(model, start, (35, 41))
         parts = [section(model, None, cut), section(model, cut, end), section(model, end, None)]
@@ -450,9 +478,14 @@ def test_what_is_not_built_is_refused(home, tmp_path, choices, message):
 def test_it_is_compared_by_a_linear_model_at_places_of_its_maps(home):
     # Half of the size leaves a quarter of the places, in which less can be told apart.
     shapes = ["16x24x1", "32x40x1"]
-    options = {"backbones": [str(home / "small.keras")], "strategies": "rebuild"}
+    options = {"backbones": [str(home / "small.keras")], "strategies": "rebuild,restride:4"}
     comparison = inshape.compare(home / "scenes", shapes=shapes, latency=False, **options)
-    small, large = sorted(comparison.candidates, key=lambda c: shapes.index(c.input_shape))
+    names = [f"{shape} {strategy}" for strategy in ("rebuild", "restride:4") for shape in shapes]
+    small, large, *finer = sorted(
+        comparison.candidates, key=lambda c: names.index(f"{c.input_shape} {c.strategy}")
+    )
+    assert [c.error for c in finer] == [None, None]
+    assert finer[1].macs > large.macs
     assert None not in (small.accuracy, large.accuracy)
     assert large.accuracy.value > small.accuracy.value > 0
     assert comparison.record["score_name"] == "mean IoU"

@@ -143,7 +143,7 @@ def _list_candidates(request: CompareRequest, catalogue: Catalogue) -> list[Cand
         candidates = [
             Candidate(backbone, str(shape), strategy, rule)
             for backbone, shape in itertools.product(request.backbones, shapes)
-            for strategy in request.strategies or usual_strategies(shape, backbone)
+            for strategy in request.strategies or usual_strategies(shape, backbone, catalogue.task)
             for rule in request.channels
         ]
     unique = list({c.name: c for c in candidates}.values())

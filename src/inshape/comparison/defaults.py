@@ -14,6 +14,8 @@ from ..data.prepare import CHANNELS, Colour
 from ..errors import DataError, UnknownName
 from ..geometry.warnings import NEAR
 from ..shapes import InputShape
+from ..strategies.decide import StrategyOptions
+from ..tasks.task import Task
 
 _SIDES = (64, 96, 128, 160, 224)
 _NATIVE = 224
@@ -48,20 +50,23 @@ def usual_shapes(catalogue: Catalogue, colour: Colour | None = None) -> list[Inp
     return list(dict.fromkeys(shapes))
 
 
-def usual_strategies(shape: InputShape, backbone: str) -> tuple[str, ...]:
+def usual_strategies(shape: InputShape, backbone: str, task: Task) -> tuple[str, ...]:
     """Strategies that can be of use at a shape.
 
     ``flexible`` where an axis is unknown; otherwise ``rebuild``, and below 0.65 of the native size
-    ``restride`` and ``resize``, which keep objects as large as the network knows them.
+    ``restride`` and ``resize``, which keep objects as large as the network knows them. That of a
+    training comes first, where the task has one of its own.
     """
     if not shape.is_static:
         return ("flexible",)
+    stride = task.options(StrategyOptions(), is_static=True).output_stride
+    own = () if stride is None else (f"restride:{stride}",)
     try:
         native_hw = find(backbone).native_hw
     except UnknownName:
         native_hw = (_NATIVE, _NATIVE)
     ratio = math.sqrt(math.prod(shape.as_static_tuple()[:2]) / math.prod(native_hw))
-    return ("rebuild", "restride", "resize") if ratio < NEAR else ("rebuild",)
+    return (*own, "rebuild", "restride", "resize") if ratio < NEAR else (*own, "rebuild")
 
 
 def _typical_size(catalogue: Catalogue) -> tuple[float, float, int]:

@@ -134,8 +134,10 @@ def probe_candidate(
         run, state = _runner(candidate, state or State(InputShape(*pictures.shape[1:])), job, files)
         parts = [] if state.rows is None else [state.rows]
         known, count = sum(map(len, parts)), len(round_.labels)
-        for start in range(known, count, _BATCH):
-            part = np.asarray(pictures[start : min(count, start + _BATCH)], np.float32)
+        # Maps are large, and all but a few of their places are let go of at once.
+        step = _BATCH if round_.places is None else _CALL
+        for start in range(known, count, step):
+            part = np.asarray(pictures[start : min(count, start + step)], np.float32)
             parts.append(rows_of(check_answers(run(part)), round_.places))
         state = replace(state, timed=None, rows=np.concatenate(parts))
     if notes.candidate.error is None:
@@ -159,7 +161,7 @@ def _adapt(candidate: Candidate, job: Job, files: Files) -> tuple[keras.Model, P
             backbone=place(candidate.backbone),
             input_shape=InputShape.of(candidate.input_shape),
             file=job.file,
-            options=make(StrategyOptions, strategy=candidate.strategy, channels=candidate.channels),
+            options=make(StrategyOptions, **candidate.options),
         )
         keras.utils.set_random_seed(0)
         opened, network = _open(request.backbone, place(job.weights), job.head, job.file)

@@ -73,9 +73,24 @@ def _read_backbone(value: Any) -> str:
 
 
 def _read_strategy(value: Any) -> str:
-    if value not in STRATEGIES:
+    """Read a strategy's name, with the output stride of a restride behind it if there is one.
+
+    Example:
+        >>> _read_strategy("rebuild"), _read_strategy("restride:016")
+        ('rebuild', 'restride:16')
+    """
+    name, colon, stride = str(value).partition(":")
+    if name not in STRATEGIES:
         raise UnknownName("strategy", value, STRATEGIES)
-    return value
+    if not colon:
+        return name
+    if name != "restride" or not re.fullmatch("0*[1-9][0-9]{0,3}", stride):
+        raise Unread(value, "strategies, or restride:16 for one at output stride 16")
+    return f"{name}:{int(stride)}"
+
+
+def _is_strategy(word: str) -> bool:
+    return word.partition(":")[0] in STRATEGIES
 
 
 def read_candidate(value: Any) -> Candidate:
@@ -89,7 +104,7 @@ def read_candidate(value: Any) -> Candidate:
         parts: list[Any] = [value.backbone, value.input_shape, value.strategy, value.channels]
     else:
         words = value.split(" ") if isinstance(value, str) else []
-        channels = words.pop() if words and words[-1] not in STRATEGIES else "auto"
+        channels = words.pop() if words and not _is_strategy(words[-1]) else "auto"
         if len(words) < 3:
             raise Unread(value, "a candidate, or BACKBONE HxWxC STRATEGY [CHANNELS]")
         parts = [" ".join(words[:-2]), *words[-2:], channels]
@@ -127,7 +142,8 @@ class CompareRequest(KerasWords):
     strategies: Annotated[
         tuple[str, ...] | None, Written(many(_read_strategy), joined(str), "NAMES")
     ] = None
-    """Strategies with commas between; by default what suits each shape."""
+    """Strategies with commas between, restride:16 among them for one at output stride 16; by
+    default what suits each shape and task."""
     backbones: Annotated[
         tuple[str, ...],
         Written(many(_read_backbone), joined(write_file), "NAMES"),

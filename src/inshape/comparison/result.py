@@ -37,6 +37,7 @@ class Candidate:
     input_shape: str
     """``HxWxC``."""
     strategy: str
+    """Its name; behind a colon is an output stride, as in ``restride:16``."""
     channels: str = "auto"
     accuracy: Score | None = None
     """Of a linear model on the frozen features, cross-validated; for tags it is the mean F1 of a
@@ -85,6 +86,21 @@ class Candidate:
         return f"{self.backbone} {self.input_shape} {self.strategy}" + (
             "" if self.channels == "auto" else f" {self.channels}"
         )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a plan is asked for.
+
+        Example:
+            >>> Candidate("MobileNetV3Small", "96x128x3", "restride:16").options
+            {'channels': 'auto', 'strategy': 'restride', 'output_stride': 16}
+        """
+        strategy, _, stride = self.strategy.partition(":")
+        return {
+            "channels": self.channels,
+            "strategy": strategy,
+            **({"output_stride": int(stride)} if stride else {}),
+        }
 
     @property
     def is_contender(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections import Counter, defaultdict
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from xml.parsers import expat
 
-from ..errors import DataError
+from ..errors import DataError, RequestError
+from ..extras import install
 from ..processor import count_cores
 from ..text import first_line
 from .contents import (
@@ -35,7 +35,7 @@ _YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _YOLO_ENDINGS = (".txt", ".yaml", ".yml", ".names", ".cache")
 _NO_LABELS = frozenset((*_NAMES, "readme.txt", "train.txt", "val.txt", "test.txt", "notes.txt"))
 _COCO_NAMES = ("instances", "_annotations")
-_LARGEST_XML, _LARGEST_JSON = 2**22, 2**29
+_LARGEST_XML, _LARGEST_JSON, _LARGEST_YAML = 2**22, 2**29, 2**18
 _DEEPEST = 16
 _FAR = 1e9
 
@@ -312,42 +312,44 @@ def _class_names(folder: Path) -> dict[int, str]:
 
 
 def _names_in_yaml(path: Path) -> dict[int, str]:
-    r"""The value of ``names`` in a YAML file: a list or a mapping of numbers, in a row or in lines.
+    r"""The value of ``names`` in a YAML file: a list, or a mapping of numbers.
+
+    Raises:
+        DataError: if there are no names in it.
+        RequestError: without PyYAML.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as place:
         ...     file = Path(place, "data.yaml")
-        ...     for text in ("names: ['a', b]", "nc: 2\nnames:\n  0: a\n  3: 'b c'\nval: x"):
+        ...     for text in ("names: ['a', no]", "nc: 2\nnames:\n  0: a\n  3: 'b c'\nval: x"):
         ...         _ = file.write_text(text)
         ...         print(_names_in_yaml(file))
-        {0: 'a', 1: 'b'}
+        {0: 'a', 1: 'no'}
         {0: 'a', 3: 'b c'}
     """
-    match = re.search(r"^names:((?:.*)(?:\n(?:[ \t\-\]}].*)?)*)", _text_of(path), re.MULTILINE)
-    value = re.sub(r"(^|\s)#.*", "", match[1]).strip() if match else ""
-    parts = value.strip("[]{}").split(",") if value[:1] in ("[", "{") else value.splitlines()
-    names: dict[int, str] = {}
-    for part in filter(None, map(str.strip, parts)):
-        number, word = re.fullmatch(r"(?:-\s*|(\d{1,9})\s*:\s*)?(.*)", part, re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
-        names[len(names) if number is None else int(number)] = _plain(word)
-    if not names or not all(names.values()):
+    try:
+        import yaml
+    except ImportError:
+        raise RequestError(
+            f"{path} is read by PyYAML, which is not installed; expected the extra detection; "
+            f"{install('detection')}, or write the names into classes.txt, one per line"
+        ) from None
+    try:
+        # Every word stays the text that it is, and nothing in the file is built or run.
+        content: Any = yaml.load(_text_of(path, _LARGEST_YAML), yaml.BaseLoader)
+        listed = content["names"]
+        is_list = isinstance(listed, list)
+        pairs = enumerate(listed) if is_list else listed.items()
+        names = {int(number): name for number, name in pairs}
+    except (yaml.YAMLError, RecursionError, AttributeError, LookupError, TypeError, ValueError):
+        names = {}
+    if not names or not all(isinstance(name, str) and name for name in names.values()):
         raise DataError(
             f"{path}: no list of names in it; expected names: [first, second]; write the names "
             "into classes.txt, one per line"
         )
     return names
-
-
-def _plain(word: str) -> str:
-    """A word without the quotes around it."""
-    word = word.strip()
-    if word[:1] in ("'", '"'):
-        try:
-            return str(ast.literal_eval(word))
-        except (ValueError, SyntaxError):
-            return ""
-    return word
 
 
 def _from_coco(folder: Path, contents: Contents) -> FoundBoxes | None:
@@ -487,6 +489,6 @@ def _content_of(path: Path, most: int) -> bytes | str:
         return "not to be opened"
 
 
-def _text_of(path: Path) -> str:
-    content = _content_of(path, _LARGEST_XML)
+def _text_of(path: Path, most: int = _LARGEST_XML) -> str:
+    content = _content_of(path, most)
     return "" if isinstance(content, str) else content.decode("utf-8", "replace")
