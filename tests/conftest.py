@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # pytest runs a process per core
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # pytest runs a process per core and more
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import hypothesis
@@ -34,6 +34,11 @@ ARGUMENTS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
 )  # fmt: skip
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process more than cores: some tests wait for a browser, a cluster or a killed process."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else 2
 
 
 def pytest_collection_finish() -> None:
