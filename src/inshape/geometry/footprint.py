@@ -48,7 +48,7 @@ class Footprint:
         tensor_bytes: of them, those for tensors; the others are the interpreter's records.
         float32_bytes: of the weights as float32.
         more_flash_bytes: that the file may take besides, where the pictures that it is calibrated
-            on show that 8 bits need a hard-swish as two operators; at most 4.5 %, and nothing with
+            on show that 8 bits need a hard-swish as two operators; at most 4.75 %, and nothing with
             a limit of either.
         more_ram_bytes: likewise, all of it records.
     """

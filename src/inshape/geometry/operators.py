@@ -87,7 +87,7 @@ class Layout:
     outputs: tuple[Operator, ...]
 
 
-PRODUCTS_SHARE = 0.045
+PRODUCTS_SHARE = 0.0475
 """Of a file's flash and of its RAM, the most that products may add to it."""
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..geometry.operators import PRODUCTS_SHARE
 from ..importing.litert_file import litert_schema
+from .flatbuffer import pack_model
 from .insides import (
     alive,
     has_kernel,
@@ -39,10 +40,10 @@ _OFF = -3.0
 """Hard-swish is 0 up to here."""
 _LEVELS = 255
 _FLOAT_BYTES = 4
-_FLASH_OF_CHANNEL, _RAM_OF_CHANNEL = 15, 9
+_FLASH_OF_CHANNEL, _RAM_OF_CHANNEL = 14.5, 9
 """Bytes for each channel of a kernel of one weight per channel, its scales and records included."""
-_RECORDS_OF_CHANNEL = 10
-"""Bytes of RAM beside the maps, for each channel that a kernel writes."""
+_SCALES_OF_CHANNEL, _RECORDS_OF_CHANNEL = 12, 10
+"""Bytes of flash beside weights and of RAM beside maps, for each channel that a kernel writes."""
 _RANK = 4
 """Of a map, as a convolution takes it."""
 _FOLLOW = ("MUL", "MEAN", "PAD", "AVERAGE_POOL_2D", "MAX_POOL_2D")
@@ -134,7 +135,9 @@ def fits(model: Any, copies: Mapping[int, int], split: Collection[int]) -> bool:
     channels = {n: int(t.shape[-1]) for n, t in enumerate(graph.tensors) if len(t.shape)}
     kernels = [channels[int(x.outputs[0])] for x in graph.operators if has_kernel(model, x)]
     constants = sum(len(x.data) for x in model.buffers if x.data is not None)
-    flash, ram = constants / _FLOAT_BYTES, before + _RECORDS_OF_CHANNEL * sum(kernels)
+    shorter = constants * (1 - 1 / _FLOAT_BYTES)
+    flash = len(pack_model(model)) - shorter + _SCALES_OF_CHANNEL * sum(kernels)
+    ram = before + _RECORDS_OF_CHANNEL * sum(kernels)
     more = sum(channels[n] for n in split)
     more += sum(channels[n] for n, output in copies.items() if output in split)
     is_small = max(more * _FLASH_OF_CHANNEL / flash, more * _RAM_OF_CHANNEL / ram) <= PRODUCTS_SHARE
