@@ -140,7 +140,7 @@ def test_a_product_that_would_take_more_memory_is_not_written(pictures, monkeypa
 
 def test_products_that_would_take_a_good_part_of_the_file_are_not_written(pictures, monkeypatch):
     plain = to_litert(network(UNLIKE))
-    monkeypatch.setattr("inshape.runtime.hard_swish.PRODUCTS_SHARE", PRODUCTS_SHARE)
+    monkeypatch.setattr("inshape.runtime.hard_swish.PRODUCTS_SHARE", PRODUCTS_SHARE / 100)
     assert kinds(equalised(plain, pictures[:8])) == kinds(plain)
 
 

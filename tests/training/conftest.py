@@ -29,7 +29,7 @@ EVERY_OPTION = {
     "crop_margin": 0.9, "fill": 9.0, "full_scale": 250.0, "mask_ignore": "7,9",
     "unfreeze": "last_stride", "epochs": 2, "head_epochs": 2, "patience": 9, "batch_size": 6,
     "learning_rate": 0.02, "layer_decay": 0.2, "warmup_epochs": 0.5, "weight_decay": 0.02,
-    "label_smoothing": 0.05, "class_weights": "sqrt", "augment": "none", "views": 1,
+    "label_smoothing": 0.15, "class_weights": "sqrt", "augment": "none", "views": 1,
     "flip": False, "mixup": 0.1, "cutmix": 0.3, "ema": 0.5, "batch_norm": "train",
     "precision": "bfloat16", "validation": 0.2, "distil": True, "distil_share": 0.6,
     "distil_temperature": 3.0, "distil_maps": 0.5, "recalibrate": True, "fixres": True,

@@ -38,7 +38,8 @@ def everything(every_option, tmp_path):
         "backbone": "MobileNetV3Large", "weights": "hf://owner/name", "mlflow": "http://a:5000",
         "rand_augment": 0.3, "stem": "plain", "factor": 3, "output_stride": 16, "folds": 4,
         "ray": "auto", "unlabelled": str(tmp_path / "more"),
-        "mask_names": tmp_path / "classes.txt", "outputs": ("a", "b"), "pixels": "-1:1",
+        "mask_names": tmp_path / "classes.txt", "map_stride": 4, "outputs": ("a", "b"),
+        "pixels": "-1:1",
     }  # fmt: skip
     return make(TrainRequest, **{**every_option, **more})
 
@@ -55,11 +56,11 @@ def test_what_can_be_killed_leaves_few_options_at_their_defaults(every_option):
     request = make(TrainRequest, source=None, out="a", **every_option)
     at_default = {o.name for o in options_of(TrainRequest) if value_of(request, o) == o.default}
     # The network and its weights, a server, what needs pictures in colour, the options of
-    # another strategy, more trainings, other machines, other pictures, the names of masks, and
-    # what is said of a file.
+    # another strategy, more trainings, other machines, other pictures, what is said of masks,
+    # and of a file.
     assert at_default == {
         "backbone", "weights", "mlflow", "rand_augment", "stem", "factor", "output_stride",
-        "folds", "ray", "unlabelled", "mask_names", "outputs", "pixels",
+        "folds", "ray", "unlabelled", "mask_names", "map_stride", "outputs", "pixels",
     }  # fmt: skip
 
 

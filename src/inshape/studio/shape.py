@@ -223,6 +223,7 @@ def point_in(size_hw: tuple[int, int], clicked_xy: tuple[float, float]) -> tuple
     """Row and column of the prepared picture that a click on the enlarged one means.
 
     Example:
+        >>> import numpy as np
         >>> point_in((96, 64), (0, 383)), enlarge(np.zeros((96, 64, 1))).size
         ((95, 0), (256, 384))
     """
