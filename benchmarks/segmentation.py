@@ -61,6 +61,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = results_folder(NAME, options.out, is_table=options.table)
     if not options.table:
+        if options.folder is None or options.weights is None:
+            parser.error("expected FOLDER and --weights FILE, or --table")
         measure_all(folder, options)
     print(table(folder))
 

@@ -38,7 +38,8 @@ ARGUMENTS = (
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One process more than cores: some tests wait for a browser, a cluster or a killed process."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else 2
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (count or 1) + 1
 
 
 def pytest_collection_finish() -> None:
