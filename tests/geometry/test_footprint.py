@@ -76,13 +76,19 @@ def test_a_mobilenet_needs_what_was_planned(tmp_path):
     check(planned.spec, planned.static_shape, path, flash=0.01)
 
 
-def test_hard_swishes_as_two_operators_take_no_more_than_was_said(tmp_path, monkeypatch):
+@pytest.mark.parametrize("more_letters", [0, 1, 2, 3, 40])
+def test_hard_swishes_as_two_operators_take_no_more_than_was_said(
+    tmp_path, monkeypatch, more_letters
+):
+    """Whatever names have: Keras numbers them, and a file holds them."""
     pytest.importorskip("tflite_micro")
     rules = {"_AUDIBLE": -1.0, "_GAIN": -1e9, "fits": lambda *_: True}  # all of them
     for name, rule in rules.items():
         monkeypatch.setattr(f"inshape.runtime.equalise.{name}", rule)
     monkeypatch.setattr("inshape.geometry.footprint.PRODUCTS_SHARE", 9.0)
     model = network(UNLIKE)
+    for layer in (model, *model.layers):
+        layer.name += more_letters * "x"
     whole, split = (
         int8_file(model, tmp_path / f"{flag}.tflite", is_as_planned=flag) for flag in (True, False)
     )

@@ -25,6 +25,8 @@ _FILE, _CARD = 760, 1400
 _OPERATOR, _CONSTANT, _KERNEL = 84, 126, 221
 """Bytes of an operator with the tensor that it writes, of a small constant, and of a kernel with
 its bias, without values and names; fitted to files, over which these tables are spread."""
+_PRODUCT = 56
+"""What a gate's file has besides: the names of its kernel and bias are longer than others'."""
 _NAME = 20
 """What stands in a tensor's name between two layers: ``_1/batchnorm/add_1;`` and the like."""
 _WITH_NAMED_CONSTANTS = ("ADD", "MUL", "SUB", "PAD")
@@ -104,8 +106,7 @@ def footprint(
     if granularity == "per-channel":
         products = with_products(operators)
         added = len(products.operators) - len(operators.operators)
-        # The names of their kernels and biases are as long as that of the map.
-        more_flash = _file_bytes(spec, products, granularity) + _CONSTANT * added - flash
+        more_flash = _file_bytes(spec, products, granularity) + _PRODUCT * added - flash
         more_ram = (record_bytes(products, granularity) or 0) - (records or 0)
         more_flash = min(more_flash, round(PRODUCTS_SHARE * flash))
         more_ram = min(more_ram, round(PRODUCTS_SHARE * (ram or 0)))

@@ -112,8 +112,9 @@ def with_products(plain: Layout) -> Layout:
         written = new[id(x)] = replace(x, reads=reads)
         if x.kind == "HARD_SWISH" and _is_free(x):
             gate = _of_channels(x, reads, -2 * len(operators) - 2)
+            gate.calls = reads[0].calls[:1]
             operators.append(gate)
-            written.kind, written.calls, written.reads = "MUL", x.calls[:1], [*reads, gate]
+            written.kind, written.reads = "MUL", [*reads, gate]
             if len({_follows(reader) for reader in readers[id(x)]}) > 1:
                 copies[id(x)] = _of_channels(x, [written], -2 * len(operators) - 3)
         operators += [written, copies[id(x)]] if id(x) in copies else [written]
