@@ -31,7 +31,8 @@ NAME = "detection"
 NETWORK = "MobileNetV3Large-minimalistic"
 RUNS = (
     *("240x320x3 inshape", "480x640x3 inshape", "240x320x1 inshape", "240x320x3 keras"),
-    *("240x320x3 random", "240x320x3 other", "480x640x3 other", "240x320x3 finer"),
+    *("240x320x3 random", "240x320x3 other", "480x640x3 other", "240x320x1 other"),
+    "240x320x3 finer",
 )
 
 
@@ -63,7 +64,7 @@ def table(folder: Path) -> str:
     """A row for each training: the scores of the trained model, and mAP50 of the head alone."""
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     order = {run: number for number, run in enumerate(RUNS)}
-    rows.sort(key=lambda row: (order[f"{row['shape']} {row['way']}"], row["seed"]))
+    rows.sort(key=lambda row: (order.get(f"{row['shape']} {row['way']}", len(RUNS)), row["seed"]))
     heads = ("input", "way", "mAP50 (95 %)", "mAP", "head alone", "int8", "change", "CPU min")
     return "\n".join([f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *map(line, rows)])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import keras
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from inshape.runtime import int8
 from inshape.runtime.conversion import convert
 from inshape.runtime.flatbuffer import read_model
 from inshape.runtime.formats import FORMATS
+from inshape.runtime.insides import expose
 from inshape.runtime.int8 import find_hidden, int8_content, least_error
 from inshape.runtime.litert import LiteRTModel, quantisation_of
 from inshape.runtime.litert_files import to_litert
@@ -136,21 +135,51 @@ def test_the_numbers_that_bytes_stand_for(pictures, exported):
     np.testing.assert_allclose(LiteRTModel(path)(pictures[:1]), expected, rtol=1e-6)
 
 
-def test_biases_are_corrected_on_pictures_from_all_over(monkeypatch):
+def test_biases_are_corrected_on_pictures_from_all_over():
     """Calibration pictures come class by class, so that the first ones are of a few classes."""
-    corrected_on = []
-    monkeypatch.setattr(int8, "_ranges_of", lambda *args, **options: {})
-    monkeypatch.setattr(int8, "_quantise", lambda *args: b"")
-    monkeypatch.setattr(int8, "_fit_biases", lambda *args: b"")
-    monkeypatch.setattr(int8, "_correct_biases", lambda *args: corrected_on.append(args[2]))
-    for count in (3, 64, 100, 400):
-        sample = [np.full((1, 1, 1, 1), n, np.float32) for n in range(count)]
-        int8_content(b"", sample, equal=False)
-    numbers = [[int(p.item()) for p in each] for each in corrected_on]
+    numbers = [
+        [int(p.item()) for p in int8._from_all_over([np.full((1,), n) for n in range(count)], 200)]
+        for count in (3, 64, 100, 400)
+    ]
     assert numbers[:2] == [[0, 1, 2], list(range(64))]
     assert [len(each) for each in numbers] == [3, 64, 100, 200]
     assert [each[-1] for each in numbers] == [2, 63, 99, 399]
-    assert all(0 < b - a < 8 for each in numbers for a, b in pairwise(each))
+
+
+@pytest.mark.parametrize("io", ["float32", "uint8"])
+def test_pictures_on_their_way_are_what_a_whole_run_makes_of_them(io, pictures):
+    """Across a residual and squeeze-and-excite, and behind biases that are changed."""
+    keras.utils.set_random_seed(2)
+    image = keras.Input((16, 12, 3))
+    x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(image / 255.0)
+    gate = layers.Conv2D(8, 1, activation="sigmoid")(
+        layers.GlobalAveragePooling2D(keepdims=True)(x)
+    )
+    x = layers.Add()([x, layers.DepthwiseConv2D(3, padding="same")(layers.Multiply()([x, gate]))])
+    model = keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+    sample = [p[None] for p in pictures[:6]]
+    content = int8_content(to_litert(model), sample, io, corrected=False)
+    file = read_model(content)
+    walk, steps = int8._Walk(file, sample), int8._with_bias(file)
+    assert len(steps) >= 3
+    for place, index in steps:
+        means = walk.channel_means(place, index, None)
+        whole = [expose(file, [index]).all_outputs(picture)[0] for picture in sample]
+        expected = np.concatenate(whole).mean(axis=tuple(range(whole[0].ndim - 1)), dtype=float)
+        np.testing.assert_allclose(means, expected, rtol=1e-6)
+        graph = file.subgraphs[0]
+        bias = file.buffers[graph.tensors[graph.operators[place].inputs[2]].buffer]
+        bias.data = (bias.data.view(np.int32) + 500).view(np.uint8)
+    assert all(len(maps) <= 2 for maps in walk._held)
+
+
+def test_fewer_pictures_where_their_maps_would_not_fit(network, pictures, monkeypatch):
+    sample = [picture[None] for picture in pictures]
+    file = read_model(int8_content(to_litert(network), sample))
+    largest = 8 * 6 * (8 + 16)  # the second convolution's map and what it reads
+    for held, count in ((2**30, 200), (10 * largest, 10), (largest - 1, 1)):
+        monkeypatch.setattr(int8, "_HELD_BYTES", held)
+        assert int8._fit_in_memory(file) == count
 
 
 def test_the_slow_part_shows_how_far_it_is(exported):

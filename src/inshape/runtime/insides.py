@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..importing.litert_file import litert_schema
 from ..processor import count_cores
 from .flatbuffer import pack_model
-from .litert import LiteRTModel
+from .litert import LiteRTModel, Section
 
 _KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -53,15 +53,27 @@ def constants_of(model: Any) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def expose(model: Any, tensors: Sequence[int], operators: int | None = None) -> LiteRTModel:
-    """A model that puts out tensors from its inside, run up to so many operators."""
+def expose(model: Any, tensors: Sequence[int]) -> LiteRTModel:
+    """A model that puts out tensors from its inside."""
     # XNNPACK's fast kernels keep to themselves whatever is no output.
-    graph = copy.copy(model.subgraphs[0])
-    graph.operators = graph.operators[:operators]
-    graph.outputs = np.asarray(tensors, np.int32)
-    exposed = copy.copy(model)
-    exposed.subgraphs, exposed.signatureDefs = [graph, *model.subgraphs[1:]], []
-    return LiteRTModel(pack_model(exposed), threads=count_cores())
+    graph = model.subgraphs[0]
+    return LiteRTModel(_part(model, graph.operators, graph.inputs, tensors), threads=count_cores())
+
+
+def section(model: Any, places: slice, reads: Sequence[int], writes: Sequence[int]) -> Section:
+    """Some of a model's operators, between tensors that they read and write."""
+    operators = model.subgraphs[0].operators[places]
+    return Section(_part(model, operators, reads, writes), threads=count_cores())
+
+
+def _part(
+    model: Any, operators: Sequence[Any], reads: Sequence[int], writes: Sequence[int]
+) -> bytes:
+    graph, part = copy.copy(model.subgraphs[0]), copy.copy(model)
+    graph.operators = operators
+    graph.inputs, graph.outputs = np.asarray(reads, np.int32), np.asarray(writes, np.int32)
+    part.subgraphs, part.signatureDefs = [graph, *model.subgraphs[1:]], []
+    return pack_model(part)
 
 
 def float_outputs(model: Any) -> list[int]:

@@ -27,13 +27,23 @@ from ..progress import Advance
 from .equalise import equalised
 from .flatbuffer import pack_model, read_model
 from .hard_swish import floors_of
-from .insides import constants_of, expose, float_outputs, has_kernel, kind_of, name_of
+from .insides import (
+    alive,
+    constants_of,
+    expose,
+    float_outputs,
+    has_kernel,
+    kind_of,
+    name_of,
+    section,
+)
 
 _LEVELS = 256
 _BINS = 2048
 _SHRUNK = np.linspace(0.2, 1.0, 33)
 _VALUES_PER_PICTURE = 1000
 _BIAS_PICTURES = 200
+_HELD_BYTES = 2**30
 _PIXELS = (0.0, 255.0)
 _GRANULARITIES = {"per-channel": "CHANNELWISE", "per-tensor": "TENSORWISE"}
 _LOST = 0.1
@@ -74,10 +84,7 @@ def int8_content(
     int8 = _fit_biases(int8, content)
     if not corrected:
         return int8
-    # From all over: the first ones may be of one class.
-    places = np.linspace(0, len(pictures) - 1, min(len(pictures), _BIAS_PICTURES)).round()
-    chosen = [pictures[int(place)] for place in places]
-    return _correct_biases(int8, content, chosen, progress)
+    return _correct_biases(int8, content, pictures, progress)
 
 
 def _ranges_of(
@@ -293,26 +300,79 @@ def _correct_biases(
     pictures: Sequence[NDArray[np.float32]],
     progress: Advance | None,
 ) -> bytes:
-    plain = read_model(reference)
+    plain, model = read_model(reference), read_model(content)
     floors = {name_of(plain.subgraphs[0], n): floor for n, floor in floors_of(plain).items()}
-    target = _channel_means(plain, None, pictures, floors)
-    model = read_model(content)
     graph = model.subgraphs[0]
     layers = [
-        (n, index)
-        for n, index in _with_bias(model)
-        if name_of(graph, index) in target and not _is_exact(graph, graph.operators[n])
+        (place, index)
+        for place, index in _with_bias(model)
+        if not _is_exact(graph, graph.operators[place])
     ]
+    walk = _Walk(model, _from_all_over(pictures, _fit_in_memory(model)))
+    target = _channel_means(plain, walk.pictures, floors)
     for count, (place, index) in enumerate(layers, 1):
+        name = name_of(graph, index)
+        if name not in target:
+            continue
         # After the corrections before it: a layer's error is partly that of its input.
-        (means,) = _channel_means(model, (place, index), pictures, floors).values()
+        means = walk.channel_means(place, index, floors.get(name))
         bias = graph.tensors[graph.operators[place].inputs[2]]
-        missing = (target[name_of(graph, index)] - means) / np.asarray(bias.quantization.scale)
+        missing = (target[name] - means) / np.asarray(bias.quantization.scale)
         buffer = model.buffers[bias.buffer]
         buffer.data = _as_int32(buffer.data.view(np.int32) + np.round(missing))
         if progress is not None:
             progress(count, len(layers))
     return pack_model(model)
+
+
+def _from_all_over(pictures: Sequence[NDArray[np.float32]], most: int) -> list[NDArray[np.float32]]:
+    """At most so many: the first ones may be of one class."""
+    places = np.linspace(0, len(pictures) - 1, min(len(pictures), most)).round()
+    return [pictures[int(place)] for place in places]
+
+
+def _fit_in_memory(model: Any) -> int:
+    """For how many pictures the maps between two operators are held."""
+    graph = model.subgraphs[0]
+    written = [int(n) for operator in graph.operators for n in operator.outputs]
+    sizes = {n: int(np.prod(graph.tensors[n].shape)) for n in written}
+    largest = max(alive(graph.operators, sizes, ((), graph.outputs)))
+    return min(_BIAS_PICTURES, max(1, _HELD_BYTES // largest))
+
+
+class _Walk:
+    """Pictures on their way through a model that is changed behind them.
+
+    What each operator made of them is held until no later one reads it, so that none runs for a
+    layer that is far behind it.
+    """
+
+    def __init__(self, model: Any, pictures: list[NDArray[np.float32]]) -> None:
+        self.pictures = pictures
+        self._model, self._place = model, 0
+        (first,) = model.subgraphs[0].inputs
+        self._held: list[dict[int, NDArray[Any]]] = [{int(first): x} for x in pictures]
+
+    def channel_means(
+        self, place: int, index: int, floor: NDArray[np.floating[Any]] | None
+    ) -> NDArray[np.float64]:
+        """What each channel of an operator's output is on average; the pictures stay before it."""
+        operators = self._model.subgraphs[0].operators
+        needed = {int(n) for operator in operators[place:] for n in operator.inputs}
+        steps = slice(self._place, place + 1)
+        read = {int(n) for operator in operators[steps] for n in operator.inputs}
+        reads = [n for n in self._held[0] if n in read]
+        between = [int(n) for x in operators[self._place : place] for n in x.outputs]
+        kept = [n for n in between if n in needed]
+        run, total = section(self._model, steps, reads, [index, *kept]), 0.0
+        for maps in self._held:
+            output, *written = run([maps[n] for n in reads])
+            total += _of_channels(run.as_numbers(output, 0), floor)
+            for passed in maps.keys() - needed:
+                del maps[passed]
+            maps.update(zip(kept, written, strict=True))
+        self._place = place
+        return np.asarray(total / len(self._held))
 
 
 def _is_exact(graph: Any, operator: Any) -> bool:
@@ -323,25 +383,29 @@ def _is_exact(graph: Any, operator: Any) -> bool:
 
 def _channel_means(
     model: Any,
-    only: tuple[int, int] | None,
     pictures: Sequence[NDArray[np.float32]],
     floors: Mapping[str, NDArray[np.floating[Any]]],
 ) -> dict[str, NDArray[np.float64]]:
-    """What each channel of an operator's output is on average, by the output's name.
+    """What each channel of every output with a bias is on average, by the output's name.
 
-    One operator, named by its place and its output, or all that have a bias. What lies below a
-    floor counts as if it lay there.
+    What lies below a floor counts as if it lay there.
     """
-    outputs = [index for _, index in ([only] if only else _with_bias(model))]
-    run = expose(model, outputs, operators=only[0] + 1 if only else None)
+    outputs = [index for _, index in _with_bias(model)]
+    run = expose(model, outputs)
     names = [name_of(model.subgraphs[0], index) for index in outputs]
     sums: list[Any] = [0.0] * len(outputs)
     for picture in pictures:
         for n, values in enumerate(run.all_outputs(picture)):
-            if names[n] in floors:
-                values = np.maximum(values, floors[names[n]])
-            sums[n] = sums[n] + values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
+            sums[n] = sums[n] + _of_channels(values, floors.get(names[n]))
     return {name: total / len(pictures) for name, total in zip(names, sums, strict=True)}
+
+
+def _of_channels(
+    values: NDArray[np.float32], floor: NDArray[np.floating[Any]] | None
+) -> NDArray[np.float64]:
+    if floor is not None:
+        values = np.maximum(values, floor)
+    return values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

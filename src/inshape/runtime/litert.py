@@ -21,24 +21,7 @@ class LiteRTModel:
         self, file: Path | bytes, *, threads: int = 1, reference_kernels: bool = False
     ) -> None:
         """Load a file or its content; ``reference_kernels`` leaves XNNPACK out."""
-        # Absent on some platforms.
-        from ai_edge_litert.interpreter import (
-            Interpreter,  # pyright: ignore[reportMissingTypeStubs]
-            OpResolverType,
-        )
-
-        kernels = (
-            OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            if reference_kernels
-            else OpResolverType.AUTO
-        )
-        with quiet_stderr():  # it says that it has a delegate, in the middle of a bar
-            self._interpreter: Any = Interpreter(
-                model_path=None if isinstance(file, bytes) else str(file),
-                model_content=file if isinstance(file, bytes) else None,
-                num_threads=threads,
-                experimental_op_resolver_type=kernels,
-            )
+        self._interpreter = _interpreter(file, threads, reference_kernels=reference_kernels)
         (self.input,) = self._interpreter.get_input_details()
         self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
         self._shape: tuple[int, ...] | None = None
@@ -101,6 +84,52 @@ class LiteRTModel:
             tensor["index"]: int(np.prod(tensor["shape"])) * np.dtype(tensor["dtype"]).itemsize
             for tensor in self._interpreter.get_tensor_details()
         }
+
+
+class Section:
+    """Some operators of a LiteRT file; maps come out as they are stored, and go in so."""
+
+    def __init__(self, content: bytes, *, threads: int = 1) -> None:
+        """Load a file of them, of fixed sizes."""
+        self._interpreter = _interpreter(content, threads)
+        with quiet_stderr():
+            self._interpreter.allocate_tensors()
+        self._reads: list[dict[str, Any]] = self._interpreter.get_input_details()
+        self._writes: list[dict[str, Any]] = self._interpreter.get_output_details()
+
+    def __call__(self, maps: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs for one picture's inputs, both in the file's order; float32 is rounded."""
+        for tensor, values in zip(self._reads, maps, strict=True):
+            is_stored = values.dtype == tensor["dtype"]
+            stored = values if is_stored else _quantise(values, tensor)
+            self._interpreter.set_tensor(tensor["index"], stored)
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(output["index"]) for output in self._writes]
+
+    def as_numbers(self, values: NDArray[Any], output: int) -> NDArray[np.float32]:
+        """What the stored values of an output stand for."""
+        return _dequantise(values, self._writes[output])
+
+
+def _interpreter(file: Path | bytes, threads: int, *, reference_kernels: bool = False) -> Any:
+    # Absent on some platforms.
+    from ai_edge_litert.interpreter import (
+        Interpreter,  # pyright: ignore[reportMissingTypeStubs]
+        OpResolverType,
+    )
+
+    kernels = (
+        OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        if reference_kernels
+        else OpResolverType.AUTO
+    )
+    with quiet_stderr():  # it says that it has a delegate, in the middle of a bar
+        return Interpreter(
+            model_path=None if isinstance(file, bytes) else str(file),
+            model_content=file if isinstance(file, bytes) else None,
+            num_threads=threads,
+            experimental_op_resolver_type=kernels,
+        )
 
 
 @dataclass(frozen=True, slots=True)
