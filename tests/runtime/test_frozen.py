@@ -91,3 +91,28 @@ def test_keras_can_be_asked_for(rng, randomise):
     forward = Forward(model, pictures, engine="keras")
     assert (forward.engine, forward.reason) == ("keras", "asked for")
     np.testing.assert_array_equal(forward(pictures), model(pictures))
+
+
+@pytest.mark.backends
+def test_many_pictures_do_not_go_layer_by_layer(rng):
+    """Where LiteRT does not run a network, a graph of the backend does."""
+    image = keras.Input((9, 7, 1))
+    calls = []
+
+    class Counted(layers.Layer):
+        def call(self, inputs):
+            calls.append(inputs.shape)
+            return inputs * 2.0
+
+    model = keras.Model(image, Counted()(layers.Conv2D(3, 3)(image)))
+    pictures = rng.uniform(0, 255, (160, 9, 7, 1)).astype("float32")
+    expected = keras.ops.convert_to_numpy(model(pictures))
+    calls.clear()
+    forward = Forward(model, pictures[:4], engine="keras")
+    np.testing.assert_allclose(forward(pictures), expected, rtol=1e-5)
+    rows = np.concatenate([forward(pictures[i : i + 16]) for i in range(0, 160, 16)])
+    np.testing.assert_allclose(rows, expected, rtol=1e-5)
+    graphs = keras.backend.backend() in ("tensorflow", "jax")
+    assert len(calls) <= 3 if graphs else len(calls) == 15
+    assert not model.compiled
+    assert len(forward(pictures[:0])) == 0

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -33,6 +33,8 @@ TOLERANCE = 1e-4
 
 _CHECKED = 4
 _KERAS_BATCH = 32
+_LAYER_BY_LAYER = 32
+"""Pictures after which more are expected, which win back what tracing a network takes."""
 _TIMED_S = 0.25
 _TIMED_CALLS = 64
 
@@ -68,6 +70,8 @@ class Forward:
         self._model = model
         self._content: bytes | None = None
         self._runner: LiteRunner | None = None
+        self._compiled: Callable[..., Any] | None = None
+        self._asked = 0
         self.engine: Engine = "keras"
         self.reason = "asked for" if engine == "keras" else why_not_litert()
         self.difference = 0.0
@@ -83,9 +87,16 @@ class Forward:
         Raises:
             RunError: if it is not finite.
         """
-        if self._runner is None or not len(pictures):
+        if not len(pictures):
+            return by_keras(self._model, pictures)
+        if self._runner is not None:
+            return check_answers(self._runner(pictures))
+        self._asked += len(pictures)
+        if self._compiled is None and self._asked > _LAYER_BY_LAYER:
+            self._compiled = _compiled(self._model)
+        if self._compiled is None:
             return check_answers(by_keras(self._model, pictures))
-        return check_answers(self._runner(pictures))
+        return check_answers(_in_parts(self._compiled, pictures))
 
     @property
     def elsewhere(self) -> Callable[[], Runner]:
@@ -162,15 +173,42 @@ def _pictures_per_s(content: bytes, sample: NDArray[np.float32], setting: Settin
 
 
 def by_keras(model: keras.Model, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The output of a Keras model in inference mode, a few pictures at a time."""
+    """The output of a Keras model in inference mode, layer by layer, a few pictures at a time."""
+    return _in_parts(partial(model, training=False), pictures)
+
+
+def _in_parts(run: Callable[..., Any], pictures: NDArray[np.float32]) -> NDArray[np.float32]:
     parts = [
-        np.asarray(
-            keras.ops.convert_to_numpy(model(pictures[i : i + _KERAS_BATCH], training=False)),
-            np.float32,
-        )
+        np.asarray(keras.ops.convert_to_numpy(run(pictures[i : i + _KERAS_BATCH])), np.float32)
         for i in range(0, max(1, len(pictures)), _KERAS_BATCH)
     ]
     return np.concatenate(parts)
+
+
+def _compiled(model: keras.Model) -> Callable[..., Any]:
+    """The same network as one graph, where the backend has such; ``predict`` would not do.
+
+    On several devices, that would share out a batch, or answer it on each of them.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(partial(model, training=False), reduce_retracing=True)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        call: Callable[..., Any] = jax.jit(partial(model.stateless_call, training=False))
+        weights = (model.trainable_variables, model.non_trainable_variables)
+        values = [[weight.value for weight in part] for part in weights]
+
+        def run(pictures: NDArray[np.float32]) -> Any:
+            answers, _ = call(*values, pictures)
+            return answers
+
+        return run
+    import torch  # pyright: ignore[reportMissingImports]
+
+    return torch.no_grad()(partial(model, training=False))
 
 
 def relative_difference(values: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
