@@ -302,18 +302,17 @@ def _correct_biases(
 ) -> bytes:
     plain, model = read_model(reference), read_model(content)
     floors = {name_of(plain.subgraphs[0], n): floor for n, floor in floors_of(plain).items()}
+    chosen = _from_all_over(pictures, _fit_in_memory(model))
+    target = _channel_means(plain, chosen, floors)
     graph = model.subgraphs[0]
     layers = [
         (place, index)
         for place, index in _with_bias(model)
-        if not _is_exact(graph, graph.operators[place])
+        if name_of(graph, index) in target and not _is_exact(graph, graph.operators[place])
     ]
-    walk = _Walk(model, _from_all_over(pictures, _fit_in_memory(model)))
-    target = _channel_means(plain, walk.pictures, floors)
+    walk = _Walk(model, chosen)
     for count, (place, index) in enumerate(layers, 1):
         name = name_of(graph, index)
-        if name not in target:
-            continue
         # After the corrections before it: a layer's error is partly that of its input.
         means = walk.channel_means(place, index, floors.get(name))
         bias = graph.tensors[graph.operators[place].inputs[2]]
@@ -347,8 +346,7 @@ class _Walk:
     layer that is far behind it.
     """
 
-    def __init__(self, model: Any, pictures: list[NDArray[np.float32]]) -> None:
-        self.pictures = pictures
+    def __init__(self, model: Any, pictures: Sequence[NDArray[np.float32]]) -> None:
         self._model, self._place = model, 0
         (first,) = model.subgraphs[0].inputs
         self._held: list[dict[int, NDArray[Any]]] = [{int(first): x} for x in pictures]
