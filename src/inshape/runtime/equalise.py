@@ -116,12 +116,13 @@ def _products(
     if not of_swish:
         return {}
     gains = _noise(model, of_swish, pictures)
-    kept: set[int] = set()
+    kept, file_bytes = set[int](), len(pack_model(model))
     loudest = [(sum(gains[o][0] for o in g.swishes), n) for n, g in enumerate(groups) if g.swishes]
     for before, n in sorted(loudest, reverse=True):
         swishes = set(groups[n].swishes)
         after = sum(gains[output][1] for output in swishes)
-        if before > max(_AUDIBLE, _GAIN * after) and fits(model, copies, kept | swishes):
+        is_worth_it = before > max(_AUDIBLE, _GAIN * after)
+        if is_worth_it and fits(model, file_bytes, copies, kept | swishes):
             kept |= swishes
     return {output: of_swish[output][1] for output in kept}
 

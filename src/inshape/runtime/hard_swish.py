@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from ..geometry.operators import PRODUCTS_SHARE
 from ..importing.litert_file import litert_schema
-from .flatbuffer import pack_model
 from .insides import (
     alive,
     has_kernel,
@@ -126,17 +125,17 @@ def put_copies(model: Any) -> dict[int, int]:
     return copies
 
 
-def fits(model: Any, copies: Mapping[int, int], split: Collection[int]) -> bool:
-    """Whether a file takes hardly more if the hard-swishes of these outputs are products.
+def fits(model: Any, file_bytes: int, copies: Mapping[int, int], split: Collection[int]) -> bool:
+    """Whether a float32 file takes hardly more if the hard-swishes of these outputs are products.
 
-    No more in memory at once, and little more of flash and of records.
+    As int8, no more in memory at once, and little more of flash and of records.
     """
     graph, before = model.subgraphs[0], _most_alive(model, copies, ())
     channels = {n: int(t.shape[-1]) for n, t in enumerate(graph.tensors) if len(t.shape)}
     kernels = [channels[int(x.outputs[0])] for x in graph.operators if has_kernel(model, x)]
     constants = sum(len(x.data) for x in model.buffers if x.data is not None)
     shorter = constants * (1 - 1 / _FLOAT_BYTES)
-    flash = len(pack_model(model)) - shorter + _SCALES_OF_CHANNEL * sum(kernels)
+    flash = file_bytes - shorter + _SCALES_OF_CHANNEL * sum(kernels)
     ram = before + _RECORDS_OF_CHANNEL * sum(kernels)
     more = sum(channels[n] for n in split)
     more += sum(channels[n] for n, output in copies.items() if output in split)

@@ -326,9 +326,10 @@ def _add_train(files: Files, tab: Any) -> None:
                 "96x96x3", label="Input shape: height x width x channels", elem_id="size"
             )
             strategy = gr.Dropdown(_STRATEGIES, value="auto", label="Strategy")
-            epochs = gr.Slider(
-                0, 100, 8, step=1, label="Epochs, after those of the head", elem_id="epochs"
-            )
+            epochs = gr.Number(
+                None, label="Epochs, after those of the head", precision=0, minimum=0,
+                placeholder="as many as the pictures need", elem_id="epochs",
+            )  # fmt: skip
             out = gr.Textbox("runs/a", label="New run", elem_id="out")
             start = gr.Button("Train", variant="primary", elem_id="start")
         with gr.Column(scale=2, min_width=320):

@@ -159,7 +159,7 @@ def start_training(
     weights: str,
     size: str,
     strategy: str,
-    epochs: float,
+    epochs: float | None,
     out: str,
 ) -> Job:
     """Start an ordinary training on a folder below.
@@ -171,7 +171,7 @@ def start_training(
     request = make(
         TrainRequest, source=_pictures(files, source), shape=size, out=folder,
         backbone=known(backbone).name, weights=_named(weights), strategy=strategy,
-        epochs=int(epochs),
+        epochs=None if epochs is None else int(epochs),
     )  # fmt: skip
     return start(files, "train", folder, command_of("train", request) or "")
 
