@@ -111,13 +111,13 @@ def command_of(
     """What a training is run by."""
     is_other = way.endswith("-other")
     common = ["--seed", str(seed), "--out", str(output)]
-    if not is_other:
+    changes = CHANGES.get(way, [])
+    if not is_other and "--weights" not in changes:
         common += ["--weights", str(options.weights)]
     if way.startswith("inshape"):
         backbone = str(options.other) if is_other else BACKBONE
         training = ["train", str(options.train), "--input", shape, "--backbone", backbone]
-        # The last of two equal options counts.
-        return [sys.executable, "-m", "inshape", *training, *common, *CHANGES.get(way, [])]
+        return [sys.executable, "-m", "inshape", *training, *common, *changes]
     python = options.torch if way == "torch" else sys.executable
     module = f"benchmarks.{way.removesuffix('-other')}_recipe"
     other = ["--network", str(options.other)] if is_other else []
