@@ -146,11 +146,13 @@ def test_biases_are_corrected_on_pictures_from_all_over():
     assert [each[-1] for each in numbers] == [2, 63, 99, 399]
 
 
-@pytest.mark.parametrize("io", ["float32", "uint8"])
-def test_pictures_on_their_way_are_what_a_whole_run_makes_of_them(io, pictures):
+@pytest.mark.parametrize(
+    ("io", "size"), [("float32", (16, 12)), ("uint8", (16, 12)), ("float32", (None, None))]
+)
+def test_pictures_on_their_way_are_what_a_whole_run_makes_of_them(io, size, pictures):
     """Across a residual and squeeze-and-excite, and behind biases that are changed."""
     keras.utils.set_random_seed(2)
-    image = keras.Input((16, 12, 3))
+    image = keras.Input((*size, 3))
     x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(image / 255.0)
     gate = layers.Conv2D(8, 1, activation="sigmoid")(
         layers.GlobalAveragePooling2D(keepdims=True)(x)
@@ -179,7 +181,7 @@ def test_fewer_pictures_where_their_maps_would_not_fit(network, pictures, monkey
     largest = 8 * 6 * (8 + 16)  # the second convolution's map and what it reads
     for held, count in ((2**30, 200), (10 * largest, 10), (largest - 1, 1)):
         monkeypatch.setattr(int8, "_HELD_BYTES", held)
-        assert int8._fit_in_memory(file) == count
+        assert int8._fit_in_memory(file, sample[0]) == count
 
 
 def test_the_slow_part_shows_how_far_it_is(exported):

@@ -302,7 +302,7 @@ def _correct_biases(
 ) -> bytes:
     plain, model = read_model(reference), read_model(content)
     floors = {name_of(plain.subgraphs[0], n): floor for n, floor in floors_of(plain).items()}
-    chosen = _from_all_over(pictures, _fit_in_memory(model))
+    chosen = _from_all_over(pictures, _fit_in_memory(model, pictures[0]))
     target = _channel_means(plain, chosen, floors)
     graph = model.subgraphs[0]
     layers = [
@@ -330,11 +330,12 @@ def _from_all_over(pictures: Sequence[NDArray[np.float32]], most: int) -> list[N
     return [pictures[int(place)] for place in places]
 
 
-def _fit_in_memory(model: Any) -> int:
-    """For how many pictures the maps between two operators are held."""
+def _fit_in_memory(model: Any, picture: NDArray[np.float32]) -> int:
+    """For how many pictures of one size the maps between two operators are held."""
     graph = model.subgraphs[0]
     written = [int(n) for operator in graph.operators for n in operator.outputs]
-    sizes = {n: int(np.prod(graph.tensors[n].shape)) for n in written}
+    maps = section(model, slice(None), graph.inputs, written)([picture])
+    sizes = {n: values.nbytes for n, values in zip(written, maps, strict=True)}
     largest = max(alive(graph.operators, sizes, ((), graph.outputs)))
     return min(_BIAS_PICTURES, max(1, _HELD_BYTES // largest))
 

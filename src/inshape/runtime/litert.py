@@ -90,15 +90,21 @@ class Section:
     """Some operators of a LiteRT file; maps come out as they are stored, and go in so."""
 
     def __init__(self, content: bytes, *, threads: int = 1) -> None:
-        """Load a file of them, of fixed sizes."""
+        """Load a file of them."""
         self._interpreter = _interpreter(content, threads)
-        with quiet_stderr():
-            self._interpreter.allocate_tensors()
+        self._shapes: list[tuple[int, ...]] | None = None
         self._reads: list[dict[str, Any]] = self._interpreter.get_input_details()
         self._writes: list[dict[str, Any]] = self._interpreter.get_output_details()
 
     def __call__(self, maps: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs for one picture's inputs, both in the file's order; float32 is rounded."""
+        shapes = [values.shape for values in maps]
+        if shapes != self._shapes:
+            with quiet_stderr():
+                for tensor, shape in zip(self._reads, shapes, strict=True):
+                    self._interpreter.resize_tensor_input(tensor["index"], shape)
+                self._interpreter.allocate_tensors()
+            self._shapes = shapes
         for tensor, values in zip(self._reads, maps, strict=True):
             is_stored = values.dtype == tensor["dtype"]
             stored = values if is_stored else _quantise(values, tensor)
