@@ -333,7 +333,7 @@ def _from_all_over(pictures: Sequence[NDArray[np.float32]], most: int) -> list[N
 def _fit_in_memory(model: Any, picture: NDArray[np.float32]) -> int:
     """For how many pictures of one size the maps between two operators are held."""
     graph = model.subgraphs[0]
-    written = [int(n) for operator in graph.operators for n in operator.outputs]
+    written = _written(graph.operators)
     maps = section(model, slice(None), graph.inputs, written)([picture])
     sizes = {n: values.nbytes for n, values in zip(written, maps, strict=True)}
     largest = max(alive(graph.operators, sizes, ((), graph.outputs)))
@@ -357,13 +357,12 @@ class _Walk:
     ) -> NDArray[np.float64]:
         """What each channel of an operator's output is on average; the pictures stay before it."""
         operators = self._model.subgraphs[0].operators
-        needed = {int(n) for operator in operators[place:] for n in operator.inputs}
-        steps = slice(self._place, place + 1)
-        read = {int(n) for operator in operators[steps] for n in operator.inputs}
+        needed = _read(operators[place:])
+        read = _read(operators[self._place : place + 1])
         reads = [n for n in self._held[0] if n in read]
-        between = [int(n) for x in operators[self._place : place] for n in x.outputs]
-        kept = [n for n in between if n in needed]
-        run, total = section(self._model, steps, reads, [index, *kept]), 0.0
+        kept = [n for n in _written(operators[self._place : place]) if n in needed]
+        steps, total = slice(self._place, place + 1), 0.0
+        run = section(self._model, steps, reads, [index, *kept])
         for maps in self._held:
             output, *written = run([maps[n] for n in reads])
             total += _of_channels(run.as_numbers(output, 0), floor)
@@ -372,6 +371,14 @@ class _Walk:
             maps.update(zip(kept, written, strict=True))
         self._place = place
         return np.asarray(total / len(self._held))
+
+
+def _read(operators: Sequence[Any]) -> set[int]:
+    return {int(n) for operator in operators for n in operator.inputs}
+
+
+def _written(operators: Sequence[Any]) -> list[int]:
+    return [int(n) for operator in operators for n in operator.outputs]
 
 
 def _is_exact(graph: Any, operator: Any) -> bool:
