@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
@@ -135,15 +137,23 @@ def test_the_numbers_that_bytes_stand_for(pictures, exported):
     np.testing.assert_allclose(LiteRTModel(path)(pictures[:1]), expected, rtol=1e-6)
 
 
-def test_biases_are_corrected_on_pictures_from_all_over():
+def test_biases_are_corrected_on_pictures_from_all_over(network, monkeypatch):
     """Calibration pictures come class by class, so that the first ones are of a few classes."""
-    numbers = [
-        [int(p.item()) for p in int8._from_all_over([np.full((1,), n) for n in range(count)], 200)]
-        for count in (3, 64, 100, 400)
-    ]
+    corrected_on = []
+    content = to_litert(network)
+    quantised = int8_content(content, [np.zeros((1, 16, 12, 3), np.float32)], corrected=False)
+    monkeypatch.setattr(int8, "_ranges_of", lambda *args, **options: {})
+    monkeypatch.setattr(int8, "_quantise", lambda *args: quantised)
+    monkeypatch.setattr(int8, "_fit_biases", lambda *args: quantised)
+    monkeypatch.setattr(int8, "_channel_means", lambda *args: corrected_on.append(args[1]) or {})
+    for count in (3, 64, 100, 400):
+        sample = [np.full((1, 16, 12, 3), n, np.float32) for n in range(count)]
+        int8_content(content, sample, equal=False)
+    numbers = [[int(p.max()) for p in each] for each in corrected_on]
     assert numbers[:2] == [[0, 1, 2], list(range(64))]
     assert [len(each) for each in numbers] == [3, 64, 100, 200]
     assert [each[-1] for each in numbers] == [2, 63, 99, 399]
+    assert all(0 < b - a < 8 for each in numbers for a, b in pairwise(each))
 
 
 @pytest.mark.parametrize(
@@ -162,17 +172,17 @@ def test_pictures_on_their_way_are_what_a_whole_run_makes_of_them(io, size, pict
     sample = [p[None] for p in pictures[:6]]
     content = int8_content(to_litert(model), sample, io, corrected=False)
     file = read_model(content)
-    walk, steps = int8._Walk(file, sample), int8._with_bias(file)
+    run, steps = int8._StepwiseRun(file, sample), int8._with_bias(file)
     assert len(steps) >= 3
     for place, index in steps:
-        means = walk.channel_means(place, index, None)
+        means = run.channel_means(place, index, None)
         whole = [expose(file, [index]).all_outputs(picture)[0] for picture in sample]
         expected = np.concatenate(whole).mean(axis=tuple(range(whole[0].ndim - 1)), dtype=float)
         np.testing.assert_allclose(means, expected, rtol=1e-6)
         graph = file.subgraphs[0]
         bias = file.buffers[graph.tensors[graph.operators[place].inputs[2]].buffer]
         bias.data = (bias.data.view(np.int32) + 500).view(np.uint8)
-    assert all(len(maps) <= 2 for maps in walk._held)
+    assert all(len(maps) <= 2 for maps in run._held)
 
 
 def test_fewer_pictures_where_their_maps_would_not_fit(network, pictures, monkeypatch):

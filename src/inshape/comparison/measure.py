@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import keras
@@ -23,6 +23,7 @@ from ..processor import count_cores
 from ..requests import make
 from ..runtime.frozen import (
     TOLERANCE,
+    KerasRunner,
     by_keras,
     relative_difference,
     why_not_litert,
@@ -223,7 +224,7 @@ def _runner(candidate: Candidate, state: State, job: Job, files: Files) -> tuple
         model, _ = _adapt(candidate, job, files)
         content = None if why_not_litert() else _convert_features(model, state.shape)
         if content is None:
-            return partial(by_keras, features_of(model, state.shape)), state
+            return KerasRunner(features_of(model, state.shape)), state
         state = replace(state, features=content)
     assert state.features is not None
     # The fastest of all layouts, measured at 64 to 224 pixels.

@@ -26,7 +26,7 @@ _OPERATOR, _CONSTANT, _KERNEL = 84, 126, 221
 """Bytes of an operator with the tensor that it writes, of a small constant, and of a kernel with
 its bias, without values and names; fitted to files, over which these tables are spread."""
 _PRODUCT = 56
-"""What a gate's file has besides: the names of its kernel and bias are longer than others'."""
+"""What a gate or a copy takes besides: the names of its kernel and bias are longer than others'."""
 _NAME = 20
 """What stands in a tensor's name between two layers: ``_1/batchnorm/add_1;`` and the like."""
 _WITH_NAMED_CONSTANTS = ("ADD", "MUL", "SUB", "PAD")

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -34,7 +34,7 @@ TOLERANCE = 1e-4
 _CHECKED = 4
 _KERAS_BATCH = 32
 _LAYER_BY_LAYER = 32
-"""Pictures after which more are expected, which win back what tracing a network takes."""
+"""Pictures after which more are expected."""
 _TIMED_S = 0.25
 _TIMED_CALLS = 64
 
@@ -69,9 +69,7 @@ class Forward:
         """
         self._model = model
         self._content: bytes | None = None
-        self._runner: LiteRunner | None = None
-        self._compiled: Callable[..., Any] | None = None
-        self._asked = 0
+        self._runner: LiteRunner | KerasRunner = KerasRunner(model)
         self.engine: Engine = "keras"
         self.reason = "asked for" if engine == "keras" else why_not_litert()
         self.difference = 0.0
@@ -89,14 +87,7 @@ class Forward:
         """
         if not len(pictures):
             return by_keras(self._model, pictures)
-        if self._runner is not None:
-            return check_answers(self._runner(pictures))
-        self._asked += len(pictures)
-        if self._compiled is None and self._asked > _LAYER_BY_LAYER:
-            self._compiled = _compiled(self._model)
-        if self._compiled is None:
-            return check_answers(by_keras(self._model, pictures))
-        return check_answers(_in_parts(self._compiled, pictures))
+        return check_answers(self._runner(pictures))
 
     @property
     def elsewhere(self) -> Callable[[], Runner]:
@@ -129,7 +120,7 @@ def _restored(content: bytes) -> Runner:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.keras")
         path.write_bytes(content)
-        return partial(by_keras, load_model(path))
+        return KerasRunner(load_model(path))
 
 
 def why_not_litert() -> str:
@@ -170,6 +161,27 @@ def _pictures_per_s(content: bytes, sample: NDArray[np.float32], setting: Settin
     with ThreadPoolExecutor(len(models)) as pool:
         total = sum(pool.map(run_for_a_while, models))
     return total / (time.perf_counter() - begun)
+
+
+class KerasRunner:
+    """A Keras model that is run over many float32 pictures, of which the first go layer by layer.
+
+    What more of them gain wins back what tracing a network takes.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model, self._asked = model, 0
+
+    def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The output, one row per picture."""
+        self._asked += len(pictures)
+        if self._asked <= _LAYER_BY_LAYER:
+            return by_keras(self._model, pictures)
+        return _in_parts(self._graph, pictures)
+
+    @cached_property
+    def _graph(self) -> Callable[..., Any]:
+        return _compiled(self._model)
 
 
 def by_keras(model: keras.Model, pictures: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -310,11 +310,11 @@ def _correct_biases(
         for place, index in _with_bias(model)
         if name_of(graph, index) in target and not _is_exact(graph, graph.operators[place])
     ]
-    walk = _Walk(model, chosen)
+    steps = _StepwiseRun(model, chosen)
     for count, (place, index) in enumerate(layers, 1):
         name = name_of(graph, index)
         # After the corrections before it: a layer's error is partly that of its input.
-        means = walk.channel_means(place, index, floors.get(name))
+        means = steps.channel_means(place, index, floors.get(name))
         bias = graph.tensors[graph.operators[place].inputs[2]]
         missing = (target[name] - means) / np.asarray(bias.quantization.scale)
         buffer = model.buffers[bias.buffer]
@@ -340,7 +340,7 @@ def _fit_in_memory(model: Any, picture: NDArray[np.float32]) -> int:
     return min(_BIAS_PICTURES, max(1, _HELD_BYTES // largest))
 
 
-class _Walk:
+class _StepwiseRun:
     """Pictures on their way through a model that is changed behind them.
 
     What each operator made of them is held until no later one reads it, so that none runs for a

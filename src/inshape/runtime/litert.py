@@ -21,38 +21,23 @@ class LiteRTModel:
         self, file: Path | bytes, *, threads: int = 1, reference_kernels: bool = False
     ) -> None:
         """Load a file or its content; ``reference_kernels`` leaves XNNPACK out."""
-        self._interpreter = _interpreter(file, threads, reference_kernels=reference_kernels)
-        (self.input,) = self._interpreter.get_input_details()
-        self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
-        self._shape: tuple[int, ...] | None = None
+        self._whole = Section(file, threads=threads, reference_kernels=reference_kernels)
+        self._interpreter = self._whole.interpreter
+        (self.input,) = self._whole.reads
+        self.outputs = self._whole.writes
 
     def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """The first output for a batch; another batch or picture size than the last is slow."""
-        self._run(pictures)
-        return self._read(self.outputs[0])
+        return self.all_outputs(pictures)[0]
 
     def all_outputs(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Every output for a batch."""
-        self._run(pictures)
-        return [self._read(output) for output in self.outputs]
-
-    def _run(self, pictures: NDArray[np.float32]) -> None:
-        if pictures.shape != self._shape:
-            with quiet_stderr():
-                self._interpreter.resize_tensor_input(self.input["index"], pictures.shape)
-                self._interpreter.allocate_tensors()
-            self._shape = pictures.shape
-        self._interpreter.set_tensor(self.input["index"], _quantise(pictures, self.input))
-        self._interpreter.invoke()
-
-    def _read(self, output: dict[str, Any]) -> NDArray[np.float32]:
-        return _dequantise(self._interpreter.get_tensor(output["index"]), output)
+        outputs = self._whole([pictures])
+        return [self._whole.as_numbers(values, n) for n, values in enumerate(outputs)]
 
     def allocate(self) -> None:
         """Plan the memory for the file's own size; a file that cannot run fails here."""
-        with quiet_stderr():
-            self._interpreter.allocate_tensors()
-        self._shape = tuple(map(int, self.input["shape"]))
+        self._whole.allocate([tuple(map(int, self.input["shape"]))])
 
     @property
     def has_fixed_size(self) -> bool:
@@ -87,55 +72,57 @@ class LiteRTModel:
 
 
 class Section:
-    """Some operators of a LiteRT file; maps come out as they are stored, and go in so."""
+    """A LiteRT file or some of its operators; maps come out as they are stored, and go in so."""
 
-    def __init__(self, content: bytes, *, threads: int = 1) -> None:
-        """Load a file of them."""
-        self._interpreter = _interpreter(content, threads)
+    def __init__(
+        self, file: Path | bytes, *, threads: int = 1, reference_kernels: bool = False
+    ) -> None:
+        """Load a file or its content; ``reference_kernels`` leaves XNNPACK out."""
+        # Absent on some platforms.
+        from ai_edge_litert.interpreter import (
+            Interpreter,  # pyright: ignore[reportMissingTypeStubs]
+            OpResolverType,
+        )
+
+        kernels = (
+            OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            if reference_kernels
+            else OpResolverType.AUTO
+        )
+        with quiet_stderr():  # it says that it has a delegate, in the middle of a bar
+            self.interpreter: Any = Interpreter(
+                model_path=None if isinstance(file, bytes) else str(file),
+                model_content=file if isinstance(file, bytes) else None,
+                num_threads=threads,
+                experimental_op_resolver_type=kernels,
+            )
+        self.reads: list[dict[str, Any]] = self.interpreter.get_input_details()
+        self.writes: list[dict[str, Any]] = self.interpreter.get_output_details()
         self._shapes: list[tuple[int, ...]] | None = None
-        self._reads: list[dict[str, Any]] = self._interpreter.get_input_details()
-        self._writes: list[dict[str, Any]] = self._interpreter.get_output_details()
 
     def __call__(self, maps: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs for one picture's inputs, both in the file's order; float32 is rounded."""
+        """The outputs for inputs, both in the file's order; float32 is rounded."""
         shapes = [values.shape for values in maps]
         if shapes != self._shapes:
-            with quiet_stderr():
-                for tensor, shape in zip(self._reads, shapes, strict=True):
-                    self._interpreter.resize_tensor_input(tensor["index"], shape)
-                self._interpreter.allocate_tensors()
-            self._shapes = shapes
-        for tensor, values in zip(self._reads, maps, strict=True):
+            self.allocate(shapes)
+        for tensor, values in zip(self.reads, maps, strict=True):
             is_stored = values.dtype == tensor["dtype"]
             stored = values if is_stored else _quantise(values, tensor)
-            self._interpreter.set_tensor(tensor["index"], stored)
-        self._interpreter.invoke()
-        return [self._interpreter.get_tensor(output["index"]) for output in self._writes]
+            self.interpreter.set_tensor(tensor["index"], stored)
+        self.interpreter.invoke()
+        return [self.interpreter.get_tensor(output["index"]) for output in self.writes]
+
+    def allocate(self, shapes: list[tuple[int, ...]]) -> None:
+        """Plan the memory for inputs of these shapes."""
+        with quiet_stderr():
+            for tensor, shape in zip(self.reads, shapes, strict=True):
+                self.interpreter.resize_tensor_input(tensor["index"], shape)
+            self.interpreter.allocate_tensors()
+        self._shapes = shapes
 
     def as_numbers(self, values: NDArray[Any], output: int) -> NDArray[np.float32]:
         """What the stored values of an output stand for."""
-        return _dequantise(values, self._writes[output])
-
-
-def _interpreter(file: Path | bytes, threads: int, *, reference_kernels: bool = False) -> Any:
-    # Absent on some platforms.
-    from ai_edge_litert.interpreter import (
-        Interpreter,  # pyright: ignore[reportMissingTypeStubs]
-        OpResolverType,
-    )
-
-    kernels = (
-        OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        if reference_kernels
-        else OpResolverType.AUTO
-    )
-    with quiet_stderr():  # it says that it has a delegate, in the middle of a bar
-        return Interpreter(
-            model_path=None if isinstance(file, bytes) else str(file),
-            model_content=file if isinstance(file, bytes) else None,
-            num_threads=threads,
-            experimental_op_resolver_type=kernels,
-        )
+        return _dequantise(values, self.writes[output])
 
 
 @dataclass(frozen=True, slots=True)
